@@ -1,0 +1,142 @@
+//! Calls: what a model says of a place in a read, and the rules that turn scores into calls.
+
+use crate::nucleotide::Strand;
+use std::fmt;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CallKind {
+    /// The last base of an exon.
+    Donor,
+    /// The first base of an exon.
+    Acceptor,
+    /// A transcription start site.
+    Promoter,
+    /// A 5'UTR with its predicted mean ribosome load.
+    Expression,
+}
+
+impl CallKind {
+    /// Every kind, in the order in which calls of one place are written.
+    pub const ALL: [CallKind; 4] = [
+        CallKind::Donor,
+        CallKind::Acceptor,
+        CallKind::Promoter,
+        CallKind::Expression,
+    ];
+
+    /// The name in every text format.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallKind::Donor => "donor",
+            CallKind::Acceptor => "acceptor",
+            CallKind::Promoter => "promoter",
+            CallKind::Expression => "expression",
+        }
+    }
+}
+
+impl fmt::Display for CallKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a reader of a call should know about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// Nothing to say.
+    pub const NONE: Flags = Flags(0);
+    /// The model's context reaches beyond an end of the read.
+    pub const SHORT_CONTEXT: Flags = Flags(1);
+    /// An N or another ambiguous letter lies within 20 bases.
+    pub const AMBIGUOUS: Flags = Flags(2);
+    /// Direct RNA enters 3' end first, so a read's start need not be the transcript's start.
+    pub const UNVERIFIED_5P: Flags = Flags(4);
+
+    const NAMES: [(Flags, &'static str); 3] = [
+        (Flags::SHORT_CONTEXT, "short-context"),
+        (Flags::AMBIGUOUS, "ambiguous"),
+        (Flags::UNVERIFIED_5P, "5p-unverified"),
+    ];
+
+    /// True where every flag of `other` is set.
+    pub fn contains(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The names of the flags that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES
+            .into_iter()
+            .filter(move |(flag, _)| self.contains(*flag))
+            .map(|(_, name)| name)
+    }
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Flags;
+    fn bitor(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+impl std::ops::BitOrAssign for Flags {
+    fn bitor_assign(&mut self, other: Flags) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Display for Flags {
+    /// Comma-separated names, or `.` where there are none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for name in self.names() {
+            if !first {
+                f.write_str(",")?;
+            }
+            f.write_str(name)?;
+            first = false;
+        }
+        if first { f.write_str(".") } else { Ok(()) }
+    }
+}
+
+/// One call. Coordinates are forward coordinates of the record, 0-based and half-open, on both strands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Call {
+    /// First base.
+    pub start: u64,
+    /// One past the last base. A donor, an acceptor and a promoter span one base.
+    pub end: u64,
+    /// The strand of the feature.
+    pub strand: Strand,
+    /// What it is.
+    pub kind: CallKind,
+    /// A calibrated probability in [0, 1]; for [`CallKind::Expression`] the predicted mean ribosome load.
+    pub score: f32,
+    /// Caveats.
+    pub flags: Flags,
+    /// Which model: an index into [`Annotator::models`](crate::Annotator::models).
+    pub model: u8,
+}
+
+/// Takes calls as they are made. Every `FnMut(Call)` is one, and a `Vec<Call>`.
+pub trait CallSink {
+    /// Takes one call; calls of a read come in order of position.
+    fn take(&mut self, call: Call);
+}
+
+impl<F: FnMut(Call)> CallSink for F {
+    fn take(&mut self, call: Call) {
+        self(call);
+    }
+}
+
+impl CallSink for Vec<Call> {
+    fn take(&mut self, call: Call) {
+        self.push(call);
+    }
+}

@@ -1,0 +1,4 @@
+#![deny(unsafe_code)]
+pub mod call;
+pub mod kernels;
+pub mod nucleotide;
