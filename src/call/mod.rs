@@ -1,10 +1,12 @@
 //! Calls: what a model says of a place in a read, and the rules that turn scores into calls.
 
 use crate::nucleotide::Strand;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CallKind {
     /// The last base of an exon.
     Donor,

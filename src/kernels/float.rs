@@ -128,3 +128,46 @@ pub(super) fn run_anywhere(conv: &ConvFloat, out: &mut [f32], first_out: usize) 
         start += count;
     }
 }
+
+/// A convolution over base codes in float: a sum of weight rows, one a tap. Weights are `[tap][base][channels_out rounded up
+/// to 16]`; `first` is the row of `out` that holds position 0.
+///
+/// # Panics
+/// Where a length does not fit the shape.
+pub fn conv_codes(
+    shape: &ConvShape,
+    codes: &[u8],
+    weights: Weights,
+    bias: &[f32],
+    relu: bool,
+    out: &mut [f32],
+    first: usize,
+) {
+    let lanes = padded(shape.channels_out);
+    assert_eq!(weights.len(), shape.width * 4 * lanes);
+    assert_eq!(bias.len(), lanes);
+    let back = (shape.before * shape.dilation) as isize;
+    for position in 0..codes.len() {
+        for block in 0..lanes / LANES {
+            let mut sum = [0f32; LANES];
+            sum.copy_from_slice(&bias[block * LANES..(block + 1) * LANES]);
+            for tap in 0..shape.width {
+                let at = position as isize - back + (tap * shape.dilation) as isize;
+                let code = match usize::try_from(at).ok().and_then(|at| codes.get(at)) {
+                    Some(&code) if code < 4 => usize::from(code),
+                    _ => continue,
+                };
+                let w = weights.lanes((tap * 4 + code) * lanes + block * LANES);
+                for lane in 0..LANES {
+                    sum[lane] += w[lane];
+                }
+            }
+            let kept = LANES.min(shape.channels_out - block * LANES);
+            let to = (first + position) * shape.channels_out + block * LANES;
+            for lane in 0..kept {
+                let y = sum[lane];
+                out[to + lane] = if relu { y.max(0.0) } else { y };
+            }
+        }
+    }
+}

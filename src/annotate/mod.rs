@@ -1,0 +1,594 @@
+//! From bases to calls: the part an embedding program uses.
+//!
+//! An [`Annotator`] holds models and options and is shared; a [`ReadState`] holds one read that may still be growing. What a read's calls
+//! are does not depend on how its bases arrive: ranges of positions are scored when their context is there, each
+//! range in a window that reaches far enough to both sides that the rest of the read could not change it.
+
+mod scan;
+mod starts;
+
+use crate::call::{Call, CallKind, CallSink};
+use crate::model::manifest::{Manifest, Task};
+use crate::model::{Model, ModelError, Runner};
+use crate::nucleotide::{self, Strand};
+use crossbeam::queue::ArrayQueue;
+use scan::Scan;
+use starts::{Starts, StartsState};
+use std::sync::Arc;
+
+pub use scan::Rows;
+
+/// What the reads are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Molecule {
+    /// Genomic DNA, or anything that still has its introns.
+    #[default]
+    Dna,
+    /// RNA: calls of a 5'UTR carry [`Flags::UNVERIFIED_5P`](crate::call::Flags::UNVERIFIED_5P).
+    Rna,
+}
+
+/// Which strands are annotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strands {
+    /// Both.
+    #[default]
+    Both,
+    /// The read as it is.
+    Forward,
+    /// Its reverse complement.
+    Reverse,
+}
+
+impl Strands {
+    /// The strands themselves.
+    pub fn each(self) -> &'static [Strand] {
+        match self {
+            Strands::Both => &[Strand::Forward, Strand::Reverse],
+            Strands::Forward => &[Strand::Forward],
+            Strands::Reverse => &[Strand::Reverse],
+        }
+    }
+}
+
+/// How reads are annotated.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What the reads are.
+    pub molecule: Molecule,
+    /// Which strands.
+    pub strands: Strands,
+    /// Least score of a call that is a probability; `None`: each model's own threshold.
+    pub min_score: Option<f32>,
+    /// Start codons a read and strand whose 5'UTR is scored.
+    pub max_starts: usize,
+    /// True: every push scores all that has its context, so that calls leave as early as they can. False: positions are scored by
+    /// whole tiles, which costs less where the rest of the read follows at once. The calls are the same.
+    pub eager: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            molecule: Molecule::Dna,
+            strands: Strands::Both,
+            min_score: None,
+            max_starts: 1,
+            eager: true,
+        }
+    }
+}
+
+/// What is known of a model in use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelInfo {
+    /// Its name.
+    pub name: String,
+    /// Version of its weights.
+    pub version: String,
+    /// Its task.
+    pub task: Task,
+    /// Per kind of call, how often it occurs where it could.
+    pub base_rates: Vec<(CallKind, f64)>,
+    /// BLAKE3 of its tensors.
+    pub hash: String,
+}
+
+impl ModelInfo {
+    fn new(model: &Model) -> ModelInfo {
+        let manifest = model.manifest();
+        ModelInfo {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            task: manifest.task,
+            base_rates: manifest
+                .outputs
+                .iter()
+                .map(|o| (o.kind, o.base_rate))
+                .collect(),
+            hash: model.file().content_hash().to_string(),
+        }
+    }
+}
+
+/// Why a read could not be annotated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnnotateError {
+    /// A model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The models or options do not go together.
+    #[error("{0}")]
+    Options(String),
+}
+
+/// Runner states waiting for a read.
+const IDLE_RUNNERS: usize = 256;
+
+/// Models and options; clones share them.
+#[derive(Clone)]
+pub struct Annotator {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    scans: Vec<Scan>,
+    starts: Vec<Starts>,
+    models: Vec<ModelInfo>,
+    options: Options,
+    /// Positions scored at once.
+    step: usize,
+    /// Bases needed on each side of a position.
+    margin: usize,
+    idle: ArrayQueue<Box<Runners>>,
+}
+
+/// The mutable states of all models, lent to one push at a time.
+struct Runners {
+    scans: Vec<Runner>,
+    starts: Vec<Runner>,
+    reverse: Vec<u8>,
+}
+
+impl Annotator {
+    /// Joins models and options.
+    ///
+    /// # Errors
+    /// Where there is no model, more than 255, or a score outside [0, 1] is asked for.
+    pub fn new(models: Vec<Model>, options: Options) -> Result<Annotator, AnnotateError> {
+        if models.is_empty() || models.len() > 255 {
+            let reason = format!("{} models: 1 to 255", models.len());
+            return Err(AnnotateError::Options(reason));
+        }
+        if let Some(score) = options.min_score.filter(|s| !(0.0..=1.0).contains(s)) {
+            let reason = format!("a least score of {score} is no probability");
+            return Err(AnnotateError::Options(reason));
+        }
+        let infos = models.iter().map(ModelInfo::new).collect();
+        let (mut scans, mut starts) = (vec![], vec![]);
+        for (number, model) in models.into_iter().enumerate() {
+            let number = number as u8;
+            if model.manifest().task.is_scan() {
+                scans.push(Scan::new(model, number, options.min_score));
+            } else {
+                starts.push(Starts::new(model, number, &options)?);
+            }
+        }
+        let margins = scans.iter().map(Scan::margin);
+        let margin = margins.chain(starts.iter().map(Starts::margin)).max();
+        let steps = scans.iter().map(|s| s.tile() - 2 * s.margin());
+        Ok(Annotator {
+            shared: Arc::new(Shared {
+                step: steps.min().unwrap_or(4096).max(1),
+                margin: margin.unwrap_or(0),
+                scans,
+                starts,
+                models: infos,
+                options,
+                idle: ArrayQueue::new(IDLE_RUNNERS),
+            }),
+        })
+    }
+
+    /// The built-in models that suit the molecule, and their default thresholds.
+    ///
+    /// # Errors
+    /// Where the options are wrong.
+    pub fn builtin(options: Options) -> Result<Annotator, AnnotateError> {
+        let tasks = default_tasks(options.molecule);
+        let models = tasks.iter().map(|&task| crate::builtin::model(task));
+        Annotator::new(models.collect::<Result<_, _>>()?, options)
+    }
+
+    /// The models in use; [`Call::model`] counts from 0 in this list.
+    pub fn models(&self) -> &[ModelInfo] {
+        &self.shared.models
+    }
+
+    /// The options in use.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// A state for one read after another.
+    pub fn read(&self) -> ReadState {
+        let reverse = self
+            .shared
+            .options
+            .strands
+            .each()
+            .contains(&Strand::Reverse);
+        ReadState {
+            starts: self
+                .shared
+                .starts
+                .iter()
+                .map(|s| s.state(reverse))
+                .collect(),
+            shared: self.shared.clone(),
+            codes: Vec::new(),
+            letters: Vec::new(),
+            first: 0,
+            done: 0,
+            calls: Vec::new(),
+        }
+    }
+}
+
+/// The tasks that suit a molecule.
+pub fn default_tasks(molecule: Molecule) -> &'static [Task] {
+    match molecule {
+        Molecule::Dna => &[Task::Splice, Task::Promoter],
+        Molecule::Rna => &[Task::Expression],
+    }
+}
+
+impl Shared {
+    fn runners(&self) -> Result<Box<Runners>, ModelError> {
+        if let Some(runners) = self.idle.pop() {
+            return Ok(runners);
+        }
+        let scans = self.scans.iter().map(|s| s.model().spawn());
+        let starts = self.starts.iter().map(|s| s.model().spawn());
+        Ok(Box::new(Runners {
+            scans: scans.collect::<Result<_, _>>()?,
+            starts: starts.collect::<Result<_, _>>()?,
+            reverse: Vec::new(),
+        }))
+    }
+}
+
+/// One read, whole or still growing. After [`ReadState::finish`], [`ReadState::abort`] or [`ReadState::reset`] it is ready for
+/// the next; its buffers stay.
+pub struct ReadState {
+    shared: Arc<Shared>,
+    /// Codes from position `first` on, as far back as context needs.
+    codes: Vec<u8>,
+    letters: Vec<u8>,
+    first: u64,
+    /// Every position before this one has been scored.
+    done: u64,
+    starts: Vec<StartsState>,
+    calls: Vec<Call>,
+}
+
+/// Codes of a read that are at hand.
+pub(crate) struct Piece<'a> {
+    pub codes: &'a [u8],
+    /// Position of the first of them.
+    pub first: u64,
+    /// True where the last of them is the read's last base.
+    pub ended: bool,
+}
+
+impl ReadState {
+    /// Takes the next bases of the read, as letters (case, U and IUPAC codes as in [`nucleotide`]; anything else counts
+    /// as N), and gives every call that they make certain to `sink`, in order of the call's end.
+    ///
+    /// # Errors
+    /// Where a model fails; the read is lost then, and the state must be reset.
+    pub fn push(&mut self, bases: &[u8], sink: &mut dyn CallSink) -> Result<(), AnnotateError> {
+        let mut letters = std::mem::take(&mut self.letters);
+        let mut result = Ok(());
+        for piece in bases.chunks(1 << 16) {
+            letters.clear();
+            nucleotide::encode(piece, &mut letters);
+            result = self.push_codes(&letters, sink);
+            if result.is_err() {
+                break;
+            }
+        }
+        self.letters = letters;
+        result
+    }
+
+    /// The same for bases that are codes already.
+    ///
+    /// # Errors
+    /// As [`ReadState::push`].
+    pub fn push_codes(
+        &mut self,
+        codes: &[u8],
+        sink: &mut dyn CallSink,
+    ) -> Result<(), AnnotateError> {
+        let step = self.shared.step;
+        for piece in codes.chunks(step) {
+            self.codes.extend_from_slice(piece);
+            let known = self.first + self.codes.len() as u64;
+            let limit = known.saturating_sub(self.shared.margin as u64);
+            let least = if self.shared.options.eager {
+                1
+            } else {
+                step as u64
+            };
+            if limit >= self.done + least {
+                self.score(limit, false, sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the read: its last positions are scored, with the context they have.
+    ///
+    /// # Errors
+    /// As [`ReadState::push`].
+    pub fn finish(&mut self, sink: &mut dyn CallSink) -> Result<(), AnnotateError> {
+        let end = self.first + self.codes.len() as u64;
+        self.score(end, true, sink)?;
+        self.reset();
+        Ok(())
+    }
+
+    /// Drops the read; no more calls are made of it.
+    pub fn abort(&mut self) {
+        self.reset();
+    }
+
+    /// Makes the state ready for another read, whatever became of the last.
+    pub fn reset(&mut self) {
+        self.codes.clear();
+        self.calls.clear();
+        self.first = 0;
+        self.done = 0;
+        self.starts.iter_mut().for_each(StartsState::reset);
+    }
+
+    /// Scores positions `done..limit`.
+    fn score(
+        &mut self,
+        limit: u64,
+        ended: bool,
+        sink: &mut dyn CallSink,
+    ) -> Result<(), AnnotateError> {
+        let shared = self.shared.clone();
+        let mut runners = shared.runners()?;
+        while self.done < limit {
+            let to = limit.min(self.done + shared.step as u64);
+            let piece = Piece {
+                codes: &self.codes,
+                first: self.first,
+                ended,
+            };
+            let strands = shared.options.strands.each();
+            for (scan, runner) in shared.scans.iter().zip(&mut runners.scans) {
+                for &strand in strands {
+                    let range = self.done..to;
+                    let calls = &mut self.calls;
+                    scan.call(runner, &piece, range, strand, &mut runners.reverse, calls)?;
+                }
+            }
+            let starts = shared.starts.iter().zip(&mut self.starts);
+            for ((starts, state), runner) in starts.zip(&mut runners.starts) {
+                let range = self.done..to;
+                starts.call(runner, state, &piece, range, strands, &mut self.calls)?;
+            }
+            self.emit(sink);
+            self.done = to;
+            self.forget();
+        }
+        if ended {
+            let starts = shared.starts.iter().zip(&mut self.starts);
+            for ((starts, state), runner) in starts.zip(&mut runners.starts) {
+                starts.finish(runner, state, limit, &mut self.calls)?;
+            }
+            self.emit(sink);
+        }
+        // A full queue means more idle runners than anybody can use.
+        let _ = shared.idle.push(runners);
+        Ok(())
+    }
+
+    fn emit(&mut self, sink: &mut dyn CallSink) {
+        self.calls
+            .sort_unstable_by_key(|c| (c.end, c.strand, c.kind, c.model));
+        for call in self.calls.drain(..) {
+            sink.take(call);
+        }
+    }
+
+    /// Drops codes that no later position needs.
+    fn forget(&mut self) {
+        let keep_from = self.done.saturating_sub(self.shared.margin as u64);
+        let drop = (keep_from.saturating_sub(self.first)) as usize;
+        if drop > 0 {
+            self.codes.drain(..drop);
+            self.first += drop as u64;
+        }
+    }
+}
+
+/// Scores a whole sequence base by base, for `score` and for evaluation.
+pub struct Scorer {
+    scan: Scan,
+    runner: Runner,
+    reverse: Vec<u8>,
+}
+
+impl Scorer {
+    /// Prepares a model of a scanning task.
+    ///
+    /// # Errors
+    /// Where the model cannot be run.
+    pub fn new(model: Model) -> Result<Scorer, AnnotateError> {
+        if !model.manifest().task.is_scan() {
+            let reason = format!("task {} scores no single bases", model.manifest().task);
+            return Err(AnnotateError::Options(reason));
+        }
+        let runner = model.spawn()?;
+        Ok(Scorer {
+            scan: Scan::new(model, 0, None),
+            runner,
+            reverse: Vec::new(),
+        })
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        self.scan.model().manifest()
+    }
+
+    /// Gives calibrated scores, `[positions, outputs]` in forward order, piece by piece to `take`.
+    ///
+    /// # Errors
+    /// Where the model or `take` fails.
+    pub fn score<E: From<AnnotateError>>(
+        &mut self,
+        codes: &[u8],
+        strand: Strand,
+        mut take: impl FnMut(&[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.run(codes, strand, |rows, scan| {
+            let mut scores = Vec::with_capacity(rows.count() * rows.columns());
+            rows.each(|row| scores.extend(scan.scores(row)));
+            take(&scores)
+        })
+    }
+
+    /// Gives raw outputs, `[positions, outputs]` in forward order.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    pub fn raw(&mut self, codes: &[u8], strand: Strand) -> Result<Vec<f32>, AnnotateError> {
+        let mut all = vec![];
+        self.run(codes, strand, |rows, _| {
+            rows.each(|row| all.extend_from_slice(row));
+            Ok::<(), AnnotateError>(())
+        })?;
+        Ok(all)
+    }
+
+    fn run<E: From<AnnotateError>>(
+        &mut self,
+        codes: &[u8],
+        strand: Strand,
+        mut take: impl FnMut(Rows<'_>, &Scan) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let piece = Piece {
+            codes,
+            first: 0,
+            ended: true,
+        };
+        let step = self.scan.tile() - 2 * self.scan.margin();
+        let mut from = 0;
+        while from < codes.len() {
+            let to = codes.len().min(from + step);
+            let range = from as u64..to as u64;
+            let rows =
+                self.scan
+                    .rows(&mut self.runner, &piece, range, strand, &mut self.reverse)?;
+            take(rows, &self.scan)?;
+            from = to;
+        }
+        Ok(())
+    }
+}
+
+/// Scores sequences as wholes: promoter windows, splice windows, 5'UTRs.
+pub struct WholeScorer {
+    kind: WholeKind,
+}
+
+enum WholeKind {
+    Scan(Scorer),
+    Sequence {
+        model: Box<Model>,
+        runner: Box<Runner>,
+    },
+}
+
+impl WholeScorer {
+    /// Prepares a model.
+    ///
+    /// # Errors
+    /// Where the model cannot be run.
+    pub fn new(model: Model) -> Result<WholeScorer, AnnotateError> {
+        let kind = if model.manifest().task.is_scan() {
+            WholeKind::Scan(Scorer::new(model)?)
+        } else {
+            let runner = Box::new(model.spawn()?);
+            WholeKind::Sequence {
+                model: Box::new(model),
+                runner,
+            }
+        };
+        Ok(WholeScorer { kind })
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        match &self.kind {
+            WholeKind::Scan(scorer) => scorer.manifest(),
+            WholeKind::Sequence { model, .. } => model.manifest(),
+        }
+    }
+
+    /// One score an output. `None` where the sequence is too short for the model.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    pub fn score(
+        &mut self,
+        codes: &[u8],
+        strand: Strand,
+    ) -> Result<Option<Vec<f32>>, AnnotateError> {
+        match &mut self.kind {
+            WholeKind::Scan(scorer) => {
+                if codes.is_empty() {
+                    return Ok(None);
+                }
+                let raw = scorer.raw(codes, strand)?;
+                Ok(Some(scorer.scan.whole(&raw, strand)))
+            }
+            WholeKind::Sequence { model, runner } => {
+                let mut sequence = codes.to_vec();
+                if strand == Strand::Reverse {
+                    nucleotide::reverse_complement(codes, &mut sequence);
+                }
+                let Some(padded) = starts::padded(model.manifest(), &sequence) else {
+                    return Ok(None);
+                };
+                Ok(Some(starts::calibrated(
+                    model.manifest(),
+                    runner.run(&padded)?,
+                )))
+            }
+        }
+    }
+
+    /// A sequence as a model that scores sequences whole takes it (padded, cut to its last bases), with the raw outputs;
+    /// `None` where it is too short, or the model scans.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    pub fn raw(&mut self, codes: &[u8]) -> Result<Option<(Vec<u8>, Vec<f32>)>, AnnotateError> {
+        let WholeKind::Sequence { model, runner } = &mut self.kind else {
+            return Ok(None);
+        };
+        let Some(padded) = starts::padded(model.manifest(), codes) else {
+            return Ok(None);
+        };
+        let raw = runner.run(&padded)?.to_vec();
+        Ok(Some((padded, raw)))
+    }
+}

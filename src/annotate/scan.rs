@@ -1,0 +1,263 @@
+//! Models that score every base: windows, strands, and the rule that turns scores into calls.
+
+use super::{AnnotateError, Piece};
+use crate::calibrate::Calibration;
+use crate::call::{Call, CallKind, Flags};
+use crate::model::manifest::Link;
+use crate::model::{Model, ModelError, Runner};
+use crate::nucleotide::{self, N, Strand};
+use std::ops::Range;
+
+/// Bases around a call in which an ambiguous letter is worth a flag.
+const AMBIGUITY: usize = 20;
+
+struct Column {
+    kind: CallKind,
+    calibration: Calibration,
+    least: f32,
+    /// Raw outputs below this are not looked at twice.
+    floor: f32,
+    separation: usize,
+}
+
+/// A scanning model and its call rule: a position is called where its score reaches the threshold and is the highest
+/// within `separation` bases, the first of equals in 5' to 3' order.
+pub(crate) struct Scan {
+    model: Model,
+    number: u8,
+    columns: Vec<Column>,
+    whole: Vec<Calibration>,
+}
+
+impl Scan {
+    pub fn new(model: Model, number: u8, min_score: Option<f32>) -> Scan {
+        let manifest = model.manifest();
+        let columns = manifest.outputs.iter().map(|output| {
+            let calibration = Calibration::new(&output.calibration, output.link);
+            let probability = output.link == Link::Logit;
+            let least = min_score
+                .filter(|_| probability)
+                .unwrap_or(output.threshold);
+            Column {
+                kind: output.kind,
+                floor: calibration.raw_floor(least),
+                calibration,
+                least,
+                separation: output.separation,
+            }
+        });
+        let whole = manifest.outputs.iter().map(|output| match &manifest.whole {
+            Some(whole) if !whole.calibration.is_empty() => {
+                Calibration::new(&whole.calibration, output.link)
+            }
+            _ => Calibration::new(&output.calibration, output.link),
+        });
+        Scan {
+            columns: columns.collect(),
+            whole: whole.collect(),
+            number,
+            model,
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub fn tile(&self) -> usize {
+        self.model.manifest().tile
+    }
+
+    /// Bases that must be at hand on each side of a position: the network's context, the call rule's, and the flags'.
+    pub fn margin(&self) -> usize {
+        self.model.manifest().lookahead().max(AMBIGUITY)
+    }
+
+    /// Calibrated scores of one row of raw outputs.
+    pub fn scores<'a>(&'a self, row: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+        let columns = self.columns.iter().zip(row);
+        columns.map(|(column, &raw)| column.calibration.score(raw))
+    }
+
+    /// Scores of a whole window from its raw outputs in forward order: that of the stated base, or the highest.
+    pub fn whole(&self, raw: &[f32], strand: Strand) -> Vec<f32> {
+        let columns = self.columns.len();
+        let length = raw.len() / columns;
+        let whole = self.model.manifest().whole.as_ref();
+        let stated = whole.filter(|w| w.length == length);
+        (0..columns)
+            .map(|column| {
+                let of = |position: usize| raw[position * columns + column];
+                let index = stated.and_then(|w| w.index.get(column)).copied();
+                let best = match index {
+                    Some(index) if strand == Strand::Reverse => of(length - 1 - index),
+                    Some(index) => of(index),
+                    None => (0..length).map(of).fold(f32::NEG_INFINITY, f32::max),
+                };
+                self.whole[column].score(best)
+            })
+            .collect()
+    }
+
+    /// Runs the model on a window around `range` that lies in `piece`, and gives the rows of `range`.
+    pub fn rows<'a>(
+        &self,
+        runner: &'a mut Runner,
+        piece: &Piece,
+        range: Range<u64>,
+        strand: Strand,
+        reverse: &mut Vec<u8>,
+    ) -> Result<Rows<'a>, AnnotateError> {
+        let window = self.window(piece, &range);
+        let rows = self.run(runner, piece, &window, strand, reverse)?;
+        Ok(Rows {
+            rows,
+            columns: self.columns.len(),
+            strand,
+            window: window.clone(),
+            range: (range.start - piece.first) as usize..(range.end - piece.first) as usize,
+        })
+    }
+
+    /// Indices into the piece's codes.
+    fn window(&self, piece: &Piece, range: &Range<u64>) -> Range<usize> {
+        let margin = self.margin();
+        let from = (range.start - piece.first) as usize;
+        let to = (range.end - piece.first) as usize;
+        from.saturating_sub(margin)..(to + margin).min(piece.codes.len())
+    }
+
+    /// Raw outputs of a window, in 5' to 3' order of the strand.
+    fn run<'a>(
+        &self,
+        runner: &'a mut Runner,
+        piece: &Piece,
+        window: &Range<usize>,
+        strand: Strand,
+        reverse: &mut Vec<u8>,
+    ) -> Result<&'a [f32], ModelError> {
+        let codes = &piece.codes[window.clone()];
+        match strand {
+            Strand::Forward => runner.run(codes),
+            Strand::Reverse => {
+                reverse.resize(codes.len(), N);
+                nucleotide::reverse_complement(codes, reverse);
+                runner.run(reverse)
+            }
+        }
+    }
+
+    /// Appends the calls of positions `range` on one strand.
+    pub fn call(
+        &self,
+        runner: &mut Runner,
+        piece: &Piece,
+        range: Range<u64>,
+        strand: Strand,
+        reverse: &mut Vec<u8>,
+        calls: &mut Vec<Call>,
+    ) -> Result<(), AnnotateError> {
+        let window = self.window(piece, &range);
+        let raw = self.run(runner, piece, &window, strand, reverse)?;
+        let width = self.columns.len();
+        // Rows of `range` in 5' to 3' order of the strand.
+        let from = (range.start - piece.first) as usize;
+        let to = (range.end - piece.first) as usize;
+        let own = match strand {
+            Strand::Forward => from - window.start..to - window.start,
+            Strand::Reverse => window.end - to..window.end - from,
+        };
+        for (c, column) in self.columns.iter().enumerate() {
+            for row in own.clone() {
+                let score = raw[row * width + c];
+                // Almost every position ends here.
+                if score < column.floor || !self.is_peak(raw, row, c) {
+                    continue;
+                }
+                let score = column.calibration.score(score);
+                if score < column.least {
+                    continue;
+                }
+                let index = match strand {
+                    Strand::Forward => window.start + row,
+                    Strand::Reverse => window.end - 1 - row,
+                };
+                let start = piece.first + index as u64;
+                calls.push(Call {
+                    start,
+                    end: start + 1,
+                    strand,
+                    kind: column.kind,
+                    score,
+                    flags: self.flags(piece, index, strand),
+                    model: self.number,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// True where no neighbour within the separation is higher, nor an earlier one as high.
+    fn is_peak(&self, raw: &[f32], row: usize, column: usize) -> bool {
+        let width = self.columns.len();
+        let separation = self.columns[column].separation;
+        let own = raw[row * width + column];
+        let rows = raw.len() / width;
+        let before = row.saturating_sub(separation)..row;
+        let after = row + 1..(row + separation + 1).min(rows);
+        before.into_iter().all(|r| raw[r * width + column] < own)
+            && after.into_iter().all(|r| raw[r * width + column] <= own)
+    }
+
+    fn flags(&self, piece: &Piece, index: usize, strand: Strand) -> Flags {
+        let context = &self.model.manifest().context;
+        let (left, right) = match strand {
+            Strand::Forward => (context.left, context.right),
+            Strand::Reverse => (context.right, context.left),
+        };
+        let before = piece.first + index as u64;
+        let after = piece.codes.len() - 1 - index;
+        let mut flags = Flags::NONE;
+        // A piece that has not ended holds the context of every position that is scored.
+        if before < left as u64 || (piece.ended && after < right) {
+            flags |= Flags::SHORT_CONTEXT;
+        }
+        let near = index.saturating_sub(AMBIGUITY)..(index + AMBIGUITY + 1).min(piece.codes.len());
+        if piece.codes[near].contains(&N) {
+            flags |= Flags::AMBIGUOUS;
+        }
+        flags
+    }
+}
+
+/// Raw outputs of a range of positions.
+pub struct Rows<'a> {
+    rows: &'a [f32],
+    columns: usize,
+    strand: Strand,
+    window: Range<usize>,
+    range: Range<usize>,
+}
+
+impl Rows<'_> {
+    /// Positions.
+    pub fn count(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Outputs a position.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Gives each row, in forward order.
+    pub fn each(&self, mut take: impl FnMut(&[f32])) {
+        for index in self.range.clone() {
+            let row = match self.strand {
+                Strand::Forward => index - self.window.start,
+                Strand::Reverse => self.window.end - 1 - index,
+            };
+            take(&self.rows[row * self.columns..(row + 1) * self.columns]);
+        }
+    }
+}

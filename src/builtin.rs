@@ -1,0 +1,37 @@
+//! The models that are compiled in: aligned static bytes, opened by the same reader as a file.
+
+use crate::model::file::ModelFile;
+use crate::model::manifest::Task;
+use crate::model::map::{Aligned, Bytes};
+use crate::model::{Model, ModelError};
+
+macro_rules! embed {
+    ($name:ident, $path:literal) => {
+        static $name: Aligned<{ include_bytes!($path).len() }> = Aligned(*include_bytes!($path));
+    };
+}
+
+embed!(SPLICE, "../models/splice.safetensors");
+embed!(PROMOTER, "../models/promoter.safetensors");
+embed!(EXPRESSION, "../models/expression.safetensors");
+
+/// The file of a task's built-in model.
+///
+/// # Errors
+/// None, unless the program's own bytes were damaged.
+pub fn file(task: Task) -> Result<ModelFile, ModelError> {
+    let bytes: &'static [u8] = match task {
+        Task::Splice => &SPLICE.0,
+        Task::Promoter => &PROMOTER.0,
+        Task::Expression => &EXPRESSION.0,
+    };
+    ModelFile::parse(Bytes::from_static(bytes), &format!("built-in {task} model"))
+}
+
+/// A task's built-in model.
+///
+/// # Errors
+/// As [`file`].
+pub fn model(task: Task) -> Result<Model, ModelError> {
+    Model::build(file(task)?)
+}

@@ -1,0 +1,229 @@
+//! `annotate`: the pipeline with files at both ends.
+
+use super::{AnnotateArguments, CliError, OrderArgument, molecule, writer};
+use crate::annotate::{Annotator, Options, ReadState, default_tasks};
+use crate::builtin;
+use crate::call::CallSink;
+use crate::fastx::Limits;
+use crate::metrics::Metrics;
+use crate::model::Model;
+use crate::model::manifest::Task;
+use crate::pipeline::{
+    self, Annotate, Annotation, FinishedChunk, Order, PipelineConfig, PipelineError,
+};
+use crate::sink::{CallWriter, Format, ModelTag};
+use crate::source::Input;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+impl Annotate for Annotator {
+    type State = ReadState;
+
+    fn read(&self) -> ReadState {
+        Annotator::read(self)
+    }
+}
+
+impl Annotation for ReadState {
+    type Error = crate::annotate::AnnotateError;
+
+    fn push_codes(&mut self, codes: &[u8], sink: &mut dyn CallSink) -> Result<(), Self::Error> {
+        ReadState::push_codes(self, codes, sink)
+    }
+
+    fn finish(&mut self, sink: &mut dyn CallSink) -> Result<(), Self::Error> {
+        ReadState::finish(self, sink)
+    }
+
+    fn abort(&mut self) {
+        ReadState::abort(self);
+    }
+}
+
+/// The models that the arguments ask for.
+fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
+    let (molecule, _) = molecule(arguments.molecule, arguments.strand);
+    let mut given: Vec<Model> = vec![];
+    for path in &arguments.models {
+        let model = Model::open(path)?;
+        if arguments.check_model {
+            model.file().check_payload()?;
+        }
+        given.push(model);
+    }
+    let mut tasks: Vec<Task> = match arguments.tasks.is_empty() {
+        true => default_tasks(molecule).to_vec(),
+        false => arguments.tasks.clone(),
+    };
+    if arguments.tasks.is_empty() {
+        tasks.extend(given.iter().map(|model| model.manifest().task));
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    if let Some(unused) = given.iter().find(|m| !tasks.contains(&m.manifest().task)) {
+        let (file, task) = (unused.file().name(), unused.manifest().task);
+        return Err(CliError::Usage(format!(
+            "{file} is for {task}, which --tasks leaves out"
+        )));
+    }
+    let mut models = vec![];
+    for task in tasks {
+        let mut own = given.extract_if(.., |m| m.manifest().task == task);
+        match own.next() {
+            Some(model) => models.push(model),
+            None => models.push(builtin::model(task)?),
+        }
+        models.extend(own);
+    }
+    Ok(models)
+}
+
+pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliError> {
+    let (molecule, strands) = molecule(arguments.molecule, arguments.strand);
+    let models = models(arguments)?;
+    if arguments.format == Format::SpliceTsv
+        && let Some(other) = models.iter().find(|m| m.manifest().task != Task::Splice)
+    {
+        let task = other.manifest().task;
+        if !arguments.tasks.is_empty() {
+            let message = format!("splice-tsv holds splice sites only, not {task}");
+            return Err(CliError::Usage(message));
+        }
+    }
+    let models = match arguments.format {
+        Format::SpliceTsv => {
+            let splice = |m: &Model| m.manifest().task == Task::Splice;
+            models.into_iter().filter(splice).collect()
+        }
+        _ => models,
+    };
+    let options = Options {
+        molecule,
+        strands,
+        min_score: arguments.min_score,
+        max_starts: arguments.max_starts,
+        eager: false,
+    };
+    let annotator = Annotator::new(models, options).map_err(|error| match error {
+        crate::annotate::AnnotateError::Options(message) => CliError::Usage(message),
+        other => other.into(),
+    })?;
+    let threads = match arguments.threads {
+        Some(threads) => usize::from(threads),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let config = PipelineConfig {
+        threads,
+        order: match arguments.order {
+            OrderArgument::Input => Order::Input,
+            OrderArgument::Ready => Order::Ready,
+        },
+        limits: Limits {
+            max_read_len: arguments.max_read_len,
+            ..Limits::default()
+        },
+        strict: arguments.strict,
+        pool: 16 + 8 * threads,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    // A second Ctrl-C ends at once: the handler then finds the flag set.
+    let handler = move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        log::warn!("Ctrl-C will end the program at once: {error}");
+    }
+    let target = arguments.output.as_deref();
+    let name = target.map_or("standard output".into(), |p| p.display().to_string());
+    let failed = |source: io::Error| CliError::Io {
+        file: name.clone(),
+        source,
+    };
+    let tags = annotator.models().iter().map(|model| ModelTag {
+        name: model.name.clone(),
+        version: model.version.clone(),
+        base_rates: model.base_rates.clone(),
+    });
+    let mut calls = CallWriter::new(writer(target)?, arguments.format, tags.collect());
+    calls.header().map_err(failed)?;
+    let metrics = Arc::new(Metrics::new());
+    let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
+    let outcome = {
+        let _progress = (!quiet && io::stderr().is_terminal()).then(|| Progress::show(&metrics));
+        let mut output =
+            |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
+        pipeline::run(&config, inputs, &annotator, &metrics, &stop, &mut output)
+    };
+    let result = match outcome {
+        Ok(outcome) => {
+            let mut target = calls.finish().map_err(failed)?;
+            target.flush().map_err(failed)?;
+            match outcome.input_errors.is_empty() {
+                true => Ok(()),
+                false => Err(CliError::Reported),
+            }
+        }
+        Err(PipelineError::Output(source)) => Err(failed(source)),
+        Err(error) => Err(CliError::Input(error.to_string())),
+    };
+    if !quiet {
+        eprintln!("{}", metrics.summary());
+    }
+    result
+}
+
+/// A line on the terminal while the run goes on.
+struct Progress {
+    bar: ProgressBar,
+    ended: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Progress {
+    fn show(metrics: &Arc<Metrics>) -> Progress {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let (own_bar, own_ended, metrics) = (bar.clone(), ended.clone(), metrics.clone());
+        let thread = std::thread::spawn(move || {
+            while !own_ended.load(Ordering::Relaxed) {
+                let now = metrics.summary();
+                let calls: u64 = now.calls.iter().map(|(_, count)| count).sum();
+                own_bar.set_message(format!(
+                    "{} reads, {:.1} Mb, {:.2} Mb/s, {calls} calls, {} chunks queued",
+                    now.reads_out,
+                    now.bases_out as f64 / 1e6,
+                    now.bases_per_second() / 1e6,
+                    now.queued,
+                ));
+                own_bar.tick();
+                std::thread::park_timeout(Duration::from_millis(200));
+            }
+        });
+        Progress {
+            bar,
+            ended,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It cannot panic, and if it did there would be nothing to do but to end the line.
+            let _ = thread.join();
+        }
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,324 @@
+//! The command line: arguments to configuration, errors to exit codes.
+
+mod annotate;
+mod models;
+mod records;
+mod score;
+mod simulate;
+
+use crate::annotate::{AnnotateError, Molecule, Strands};
+use crate::model::ModelError;
+use crate::model::manifest::{Precision, Task};
+use crate::sink::Format;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Splice-site, promoter and expression calls from nanopore reads, with int8 models, beside the sequencer.
+///
+/// Splice sites and promoters are found in genomic reads (or pre-mRNA). Spliced reads (cDNA, mature RNA) hold no introns, so
+/// they have no splice sites left to find; their 5'UTR is scored with --molecule rna.
+#[derive(Debug, Parser)]
+#[command(name = "strandline", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// More messages on standard error; twice: everything (or set RUST_LOG)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Errors only: no progress, no summary
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Call splice sites, promoters and 5'UTR expression in reads
+    Annotate(AnnotateArguments),
+    /// Write the score of every base, or of whole windows and 5'UTRs
+    Score(ScoreArguments),
+    /// Cut nanopore-like reads from genes, with the true sites carried over
+    Simulate(SimulateArguments),
+    /// Measure the splice model on reads whose sites are known
+    Eval(EvalArguments),
+    /// Turn a float ONNX network into a quantised model file
+    Pack(PackArguments),
+    /// Print a model file's manifest, tensors, sizes and operators
+    Inspect(InspectArguments),
+    /// Compare a model file with the ONNX network it came from
+    Verify(VerifyArguments),
+    /// List the built-in models with their figures
+    Models,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MoleculeArgument {
+    /// Genomic DNA: splice sites and promoters, both strands
+    Dna,
+    /// RNA: 5'UTR expression, forward strand, calls flagged 5p-unverified
+    Rna,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StrandArgument {
+    /// Both strands
+    Both,
+    /// The read as it is
+    Forward,
+    /// Its reverse complement
+    Reverse,
+}
+
+impl From<StrandArgument> for Strands {
+    fn from(strand: StrandArgument) -> Strands {
+        match strand {
+            StrandArgument::Both => Strands::Both,
+            StrandArgument::Forward => Strands::Forward,
+            StrandArgument::Reverse => Strands::Reverse,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OrderArgument {
+    /// In the order of the input: the same output whatever the number of threads
+    Input,
+    /// As reads finish
+    Ready,
+}
+
+#[derive(Debug, Args)]
+struct AnnotateArguments {
+    /// FASTA or FASTQ, plain, gzip or bgzip, told apart by content; '-' is standard input
+    #[arg(value_name = "INPUT", default_value = "-")]
+    inputs: Vec<PathBuf>,
+    /// What to look for: splice, promoter, expression [default: all that suit --molecule]
+    #[arg(long, value_delimiter = ',')]
+    tasks: Vec<Task>,
+    /// What the reads are
+    #[arg(long, value_enum, default_value = "dna")]
+    molecule: MoleculeArgument,
+    /// Strands to annotate [default: both for dna, forward for rna]
+    #[arg(long, value_enum)]
+    strand: Option<StrandArgument>,
+    /// A model file instead of the built-in one for its task (repeatable)
+    #[arg(long = "model", value_name = "FILE")]
+    models: Vec<PathBuf>,
+    /// Check the tensors of large model files against their hash before the run
+    #[arg(long)]
+    check_model: bool,
+    /// Least probability of a splice or promoter call [default: each model's own]
+    #[arg(long, value_name = "P")]
+    min_score: Option<f32>,
+    /// Start codons a read and strand whose 5'UTR is scored
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    max_starts: usize,
+    /// tsv, bed, gff3, bedgraph, jsonl or splice-tsv
+    #[arg(long, default_value = "tsv")]
+    format: Format,
+    /// Order of the output
+    #[arg(long, value_enum, default_value = "input")]
+    order: OrderArgument,
+    /// Where to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Worker threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// FASTQ reads above this length are rejected
+    #[arg(long, value_name = "BASES", default_value_t = crate::fastx::Limits::default().max_read_len)]
+    max_read_len: usize,
+    /// Stop at the first bad record, with exit code 1
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, Args)]
+struct ScoreArguments {
+    /// FASTA or FASTQ, plain or compressed; '-' is standard input
+    input: PathBuf,
+    /// Which built-in model
+    #[arg(long, required_unless_present = "model")]
+    task: Option<Task>,
+    /// A model file instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Strands to score [default: both; forward for --whole]
+    #[arg(long, value_enum)]
+    strand: Option<StrandArgument>,
+    /// One line a record (a promoter window, a 5'UTR) instead of one row a base
+    #[arg(long)]
+    whole: bool,
+    /// A folder for .npy files and index.tsv; with --whole a file ('-': standard output)
+    #[arg(short, long, value_name = "DIR|FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct SimulateArguments {
+    /// FASTA of whole genes in gene orientation; the first word of a header is the gene's id
+    genes: PathBuf,
+    /// Their sites: gene_idx gene chrom strand pos0 kind, tab-separated
+    #[arg(long, value_name = "SITES")]
+    sites: PathBuf,
+    /// Number of reads
+    #[arg(long, value_name = "N")]
+    reads: u64,
+    /// Substitutions, insertions and deletions a base
+    #[arg(long, value_name = "E", default_value_t = 0.02)]
+    error_rate: f64,
+    /// Reads depend on this and on nothing else
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// FASTQ to write; gzip where the name ends in .gz
+    #[arg(short, long, value_name = "READS")]
+    output: PathBuf,
+    /// True sites in read coordinates: read pos strand kind
+    #[arg(long, value_name = "TRUTH")]
+    truth: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct EvalArguments {
+    /// Reads whose sites are known
+    reads: PathBuf,
+    /// The known sites, as `simulate` writes them
+    #[arg(long, value_name = "TRUTH")]
+    truth: PathBuf,
+    /// What to measure: splice
+    #[arg(long, default_value = "splice")]
+    task: Task,
+    /// A model file instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Strands that are scored
+    #[arg(long, value_enum, default_value = "both")]
+    strand: StrandArgument,
+}
+
+#[derive(Debug, Args)]
+struct PackArguments {
+    /// A float network with an input of [1, 4, T], one-hot A, C, G, T
+    onnx: PathBuf,
+    /// What the model is, as TOML
+    #[arg(long, value_name = "M.toml")]
+    manifest: PathBuf,
+    /// int8, fp16 or f32
+    #[arg(long, default_value = "int8")]
+    precision: Precision,
+    /// Reads to choose activation scales on
+    #[arg(long, value_name = "READS")]
+    calibrate: Vec<PathBuf>,
+    /// Fail unless every instruction set will give the same bits
+    #[arg(long)]
+    require_bits: bool,
+    /// The model file
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct InspectArguments {
+    /// A model file
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArguments {
+    /// A model file
+    file: PathBuf,
+    /// The network it was packed from
+    #[arg(long, value_name = "MODEL.onnx")]
+    against: Option<PathBuf>,
+    /// Reads to compare on; without them and the network only the file's hashes are checked
+    #[arg(value_name = "READS", requires = "against")]
+    reads: Vec<PathBuf>,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Annotate(#[from] AnnotateError),
+    #[error("{file}: {source}")]
+    Io { file: String, source: io::Error },
+    #[error("{0}")]
+    Input(String),
+    /// Already reported where it happened.
+    #[error("")]
+    Reported,
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl CliError {
+    fn io(file: &Path) -> impl Fn(io::Error) -> CliError + '_ {
+        move |source| CliError::Io {
+            file: file.display().to_string(),
+            source,
+        }
+    }
+}
+
+/// Runs the program and gives its exit code: 0, 1 for bad input, 2 for wrong usage. A closed pipe is no error.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let level = match (arguments.quiet, arguments.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        _ => "debug",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+    let quiet = arguments.quiet;
+    let result = match &arguments.command {
+        Command::Annotate(a) => annotate::run(a, quiet),
+        Command::Score(a) => score::run(a),
+        Command::Simulate(a) => simulate::run(a),
+        Command::Eval(a) => score::evaluate(a),
+        Command::Pack(a) => models::pack(a),
+        Command::Inspect(a) => models::inspect(a),
+        Command::Verify(a) => models::verify(a),
+        Command::Models => models::list(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(CliError::Reported) => ExitCode::from(1),
+        Err(CliError::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Standard output, or a file.
+fn writer(output: Option<&Path>) -> Result<BufWriter<Box<dyn Write>>, CliError> {
+    let target: Box<dyn Write> = match output {
+        Some(path) if path.as_os_str() != "-" => {
+            Box::new(std::fs::File::create(path).map_err(CliError::io(path))?)
+        }
+        _ => Box::new(io::stdout().lock()),
+    };
+    Ok(BufWriter::with_capacity(1 << 16, target))
+}
+
+/// Molecule and strand with their defaults.
+fn molecule(molecule: MoleculeArgument, strand: Option<StrandArgument>) -> (Molecule, Strands) {
+    match molecule {
+        MoleculeArgument::Dna => (Molecule::Dna, strand.map_or(Strands::Both, Into::into)),
+        MoleculeArgument::Rna => (Molecule::Rna, strand.map_or(Strands::Forward, Into::into)),
+    }
+}

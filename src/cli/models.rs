@@ -1,0 +1,178 @@
+//! `pack`, `inspect`, `verify` and `models`: what concerns model files.
+
+use super::records::each_record;
+use super::{CliError, InspectArguments, PackArguments, VerifyArguments};
+use crate::builtin;
+use crate::kernels::Isa;
+use crate::model::Model;
+use crate::model::file::ModelFile;
+use crate::model::manifest::{Manifest, Task};
+use crate::model::pack;
+use crate::verify::{Comparison, compare};
+use std::fs;
+use std::io::Write;
+
+pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
+    let path = &arguments.manifest;
+    let text = fs::read_to_string(path).map_err(CliError::io(path))?;
+    let mut manifest = Manifest::from_toml(&text)
+        .map_err(|reason| CliError::Input(format!("{}: {reason}", path.display())))?;
+    manifest.precision = arguments.precision;
+    let mut samples = vec![];
+    for path in &arguments.calibrate {
+        each_record(path, |_, codes| {
+            samples.push(codes.to_vec());
+            Ok(())
+        })?;
+    }
+    let packed = pack::pack(&arguments.onnx, &manifest, &samples)?;
+    let written = packed.model.manifest();
+    if arguments.require_bits && written.reproducible.is_none() {
+        let reason = match packed.plain.is_empty() {
+            true => format!("precision {}", written.precision),
+            false => format!("not lowered: {}", packed.plain.join(", ")),
+        };
+        return Err(CliError::Input(format!(
+            "scores cannot be reproducible to the bit: {reason}"
+        )));
+    }
+    // Written beside the target and renamed: a model file that is mapped must never change in place.
+    let target = &arguments.output;
+    let failed = CliError::io(target);
+    let mut name = target.clone().into_os_string();
+    name.push(".partial");
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&name)?;
+        file.write_all(&packed.bytes)?;
+        file.sync_all()?;
+        fs::rename(&name, target)
+    };
+    write().map_err(failed)?;
+    println!("{}: {} bytes", target.display(), packed.bytes.len());
+    for plain in &packed.plain {
+        println!("not lowered, stays in float: {plain}");
+    }
+    Ok(())
+}
+
+pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
+    let model = Model::open(&arguments.file)?;
+    let file = model.file();
+    file.check_payload()?;
+    let manifest = serde_json::to_string_pretty(file.manifest())
+        .map_err(|e| CliError::Input(e.to_string()))?;
+    println!("{manifest}\n");
+    println!("file          {} bytes", file.len());
+    println!("tensors       BLAKE3 {}", file.content_hash());
+    let reproducible = file
+        .manifest()
+        .reproducible
+        .as_deref()
+        .unwrap_or("not declared");
+    println!("reproducible  {reproducible}");
+    println!(
+        "arithmetic    {} multiply-accumulates a base and strand\n",
+        file.manifest().macs()
+    );
+    println!("{:32} {:>6} {:>10}  shape", "tensor", "type", "bytes");
+    for (name, dtype, shape, size) in file.tensors() {
+        println!(
+            "{name:32} {:>6} {size:>10}  {shape:?}",
+            format!("{dtype:?}")
+        );
+    }
+    println!(
+        "\n{:32} {:28} {:>8} {:>12}",
+        "node", "operator", "MACs", "activations"
+    );
+    let mut arena = 0;
+    for node in model.operators() {
+        arena += node.activation_bytes;
+        println!(
+            "{:32} {:28} {:>8} {:>12}{}",
+            node.name,
+            node.operator,
+            node.macs,
+            node.activation_bytes,
+            if node.lowered { "" } else { "  (tract, float)" }
+        );
+    }
+    println!(
+        "\nactivations of one worker: {arena} bytes for a tile of {}",
+        file.manifest().tile
+    );
+    Ok(())
+}
+
+pub(super) fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
+    let file = ModelFile::open(&arguments.file)?;
+    file.check_payload()?;
+    println!(
+        "{}: header and tensors agree with their hashes",
+        arguments.file.display()
+    );
+    let Some(onnx) = &arguments.against else {
+        return Ok(());
+    };
+    if arguments.reads.is_empty() {
+        return Err(CliError::Usage(
+            "--against needs READS to compare on".to_string(),
+        ));
+    }
+    let mut samples = vec![];
+    for path in &arguments.reads {
+        each_record(path, |_, codes| {
+            samples.push(codes.to_vec());
+            Ok(())
+        })?;
+    }
+    let Comparison { columns, bases } = compare(Model::build(file)?, onnx, &samples)?;
+    println!("compared on {bases} positions with {}", onnx.display());
+    println!("output        largest    mean       cosine     calls      of them changed");
+    for c in columns {
+        println!(
+            "{:12}  {:<9.5}  {:<9.6}  {:<9.6}  {:<9}  {}",
+            c.name, c.largest, c.mean, c.cosine, c.calls, c.changed
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn list() -> Result<(), CliError> {
+    println!("instruction set {} (of {})\n", Isa::selected(), available());
+    for task in Task::ALL {
+        let file = builtin::file(task)?;
+        let manifest = file.manifest();
+        let reproducible = manifest.reproducible.as_deref().unwrap_or("not declared");
+        println!("{} {} ({task})", manifest.name, manifest.version);
+        println!("  {}", manifest.description);
+        println!(
+            "  {} bytes, {}, {} kMAC a base and strand, context {} + {} nt, reproducible: {reproducible}",
+            file.len(),
+            manifest.precision,
+            manifest.macs() as f64 / 1000.0,
+            manifest.context.left,
+            manifest.context.right,
+        );
+        for output in &manifest.outputs {
+            println!(
+                "  {}: {}; threshold {}",
+                output.name, output.meaning, output.threshold
+            );
+        }
+        for (name, value) in &manifest.figures {
+            println!("  {name} = {value}");
+        }
+        println!(
+            "  licence {}; BLAKE3 {}\n",
+            manifest.licence,
+            file.content_hash()
+        );
+    }
+    Ok(())
+}
+
+fn available() -> String {
+    let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+    names.join(", ")
+}

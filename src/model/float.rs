@@ -1,0 +1,85 @@
+//! The float network as tract runs it from its ONNX file: what a packed model is compared with.
+
+use super::error::ModelError;
+use super::lower::import;
+use super::manifest::Manifest;
+use super::quantize::one_hot;
+use std::path::{Path, PathBuf};
+use tract_nnef::internal::*;
+
+/// A float network that takes base codes.
+#[derive(Debug)]
+pub struct FloatModel {
+    path: PathBuf,
+    /// Kept open for scans; a sequence model is imported anew for each length, which its shapes need.
+    open: Option<Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>>,
+    by_length: HashMap<usize, Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>>,
+}
+
+impl FloatModel {
+    /// Reads an ONNX file with an input of `[1, 4, T]`.
+    ///
+    /// # Errors
+    /// Where tract cannot read it.
+    pub fn read(path: &Path, manifest: &Manifest) -> Result<FloatModel, ModelError> {
+        let mut model = FloatModel {
+            path: path.to_path_buf(),
+            open: None,
+            by_length: HashMap::new(),
+        };
+        if manifest.task.is_scan() {
+            model.open = Some(model.plan(None)?);
+        }
+        Ok(model)
+    }
+
+    fn failed(&self, error: &TractError) -> ModelError {
+        ModelError::Graph {
+            file: self.path.display().to_string(),
+            action: "running the float network",
+            reason: format!("{error:#}"),
+        }
+    }
+
+    fn plan(
+        &self,
+        length: Option<usize>,
+    ) -> Result<Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>, ModelError> {
+        let model = import(&self.path, length)?;
+        model
+            .into_optimized()
+            .and_then(SimplePlan::new)
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// Raw outputs, `[positions, outputs]` or `[outputs]`.
+    ///
+    /// # Errors
+    /// Where tract fails.
+    pub fn run(&mut self, codes: &[u8]) -> Result<Vec<f32>, ModelError> {
+        let plan = match &self.open {
+            Some(plan) => plan.clone(),
+            None => match self.by_length.get(&codes.len()) {
+                Some(plan) => plan.clone(),
+                None => {
+                    let plan = self.plan(Some(codes.len()))?;
+                    self.by_length.insert(codes.len(), plan.clone());
+                    plan
+                }
+            },
+        };
+        let run = || -> TractResult<Vec<f32>> {
+            let outputs = plan.run(tvec!(one_hot(codes)?))?;
+            let output = &outputs[0];
+            let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
+            let shape = output.shape();
+            if shape.len() < 3 {
+                return Ok(values.to_vec());
+            }
+            let (channels, positions) = (shape[1], shape[2]);
+            let at = |i: usize| values[i % channels * positions + i / channels];
+            Ok((0..channels * positions).map(at).collect())
+        };
+        run().map_err(|error| self.failed(&error))
+    }
+}

@@ -1,0 +1,335 @@
+//! The manifest: what a model is, how it is used, what is known of it. JSON inside the model file, TOML as input of `pack`.
+
+use crate::call::CallKind;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// What a model predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Donor and acceptor sites of genomic reads, per base.
+    Splice,
+    /// Transcription start sites of genomic reads, per base.
+    Promoter,
+    /// Mean ribosome load of a 5'UTR.
+    Expression,
+}
+
+impl Task {
+    /// Every task.
+    pub const ALL: [Task; 3] = [Task::Splice, Task::Promoter, Task::Expression];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::Splice => "splice",
+            Task::Promoter => "promoter",
+            Task::Expression => "expression",
+        }
+    }
+
+    /// True where every base is scored, false where a whole sequence is.
+    pub fn is_scan(self) -> bool {
+        self != Task::Expression
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Task {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Task, String> {
+        Task::ALL
+            .into_iter()
+            .find(|task| task.name() == name)
+            .ok_or_else(|| format!("no task {name:?}: splice, promoter or expression"))
+    }
+}
+
+/// How a raw output becomes a score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    /// The output is a logit; the score is the logistic function of the calibrated logit.
+    Logit,
+    /// The score is the output.
+    Identity,
+}
+
+/// Precision of the weights of a packed model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Weights in eight bits, activations in seven (eight with a sign).
+    Int8,
+    /// Weights in half precision, arithmetic in f32.
+    Fp16,
+    /// Everything in f32, for comparison.
+    F32,
+}
+
+impl FromStr for Precision {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Precision, String> {
+        match name {
+            "int8" => Ok(Precision::Int8),
+            "fp16" => Ok(Precision::Fp16),
+            "f32" => Ok(Precision::F32),
+            _ => Err(format!("no precision {name:?}: int8, fp16 or f32")),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Int8 => "int8",
+            Precision::Fp16 => "fp16",
+            Precision::F32 => "f32",
+        })
+    }
+}
+
+/// Bases either side of a position that its score depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Context {
+    /// Towards the 5' end.
+    pub left: usize,
+    /// Towards the 3' end.
+    pub right: usize,
+}
+
+/// One column of a model's output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputColumn {
+    /// Column header, such as `acceptor`.
+    pub name: String,
+    /// What a call of it says: `donor`, `acceptor`, `promoter` or `expression`.
+    pub kind: CallKind,
+    /// In words, with the unit.
+    pub meaning: String,
+    /// From output to score.
+    pub link: Link,
+    /// Knots `[raw, calibrated]` of a piecewise linear map, raw ascending; empty for none. Beyond the ends the nearest
+    /// segment goes on.
+    #[serde(default)]
+    pub calibration: Vec<[f32; 2]>,
+    /// Default threshold of a call, as a score.
+    #[serde(default)]
+    pub threshold: f32,
+    /// A call is the highest score within this many bases; also the lookahead of the call rule.
+    #[serde(default)]
+    pub separation: usize,
+    /// How often the feature occurs where it could, in the population the calibration was fitted on: for a donor
+    /// or an acceptor a GT or AG, else a base and strand.
+    #[serde(default)]
+    pub base_rate: f64,
+}
+
+/// How a sequence of a fixed role is scored as a whole (`score --whole`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {
+    /// Length of a window whose score is that of one base; other lengths take the highest score.
+    #[serde(default)]
+    pub length: usize,
+    /// That base, for each output.
+    #[serde(default)]
+    pub index: Vec<usize>,
+    /// Knots as in [`OutputColumn::calibration`], for windows drawn half from either class; empty: as for calls.
+    #[serde(default)]
+    pub calibration: Vec<[f32; 2]>,
+}
+
+/// What a sequence must look like before it is given to a model that scores it whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sequence {
+    /// Shortest length, in nt.
+    pub shortest: usize,
+    /// Longest; of a longer one the last so many bases are taken.
+    pub longest: usize,
+    /// Padded on the left with "no base" to a multiple of this.
+    pub multiple: usize,
+}
+
+/// One layer as it was packed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The node's name.
+    pub name: String,
+    /// Our operator, or tract's where it could not be lowered.
+    pub operator: String,
+    /// Of the weights.
+    pub precision: String,
+    /// Scale of its output, where that is an integer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_scale: Option<f32>,
+    /// Multiply-accumulates a base.
+    pub macs: u64,
+}
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Data, teachers and their sources.
+    pub data: String,
+    /// What was held out, and by what rule.
+    pub split: String,
+    /// The recipe in the repository.
+    pub recipe: String,
+}
+
+/// Everything a model says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Short name, such as `splice-fast`.
+    pub name: String,
+    /// Version of the weights.
+    pub version: String,
+    /// What it predicts.
+    pub task: Task,
+    /// One sentence.
+    pub description: String,
+    /// Letters in the order of their codes; `ACGT`.
+    pub alphabet: String,
+    /// How bases become numbers; `one-hot`.
+    pub tokeniser: String,
+    /// Dependence of a score on its neighbours.
+    pub context: Context,
+    /// Bases from one score to the next; 1.
+    pub stride: usize,
+    /// Positions that are computed at once: bounds the memory of a worker.
+    pub tile: usize,
+    /// Columns of the output.
+    pub outputs: Vec<OutputColumn>,
+    /// Scoring of whole windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Whole>,
+    /// For models that score a sequence as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
+    /// Where the weights come from.
+    pub training: Training,
+    /// Licence of the weights.
+    pub licence: String,
+    /// Figures of the model card, by name.
+    #[serde(default)]
+    pub figures: BTreeMap<String, f64>,
+    /// Precision asked for at packing.
+    #[serde(default = "default_precision")]
+    pub precision: Precision,
+    /// `bits` where every instruction set gives the same scores to the bit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reproducible: Option<String>,
+    /// Every layer, written by `pack`.
+    #[serde(default)]
+    pub layers: Vec<LayerRecord>,
+}
+
+fn default_precision() -> Precision {
+    Precision::Int8
+}
+
+/// Longest context and separation, largest tile and most columns that a file may ask for: memory is bounded by what it says.
+const MOST: usize = 1 << 20;
+
+impl Manifest {
+    /// Reads the TOML that `pack` takes.
+    pub fn from_toml(text: &str) -> Result<Manifest, String> {
+        let manifest: Manifest = toml::from_str(text).map_err(|e| e.to_string())?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Bases beyond a position that must be there before its calls are certain: context and call rule together.
+    pub fn lookahead(&self) -> usize {
+        let separation = self.outputs.iter().map(|o| o.separation).max().unwrap_or(0);
+        self.context.left.max(self.context.right) + separation
+    }
+
+    /// Multiply-accumulates a base and strand.
+    pub fn macs(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.macs).sum()
+    }
+
+    /// The reason why this cannot be used, if there is one.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.alphabet != "ACGT" || self.tokeniser != "one-hot" {
+            return Err(format!(
+                "alphabet {:?} with tokeniser {:?}: only ACGT, one-hot",
+                self.alphabet, self.tokeniser
+            ));
+        }
+        if self.stride != 1 {
+            return Err(format!("stride {}: only 1", self.stride));
+        }
+        if self.outputs.is_empty() || self.outputs.len() > 64 {
+            return Err(format!("{} outputs: 1 to 64", self.outputs.len()));
+        }
+        if self.context.left > MOST || self.context.right > MOST || self.tile > MOST {
+            return Err(format!("context or tile above {MOST}"));
+        }
+        let knots = self.outputs.iter().map(|o| &o.calibration);
+        for knots in knots.chain(self.whole.iter().map(|w| &w.calibration)) {
+            let ascending = knots
+                .windows(2)
+                .all(|k| k[0][0] < k[1][0] && k[0][1] <= k[1][1]);
+            let finite = knots.iter().flatten().all(|x| x.is_finite());
+            if !ascending || !finite || knots.len() == 1 {
+                return Err(
+                    "calibration needs no knots or at least two, ascending and finite".into(),
+                );
+            }
+        }
+        for output in &self.outputs {
+            if output.separation > MOST {
+                return Err(format!("output {}: separation above {MOST}", output.name));
+            }
+            if !output.threshold.is_finite() || !output.base_rate.is_finite() {
+                return Err(format!("output {}: a figure is not finite", output.name));
+            }
+        }
+        match (&self.sequence, self.task.is_scan()) {
+            (None, false) => return Err("this task needs the table `sequence`".into()),
+            (Some(_), true) => return Err("a scanning task takes no table `sequence`".into()),
+            (Some(s), false) => {
+                let most = s.longest.checked_next_multiple_of(s.multiple.max(1));
+                if s.multiple == 0 || s.shortest == 0 || s.shortest > s.longest {
+                    return Err("sequence: 0 < shortest <= longest, multiple > 0".into());
+                }
+                if most.is_none_or(|most| most > self.tile) {
+                    return Err(format!("sequence: tile {} is too small", self.tile));
+                }
+            }
+            (None, true) => {
+                if self.tile < 2 * self.lookahead() + 64 {
+                    return Err(format!(
+                        "tile {} is too small for a context and separation of {}",
+                        self.tile,
+                        self.lookahead()
+                    ));
+                }
+            }
+        }
+        if let Some(whole) = &self.whole
+            && whole.length > 0
+            && (whole.index.len() != self.outputs.len()
+                || whole.index.iter().any(|index| *index >= whole.length))
+        {
+            return Err("whole: one index an output, inside the window".into());
+        }
+        Ok(())
+    }
+}

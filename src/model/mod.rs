@@ -1,0 +1,24 @@
+//! Models: the file, its manifest, the graph in tract, packing.
+
+pub mod error;
+pub mod file;
+#[cfg(feature = "tract")]
+pub mod float;
+#[cfg(feature = "tract")]
+pub mod graph;
+#[cfg(feature = "tract")]
+mod lower;
+pub mod manifest;
+pub mod map;
+#[cfg(feature = "tract")]
+mod ops;
+#[cfg(feature = "tract")]
+pub mod pack;
+#[cfg(feature = "tract")]
+mod quantize;
+#[cfg(feature = "tract")]
+mod registry;
+
+pub use error::ModelError;
+#[cfg(feature = "tract")]
+pub use graph::{Model, OperatorRecord, Runner};

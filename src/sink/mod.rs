@@ -1,0 +1,245 @@
+//! Calls to text: TSV, BED, GFF3, bedGraph, JSON Lines and the splice scores that spliced aligners read.
+//!
+//! Every format but GFF3 and splice-tsv writes positions as [`Call`] holds them: forward coordinates of the read,
+//! 0-based, half-open, on both strands. A donor or an acceptor is its exon-edge base. Probabilities have four
+//! decimals, ribosome loads three. An empty read name is written `.`; bytes of a name that are no UTF-8 and
+//! control characters become U+FFFD, except in GFF3, where they are percent-encoded.
+//!
+//! | format | line |
+//! | --- | --- |
+//! | [`Format::Tsv`] | `read start end strand kind score model flags`; model is `name/version`, flags a comma-separated list or `.` |
+//! | [`Format::Bed`] | BED6+3: the read, start, end, kind, round(1000 P) or round(100 load) up to 1000, strand; then the score, the model and the flags as in TSV |
+//! | [`Format::Gff3`] | 1-based, closed; the type is a Sequence Ontology term, the model and the flags are attributes |
+//! | [`Format::Bedgraph`] | one track of four columns, the value negative on the reverse strand (see [`bedgraph`]) |
+//! | [`Format::Jsonl`] | one object a call, keys `read start end strand kind score model version flags` |
+//! | [`Format::SpliceTsv`] | contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]) |
+//!
+//! GFF3 types are `five_prime_cis_splice_site` (donor), `three_prime_cis_splice_site` (acceptor), `TSS` (promoter)
+//! and `five_prime_UTR` (expression, its score in the attribute `mean_ribosome_load`). The ontology draws the two
+//! splice-site terms over the intron's two outermost bases; here they stand on the exon-edge base beside them, as in
+//! every other format, because those two bases may lie beyond the end of a read.
+
+pub mod bedgraph;
+pub mod npy;
+pub mod splice_tsv;
+mod text;
+
+use crate::call::{Call, CallKind};
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+/// An output format, by the name that `--format` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// `tsv`: one tab-separated line a call, a header line first.
+    Tsv,
+    /// `bed`: BED6 with three more columns.
+    Bed,
+    /// `gff3`: GFF version 3.
+    Gff3,
+    /// `bedgraph`: one signed signal track.
+    Bedgraph,
+    /// `jsonl`: one JSON object a call.
+    Jsonl,
+    /// `splice-tsv`: splice scores for minimap2 and miniprot.
+    SpliceTsv,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 6] = [
+        Format::Tsv,
+        Format::Bed,
+        Format::Gff3,
+        Format::Bedgraph,
+        Format::Jsonl,
+        Format::SpliceTsv,
+    ];
+
+    /// The name that [`FromStr`] takes back.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Tsv => "tsv",
+            Format::Bed => "bed",
+            Format::Gff3 => "gff3",
+            Format::Bedgraph => "bedgraph",
+            Format::Jsonl => "jsonl",
+            Format::SpliceTsv => "splice-tsv",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A format name that is none of [`Format::ALL`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format `{0}`: expected tsv, bed, gff3, bedgraph, jsonl or splice-tsv")]
+pub struct UnknownFormat(pub String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Format, UnknownFormat> {
+        Format::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
+
+/// What a written call says of its model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelTag {
+    /// The model's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// For each kind the probability of such a site before anything is known of the place; splice-tsv divides by it.
+    pub base_rates: Vec<(CallKind, f64)>,
+}
+
+impl ModelTag {
+    /// The base rate of `kind`, where the model states one.
+    pub fn base_rate(&self, kind: CallKind) -> Option<f64> {
+        self.base_rates
+            .iter()
+            .find(|(k, _)| *k == kind)
+            .map(|&(_, rate)| rate)
+    }
+}
+
+/// Writes the calls of one read after another. After the first reads it allocates nothing.
+///
+/// Lines go to the writer in one piece a call of [`CallWriter::write_calls`], so an unbuffered writer is no loss for
+/// files of reads and the right thing for a pipe that somebody waits on.
+#[derive(Debug)]
+pub struct CallWriter<W: Write> {
+    writer: W,
+    format: Format,
+    models: Vec<ModelTag>,
+    /// `name/version` of each model.
+    labels: Vec<String>,
+    lines: Vec<u8>,
+    name: String,
+    signal: bedgraph::Signal,
+    written: u64,
+    left_out: u64,
+}
+
+impl<W: Write> CallWriter<W> {
+    /// A writer of `format`; [`Call::model`] indexes `models`.
+    pub fn new(writer: W, format: Format, models: Vec<ModelTag>) -> Self {
+        let labels = models
+            .iter()
+            .map(|m| format!("{}/{}", m.name, m.version))
+            .collect();
+        CallWriter {
+            writer,
+            format,
+            models,
+            labels,
+            lines: Vec::with_capacity(4096),
+            name: String::with_capacity(256),
+            signal: bedgraph::Signal::default(),
+            written: 0,
+            left_out: 0,
+        }
+    }
+
+    /// Writes what stands before the first call, if the format has such a thing.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn header(&mut self) -> io::Result<()> {
+        self.writer.write_all(match self.format {
+            Format::Tsv => b"#read\tstart\tend\tstrand\tkind\tscore\tmodel\tflags\n".as_slice(),
+            Format::Bed => {
+                b"#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\tvalue\tmodel\tflags\n"
+            }
+            Format::Gff3 => b"##gff-version 3\n",
+            Format::Bedgraph => bedgraph::TRACK_LINE,
+            Format::Jsonl | Format::SpliceTsv => b"",
+        })
+    }
+
+    /// Writes calls of the read `name`, in order of position. A long record may come in several portions.
+    ///
+    /// # Errors
+    /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or its model states
+    /// no base rate and splice-tsv needs one. Nothing of this portion has been written then.
+    pub fn write_calls(&mut self, name: &[u8], calls: &[Call]) -> io::Result<()> {
+        if calls.is_empty() {
+            return Ok(());
+        }
+        self.lines.clear();
+        match self.format {
+            Format::Gff3 => text::escape_seqid(name, &mut self.name),
+            _ => text::clean_name(name, &mut self.name),
+        }
+        let mut left_out = 0;
+        for call in calls {
+            let model = usize::from(call.model);
+            let (Some(tag), Some(label)) = (self.models.get(model), self.labels.get(model)) else {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("a call names model {model} of {}", self.models.len()),
+                ));
+            };
+            let lines = &mut self.lines;
+            match self.format {
+                Format::Tsv => text::tsv(lines, &self.name, call, label)?,
+                Format::Bed => text::bed(lines, &self.name, call, label)?,
+                Format::Gff3 => text::gff3(lines, &self.name, call, label)?,
+                Format::Jsonl => text::jsonl(lines, &self.name, call, tag)?,
+                Format::Bedgraph => {
+                    left_out += u64::from(!self.signal.push(lines, &self.name, call)?);
+                }
+                Format::SpliceTsv => {
+                    left_out += u64::from(!splice_tsv::line(lines, &self.name, call, tag)?);
+                }
+            }
+        }
+        self.written += calls.len() as u64 - left_out;
+        self.left_out += left_out;
+        self.writer.write_all(&self.lines)
+    }
+
+    /// Calls written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Calls that the format has no place for: promoters and expression in splice-tsv, the weaker of two overlapping
+    /// calls in bedGraph. Calls taken are always [`written`](Self::written) plus these.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Hands what was written on to its destination; for a live stream, after each read.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+
+    /// Writes what was held back, flushes, and gives the writer back.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.lines.clear();
+        self.signal.finish(&mut self.lines)?;
+        self.writer.write_all(&self.lines)?;
+        self.writer.flush()?;
+        Ok(self.writer)
+    }
+}
+
+#[cfg(test)]
+mod tests;

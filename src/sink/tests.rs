@@ -1,0 +1,243 @@
+use super::splice_tsv::{boundary, log_odds_score};
+use super::*;
+use crate::call::Flags;
+use crate::nucleotide::Strand;
+
+fn models() -> Vec<ModelTag> {
+    vec![
+        ModelTag {
+            name: "splice".into(),
+            version: "1.0".into(),
+            base_rates: vec![(CallKind::Donor, 0.002), (CallKind::Acceptor, 0.001)],
+        },
+        ModelTag {
+            name: "utr;x".into(),
+            version: "2".into(),
+            base_rates: Vec::new(),
+        },
+    ]
+}
+
+fn call(start: u64, end: u64, strand: Strand, kind: CallKind, score: f32) -> Call {
+    Call {
+        start,
+        end,
+        strand,
+        kind,
+        score,
+        flags: Flags::NONE,
+        model: u8::from(kind == CallKind::Expression),
+    }
+}
+
+/// A donor and an acceptor on each strand, a promoter and a 5'UTR.
+fn calls() -> Vec<Call> {
+    use CallKind::*;
+    use Strand::*;
+    let mut calls = vec![
+        call(99, 100, Forward, Donor, 0.9),
+        call(150, 151, Reverse, Acceptor, 0.123_46),
+        call(200, 201, Forward, Acceptor, 0.000_04),
+        call(250, 251, Reverse, Donor, 1.0),
+        call(300, 301, Forward, Promoter, 0.5),
+        call(310, 360, Reverse, Expression, 6.123_6),
+    ];
+    calls[1].flags = Flags::SHORT_CONTEXT | Flags::AMBIGUOUS;
+    calls[5].flags = Flags::UNVERIFIED_5P;
+    calls
+}
+
+fn written(format: Format, name: &[u8]) -> String {
+    let mut writer = CallWriter::new(Vec::new(), format, models());
+    writer.header().unwrap();
+    // The same bytes must come out when the calls come in two portions.
+    let calls = calls();
+    writer.write_calls(name, &calls[..2]).unwrap();
+    writer.write_calls(name, &calls[2..]).unwrap();
+    assert_eq!(writer.written() + writer.left_out(), calls.len() as u64);
+    String::from_utf8(writer.finish().unwrap()).unwrap()
+}
+
+#[test]
+fn names_go_both_ways() {
+    for format in Format::ALL {
+        assert_eq!(format.to_string().parse(), Ok(format));
+    }
+    assert_eq!(
+        "bam".parse::<Format>().unwrap_err().to_string(),
+        "unknown format `bam`: expected tsv, bed, gff3, bedgraph, jsonl or splice-tsv"
+    );
+}
+
+#[test]
+fn tsv() {
+    assert_eq!(
+        written(Format::Tsv, b"r1"),
+        "#read\tstart\tend\tstrand\tkind\tscore\tmodel\tflags\n\
+         r1\t99\t100\t+\tdonor\t0.9000\tsplice/1.0\t.\n\
+         r1\t150\t151\t-\tacceptor\t0.1235\tsplice/1.0\tshort-context,ambiguous\n\
+         r1\t200\t201\t+\tacceptor\t0.0000\tsplice/1.0\t.\n\
+         r1\t250\t251\t-\tdonor\t1.0000\tsplice/1.0\t.\n\
+         r1\t300\t301\t+\tpromoter\t0.5000\tsplice/1.0\t.\n\
+         r1\t310\t360\t-\texpression\t6.124\tutr;x/2\t5p-unverified\n"
+    );
+}
+
+#[test]
+fn bed() {
+    assert_eq!(
+        written(Format::Bed, b"r1"),
+        "#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\tvalue\tmodel\tflags\n\
+         r1\t99\t100\tdonor\t900\t+\t0.9000\tsplice/1.0\t.\n\
+         r1\t150\t151\tacceptor\t123\t-\t0.1235\tsplice/1.0\tshort-context,ambiguous\n\
+         r1\t200\t201\tacceptor\t0\t+\t0.0000\tsplice/1.0\t.\n\
+         r1\t250\t251\tdonor\t1000\t-\t1.0000\tsplice/1.0\t.\n\
+         r1\t300\t301\tpromoter\t500\t+\t0.5000\tsplice/1.0\t.\n\
+         r1\t310\t360\texpression\t612\t-\t6.124\tutr;x/2\t5p-unverified\n"
+    );
+}
+
+#[test]
+fn gff3() {
+    assert_eq!(
+        written(Format::Gff3, b">r;1\xff"),
+        "##gff-version 3\n\
+         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t100\t100\t0.9000\t+\t.\tmodel=splice/1.0\n\
+         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t151\t151\t0.1235\t-\t.\tmodel=splice/1.0;flags=short-context,ambiguous\n\
+         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t201\t201\t0.0000\t+\t.\tmodel=splice/1.0\n\
+         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t251\t251\t1.0000\t-\t.\tmodel=splice/1.0\n\
+         %3Er%3B1%FF\tstrandline\tTSS\t301\t301\t0.5000\t+\t.\tmodel=splice/1.0\n\
+         %3Er%3B1%FF\tstrandline\tfive_prime_UTR\t311\t360\t.\t-\t.\tmean_ribosome_load=6.124;model=utr%3Bx/2;flags=5p-unverified\n"
+    );
+}
+
+#[test]
+fn bedgraph_tells_the_strand_by_the_sign() {
+    assert_eq!(
+        written(Format::Bedgraph, b"r1"),
+        "track type=bedGraph name=\"strandline\" description=\"calls, negative on the reverse strand\" visibility=full\n\
+         r1\t99\t100\t0.9000\n\
+         r1\t150\t151\t-0.1235\n\
+         r1\t200\t201\t0.0000\n\
+         r1\t250\t251\t-1.0000\n\
+         r1\t300\t301\t0.5000\n\
+         r1\t310\t360\t-6.124\n"
+    );
+}
+
+#[test]
+fn bedgraph_keeps_the_stronger_of_two_overlapping_calls() {
+    use CallKind::*;
+    use Strand::*;
+    let mut writer = CallWriter::new(Vec::new(), Format::Bedgraph, models());
+    writer
+        .write_calls(b"a", &[call(5, 6, Forward, Donor, 0.3)])
+        .unwrap();
+    writer
+        .write_calls(b"a", &[call(5, 6, Reverse, Acceptor, 0.7)])
+        .unwrap();
+    // Another read with the same coordinates, then one of the same name that starts again.
+    writer
+        .write_calls(b"b", &[call(5, 6, Forward, Donor, 0.6)])
+        .unwrap();
+    writer
+        .write_calls(b"b", &[call(2, 3, Forward, Donor, 0.4)])
+        .unwrap();
+    assert_eq!((writer.written(), writer.left_out()), (3, 1));
+    let text = String::from_utf8(writer.finish().unwrap()).unwrap();
+    assert_eq!(text, "a\t5\t6\t-0.7000\nb\t5\t6\t0.6000\nb\t2\t3\t0.4000\n");
+}
+
+#[test]
+fn json_lines() {
+    let text = written(Format::Jsonl, b"r\"1");
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"read":"r\"1","start":99,"end":100,"strand":"+","kind":"donor","score":0.9,"model":"splice","version":"1.0","flags":[]}"#,
+            "\n",
+            r#"{"read":"r\"1","start":150,"end":151,"strand":"-","kind":"acceptor","score":0.1235,"model":"splice","version":"1.0","flags":["short-context","ambiguous"]}"#,
+            "\n",
+            r#"{"read":"r\"1","start":200,"end":201,"strand":"+","kind":"acceptor","score":0.0,"model":"splice","version":"1.0","flags":[]}"#,
+            "\n",
+            r#"{"read":"r\"1","start":250,"end":251,"strand":"-","kind":"donor","score":1.0,"model":"splice","version":"1.0","flags":[]}"#,
+            "\n",
+            r#"{"read":"r\"1","start":300,"end":301,"strand":"+","kind":"promoter","score":0.5,"model":"splice","version":"1.0","flags":[]}"#,
+            "\n",
+            r#"{"read":"r\"1","start":310,"end":360,"strand":"-","kind":"expression","score":6.124,"model":"utr;x","version":"2","flags":["5p-unverified"]}"#,
+            "\n",
+        )
+    );
+}
+
+#[test]
+fn splice_tsv_names_boundaries() {
+    // 2 log2(0.9 / 0.002) = 17.6, clipped; 2 log2(0.12346 / 0.001) = 13.9, clipped;
+    // 2 log2(0.00004 / 0.001) = -9.3, clipped.
+    assert_eq!(
+        written(Format::SpliceTsv, b"chr1"),
+        "chr1\t100\t+\tD\t13\n\
+         chr1\t151\t-\tA\t13\n\
+         chr1\t200\t+\tA\t-7\n\
+         chr1\t250\t-\tD\t13\n"
+    );
+}
+
+#[test]
+fn log_odds_round_and_clip() {
+    assert_eq!(log_odds_score(0.01, 0.01), 0);
+    assert_eq!(log_odds_score(0.04, 0.01), 4);
+    assert_eq!(log_odds_score(0.0025, 0.01), -4);
+    assert_eq!(log_odds_score(0.012, 0.01), 1); // 0.526
+    assert_eq!(log_odds_score(0.0118, 0.01), 0); // 0.478
+    assert_eq!(log_odds_score(0.0, 0.01), -7);
+    assert_eq!(log_odds_score(1.0, 1e-6), 13);
+}
+
+#[test]
+fn a_boundary_lies_on_the_intron_side_of_the_exon_edge() {
+    use CallKind::*;
+    use Strand::*;
+    // Exons [0, 10) and [20, 30) of a forward gene, and of one on the reverse strand: there the exon [20, 30)
+    // comes first, so its lowest base is the donor.
+    assert_eq!(boundary(9, Forward, Donor), Some(10));
+    assert_eq!(boundary(20, Forward, Acceptor), Some(20));
+    assert_eq!(boundary(20, Reverse, Donor), Some(20));
+    assert_eq!(boundary(9, Reverse, Acceptor), Some(10));
+    assert_eq!(boundary(9, Forward, Promoter), None);
+}
+
+#[test]
+fn splice_tsv_needs_a_base_rate() {
+    let mut donor = call(5, 6, Strand::Forward, CallKind::Donor, 0.5);
+    donor.model = 1;
+    let mut writer = CallWriter::new(Vec::new(), Format::SpliceTsv, models());
+    let error = writer.write_calls(b"r", &[donor]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "model utr;x states no base rate for a donor, which splice-tsv needs"
+    );
+    donor.model = 2;
+    let error = writer.write_calls(b"r", &[donor]).unwrap_err();
+    assert_eq!(error.to_string(), "a call names model 2 of 2");
+    assert_eq!(writer.finish().unwrap(), b"");
+}
+
+#[test]
+fn names_that_are_no_text_are_made_fit() {
+    let one = [call(1, 2, Strand::Forward, CallKind::Donor, 0.5)];
+    let first_field = |format, name: &[u8]| {
+        let mut writer = CallWriter::new(Vec::new(), format, models());
+        writer.write_calls(name, &one).unwrap();
+        let text = String::from_utf8(writer.finish().unwrap()).unwrap();
+        text.split('\t').next().unwrap().to_owned()
+    };
+    assert_eq!(
+        first_field(Format::Tsv, b"a\xffb\x01c"),
+        "a\u{fffd}b\u{fffd}c"
+    );
+    assert_eq!(first_field(Format::Bed, "gène".as_bytes()), "gène");
+    assert_eq!(first_field(Format::Tsv, b""), ".");
+    assert_eq!(first_field(Format::Gff3, b""), ".");
+    assert_eq!(first_field(Format::Gff3, b"a|b:c-1 d/e"), "a|b:c-1%20d%2Fe");
+}

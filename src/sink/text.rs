@@ -1,0 +1,154 @@
+//! The lines of TSV, BED, GFF3 and JSON Lines, and read names made fit for them.
+
+use super::ModelTag;
+use crate::call::{Call, CallKind, Flags};
+use serde::ser::{Serialize, Serializer};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+
+/// A call's score as text: four decimals for a probability, three for a ribosome load.
+pub(super) struct Score<'a>(pub &'a Call);
+
+impl fmt::Display for Score<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.*}", decimals(self.0.kind), self.0.score)
+    }
+}
+
+fn decimals(kind: CallKind) -> usize {
+    if kind == CallKind::Expression { 3 } else { 4 }
+}
+
+/// `name` as UTF-8 without control characters, never empty.
+pub(super) fn clean_name(name: &[u8], out: &mut String) {
+    out.clear();
+    for chunk in name.utf8_chunks() {
+        out.extend(chunk.valid().chars().map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        }));
+        if !chunk.invalid().is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    if out.is_empty() {
+        out.push('.');
+    }
+}
+
+/// `name` with every byte percent-encoded that the GFF3 specification does not allow in column 1.
+pub(super) fn escape_seqid(name: &[u8], out: &mut String) {
+    out.clear();
+    for &byte in name {
+        if byte.is_ascii_alphanumeric() || b".:^*$@!+_?-|".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    if out.is_empty() {
+        out.push('.');
+    }
+}
+
+pub(super) fn tsv(out: &mut Vec<u8>, name: &str, call: &Call, model: &str) -> io::Result<()> {
+    let Call { start, end, .. } = call;
+    let (strand, kind, score, flags) = (call.strand, call.kind, Score(call), call.flags);
+    writeln!(
+        out,
+        "{name}\t{start}\t{end}\t{strand}\t{kind}\t{score}\t{model}\t{flags}"
+    )
+}
+
+pub(super) fn bed(out: &mut Vec<u8>, name: &str, call: &Call, model: &str) -> io::Result<()> {
+    let Call { start, end, .. } = call;
+    let (strand, kind, score, flags) = (call.strand, call.kind, Score(call), call.flags);
+    let full = if kind == CallKind::Expression {
+        100.0
+    } else {
+        1000.0
+    };
+    // `as` takes NaN and negative values to 0.
+    let shade = (call.score * full).round().min(1000.0) as u32;
+    writeln!(
+        out,
+        "{name}\t{start}\t{end}\t{kind}\t{shade}\t{strand}\t{score}\t{model}\t{flags}"
+    )
+}
+
+pub(super) fn gff3(out: &mut Vec<u8>, seqid: &str, call: &Call, model: &str) -> io::Result<()> {
+    let (first, last, strand) = (call.start + 1, call.end, call.strand);
+    let term = match call.kind {
+        CallKind::Donor => "five_prime_cis_splice_site",
+        CallKind::Acceptor => "three_prime_cis_splice_site",
+        CallKind::Promoter => "TSS",
+        CallKind::Expression => "five_prime_UTR",
+    };
+    write!(out, "{seqid}\tstrandline\t{term}\t{first}\t{last}\t")?;
+    if call.kind == CallKind::Expression {
+        write!(out, ".\t{strand}\t.\tmean_ribosome_load={};", Score(call))?;
+    } else {
+        write!(out, "{}\t{strand}\t.\t", Score(call))?;
+    }
+    out.extend_from_slice(b"model=");
+    for byte in model.bytes() {
+        if byte.is_ascii_control() || b"%;=&,".contains(&byte) {
+            write!(out, "%{byte:02X}")?;
+        } else {
+            out.push(byte);
+        }
+    }
+    if call.flags != Flags::NONE {
+        write!(out, ";flags={}", call.flags)?;
+    }
+    out.push(b'\n');
+    Ok(())
+}
+
+#[derive(serde::Serialize)]
+struct Object<'a> {
+    read: &'a str,
+    start: u64,
+    end: u64,
+    strand: char,
+    kind: &'static str,
+    score: f64,
+    model: &'a str,
+    version: &'a str,
+    flags: FlagNames,
+}
+
+struct FlagNames(Flags);
+
+impl Serialize for FlagNames {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.names())
+    }
+}
+
+pub(super) fn jsonl(
+    out: &mut Vec<u8>,
+    name: &str,
+    call: &Call,
+    model: &ModelTag,
+) -> io::Result<()> {
+    let unit = if decimals(call.kind) == 3 { 1e3 } else { 1e4 };
+    let object = Object {
+        read: name,
+        start: call.start,
+        end: call.end,
+        strand: call.strand.symbol(),
+        kind: call.kind.name(),
+        score: (f64::from(call.score) * unit).round() / unit,
+        model: &model.name,
+        version: &model.version,
+        flags: FlagNames(call.flags),
+    };
+    serde_json::to_writer(&mut *out, &object)?;
+    out.push(b'\n');
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Where bytes come from: a file or standard input, plain or gzip, told by content.
+//!
+//! A [`Stream`] yields uncompressed bytes and knows how far it has come in the compressed ones, so that a tail that was
+//! cut off is an error with a position and never looks like the end of the file.
+
+mod gzip;
+
+use gzip::{Compressed, is_bgzf};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes held of an input before they are decompressed.
+const RAW_BUFFER: usize = 64 * 1024;
+
+/// One thing to read.
+pub enum Input {
+    /// A file, a named pipe or a device.
+    Path(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// Anything else that yields bytes, with the name to call it by in messages.
+    Reader(String, Box<dyn Read + Send>),
+}
+
+impl Input {
+    /// What stands on a command line: `-` is standard input, everything else a path.
+    pub fn from_argument(argument: impl Into<PathBuf>) -> Input {
+        let path = argument.into();
+        if path.as_os_str() == "-" {
+            Input::Stdin
+        } else {
+            Input::Path(path)
+        }
+    }
+
+    /// The name in messages: the path as given, or `standard input`.
+    pub fn name(&self) -> String {
+        match self {
+            Input::Path(path) => path.display().to_string(),
+            Input::Stdin => "standard input".into(),
+            Input::Reader(name, _) => name.clone(),
+        }
+    }
+
+    /// Opens it, without looking at a byte yet.
+    ///
+    /// # Errors
+    /// [`InputError::Missing`], [`InputError::Folder`], or [`InputError::Io`] where the system refuses.
+    pub fn open(self) -> Result<Box<dyn Read + Send>, InputError> {
+        match self {
+            Input::Reader(_, reader) => Ok(reader),
+            Input::Stdin => Ok(Box::new(io::stdin())),
+            Input::Path(path) => {
+                let file: Arc<str> = path.display().to_string().into();
+                let failed = |source: io::Error| match source.kind() {
+                    io::ErrorKind::NotFound => InputError::Missing { file: file.clone() },
+                    _ => InputError::Io {
+                        file: file.clone(),
+                        offset: 0,
+                        source,
+                    },
+                };
+                let opened = File::open(&path).map_err(failed)?;
+                if opened.metadata().map_err(failed)?.is_dir() {
+                    return Err(InputError::Folder { file });
+                }
+                Ok(Box::new(opened))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Input({})", self.name())
+    }
+}
+
+/// What ends an input before its end. Everything that was readable before it has been handed out when it comes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// There is no such file.
+    #[error("{file}: no such file")]
+    Missing {
+        /// The input.
+        file: Arc<str>,
+    },
+    /// A folder where a file was meant.
+    #[error("{file}: is a folder, not a file")]
+    Folder {
+        /// The input.
+        file: Arc<str>,
+    },
+    /// Neither FASTA nor FASTQ.
+    #[error("{file}: not a FASTA or FASTQ file: {found} at byte {offset}")]
+    NotSequences {
+        /// The input.
+        file: Arc<str>,
+        /// Where the first byte that is not blank lies in the uncompressed stream.
+        offset: u64,
+        /// What it looks like.
+        found: String,
+    },
+    /// A gzip file without its end.
+    #[error("{file}: gzip data cut off at byte {offset} of the compressed file")]
+    TruncatedGzip {
+        /// The input.
+        file: Arc<str>,
+        /// Compressed bytes read.
+        offset: u64,
+    },
+    /// A gzip file with damage in it.
+    #[error("{file}: bad gzip data before byte {offset} of the compressed file: {source}")]
+    CorruptGzip {
+        /// The input.
+        file: Arc<str>,
+        /// Compressed bytes read; the damage lies before or at it.
+        offset: u64,
+        /// What the decoder says.
+        source: io::Error,
+    },
+    /// A last record without its end.
+    #[error("{file}: cut off: the last record, {number} ({name}) at byte {offset}, has no end")]
+    CutOff {
+        /// The input.
+        file: Arc<str>,
+        /// The record's number in the input, from 1.
+        number: u64,
+        /// Its name, shortened.
+        name: String,
+        /// Where the record begins in the uncompressed stream.
+        offset: u64,
+    },
+    /// The system could not open or read it.
+    #[error("{file}: cannot read on at byte {offset}: {source}")]
+    Io {
+        /// The input.
+        file: Arc<str>,
+        /// Bytes read before, as they lie in the input.
+        offset: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Uncompressed bytes of one input.
+pub struct Stream {
+    file: Arc<str>,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Plain(Compressed),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Compressed>>),
+}
+
+impl Stream {
+    /// Looks at the first bytes of `reader` and decides whether they are gzip. `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`InputError::Io`] where those bytes cannot be read.
+    pub fn new(file: Arc<str>, reader: Box<dyn Read + Send>) -> Result<Stream, InputError> {
+        let mut raw = Compressed::new(reader, RAW_BUFFER);
+        let head = match raw.head() {
+            Ok(head) => head,
+            Err(source) => {
+                let offset = raw.position();
+                return Err(InputError::Io {
+                    file,
+                    offset,
+                    source,
+                });
+            }
+        };
+        let bytes = if head.starts_with(&[0x1f, 0x8b]) {
+            let bgzf = is_bgzf(head);
+            raw.expect_end_block(bgzf);
+            Bytes::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(raw)))
+        } else {
+            Bytes::Plain(raw)
+        };
+        Ok(Stream { file, bytes })
+    }
+
+    /// The input's name.
+    pub fn file(&self) -> &Arc<str> {
+        &self.file
+    }
+
+    /// Fills the front of `out` and returns how much; 0 is the true end.
+    ///
+    /// # Errors
+    /// [`InputError::TruncatedGzip`], [`InputError::CorruptGzip`], [`InputError::Io`].
+    pub fn read(&mut self, out: &mut [u8]) -> Result<usize, InputError> {
+        loop {
+            let result = match &mut self.bytes {
+                Bytes::Plain(raw) => raw.read(out),
+                Bytes::Gzip(gz) => gz.read(out),
+            };
+            match result {
+                Ok(0) => {
+                    return match &self.bytes {
+                        Bytes::Gzip(gz) if gz.get_ref().lacks_end_block() => {
+                            Err(InputError::TruncatedGzip {
+                                file: self.file.clone(),
+                                offset: gz.get_ref().position(),
+                            })
+                        }
+                        _ => Ok(0),
+                    };
+                }
+                Ok(n) => return Ok(n),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.failed(e)),
+            }
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> InputError {
+        let file = self.file.clone();
+        let raw = match &self.bytes {
+            Bytes::Plain(raw) => raw,
+            Bytes::Gzip(gz) => gz.get_ref(),
+        };
+        let offset = raw.position();
+        match &self.bytes {
+            // The decoder wraps nothing, so an error that did not come from below is its own verdict on the data.
+            Bytes::Gzip(_) if !raw.failed() => match source.kind() {
+                io::ErrorKind::UnexpectedEof => InputError::TruncatedGzip { file, offset },
+                _ => InputError::CorruptGzip {
+                    file,
+                    offset,
+                    source,
+                },
+            },
+            _ => InputError::Io {
+                file,
+                offset,
+                source,
+            },
+        }
+    }
+}
