@@ -31,7 +31,7 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
 /// A task's built-in model.
 ///
 /// # Errors
-/// As [`file`].
+/// As [`file()`].
 pub fn model(task: Task) -> Result<Model, ModelError> {
     Model::build(file(task)?)
 }

@@ -1,5 +1,78 @@
-//! strandline
+//! Splice-site, promoter and expression calls from reads, with int8 models, on the machine beside the sequencer.
+//!
+//! ```
+//! use strandline::{Annotator, Options};
+//!
+//! let annotator = Annotator::builtin(Options::default())?;
+//! let mut read = annotator.read();
+//! let mut calls = Vec::new();
+//! read.push(b"GATTACAGGTAAGTCCTTTTTCTCTCCCTGCAGGATCC", &mut calls)?; // a read may come in pieces
+//! read.finish(&mut calls)?;
+//! for call in &calls {
+//!     println!("{}-{} {} {} {:.3}", call.start, call.end, call.strand, call.kind, call.score);
+//! }
+//! # Ok::<(), strandline::AnnotateError>(())
+//! ```
+//!
+//! An [`Annotator`] holds models and options, is `Send + Sync` and cheap to clone; a [`ReadState`] holds one read that may still be
+//! growing. The command line ([`pipeline`]) uses nothing else.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! source -> fastx -> nucleotide -> annotate -> model -> kernels
+//!                                     |  \--> calibrate -> call -> sink
+//!           \______________ pipeline joins them ______________/
+//! ```
+//!
+//! | module | comes in -> goes out |
+//! | --- | --- |
+//! | [`source`] | a file or standard input, plain or gzip -> bytes |
+//! | [`fastx`] | bytes -> chunks of records, as base codes; bad records with file, number and byte |
+//! | [`nucleotide`] | letters -> codes; reverse complement; strands |
+//! | [`annotate`] | a read, or its next piece -> windows with context -> calls |
+//! | [`model`] | the model file, mapped and checked; its graph in tract with our operators; packing from ONNX |
+//! | [`kernels`] | int8 and float arithmetic by instruction set, one scalar reference |
+//! | [`calibrate`] | raw output -> score |
+//! | [`call`] | what a call is |
+//! | [`sink`] | calls -> TSV, BED, GFF3, bedGraph, JSON Lines, splice scores; arrays -> .npy |
+//! | [`pipeline`] | threads, bounded lock-free queues, order, shutdown |
+//! | [`metrics`] | counters that must add up, latency |
+//! | [`builtin`] | the models that are compiled in |
+//! | [`simulate`], [`truth`], [`evaluate`], [`verify`] | reads with known sites, and how well they are found |
+//!
+//! # Promises
+//!
+//! **The same answer whatever the cutting.** Positions are scored in ranges; each range in a window that holds all the context
+//! its scores and the call rule can see, so neither tiles nor pushes show in the calls. For that the built-in networks have no
+//! stride: a grid would tie the reverse strand's scores to the length of a read that is still growing. At a
+//! read's own ends the context is zero padding, as in training, and the call is flagged.
+//!
+//! **The same bits on every device.** A model file that declares `reproducible: bits` runs in integer sums, which are exact, and in
+//! single f32 operations of a stated order; [`kernels`] defines them. Every instruction set is tested against the scalar
+//! reference.
+//!
+//! **Nothing disappears.** reads in = reads out + rejected + shed, printed at the end of a run and checked in tests; a truncated file
+//! is never taken for a complete one.
+//!
+//! **Steady state allocates nothing** and memory is bounded by configuration: chunks are pooled, every operator's output
+//! stays in its state, a read keeps only the bases that later positions can still see.
+//!
+//! # tract and our operators
+//!
+//! [`model::pack`] imports a float ONNX network with tract-onnx, recognises what our operators do (convolutions with batch
+//! norm, residual and ReLU; pooling by reading frame; dense layers), quantises them on sample reads and writes the graph as NNEF into
+//! one safetensors file with the weights in the layout of the kernels. Opening it maps the file, checks it whole, and builds a tract
+//! plan whose operators read their weights from the map. Where all operators are ours, the plan is fixed to one tile length and a
+//! second input says how much of the tile is filled; an operator that stayed tract's makes the plan take each length as it is.
+//!
+//! # Without tract
+//!
+//! The feature `tract` is on by default. Without it everything but [`annotate`], [`builtin`], [`verify`] and the graph
+//! builds, in seconds: parsers, pipeline, kernels, the model file.
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
+
 #[cfg(feature = "tract")]
 pub mod annotate;
 #[cfg(feature = "tract")]
@@ -24,6 +97,6 @@ pub mod truth;
 pub mod verify;
 
 #[cfg(feature = "tract")]
-pub use annotate::{Annotator, Options, ReadState};
+pub use annotate::{AnnotateError, Annotator, Options, ReadState};
 #[cfg(feature = "tract")]
 pub use model::Model;

@@ -92,8 +92,8 @@ pub fn compare(
     } else {
         let mut scorer = WholeScorer::new(model)?;
         for sample in samples {
-            if let Some((padded, own)) = scorer.raw(sample)? {
-                add(&own, &reference.run(&padded)?);
+            if let Some(own) = scorer.raw(sample)? {
+                add(&own.raw, &reference.run(&own.padded)?);
             }
         }
     }

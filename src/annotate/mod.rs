@@ -5,10 +5,11 @@
 //! range in a window that reaches far enough to both sides that the rest of the read could not change it.
 
 mod scan;
+mod score;
 mod starts;
 
 use crate::call::{Call, CallKind, CallSink};
-use crate::model::manifest::{Manifest, Task};
+use crate::model::manifest::Task;
 use crate::model::{Model, ModelError, Runner};
 use crate::nucleotide::{self, Strand};
 use crossbeam::queue::ArrayQueue;
@@ -16,7 +17,7 @@ use scan::Scan;
 use starts::{Starts, StartsState};
 use std::sync::Arc;
 
-pub use scan::Rows;
+pub use score::{Scorer, WholeScorer};
 
 /// What the reads are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -415,180 +416,5 @@ impl ReadState {
             self.codes.drain(..drop);
             self.first += drop as u64;
         }
-    }
-}
-
-/// Scores a whole sequence base by base, for `score` and for evaluation.
-pub struct Scorer {
-    scan: Scan,
-    runner: Runner,
-    reverse: Vec<u8>,
-}
-
-impl Scorer {
-    /// Prepares a model of a scanning task.
-    ///
-    /// # Errors
-    /// Where the model cannot be run.
-    pub fn new(model: Model) -> Result<Scorer, AnnotateError> {
-        if !model.manifest().task.is_scan() {
-            let reason = format!("task {} scores no single bases", model.manifest().task);
-            return Err(AnnotateError::Options(reason));
-        }
-        let runner = model.spawn()?;
-        Ok(Scorer {
-            scan: Scan::new(model, 0, None),
-            runner,
-            reverse: Vec::new(),
-        })
-    }
-
-    /// The model's manifest.
-    pub fn manifest(&self) -> &Manifest {
-        self.scan.model().manifest()
-    }
-
-    /// Gives calibrated scores, `[positions, outputs]` in forward order, piece by piece to `take`.
-    ///
-    /// # Errors
-    /// Where the model or `take` fails.
-    pub fn score<E: From<AnnotateError>>(
-        &mut self,
-        codes: &[u8],
-        strand: Strand,
-        mut take: impl FnMut(&[f32]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.run(codes, strand, |rows, scan| {
-            let mut scores = Vec::with_capacity(rows.count() * rows.columns());
-            rows.each(|row| scores.extend(scan.scores(row)));
-            take(&scores)
-        })
-    }
-
-    /// Gives raw outputs, `[positions, outputs]` in forward order.
-    ///
-    /// # Errors
-    /// Where the model fails.
-    pub fn raw(&mut self, codes: &[u8], strand: Strand) -> Result<Vec<f32>, AnnotateError> {
-        let mut all = vec![];
-        self.run(codes, strand, |rows, _| {
-            rows.each(|row| all.extend_from_slice(row));
-            Ok::<(), AnnotateError>(())
-        })?;
-        Ok(all)
-    }
-
-    fn run<E: From<AnnotateError>>(
-        &mut self,
-        codes: &[u8],
-        strand: Strand,
-        mut take: impl FnMut(Rows<'_>, &Scan) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let piece = Piece {
-            codes,
-            first: 0,
-            ended: true,
-        };
-        let step = self.scan.tile() - 2 * self.scan.margin();
-        let mut from = 0;
-        while from < codes.len() {
-            let to = codes.len().min(from + step);
-            let range = from as u64..to as u64;
-            let rows =
-                self.scan
-                    .rows(&mut self.runner, &piece, range, strand, &mut self.reverse)?;
-            take(rows, &self.scan)?;
-            from = to;
-        }
-        Ok(())
-    }
-}
-
-/// Scores sequences as wholes: promoter windows, splice windows, 5'UTRs.
-pub struct WholeScorer {
-    kind: WholeKind,
-}
-
-enum WholeKind {
-    Scan(Scorer),
-    Sequence {
-        model: Box<Model>,
-        runner: Box<Runner>,
-    },
-}
-
-impl WholeScorer {
-    /// Prepares a model.
-    ///
-    /// # Errors
-    /// Where the model cannot be run.
-    pub fn new(model: Model) -> Result<WholeScorer, AnnotateError> {
-        let kind = if model.manifest().task.is_scan() {
-            WholeKind::Scan(Scorer::new(model)?)
-        } else {
-            let runner = Box::new(model.spawn()?);
-            WholeKind::Sequence {
-                model: Box::new(model),
-                runner,
-            }
-        };
-        Ok(WholeScorer { kind })
-    }
-
-    /// The model's manifest.
-    pub fn manifest(&self) -> &Manifest {
-        match &self.kind {
-            WholeKind::Scan(scorer) => scorer.manifest(),
-            WholeKind::Sequence { model, .. } => model.manifest(),
-        }
-    }
-
-    /// One score an output. `None` where the sequence is too short for the model.
-    ///
-    /// # Errors
-    /// Where the model fails.
-    pub fn score(
-        &mut self,
-        codes: &[u8],
-        strand: Strand,
-    ) -> Result<Option<Vec<f32>>, AnnotateError> {
-        match &mut self.kind {
-            WholeKind::Scan(scorer) => {
-                if codes.is_empty() {
-                    return Ok(None);
-                }
-                let raw = scorer.raw(codes, strand)?;
-                Ok(Some(scorer.scan.whole(&raw, strand)))
-            }
-            WholeKind::Sequence { model, runner } => {
-                let mut sequence = codes.to_vec();
-                if strand == Strand::Reverse {
-                    nucleotide::reverse_complement(codes, &mut sequence);
-                }
-                let Some(padded) = starts::padded(model.manifest(), &sequence) else {
-                    return Ok(None);
-                };
-                Ok(Some(starts::calibrated(
-                    model.manifest(),
-                    runner.run(&padded)?,
-                )))
-            }
-        }
-    }
-
-    /// A sequence as a model that scores sequences whole takes it (padded, cut to its last bases), with the raw outputs;
-    /// `None` where it is too short, or the model scans.
-    ///
-    /// # Errors
-    /// Where the model fails.
-    pub fn raw(&mut self, codes: &[u8]) -> Result<Option<(Vec<u8>, Vec<f32>)>, AnnotateError> {
-        let WholeKind::Sequence { model, runner } = &mut self.kind else {
-            return Ok(None);
-        };
-        let Some(padded) = starts::padded(model.manifest(), codes) else {
-            return Ok(None);
-        };
-        let raw = runner.run(&padded)?.to_vec();
-        Ok(Some((padded, raw)))
     }
 }

@@ -231,7 +231,7 @@ impl Scan {
 }
 
 /// Raw outputs of a range of positions.
-pub struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     rows: &'a [f32],
     columns: usize,
     strand: Strand,

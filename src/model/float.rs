@@ -7,13 +7,15 @@ use super::quantize::one_hot;
 use std::path::{Path, PathBuf};
 use tract_nnef::internal::*;
 
+type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
+
 /// A float network that takes base codes.
 #[derive(Debug)]
 pub struct FloatModel {
     path: PathBuf,
     /// Kept open for scans; a sequence model is imported anew for each length, which its shapes need.
-    open: Option<Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>>,
-    by_length: HashMap<usize, Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>>,
+    open: Option<Plan>,
+    by_length: HashMap<usize, Plan>,
 }
 
 impl FloatModel {
@@ -41,10 +43,7 @@ impl FloatModel {
         }
     }
 
-    fn plan(
-        &self,
-        length: Option<usize>,
-    ) -> Result<Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>, ModelError> {
+    fn plan(&self, length: Option<usize>) -> Result<Plan, ModelError> {
         let model = import(&self.path, length)?;
         model
             .into_optimized()

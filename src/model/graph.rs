@@ -146,7 +146,7 @@ fn build_plan(file: &Arc<ModelFile>) -> TractResult<(Arc<Plan>, bool, Vec<Operat
         sources.len()
     );
     let manifest = file.manifest();
-    let exact_length = !model.nodes().iter().all(|node| is_ours(node));
+    let exact_length = !model.nodes().iter().all(is_ours);
     let model = if exact_length {
         model
     } else {

@@ -292,7 +292,7 @@ fn finite(file: &ModelFile, name: &str, count: usize) -> Result<Region, ModelErr
     if values.len() != count {
         return Err(wrong(format!("{count} values"), values.len().to_string()));
     }
-    match values.iter().find(|x| !(x.abs() < 1e12)) {
+    match values.iter().find(|x| x.is_nan() || x.abs() >= 1e12) {
         Some(bad) => Err(wrong("values below 1e12".to_string(), bad.to_string())),
         None => Ok(region),
     }

@@ -1,0 +1,191 @@
+//! Scores instead of calls: of every base, or of a sequence as a whole.
+
+use super::scan::{Rows, Scan};
+use super::{AnnotateError, Piece, starts};
+use crate::model::manifest::Manifest;
+use crate::model::{Model, Runner};
+use crate::nucleotide::{self, Strand};
+
+/// Scores a whole sequence base by base, for `score` and for evaluation.
+pub struct Scorer {
+    scan: Scan,
+    runner: Runner,
+    reverse: Vec<u8>,
+}
+
+impl Scorer {
+    /// Prepares a model of a scanning task.
+    ///
+    /// # Errors
+    /// Where the model cannot be run.
+    pub fn new(model: Model) -> Result<Scorer, AnnotateError> {
+        if !model.manifest().task.is_scan() {
+            let reason = format!("task {} scores no single bases", model.manifest().task);
+            return Err(AnnotateError::Options(reason));
+        }
+        let runner = model.spawn()?;
+        Ok(Scorer {
+            scan: Scan::new(model, 0, None),
+            runner,
+            reverse: Vec::new(),
+        })
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        self.scan.model().manifest()
+    }
+
+    /// Gives calibrated scores, `[positions, outputs]` in forward order, piece by piece to `take`.
+    ///
+    /// # Errors
+    /// Where the model or `take` fails.
+    pub fn score<E: From<AnnotateError>>(
+        &mut self,
+        codes: &[u8],
+        strand: Strand,
+        mut take: impl FnMut(&[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.run(codes, strand, |rows, scan| {
+            let mut scores = Vec::with_capacity(rows.count() * rows.columns());
+            rows.each(|row| scores.extend(scan.scores(row)));
+            take(&scores)
+        })
+    }
+
+    /// Gives raw outputs, `[positions, outputs]` in forward order.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    pub fn raw(&mut self, codes: &[u8], strand: Strand) -> Result<Vec<f32>, AnnotateError> {
+        let mut all = vec![];
+        self.run(codes, strand, |rows, _| {
+            rows.each(|row| all.extend_from_slice(row));
+            Ok::<(), AnnotateError>(())
+        })?;
+        Ok(all)
+    }
+
+    fn run<E: From<AnnotateError>>(
+        &mut self,
+        codes: &[u8],
+        strand: Strand,
+        mut take: impl FnMut(Rows<'_>, &Scan) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let piece = Piece {
+            codes,
+            first: 0,
+            ended: true,
+        };
+        let step = self.scan.tile() - 2 * self.scan.margin();
+        let mut from = 0;
+        while from < codes.len() {
+            let to = codes.len().min(from + step);
+            let range = from as u64..to as u64;
+            let rows =
+                self.scan
+                    .rows(&mut self.runner, &piece, range, strand, &mut self.reverse)?;
+            take(rows, &self.scan)?;
+            from = to;
+        }
+        Ok(())
+    }
+}
+
+/// A sequence as its model took it, and what the model gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawSequence {
+    /// Codes, padded and cut to the model's lengths.
+    pub padded: Vec<u8>,
+    /// Raw outputs.
+    pub raw: Vec<f32>,
+}
+
+/// Scores sequences as wholes: promoter windows, splice windows, 5'UTRs.
+pub struct WholeScorer {
+    kind: WholeKind,
+}
+
+enum WholeKind {
+    Scan(Box<Scorer>),
+    Sequence {
+        model: Box<Model>,
+        runner: Box<Runner>,
+    },
+}
+
+impl WholeScorer {
+    /// Prepares a model.
+    ///
+    /// # Errors
+    /// Where the model cannot be run.
+    pub fn new(model: Model) -> Result<WholeScorer, AnnotateError> {
+        let kind = if model.manifest().task.is_scan() {
+            WholeKind::Scan(Box::new(Scorer::new(model)?))
+        } else {
+            let runner = Box::new(model.spawn()?);
+            WholeKind::Sequence {
+                model: Box::new(model),
+                runner,
+            }
+        };
+        Ok(WholeScorer { kind })
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        match &self.kind {
+            WholeKind::Scan(scorer) => scorer.manifest(),
+            WholeKind::Sequence { model, .. } => model.manifest(),
+        }
+    }
+
+    /// One score an output. `None` where the sequence is too short for the model.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    pub fn score(
+        &mut self,
+        codes: &[u8],
+        strand: Strand,
+    ) -> Result<Option<Vec<f32>>, AnnotateError> {
+        match &mut self.kind {
+            WholeKind::Scan(scorer) => {
+                if codes.is_empty() {
+                    return Ok(None);
+                }
+                let raw = scorer.raw(codes, strand)?;
+                Ok(Some(scorer.scan.whole(&raw, strand)))
+            }
+            WholeKind::Sequence { model, runner } => {
+                let mut sequence = codes.to_vec();
+                if strand == Strand::Reverse {
+                    nucleotide::reverse_complement(codes, &mut sequence);
+                }
+                let Some(padded) = starts::padded(model.manifest(), &sequence) else {
+                    return Ok(None);
+                };
+                Ok(Some(starts::calibrated(
+                    model.manifest(),
+                    runner.run(&padded)?,
+                )))
+            }
+        }
+    }
+
+    /// A sequence as a model that scores sequences whole takes it (padded, cut to its last bases), with the raw outputs;
+    /// `None` where it is too short, or the model scans.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    pub fn raw(&mut self, codes: &[u8]) -> Result<Option<RawSequence>, AnnotateError> {
+        let WholeKind::Sequence { model, runner } = &mut self.kind else {
+            return Ok(None);
+        };
+        let Some(padded) = starts::padded(model.manifest(), codes) else {
+            return Ok(None);
+        };
+        let raw = runner.run(&padded)?.to_vec();
+        Ok(Some(RawSequence { padded, raw }))
+    }
+}
