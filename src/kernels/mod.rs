@@ -259,20 +259,32 @@ fn finish_lanes(
     let first = block * LANES;
     let count = LANES.min(channels - first);
     let row = (conv.rows.halo + position) * channels + first;
-    for lane in 0..count {
-        let c = first + lane;
-        let mut y = (sums[lane] as f32).mul_add(conv.scale[c], conv.bias[c]);
-        if let Some((residual, scale)) = conv.residual {
-            y = f32::from(residual[row + lane]).mul_add(scale, y);
+    let mut lanes = [0f32; LANES];
+    for (lane, y) in lanes.iter_mut().enumerate().take(count) {
+        *y = (sums[lane] as f32).mul_add(conv.scale[first + lane], conv.bias[first + lane]);
+    }
+    if let Some((residual, scale)) = conv.residual {
+        for (y, &r) in lanes.iter_mut().zip(&residual[row..row + count]) {
+            *y = f32::from(r).mul_add(scale, *y);
         }
-        match out {
-            Output::Unsigned(o) => o[row + lane] = y.clamp(0.0, 127.0).round_ties_even() as u8,
-            Output::Signed(o) => {
-                o[row + lane] = (y.clamp(-127.0, 127.0).round_ties_even() as i8) as u8;
+    }
+    let lanes = &lanes[..count];
+    match out {
+        Output::Unsigned(o) => {
+            for (o, y) in o[row..row + count].iter_mut().zip(lanes) {
+                *o = y.clamp(0.0, 127.0).round_ties_even() as u8;
             }
-            Output::Float { out, relu } => {
+        }
+        Output::Signed(o) => {
+            for (o, y) in o[row..row + count].iter_mut().zip(lanes) {
+                *o = (y.clamp(-127.0, 127.0).round_ties_even() as i8) as u8;
+            }
+        }
+        Output::Float { out, relu } => {
+            let at = position * channels + first;
+            for (o, &y) in out[at..at + count].iter_mut().zip(lanes) {
                 // Written so that -0 and NaN become +0, as the vector instructions do.
-                out[position * channels + c] = if !*relu || y > 0.0 { y } else { 0.0 };
+                *o = if !*relu || y > 0.0 { y } else { 0.0 };
             }
         }
     }

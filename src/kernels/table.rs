@@ -33,6 +33,20 @@ impl ConvCodes<'_> {
         shape.width * CODES * padded(shape.channels_out)
     }
 
+    /// What the shared epilogue needs: shape, rows, scale and bias.
+    pub(super) fn epilogue(&self) -> ConvInt8<'_> {
+        ConvInt8 {
+            shape: self.shape,
+            rows: self.rows,
+            signed_input: false,
+            input: &[],
+            weights: &[],
+            scale: self.scale,
+            bias: self.bias,
+            residual: None,
+        }
+    }
+
     /// Runs on `isa`, writing positions of `out`.
     ///
     /// # Panics
@@ -54,28 +68,19 @@ impl ConvCodes<'_> {
         }
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => super::x86::conv_codes(self, out),
+            Isa::Avx512Vnni => super::x86::conv_codes_vnni(self, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => super::x86::conv_codes_avx2(self, out),
             _ => run_anywhere(self, out),
         }
     }
 }
 
-/// The loop itself, compiled again with wider vectors where an instruction set asks for it.
-#[inline(always)]
-pub(super) fn run_anywhere(conv: &ConvCodes, out: &mut Output) {
+/// The reference.
+fn run_anywhere(conv: &ConvCodes, out: &mut Output) {
     let s = &conv.shape;
     let lanes = padded(s.channels_out);
-    // The epilogue is the convolution's; only shape, rows, scale and bias of this view are used.
-    let view = ConvInt8 {
-        shape: *s,
-        rows: conv.rows,
-        signed_input: false,
-        input: &[],
-        weights: &[],
-        scale: conv.scale,
-        bias: conv.bias,
-        residual: None,
-    };
+    let view = conv.epilogue();
     let reach_back = (s.before * s.dilation) as isize;
     for position in 0..conv.rows.positions {
         for block in 0..lanes / LANES {

@@ -1,0 +1,174 @@
+"""A packed model as seen from Python, and the float network it was made of.
+
+Reads the manifest from the model file, runs `strandline score` on it, runs the ONNX file with ONNX Runtime, and applies the
+manifest's calibration to the float outputs, so that both sides can be compared score by score.
+"""
+
+import gzip
+import json
+import os
+import struct
+import subprocess
+import tempfile
+
+import numpy as np
+
+CODE = np.full(256, 4, np.uint8)
+for _i, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"TtUu")):
+    CODE[list(_letters)] = _i
+ONE_HOT = np.eye(5, dtype=np.float32)[:, :4]
+COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
+PIECE = 20_000  # bases the float network sees at once, without their context
+
+
+def encode(text):
+    """Letters as 0..3, anything else as 4."""
+    return CODE[np.frombuffer(text.encode(), np.uint8)]
+
+
+def reverse_complement(codes):
+    return COMPLEMENT[codes[::-1]]
+
+
+def read_sequences(path):
+    """Yields (header, sequence) of a FASTA or four-line FASTQ file, plain or gzip."""
+    with open(path, "rb") as file:
+        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
+    with opener(path, "rt") as file:
+        first = file.read(1)
+        file.seek(0)
+        if first == "@":
+            for header in file:
+                yield header[1:].strip(), next(file).strip()
+                next(file), next(file)
+            return
+        header, parts = None, []
+        for line in file:
+            if line.startswith(">"):
+                if header is not None:
+                    yield header, "".join(parts)
+                header, parts = line[1:].strip(), []
+            else:
+                parts.append(line.strip())
+        if header is not None:
+            yield header, "".join(parts)
+
+
+def write_fasta(path, sequences):
+    """Writes sequences under their numbers, so that every name is known and none occurs twice."""
+    with open(path, "w") as out:
+        for number, text in enumerate(sequences):
+            out.write(f">{number}\n{text}\n")
+
+
+def read_manifest(path):
+    """The manifest of a model file: a JSON string in the metadata of its safetensors header."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return json.loads(header["__metadata__"]["strandline.manifest"])
+
+
+def calibrate(knots, raw):
+    """The piecewise linear map through knots [raw, calibrated]; the outer segments go on beyond the ends."""
+    if not knots:
+        return raw
+    x, y = np.array(knots, np.float64).T
+    at = np.clip(np.searchsorted(x[1:-1], raw, side="right"), 0, len(x) - 2)
+    return y[at] + (raw - x[at]) * ((y[1:] - y[:-1]) / (x[1:] - x[:-1]))[at]
+
+
+def scores(manifest, raw, whole=False):
+    """Scores [n, outputs] of raw outputs, as the program gives them for single bases or for whole windows."""
+    raw = np.asarray(raw, np.float64)
+    result = np.empty_like(raw)
+    for column, output in enumerate(manifest["outputs"]):
+        knots = (manifest.get("whole") or {}).get("calibration") if whole else None
+        y = calibrate(knots or output["calibration"], raw[:, column])
+        result[:, column] = 1 / (1 + np.exp(-y)) if output["link"] == "logit" else y
+    return result
+
+
+def calls(score, threshold, separation):
+    """Positions that are called: at or above the threshold, and the first highest within `separation` bases."""
+    found = []
+    for at in np.flatnonzero(score >= threshold):
+        around = score[max(0, at - separation):at + separation + 1]
+        if at == max(0, at - separation) + np.argmax(around):
+            found.append(int(at))
+    return found
+
+
+class FloatNetwork:
+    """The ONNX file of a model, run by ONNX Runtime on one thread."""
+
+    def __init__(self, path, manifest):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
+        self.manifest = manifest
+
+    def run(self, codes):
+        return self.session.run(None, {self.input: np.ascontiguousarray(ONE_HOT[codes].T[None])})[0][0]
+
+    def scan(self, codes):
+        """Raw outputs [length, outputs] of a sequence, piece by piece with the context that the manifest states."""
+        left, right = self.manifest["context"]["left"], self.manifest["context"]["right"]
+        out = np.empty((len(codes), len(self.manifest["outputs"])), np.float32)
+        for start in range(0, len(codes), PIECE):
+            end = min(len(codes), start + PIECE)
+            low, high = max(0, start - left), min(len(codes), end + right)
+            out[start:end] = self.run(codes[low:high])[:, start - low:end - low].T
+        return out
+
+    def whole(self, codes):
+        """Raw outputs [outputs] of one window or sequence: at the stated base, or of the last bases, padded on the left."""
+        sequence, whole = self.manifest.get("sequence"), self.manifest.get("whole")
+        if sequence:
+            kept = codes[-sequence["longest"]:]
+            return self.run(np.r_[np.full(-len(kept) % sequence["multiple"], 4, np.uint8), kept])
+        raw = self.scan(codes)
+        if whole and whole["length"] == len(codes):
+            return raw[whole["index"], range(raw.shape[1])]
+        return raw.max(0)
+
+
+class Packed:
+    """A packed model file, scored by the program itself."""
+
+    def __init__(self, binary, path):
+        self.binary, self.path, self.manifest = binary, path, read_manifest(path)
+
+    def command(self, *arguments):
+        return subprocess.run([self.binary, "-q", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def scan(self, texts, strand="forward"):
+        """Scores [length, outputs] of each sequence, in forward order."""
+        with tempfile.TemporaryDirectory() as folder:
+            fasta, out = os.path.join(folder, "sequences.fa"), os.path.join(folder, "scores")
+            write_fasta(fasta, texts)
+            self.command("score", fasta, "--model", self.path, "--strand", strand, "-o", out)
+            with open(os.path.join(out, "index.tsv")) as file:
+                names = [line.rstrip("\n").split("\t")[3] for line in file][1:]
+            assert len(names) == len(texts)
+            return [np.load(os.path.join(out, name)) for name in names]
+
+    def whole(self, texts, strand="forward"):
+        """Scores [n, outputs] of whole windows or sequences."""
+        with tempfile.TemporaryDirectory() as folder:
+            fasta = os.path.join(folder, "sequences.fa")
+            write_fasta(fasta, texts)
+            lines = self.command("score", fasta, "--model", self.path, "--whole", "--strand", strand, "-o", "-").splitlines()
+        assert len(lines) == len(texts) + 1
+        return np.array([line.split("\t")[1:] for line in lines[1:]], np.float64)
+
+    def annotate(self, texts):
+        """Calls on both strands at the default threshold, one dictionary each; `read` is the number of the sequence."""
+        with tempfile.TemporaryDirectory() as folder:
+            fasta = os.path.join(folder, "sequences.fa")
+            write_fasta(fasta, texts)
+            arguments = ["--tasks", self.manifest["task"], "--model", self.path, "--threads", "1", "--format", "jsonl"]
+            return [json.loads(line) for line in self.command("annotate", fasta, *arguments).splitlines()]
