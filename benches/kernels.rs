@@ -6,6 +6,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use half::f16;
 use std::time::Duration;
 use strandline::kernels::float::{self, ConvFloat, Weights};
+use strandline::kernels::pool::{self, DenseWeights};
 use strandline::kernels::table::ConvCodes;
 use strandline::kernels::{ConvInt8, ConvShape, Isa, Output, Rows, padded};
 
@@ -240,11 +241,34 @@ fn floats(group: &mut BenchmarkGroup<WallTime>) {
     group.bench_function("f32_codes/to_16_width_11", |b| b.iter(|| run(&mut out)));
 }
 
+/// What stands behind the pool of a 5'UTR; it knows no instruction sets.
+fn dense(group: &mut BenchmarkGroup<WallTime>) {
+    const INPUTS: usize = 384;
+    const OUTPUTS: usize = 64;
+    let mut numbers = Numbers(4);
+    let input: Vec<f32> = (0..INPUTS).map(|_| numbers.float(1.0)).collect();
+    let weights: Vec<f16> = (0..INPUTS * OUTPUTS)
+        .map(|_| f16::from_f32(numbers.float(1.0)))
+        .collect();
+    let bias: Vec<f32> = (0..OUTPUTS).map(|_| numbers.float(1.0)).collect();
+    let mut out = vec![0f32; OUTPUTS];
+    let run = |out: &mut [f32]| pool::dense(&input, DenseWeights::F16(&weights), &bias, false, out);
+    run(&mut out);
+    for (o, y) in out.iter().enumerate() {
+        let products = input.iter().zip(weights[o..].iter().step_by(OUTPUTS));
+        let expected: f32 = products.map(|(x, w)| x * w.to_f32()).sum();
+        assert!((y - bias[o] - expected).abs() < 1e-4);
+    }
+    group.throughput(Throughput::Elements((INPUTS * OUTPUTS) as u64));
+    group.bench_function("fp16/dense_384_to_64", |b| b.iter(|| run(&mut out)));
+}
+
 fn benches(c: &mut Criterion) {
     let mut group = c.benchmark_group("kernels");
     int8(&mut group);
     codes(&mut group);
     floats(&mut group);
+    dense(&mut group);
     group.finish();
 }
 

@@ -71,8 +71,9 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
         .unwrap_or("not declared");
     println!("reproducible  {reproducible}");
     println!(
-        "arithmetic    {} multiply-accumulates a base and strand\n",
-        file.manifest().macs()
+        "arithmetic    {} multiply-accumulates {}\n",
+        file.manifest().macs(),
+        file.manifest().macs_unit()
     );
     println!("{:32} {:>6} {:>10}  shape", "tensor", "type", "bytes");
     for (name, dtype, shape, size) in file.tensors() {
@@ -147,10 +148,11 @@ pub(super) fn list() -> Result<(), CliError> {
         println!("{} {} ({task})", manifest.name, manifest.version);
         println!("  {}", manifest.description);
         println!(
-            "  {} bytes, {}, {} kMAC a base and strand, context {} + {} nt, reproducible: {reproducible}",
+            "  {} bytes, {}, {} kMAC {}, context {} + {} nt, reproducible: {reproducible}",
             file.len(),
             manifest.precision,
             manifest.macs() as f64 / 1000.0,
+            manifest.macs_unit(),
             manifest.context.left,
             manifest.context.right,
         );

@@ -259,9 +259,27 @@ impl Manifest {
         self.context.left.max(self.context.right) + separation
     }
 
-    /// Multiply-accumulates a base and strand.
+    /// Multiply-accumulates: a base and strand for a scan, the longest sequence for a model that scores sequences whole.
     pub fn macs(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.macs).sum()
+        let (pooled, rows): (Vec<_>, Vec<_>) = self
+            .layers
+            .iter()
+            .partition(|layer| layer.operator == "strandline_dense");
+        let sum = |layers: Vec<&LayerRecord>| layers.iter().map(|l| l.macs).sum::<u64>();
+        let positions = if self.task.is_scan() {
+            1
+        } else {
+            self.tile as u64
+        };
+        sum(pooled) + positions * sum(rows)
+    }
+
+    /// What [`Manifest::macs`] counts, in words.
+    pub fn macs_unit(&self) -> &'static str {
+        match self.task.is_scan() {
+            true => "a base and strand",
+            false => "the longest sequence",
+        }
     }
 
     /// The reason why this cannot be used, if there is one.

@@ -1,0 +1,214 @@
+//! Steady state allocates nothing: counted by an allocator that passes everything on.
+//!
+//! One test, since the counter is the whole process's.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use strandline::annotate::{Molecule, Options, Strands};
+use strandline::call::Call;
+use strandline::metrics::Metrics;
+use strandline::model::manifest::Task;
+use strandline::nucleotide::letter;
+use strandline::pipeline::{self, FinishedChunk, PipelineConfig};
+use strandline::simulate::read_genes;
+use strandline::sink::{CallWriter, Format, ModelTag};
+use strandline::source::Input;
+use strandline::{Annotator, builtin};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: as in `alloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as in `alloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.load(Relaxed);
+    work();
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+fn genes() -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/genes.fa.gz");
+    let genes = read_genes(Input::Path(path)).unwrap();
+    genes.into_iter().map(|(_, codes)| codes).collect()
+}
+
+/// Everything at once: three models, both strands, several start codons.
+fn annotator(molecule: Molecule, eager: bool) -> Annotator {
+    let options = Options {
+        molecule,
+        strands: Strands::Both,
+        min_score: Some(0.02),
+        max_starts: 3,
+        eager,
+    };
+    let models = Task::ALL.map(|task| builtin::model(task).unwrap());
+    Annotator::new(models.into(), options).unwrap()
+}
+
+/// A read of every length and way of arriving, several times over.
+fn read_states_allocate_nothing(genes: &[Vec<u8>]) {
+    for (molecule, eager) in [
+        (Molecule::Dna, true),
+        (Molecule::Dna, false),
+        (Molecule::Rna, true),
+    ] {
+        let annotator = annotator(molecule, eager);
+        let mut read = annotator.read();
+        let mut calls: Vec<Call> = Vec::with_capacity(100_000);
+        let mut letters = vec![];
+        let mut pass = || {
+            for (gene, length) in genes.iter().zip([15_000, 8_200, 120, 1, 3_000]) {
+                calls.clear();
+                letters.clear();
+                letters.extend(gene[..length].iter().map(|&c| letter(c)));
+                for piece in letters.chunks(if length == 3_000 { 400 } else { 6_000 }) {
+                    read.push(piece, &mut calls).unwrap();
+                }
+                read.finish(&mut calls).unwrap();
+                read.push_codes(&gene[..500], &mut calls).unwrap();
+                read.abort();
+            }
+        };
+        pass();
+        pass();
+        let count = allocations(&mut pass);
+        assert_eq!(count, 0, "{molecule:?}, eager {eager}");
+        assert!(!calls.is_empty());
+    }
+}
+
+/// FASTQ records cut from the genes, made as they are read, so that the input itself is of no size.
+struct Reads<'a> {
+    genes: &'a [Vec<u8>],
+    record: Vec<u8>,
+    given: usize,
+    left: u64,
+}
+
+impl Read for Reads<'static> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.record.len() {
+            if self.left == 0 {
+                return Ok(0);
+            }
+            self.left -= 1;
+            self.given = 0;
+            self.record.clear();
+            let gene = &self.genes[[0, 1, 2, 4][(self.left % 4) as usize]];
+            let from = (self.left * 7_919 % 8_000) as usize;
+            let length = 300 + (self.left * 31 % 900) as usize;
+            self.record.extend_from_slice(b"@read\n");
+            let codes = &gene[from..from + length];
+            self.record.extend(codes.iter().map(|&c| letter(c)));
+            self.record.extend_from_slice(b"\n+\n");
+            self.record.extend(codes.iter().map(|_| b'I'));
+            self.record.push(b'\n');
+        }
+        let rest = &self.record[self.given..];
+        let count = rest.len().min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        self.given += count;
+        Ok(count)
+    }
+}
+
+/// Allocations of a run over `reads` reads.
+fn run(annotator: &Annotator, genes: &'static [Vec<u8>], reads: u64, threads: usize) -> u64 {
+    let tags: Vec<ModelTag> = annotator
+        .models()
+        .iter()
+        .map(|m| ModelTag {
+            name: m.name.clone(),
+            version: m.version.clone(),
+            base_rates: m.base_rates.clone(),
+        })
+        .collect();
+    let config = PipelineConfig {
+        threads,
+        pool: 8,
+        ..PipelineConfig::default()
+    };
+    let metrics = Arc::new(Metrics::new());
+    let count = allocations(|| {
+        let mut calls = CallWriter::new(io::sink(), Format::Tsv, tags);
+        let source = Reads {
+            genes,
+            record: Vec::with_capacity(4_096),
+            given: 0,
+            left: reads,
+        };
+        let input = Input::Reader("reads".into(), Box::new(source));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut output =
+            |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
+        pipeline::run(
+            &config,
+            vec![input],
+            annotator,
+            &metrics,
+            &stop,
+            &mut output,
+        )
+        .unwrap();
+    });
+    let summary = metrics.summary();
+    assert_eq!((summary.reads_in, summary.reads_out), (reads, reads));
+    assert!(summary.calls.iter().map(|(_, n)| n).sum::<u64>() > reads / 4);
+    count
+}
+
+/// Three times the reads cost not one allocation more, beyond buffers that grow to what the largest read needs.
+fn the_pipeline_allocates_nothing_per_read(genes: &'static [Vec<u8>]) {
+    let annotator = annotator(Molecule::Dna, false);
+    for threads in [1, 3] {
+        // The first run makes the models' states.
+        run(&annotator, genes, 200, threads);
+        let few = run(&annotator, genes, 1_000, threads);
+        let many = run(&annotator, genes, 3_000, threads);
+        // A slot's list of calls doubles whenever a read with more calls than any before lands in it, and which slots those
+        // are is up to the threads: a few times for each of 8 slots, however many reads there are.
+        assert!(
+            many <= few + 24,
+            "{threads} threads: {few} for 1,000 reads, {many} for 3,000"
+        );
+    }
+}
+
+#[test]
+fn steady_state_allocates_nothing() {
+    let genes: &'static [Vec<u8>] = genes().leak();
+    read_states_allocate_nothing(genes);
+    the_pipeline_allocates_nothing_per_read(genes);
+}
