@@ -37,18 +37,23 @@ const INT8: [(&str, ConvShape, usize, bool); 5] = [
     ("16_to_16_width_7", shape(16, 16, 7, 1), POSITIONS, true),
     (
         "16_to_16_width_7_dilated",
-        shape(16, 16, 7, 100),
+        shape(16, 16, 7, 180),
         POSITIONS,
         true,
     ),
-    ("16_to_2_width_9_head", shape(16, 2, 9, 1), POSITIONS, false),
+    (
+        "16_to_2_width_17_head",
+        shape(16, 2, 17, 1),
+        POSITIONS,
+        false,
+    ),
     ("16_to_1_width_1_head", shape(16, 1, 1, 1), POSITIONS, false),
     ("64_to_64_width_7", shape(64, 64, 7, 1), UTR, true),
 ];
 
 /// First layers, which read base codes.
 const CODES: [(&str, ConvShape, usize); 3] = [
-    ("to_16_width_11", shape(4, 16, 11, 1), POSITIONS),
+    ("to_16_width_7", shape(4, 16, 7, 1), POSITIONS),
     ("to_16_width_15", shape(4, 16, 15, 1), POSITIONS),
     ("to_64_width_7", shape(4, 64, 7, 1), UTR),
 ];

@@ -1,7 +1,7 @@
 """Prints the figures of the model cards: each packed model as the program runs it, beside its float network.
 
     cargo build --release
-    python models/train/evaluate.py --data DIR            the data kit; about half a minute on one core
+    python models/train/evaluate.py --data DIR            the data kit; about a quarter of a minute on one core
 
 Packed figures come from `strandline score` and `strandline annotate`, float figures from ONNX Runtime with the same
 calibration, thresholds and call rule. All sequences are held out, by the rules that the recipes train by:
@@ -59,15 +59,20 @@ def held_out_genes(data):
             yield name, text
 
 
-def splice(data, packed, network):
-    genes = list(held_out_genes(data))
-    kinds = [output["kind"] for output in packed.manifest["outputs"]]
+def splice_truth(data, genes, kinds):
+    """[bases of all genes, kinds], true at the sites."""
     truth = {name: np.zeros((len(text), len(kinds)), bool) for name, text in genes}
     with open(os.path.join(data, "splice", "sites_chr1.tsv")) as lines:
         for row in csv.DictReader(lines, delimiter="\t"):
             if row["gene_idx"] in truth:
                 truth[row["gene_idx"]][int(row["pos0"]), kinds.index(row["kind"])] = True
-    truth = np.concatenate(list(truth.values()))
+    return np.concatenate(list(truth.values()))
+
+
+def splice(data, packed, network):
+    genes = list(held_out_genes(data))
+    kinds = [output["kind"] for output in packed.manifest["outputs"]]
+    truth = splice_truth(data, genes, kinds)
     packed_scores = np.concatenate(packed.scan([text for _, text in genes]))
     # Logits: in float64 their order is that of the probabilities.
     float_scores = np.concatenate([scores(packed.manifest, network.scan(encode(text))) for _, text in genes])

@@ -152,6 +152,14 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
     });
     let mut calls = CallWriter::new(writer(target)?, arguments.format, tags.collect());
     calls.header().map_err(failed)?;
+    if arguments
+        .inputs
+        .iter()
+        .any(|input| input.as_os_str() == "-")
+        && io::stdin().is_terminal()
+    {
+        log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
+    }
     let metrics = Arc::new(Metrics::new());
     let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
     let outcome = {
