@@ -137,7 +137,8 @@ fn paths_that_hold_no_model_are_named() {
 
 #[test]
 fn a_manifest_that_cannot_be_is_refused() {
-    let changes: [(&str, fn(&mut Manifest)); 7] = [
+    type Change = fn(&mut Manifest);
+    let changes: [(&str, Change); 7] = [
         ("alphabet", |m| m.alphabet = "ACGU".into()),
         ("stride", |m| m.stride = 4),
         ("tile", |m| m.tile = 100),

@@ -12,6 +12,7 @@ use crate::call::{Call, CallKind, CallSink};
 use crate::model::manifest::Task;
 use crate::model::{Model, ModelError, Runner};
 use crate::nucleotide::{self, Strand};
+use crate::pipeline::{Annotate, Annotation};
 use crossbeam::queue::ArrayQueue;
 use scan::Scan;
 use starts::{Starts, StartsState};
@@ -416,5 +417,29 @@ impl ReadState {
             self.codes.drain(..drop);
             self.first += drop as u64;
         }
+    }
+}
+
+impl Annotate for Annotator {
+    type State = ReadState;
+
+    fn read(&self) -> ReadState {
+        Annotator::read(self)
+    }
+}
+
+impl Annotation for ReadState {
+    type Error = AnnotateError;
+
+    fn push_codes(&mut self, codes: &[u8], sink: &mut dyn CallSink) -> Result<(), AnnotateError> {
+        ReadState::push_codes(self, codes, sink)
+    }
+
+    fn finish(&mut self, sink: &mut dyn CallSink) -> Result<(), AnnotateError> {
+        ReadState::finish(self, sink)
+    }
+
+    fn abort(&mut self) {
+        ReadState::abort(self);
     }
 }

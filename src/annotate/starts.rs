@@ -40,14 +40,15 @@ struct Candidate {
 pub(crate) struct StartsState {
     found: usize,
     reverse: VecDeque<Candidate>,
+    /// Candidates of earlier reads, for their buffers.
+    spare: Vec<Candidate>,
     padded: Vec<u8>,
-    upstream: Vec<u8>,
 }
 
 impl StartsState {
     pub fn reset(&mut self) {
         self.found = 0;
-        self.reverse.clear();
+        self.spare.extend(self.reverse.drain(..));
     }
 }
 
@@ -86,15 +87,17 @@ impl Starts {
     }
 
     pub fn state(&self, reverse: bool) -> StartsState {
+        let most = if reverse { self.max_starts } else { 0 };
         StartsState {
             found: 0,
-            reverse: VecDeque::with_capacity(if reverse { self.max_starts } else { 0 }),
+            reverse: VecDeque::with_capacity(most),
+            spare: Vec::with_capacity(most),
             padded: Vec::new(),
-            upstream: Vec::new(),
         }
     }
 
-    /// Scores start codons that begin in `range` on the forward strand, and remembers those of the reverse strand.
+    /// Scores start codons whose 5'UTR ends in `range`, as the calls of a scan do, on the forward strand, and remembers those of the
+    /// reverse strand.
     pub fn call(
         &self,
         runner: &mut Runner,
@@ -104,8 +107,10 @@ impl Starts {
         strands: &[Strand],
         calls: &mut Vec<Call>,
     ) -> Result<(), AnnotateError> {
-        let from = (range.start - piece.first) as usize;
-        let to = (range.end - piece.first) as usize;
+        // A call's end is one past its last base, and calls leave in order of their end: the codon at the range's start belongs
+        // to the range before, if there was one.
+        let from = (range.start - piece.first) as usize + usize::from(range.start > 0);
+        let to = (range.end - piece.first) as usize + 1;
         for index in from..to {
             let Some(codon) = piece.codes.get(index..index + START.len()) else {
                 break;
@@ -139,14 +144,13 @@ impl Starts {
         if to - after < self.sequence.shortest {
             return;
         }
-        let mut candidate = if state.reverse.len() == self.max_starts {
-            state.reverse.pop_front()
-        } else {
-            None
-        }
-        .unwrap_or(Candidate {
+        let used = match state.reverse.len() == self.max_starts {
+            true => state.reverse.pop_front(),
+            false => state.spare.pop(),
+        };
+        let mut candidate = used.unwrap_or_else(|| Candidate {
             position: 0,
-            upstream: Vec::new(),
+            upstream: Vec::with_capacity(self.sequence.longest),
         });
         candidate.position = position;
         candidate.upstream.clear();
@@ -164,12 +168,11 @@ impl Starts {
         calls: &mut Vec<Call>,
     ) -> Result<(), AnnotateError> {
         while let Some(candidate) = state.reverse.pop_front() {
-            state.upstream.clear();
-            state.upstream.extend_from_slice(&candidate.upstream);
             let span = candidate.position + START.len() as u64..end;
-            let upstream = &state.upstream;
-            let call = self.score(runner, upstream, &mut state.padded, span, Strand::Reverse)?;
-            calls.extend(call);
+            let upstream = &candidate.upstream;
+            let call = self.score(runner, upstream, &mut state.padded, span, Strand::Reverse);
+            state.spare.push(candidate);
+            calls.extend(call?);
         }
         Ok(())
     }

@@ -1,16 +1,13 @@
 //! `annotate`: the pipeline with files at both ends.
 
 use super::{AnnotateArguments, CliError, OrderArgument, molecule, writer};
-use crate::annotate::{Annotator, Options, ReadState, default_tasks};
+use crate::annotate::{Annotator, Options, default_tasks};
 use crate::builtin;
-use crate::call::CallSink;
 use crate::fastx::Limits;
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::model::manifest::Task;
-use crate::pipeline::{
-    self, Annotate, Annotation, FinishedChunk, Order, PipelineConfig, PipelineError,
-};
+use crate::pipeline::{self, FinishedChunk, Order, PipelineConfig, PipelineError};
 use crate::sink::{CallWriter, Format, ModelTag};
 use crate::source::Input;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,30 +15,6 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-impl Annotate for Annotator {
-    type State = ReadState;
-
-    fn read(&self) -> ReadState {
-        Annotator::read(self)
-    }
-}
-
-impl Annotation for ReadState {
-    type Error = crate::annotate::AnnotateError;
-
-    fn push_codes(&mut self, codes: &[u8], sink: &mut dyn CallSink) -> Result<(), Self::Error> {
-        ReadState::push_codes(self, codes, sink)
-    }
-
-    fn finish(&mut self, sink: &mut dyn CallSink) -> Result<(), Self::Error> {
-        ReadState::finish(self, sink)
-    }
-
-    fn abort(&mut self) {
-        ReadState::abort(self);
-    }
-}
 
 /// The models that the arguments ask for.
 fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
@@ -169,14 +142,12 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         pipeline::run(&config, inputs, &annotator, &metrics, &stop, &mut output)
     };
     let result = match outcome {
-        Ok(outcome) => {
-            let mut target = calls.finish().map_err(failed)?;
-            target.flush().map_err(failed)?;
-            match outcome.input_errors.is_empty() {
-                true => Ok(()),
-                false => Err(CliError::Reported),
-            }
-        }
+        // The summary comes even where the last bytes could not be written.
+        Ok(outcome) => match calls.finish().and_then(|mut target| target.flush()) {
+            Err(source) => Err(failed(source)),
+            Ok(()) if outcome.input_errors.is_empty() => Ok(()),
+            Ok(()) => Err(CliError::Reported),
+        },
         Err(PipelineError::Output(source)) => Err(failed(source)),
         Err(error) => Err(CliError::Input(error.to_string())),
     };

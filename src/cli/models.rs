@@ -20,7 +20,7 @@ pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
     manifest.precision = arguments.precision;
     let mut samples = vec![];
     for path in &arguments.calibrate {
-        each_record(path, |_, codes| {
+        each_record(path, |_, _, codes| {
             samples.push(codes.to_vec());
             Ok(())
         })?;
@@ -122,7 +122,7 @@ pub(super) fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
     }
     let mut samples = vec![];
     for path in &arguments.reads {
-        each_record(path, |_, codes| {
+        each_record(path, |_, _, codes| {
             samples.push(codes.to_vec());
             Ok(())
         })?;

@@ -5,14 +5,14 @@ use crate::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
 use crate::source::Input;
 use std::path::Path;
 
-/// Reads every good record of a file and gives its name and codes to `take`. Bad records are reported and left out; an input that cannot be
-/// read to its end is reported after everything before it was given.
+/// Reads every good record of a file and gives its number in the file (from 1), name and codes to `take`. Bad records are
+/// reported and left out; an input that cannot be read to its end is reported after everything before it was given.
 ///
 /// # Errors
 /// What `take` returns, or [`CliError::Reported`] where the input was cut off.
 pub(super) fn each_record(
     path: &Path,
-    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), CliError>,
+    mut take: impl FnMut(u64, &[u8], &[u8]) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let report = |error: crate::source::InputError| {
         log::error!("{error}");
@@ -33,7 +33,7 @@ pub(super) fn each_record(
                 codes.extend_from_slice(&chunk.codes);
                 match &chunk.end {
                     None => (),
-                    Some(RecordEnd::Complete) => take(&chunk.name, &codes)?,
+                    Some(RecordEnd::Complete) => take(chunk.number, &chunk.name, &codes)?,
                     Some(RecordEnd::Rejected(reject)) => log::warn!("{reject}"),
                 }
             }

@@ -50,10 +50,8 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<(), CliError> {
     let failed = CliError::io(&index_path);
     let mut index = BufWriter::new(File::create(&index_path).map_err(&failed)?);
     writeln!(index, "record\tstrand\tlength\tfile").map_err(&failed)?;
-    let mut number = 0u64;
     let columns = scorer.manifest().outputs.len();
-    let result = each_record(&arguments.input, |name, codes| {
-        number += 1;
+    let result = each_record(&arguments.input, |number, name, codes| {
         for &strand in strands {
             let side = match strand {
                 Strand::Forward => "forward",
@@ -97,7 +95,7 @@ fn whole(arguments: &ScoreArguments, model: Model) -> Result<(), CliError> {
         .collect();
     let columns = names.len();
     writeln!(out, "record\t{}", names.join("\t")).map_err(&failed)?;
-    let result = each_record(&arguments.input, |name, codes| {
+    let result = each_record(&arguments.input, |_, name, codes| {
         let name = String::from_utf8_lossy(name);
         write!(out, "{name}").map_err(&failed)?;
         match scorer.score(codes, strand)? {
@@ -139,7 +137,7 @@ pub(super) fn evaluate(arguments: &EvalArguments) -> Result<(), CliError> {
     let mut evaluation = Evaluation::new(&kinds);
     let mut rows: Vec<f32> = vec![];
     let mut column: Vec<f32> = vec![];
-    let result = each_record(&arguments.reads, |name, codes| {
+    let result = each_record(&arguments.reads, |_, name, codes| {
         let sites = truth.take(name).to_vec();
         for &strand in strands(arguments.strand) {
             rows.clear();

@@ -43,7 +43,7 @@ pub fn padded(channels: usize) -> usize {
 pub enum Isa {
     /// Plain Rust; the reference.
     Scalar,
-    /// x86-64 with AVX2 and FMA: `vpmaddubsw`.
+    /// x86-64 with AVX2, FMA and F16C: `vpmaddubsw`.
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and VNNI: `vpdpbusd`.
     Avx512Vnni,
@@ -60,7 +60,9 @@ impl Isa {
         let mut found = vec![Isa::Scalar];
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
             if avx2 {
                 found.push(Isa::Avx2);
             }

@@ -232,9 +232,10 @@ impl ModelFile {
             file: self.name.clone(),
             tensor: GRAPH.to_string(),
             expected: "U8".to_string(),
-            found: "none of that name".to_string(),
+            found: "none of that name and type".to_string(),
         };
-        let (start, end) = self.header.info(GRAPH).ok_or_else(missing)?.data_offsets;
+        let info = self.header.info(GRAPH).filter(|i| i.dtype == Dtype::U8);
+        let (start, end) = info.ok_or_else(missing)?.data_offsets;
         let at = self.data_start + start..self.data_start + end;
         let bytes = self.bytes.as_slice().get(at).ok_or_else(missing)?;
         std::str::from_utf8(bytes).map_err(|e| ModelError::Format {

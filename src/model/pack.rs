@@ -283,7 +283,7 @@ impl<'a> Emitter<'a> {
                 } else {
                     Written::Signed
                 };
-                (kind, Some(self.ranges.scale(step.output, relu)?))
+                (kind, Some(self.ranges.scale(step.output)?))
             }
         };
         if integer {

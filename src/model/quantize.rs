@@ -27,7 +27,7 @@ pub struct Ranges {
 
 impl Ranges {
     /// The scale of a value of seven bits, or of eight with a sign: both reach 127.
-    pub fn scale(&self, outlet: OutletId, _relu: bool) -> TractResult<f32> {
+    pub fn scale(&self, outlet: OutletId) -> TractResult<f32> {
         let clip = self
             .clips
             .get(&outlet)

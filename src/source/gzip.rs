@@ -1,5 +1,7 @@
-//! The compressed side of an input: how many bytes were used, and whether a BGZF file has its end.
+//! The compressed side of an input: its members one after another, how many bytes were used, and whether a BGZF file has
+//! its end.
 
+use flate2::{Decompress, FlushDecompress, Status};
 use std::io::{self, BufRead, Read};
 
 /// The empty block that ends every BGZF file (SAM specification, section 4.1.2).
@@ -78,6 +80,11 @@ impl Compressed {
         self.failed
     }
 
+    /// Bytes at hand, without reading more.
+    fn buffered(&self) -> &[u8] {
+        &self.buffer[self.at..self.len]
+    }
+
     fn remember(&mut self, start: usize, n: usize) {
         self.read += n as u64;
         let new = &self.buffer[start..start + n];
@@ -122,5 +129,80 @@ impl Read for Compressed {
         out[..n].copy_from_slice(&ready[..n]);
         self.consume(n);
         Ok(n)
+    }
+}
+
+/// Largest window of the deflate format, as a power of two.
+const WINDOW_BITS: u8 = 15;
+
+/// The bytes of concatenated gzip members. Unlike flate2's reader it hands out what was inflated before an error in the
+/// same call, so that what is readable does not depend on how the bytes arrive.
+pub(super) struct Gunzip {
+    raw: Compressed,
+    inflate: Decompress,
+    /// Between a member's first byte and its end.
+    inside: bool,
+    /// More output may be waiting than the last call had room for.
+    more: bool,
+    error: Option<io::Error>,
+}
+
+impl Gunzip {
+    pub(super) fn new(raw: Compressed) -> Gunzip {
+        Gunzip {
+            raw,
+            inflate: Decompress::new_gzip(WINDOW_BITS),
+            inside: false,
+            more: false,
+            error: None,
+        }
+    }
+
+    pub(super) fn get_ref(&self) -> &Compressed {
+        &self.raw
+    }
+}
+
+impl Read for Gunzip {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        while !out.is_empty() {
+            if !self.more && self.raw.fill_buf()?.is_empty() {
+                return match self.inside {
+                    true => Err(io::ErrorKind::UnexpectedEof.into()),
+                    false => Ok(0),
+                };
+            }
+            self.inside = true;
+            let (used, made) = (self.inflate.total_in(), self.inflate.total_out());
+            let input = self.raw.buffered();
+            let result = self.inflate.decompress(input, out, FlushDecompress::None);
+            let used = (self.inflate.total_in() - used) as usize;
+            let made = (self.inflate.total_out() - made) as usize;
+            let stuck = used == 0 && made == 0 && !self.raw.buffered().is_empty();
+            self.raw.consume(used);
+            self.more = made == out.len();
+            match result {
+                Ok(Status::StreamEnd) => {
+                    self.inflate.reset(true);
+                    self.inside = false;
+                    self.more = false;
+                }
+                Ok(_) if stuck => self.error = Some(io::ErrorKind::InvalidData.into()),
+                Ok(_) => {}
+                Err(error) => {
+                    self.error = Some(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
+            }
+            if made > 0 {
+                return Ok(made);
+            }
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+        }
+        Ok(0)
     }
 }

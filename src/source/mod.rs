@@ -5,7 +5,7 @@
 
 mod gzip;
 
-use gzip::{Compressed, is_bgzf};
+use gzip::{Compressed, Gunzip, is_bgzf};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -155,7 +155,7 @@ pub struct Stream {
 
 enum Bytes {
     Plain(Compressed),
-    Gzip(Box<flate2::bufread::MultiGzDecoder<Compressed>>),
+    Gzip(Box<Gunzip>),
 }
 
 impl Stream {
@@ -179,7 +179,7 @@ impl Stream {
         let bytes = if head.starts_with(&[0x1f, 0x8b]) {
             let bgzf = is_bgzf(head);
             raw.expect_end_block(bgzf);
-            Bytes::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(raw)))
+            Bytes::Gzip(Box::new(Gunzip::new(raw)))
         } else {
             Bytes::Plain(raw)
         };

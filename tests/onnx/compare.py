@@ -21,8 +21,8 @@ from packed import FloatNetwork, Packed, calls, encode, read_sequences, reverse_
 
 # Largest and mean difference, least Pearson correlation, largest share of calls that change. Probabilities, but for the last.
 BOUNDS = {
-    "splice": (0.35, 0.0005, 0.99, 0.15),
-    "promoter": (0.35, 0.0005, 0.95, 0.35),
+    "splice": (0.6, 0.0005, 0.99, 0.15),
+    "promoter": (0.6, 0.0005, 0.95, 0.35),
     "promoter windows": (0.5, 0.03, 0.99, 0.06),
     "expression": (0.6, 0.1, 0.99, 0.0),
 }
