@@ -127,9 +127,10 @@ fn the_number_of_reads_does_not_matter() {
         let few = short_reads(20_000, &arguments);
         let many = short_reads(100_000, &arguments);
         assert!(many < MOST, "{arguments:?}: {many} kB");
-        // A megabyte for what threads and the allocator do differently from run to run.
+        // Some megabytes for what threads and the allocator do differently from run to run; the reads themselves are
+        // 16 MB more.
         assert!(
-            many < few + 1_024,
+            many < few + 6_000,
             "{arguments:?}: {few} kB for 20,000 reads, {many} kB for 100,000"
         );
     }

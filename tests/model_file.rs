@@ -194,8 +194,8 @@ fn a_graph_that_cannot_be_is_refused() {
             last.unwrap().data[0] = 0x80;
         }),
         text("width = ", "width = 9"),
-        text("channels_out = 16", "channels_out = 17"),
-        text("halo = 300", "halo = -1"),
+        text("channels_out = ", "channels_out = 9"),
+        text("halo = ", "halo = -"),
         text("graph network", "graph graph graph"),
         text("strandline_conv", "no_such_operator"),
         text("output_kind = \"last\"", "output_kind = \"signed\""),
