@@ -206,3 +206,62 @@ impl Read for Gunzip {
         Ok(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
+
+    /// A reader that gives at most so many bytes at a time.
+    struct Pieces(Vec<u8>, usize, usize);
+
+    impl Read for Pieces {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let left = &self.0[self.1..];
+            let n = left.len().min(self.2).min(out.len());
+            out[..n].copy_from_slice(&left[..n]);
+            self.1 += n;
+            Ok(n)
+        }
+    }
+
+    /// Everything before the first error or the end, and the error's kind.
+    fn inflate(bytes: &[u8], piece: usize, room: usize) -> (Vec<u8>, Option<io::ErrorKind>) {
+        let raw = Compressed::new(Box::new(Pieces(bytes.to_vec(), 0, piece)), 64);
+        let mut gunzip = Gunzip::new(raw);
+        let mut all = vec![];
+        let mut out = vec![0; room];
+        loop {
+            match gunzip.read(&mut out) {
+                Ok(0) => return (all, None),
+                Ok(n) => all.extend_from_slice(&out[..n]),
+                Err(e) => return (all, Some(e.kind())),
+            }
+        }
+    }
+
+    #[test]
+    fn damage_costs_the_same_however_the_bytes_arrive() {
+        let mut members = vec![];
+        let mut text = vec![];
+        for part in ["ACGTTGCA".repeat(200), String::new(), "GGATCC".repeat(50)] {
+            text.extend_from_slice(part.as_bytes());
+            let mut member = GzEncoder::new(&mut members, Compression::best());
+            member.write_all(part.as_bytes()).unwrap();
+            member.finish().unwrap();
+        }
+        assert_eq!(inflate(&members, 3, 7), (text.clone(), None));
+        for at in 0..members.len() {
+            let mut damaged = members.clone();
+            damaged[at] ^= 0x24;
+            let whole = inflate(&damaged, usize::MAX, 1 << 16);
+            for (piece, room) in [(1, 1 << 16), (5, 3), (usize::MAX, 1)] {
+                assert_eq!(inflate(&damaged, piece, room), whole, "byte {at}");
+            }
+            let cut = inflate(&members[..at], 2, 100);
+            assert!(text.starts_with(&cut.0));
+        }
+    }
+}
