@@ -17,8 +17,8 @@ use std::process::ExitCode;
 
 /// Splice-site, promoter and expression calls from nanopore reads, with int8 models, beside the sequencer.
 ///
-/// Splice sites and promoters are found in genomic reads (or pre-mRNA). Spliced reads (cDNA, mature RNA) hold no introns, so
-/// they have no splice sites left to find; their 5'UTR is scored with --molecule rna.
+/// Splice sites and promoters are found in genomic reads or pre-mRNA. Spliced reads (cDNA, mature RNA) hold no introns, so
+/// they have no splice sites left to find; the 5'UTR of RNA is scored with --molecule rna.
 #[derive(Debug, Parser)]
 #[command(name = "strandline", version, max_term_width = 100)]
 struct Arguments {
@@ -35,6 +35,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Call splice sites, promoters and 5'UTR expression in reads
+    ///
+    /// Splice sites and promoters are found in genomic reads or pre-mRNA. Spliced reads (cDNA, mature RNA) hold no introns, so
+    /// they have no splice sites left to find. Bad records are reported, counted and skipped; exit code 1 means that an input
+    /// was missing, no sequence file, or cut off.
     Annotate(AnnotateArguments),
     /// Write the score of every base, or of whole windows and 5'UTRs
     Score(ScoreArguments),
