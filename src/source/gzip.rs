@@ -163,6 +163,13 @@ impl Gunzip {
     }
 }
 
+fn damaged() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "header, data or checksum damaged",
+    )
+}
+
 impl Read for Gunzip {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if let Some(error) = self.error.take() {
@@ -190,11 +197,10 @@ impl Read for Gunzip {
                     self.inside = false;
                     self.more = false;
                 }
-                Ok(_) if stuck => self.error = Some(io::ErrorKind::InvalidData.into()),
+                Ok(_) if stuck => self.error = Some(damaged()),
                 Ok(_) => {}
-                Err(error) => {
-                    self.error = Some(io::Error::new(io::ErrorKind::InvalidData, error));
-                }
+                // Its own words for the reason depend on where in the data a call happens to end.
+                Err(_) => self.error = Some(damaged()),
             }
             if made > 0 {
                 return Ok(made);
