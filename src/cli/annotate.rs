@@ -125,20 +125,25 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
     });
     let mut calls = CallWriter::new(writer(target)?, arguments.format, tags.collect());
     calls.header().map_err(failed)?;
-    if arguments
+    // What comes through a pipe may still be growing, and so may what goes out: somebody waits for each call.
+    let live = arguments
         .inputs
         .iter()
-        .any(|input| input.as_os_str() == "-")
-        && io::stdin().is_terminal()
-    {
+        .any(|input| input.as_os_str() == "-");
+    if live && io::stdin().is_terminal() {
         log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
     }
     let metrics = Arc::new(Metrics::new());
     let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
     let outcome = {
         let _progress = (!quiet && io::stderr().is_terminal()).then(|| Progress::show(&metrics));
-        let mut output =
-            |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
+        let mut output = |finished: &FinishedChunk<'_>| {
+            calls.write_calls(&finished.chunk.name, finished.calls)?;
+            match live && !finished.calls.is_empty() {
+                true => calls.flush(),
+                false => Ok(()),
+            }
+        };
         pipeline::run(&config, inputs, &annotator, &metrics, &stop, &mut output)
     };
     let result = match outcome {
