@@ -403,7 +403,7 @@ impl ReadState {
 
     fn emit(&mut self, sink: &mut dyn CallSink) {
         self.calls
-            .sort_unstable_by_key(|c| (c.end, c.strand, c.kind, c.model));
+            .sort_unstable_by_key(|c| (c.end, c.strand, c.kind, c.model, c.start));
         for call in self.calls.drain(..) {
             sink.take(call);
         }

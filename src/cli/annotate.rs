@@ -54,23 +54,25 @@ fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
     Ok(models)
 }
 
+/// What splice-tsv can hold. Tasks that were asked for by name must be among it; defaults that are not are left out.
+fn splice_only(models: Vec<Model>, named: bool) -> Result<Vec<Model>, CliError> {
+    let (splice, others): (Vec<Model>, Vec<Model>) = models
+        .into_iter()
+        .partition(|m| m.manifest().task == Task::Splice);
+    match others.first() {
+        Some(other) if named || splice.is_empty() => Err(CliError::Usage(format!(
+            "splice-tsv holds splice sites only, not {}: add --tasks splice",
+            other.manifest().task
+        ))),
+        _ => Ok(splice),
+    }
+}
+
 pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliError> {
     let (molecule, strands) = molecule(arguments.molecule, arguments.strand);
     let models = models(arguments)?;
-    if arguments.format == Format::SpliceTsv
-        && let Some(other) = models.iter().find(|m| m.manifest().task != Task::Splice)
-    {
-        let task = other.manifest().task;
-        if !arguments.tasks.is_empty() {
-            let message = format!("splice-tsv holds splice sites only, not {task}");
-            return Err(CliError::Usage(message));
-        }
-    }
     let models = match arguments.format {
-        Format::SpliceTsv => {
-            let splice = |m: &Model| m.manifest().task == Task::Splice;
-            models.into_iter().filter(splice).collect()
-        }
+        Format::SpliceTsv => splice_only(models, !arguments.tasks.is_empty())?,
         _ => models,
     };
     let options = Options {
