@@ -18,12 +18,15 @@ embed!(EXPRESSION, "../models/expression.safetensors");
 /// The file of a task's built-in model.
 ///
 /// # Errors
-/// None, unless the program's own bytes were damaged.
+/// Where there is none for the task.
 pub fn file(task: Task) -> Result<ModelFile, ModelError> {
     let bytes: &'static [u8] = match task {
         Task::Splice => &SPLICE.0,
         Task::Promoter => &PROMOTER.0,
         Task::Expression => &EXPRESSION.0,
+        Task::Raw => {
+            return Err(ModelError::Pack("there is no built-in model for task raw".to_string()));
+        }
     };
     ModelFile::parse(Bytes::from_static(bytes), &format!("built-in {task} model"))
 }

@@ -11,7 +11,6 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use strandline::builtin;
-use strandline::kernels::table::ConvCodes;
 use strandline::kernels::{ConvShape, padded};
 use strandline::model::file::{GRAPH, HASH_AT_OPEN, ModelFile, TensorData, serialize};
 use strandline::model::manifest::{Context, Manifest, Precision, Task};
@@ -236,29 +235,18 @@ fn large_model() -> Vec<u8> {
     let mut all = vec![];
     let mut layer = |name: &str, input: &str, shape: ConvShape, kind: &str| {
         let codes = input == "codes";
-        let (operator, signed) = match codes {
-            true => ("strandline_codes_conv", ""),
-            false => ("strandline_conv", "signed_input = false, "),
-        };
-        let ConvShape {
-            channels_in,
-            channels_out,
-            width,
-            dilation,
-            before,
-        } = shape;
+        let channels_out = shape.channels_out;
+        let shape_text = serde_json::to_string(&shape).unwrap();
+        let spec = format!(
+            r#"{{"op":"conv","shape":{shape_text},"step":1,"codes":{codes},"signed":false,"row_scales":false,"added":"none","function":"identity","gain":1.0,"rate":1,"output":"{kind}"}}"#
+        );
         writeln!(
             graph,
-            "{name} = {operator}({input}, length, channels_in = {channels_in}, channels_out = {channels_out}, \
-             width = {width}, dilation = {dilation}, before = {before}, {signed}output_kind = \"{kind}\", \
-             label = \"{name}\", precision = \"int8\", halo = {reach});"
+            "{name} = strandline_layer(inputs = [{input}, length], spec = {spec:?}, precision = \"int8\", halo = {reach}, \
+             label = \"{name}\");"
         )
         .unwrap();
-        let count = if codes {
-            ConvCodes::table_len(&shape)
-        } else {
-            shape.packed_len()
-        };
+        let count = shape.packed_len();
         let mut state = 1u64;
         let weights = (0..count).map(|_| {
             state = state
@@ -290,6 +278,7 @@ fn large_model() -> Vec<u8> {
         width,
         dilation: 1,
         before: width / 2,
+        stride: 1,
     };
     layer("first", "codes", shape(4, WIDE, 3), "unsigned");
     let mut input = "first".to_string();

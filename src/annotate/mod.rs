@@ -106,7 +106,7 @@ impl ModelInfo {
             base_rates: manifest
                 .outputs
                 .iter()
-                .map(|o| (o.kind, o.base_rate))
+                .map(|o| (o.calls(), o.base_rate))
                 .collect(),
             hash: model.file().content_hash().to_string(),
         }

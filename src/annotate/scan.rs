@@ -39,7 +39,7 @@ impl Scan {
                 .filter(|_| probability)
                 .unwrap_or(output.threshold);
             Column {
-                kind: output.kind,
+                kind: output.calls(),
                 floor: calibration.raw_floor(least),
                 calibration,
                 least,

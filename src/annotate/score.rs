@@ -53,16 +53,29 @@ impl Scorer {
         })
     }
 
+    /// Gives the raw outputs of each position, in forward order, to `take`.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    pub fn each_raw(
+        &mut self,
+        codes: &[u8],
+        strand: Strand,
+        mut take: impl FnMut(&[f32]),
+    ) -> Result<(), AnnotateError> {
+        self.run(codes, strand, |rows, _| {
+            rows.each(|row| take(row));
+            Ok(())
+        })
+    }
+
     /// Gives raw outputs, `[positions, outputs]` in forward order.
     ///
     /// # Errors
     /// Where the model fails.
     pub fn raw(&mut self, codes: &[u8], strand: Strand) -> Result<Vec<f32>, AnnotateError> {
         let mut all = vec![];
-        self.run(codes, strand, |rows, _| {
-            rows.each(|row| all.extend_from_slice(row));
-            Ok::<(), AnnotateError>(())
-        })?;
+        self.each_raw(codes, strand, |row| all.extend_from_slice(row))?;
         Ok(all)
     }
 

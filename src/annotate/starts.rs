@@ -65,7 +65,7 @@ impl Starts {
         })?;
         Ok(Starts {
             number,
-            kind: output.kind,
+            kind: output.calls(),
             calibration: Calibration::new(&output.calibration, output.link),
             sequence,
             max_starts: options.max_starts,

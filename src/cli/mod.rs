@@ -1,6 +1,7 @@
 //! The command line: arguments to configuration, errors to exit codes.
 
 mod annotate;
+mod bench_model;
 mod models;
 mod records;
 mod score;
@@ -54,6 +55,8 @@ enum Command {
     Verify(VerifyArguments),
     /// List the built-in models with their figures
     Models,
+    /// Measure how long a model takes, or write what it gives
+    BenchModel(BenchModelArguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -240,6 +243,42 @@ struct VerifyArguments {
     reads: Vec<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct BenchModelArguments {
+    /// A model file, or splice, promoter or expression
+    model: Option<String>,
+    /// Positions of the made-up input [default: the model's tile]
+    #[arg(long, conflicts_with = "input")]
+    length: Option<usize>,
+    /// Sequences to run: FASTA, FASTQ, or text with one sequence a line, as bases or blank-separated token ids; the first one is timed
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Write the outputs of all sequences, one line a position and an empty line after each sequence, instead of timing
+    #[arg(long, value_name = "FILE", requires = "input")]
+    output: Option<PathBuf>,
+    /// Runs to take the median of
+    #[arg(long, default_value_t = 30)]
+    runs: usize,
+    /// Run once for each line on standard input and print the nanoseconds: for interleaved comparisons
+    #[arg(long)]
+    steps: bool,
+    /// Strands of a scanning model: forward, or both as calls need them
+    #[arg(long, default_value = "forward")]
+    strand: StrandArgument,
+    /// Threads that share one read
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Print the most that this core can do instead, in int8 multiply-accumulates a second
+    #[arg(long)]
+    peak: bool,
+}
+
+impl BenchModelArguments {
+    fn both_strands(&self) -> bool {
+        matches!(self.strand, StrandArgument::Both)
+    }
+}
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -290,6 +329,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(a) => models::inspect(a),
         Command::Verify(a) => models::verify(a),
         Command::Models => models::list(),
+        Command::BenchModel(a) => bench_model::run(a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

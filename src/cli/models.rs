@@ -10,7 +10,8 @@ use crate::model::manifest::{Manifest, Task};
 use crate::model::pack;
 use crate::verify::{Comparison, compare};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 
 pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
     let path = &arguments.manifest;
@@ -18,14 +19,11 @@ pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
     let mut manifest = Manifest::from_toml(&text)
         .map_err(|reason| CliError::Input(format!("{}: {reason}", path.display())))?;
     manifest.precision = arguments.precision;
-    let mut samples = vec![];
+    let mut all = vec![];
     for path in &arguments.calibrate {
-        each_record(path, |_, _, codes| {
-            samples.push(codes.to_vec());
-            Ok(())
-        })?;
+        all.extend(samples(path, manifest.tokeniser == "ids")?);
     }
-    let packed = pack::pack(&arguments.onnx, &manifest, &samples)?;
+    let packed = pack::pack(&arguments.onnx, &manifest, &all)?;
     let written = packed.model.manifest();
     if arguments.require_bits && written.reproducible.is_none() {
         let reason = match packed.plain.is_empty() {
@@ -53,6 +51,41 @@ pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
         println!("not lowered, stays in float: {plain}");
     }
     Ok(())
+}
+
+/// Sequences of a file: ids, bases of FASTA or FASTQ, or bases with one sequence a line.
+pub(super) fn samples(path: &Path, ids: bool) -> Result<Vec<Vec<u32>>, CliError> {
+    if ids {
+        return token_lines(path);
+    }
+    let mut first = [0u8; 1];
+    let letters = fs::File::open(path)
+        .and_then(|mut file| file.read(&mut first))
+        .map_err(CliError::io(path))?;
+    if letters == 1 && first[0].is_ascii_alphabetic() {
+        let text = fs::read_to_string(path).map_err(CliError::io(path))?;
+        let code = |letter: u8| u32::from(crate::nucleotide::code(letter));
+        return Ok(text.lines().map(|line| line.bytes().map(code).collect()).collect());
+    }
+    let mut all = vec![];
+    each_record(path, |_, _, codes| {
+        all.push(codes.iter().map(|&code| u32::from(code)).collect());
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Token ids of a text file, one sequence a line, blanks between ids.
+pub(super) fn token_lines(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
+    let text = fs::read_to_string(path).map_err(CliError::io(path))?;
+    let parse = |(number, line): (usize, &str)| {
+        let ids = line.split_whitespace().map(str::parse::<u32>);
+        ids.collect::<Result<Vec<u32>, _>>().map_err(|e| {
+            CliError::Input(format!("{}: line {}: {e}", path.display(), number + 1))
+        })
+    };
+    let lines = text.lines().enumerate();
+    lines.filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
 }
 
 pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {

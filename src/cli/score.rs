@@ -133,7 +133,7 @@ pub(super) fn evaluate(arguments: &EvalArguments) -> Result<(), CliError> {
         .map_err(|e| CliError::Input(e.to_string()))?;
     let mut scorer = Scorer::new(model)?;
     let outputs = scorer.manifest().outputs.iter();
-    let kinds: Vec<(CallKind, f32)> = outputs.map(|o| (o.kind, o.threshold)).collect();
+    let kinds: Vec<(CallKind, f32)> = outputs.map(|o| (o.calls(), o.threshold)).collect();
     let mut evaluation = Evaluation::new(&kinds);
     let mut rows: Vec<f32> = vec![];
     let mut column: Vec<f32> = vec![];

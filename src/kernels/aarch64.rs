@@ -1,67 +1,206 @@
-//! aarch64: NEON with the dot product extension (`sdot`) and without (`smull`, `smlal`, `sadalp`).
+//! aarch64: NEON with the matrix extension (`smmla`), with the dot product extension (`sdot`), and without (`smull`, `smlal`, `sadalp`).
 //!
-//! A tile is P positions by one block of 16 output channels, all sums in registers. Activations reach 127 at most, so unsigned
-//! and signed ones are the same signed bytes here. A tile at the end of the rows is moved back to overlap its predecessor
+//! A tile is P positions by one block of 16 output channels, all sums in registers. All of these multiply
+//! signed bytes: unsigned activations are copied once with 128 taken off, and sums get 128 times the column sums of the weights. A tile at the end of the rows is moved back to overlap its predecessor
 //! (positions are independent, so computing some twice changes nothing); fewer than P positions in all go one by one, and a
-//! block that output channels do not fill takes the scalar epilogue.
+//! block that output channels do not fill takes the scalar epilogue. Blocks are not paired: sixteen bytes of activations serve four
+//! quads of inputs, so a second block would save fewer loads of activations than the positions it displaces cost in loads of weights.
 //!
-//! `sdot` is written as assembly because its intrinsics are not stable; `asm!` is, and every operand is a register.
+//! `sdot` and `smmla` are written as assembly because their intrinsics are not stable; `asm!` is, and every operand is a register.
+//!
+//! The epilogue needs no clamp in float: conversions to integers saturate, and so does narrowing them.
 #![allow(unsafe_code)]
 
-use super::{ConvInt8, LANES, Output, finish_lanes, padded};
+use super::float_aarch64::{activate, load, store};
+use super::{Activation, ConvInt8, LANES, Output, Residual, finish_lanes, padded};
 use std::arch::aarch64::*;
 use std::arch::asm;
+use std::cell::RefCell;
 
 /// Positions of a tile with `sdot`: 20 registers of sums, 5 of activations, 4 of weights.
 const DOT_POSITIONS: usize = 5;
 
-/// Positions of a tile without: 16 registers of sums (two partial sums a channel), 4 of activations.
+/// Positions of a tile with `smull`: 16 registers of sums (two partial sums a channel), 4 of activations.
 const MULL_POSITIONS: usize = 2;
 
-pub(super) fn conv_int8_dot(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: this function is called for Isa::NeonDot alone, which Isa::available lists only after detecting dotprod;
+/// Pairs of positions of a tile with `smmla`: 24 registers of sums, 3 of activations, 4 of weights.
+const PAIRS: usize = 3;
+const MATRIX_POSITIONS: usize = 2 * PAIRS;
+
+pub(super) fn conv_int8_i8mm(conv: &ConvInt8, out: &mut Output) {
+    // SAFETY: this function is called for Isa::NeonI8mm alone, which Isa::available lists only after detecting i8mm and dotprod;
     // ConvInt8::run has checked every length that the pointers of the tiles are derived from.
-    unsafe { dot(conv, out) }
+    with_signed(conv, |input| unsafe { i8mm(conv, input, out) });
+}
+
+pub(super) fn conv_int8_dot(conv: &ConvInt8, out: &mut Output) {
+    // SAFETY: as above, for Isa::NeonDot and dotprod.
+    with_signed(conv, |input| unsafe { dot(conv, input, out) });
 }
 
 pub(super) fn conv_int8_neon(conv: &ConvInt8, out: &mut Output) {
     // SAFETY: NEON is part of every aarch64 target of Rust's; lengths as above.
-    unsafe { mull(conv, out) }
+    with_signed(conv, |input| unsafe { mull(conv, input, out) });
 }
 
-/// First positions of the tiles of `size` that cover `positions`, the last one moved back; needs `positions >= size`.
-fn tiles(positions: usize, size: usize) -> impl Iterator<Item = usize> {
-    (0..positions)
-        .step_by(size)
-        .map(move |start| start.min(positions - size))
+thread_local! {
+    /// Unsigned activations with 128 taken off; grows to the largest input a thread has seen.
+    static SHIFTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The byte of the input that tap 0 of position `start` reads first, and that of the weights of `block`.
-fn first_bytes(conv: &ConvInt8, start: usize, block: usize) -> (usize, usize) {
-    let row = conv.shape.first_row(conv.rows.halo) + start;
-    (row * conv.shape.channels_in, block * LANES * 4)
+/// The activations as signed bytes.
+fn with_signed(conv: &ConvInt8, run: impl FnOnce(&[u8])) {
+    if conv.signed_input {
+        return run(conv.input.data);
+    }
+    SHIFTED.with_borrow_mut(|shifted| {
+        shifted.clear();
+        shifted.extend(conv.input.data.iter().map(|x| x ^ 0x80));
+        run(shifted);
+    });
 }
 
-// ---- sdot ----
-
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn dot(conv: &ConvInt8, out: &mut Output) {
-    let positions = conv.rows.positions;
-    for block in 0..padded(conv.shape.channels_out) / LANES {
-        // SAFETY: forwarded from the caller; the block and the positions of every tile exist.
-        unsafe {
-            if positions >= DOT_POSITIONS {
-                for start in tiles(positions, DOT_POSITIONS) {
-                    dot_tile::<DOT_POSITIONS>(conv, out, start, block);
-                }
-            } else {
-                for start in 0..positions {
-                    dot_tile::<1>(conv, out, start, block);
-                }
+/// What the sums of a block lack where 128 was taken off every activation.
+fn begin(conv: &ConvInt8, block: usize, block_len: usize) -> [i32; LANES] {
+    let mut sums = [0; LANES];
+    if !conv.signed_input {
+        let weights = &conv.weights[block * block_len..(block + 1) * block_len];
+        for line in weights.chunks_exact(4 * LANES) {
+            for (sum, four) in sums.iter_mut().zip(line.chunks_exact(4)) {
+                *sum += 128 * four.iter().map(|&w| i32::from(w)).sum::<i32>();
             }
         }
     }
+    sums
 }
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn add<const P: usize>(sums: &mut [[int32x4_t; 4]; P], begin: &[i32; LANES]) {
+    for sums in sums {
+        for (sum, begin) in sums.iter_mut().zip(begin.chunks_exact(4)) {
+            // SAFETY: four i32 are there.
+            *sum = vaddq_s32(*sum, unsafe { vld1q_s32(begin.as_ptr()) });
+        }
+    }
+}
+
+/// Addresses and steps in bytes that all tiles share.
+struct Walk {
+    /// Tap 0 of position 0.
+    x: *const u8,
+    /// From one position to the next.
+    row: usize,
+    /// From one tap to the next.
+    tap: usize,
+    taps: usize,
+    /// Quads of input channels of a tap.
+    quads: usize,
+    weights: *const i8,
+    /// From one block of output channels to the next.
+    block: usize,
+}
+
+impl Walk {
+    /// `input` is that of the convolution, or its shifted copy.
+    fn new(conv: &ConvInt8, input: &[u8]) -> Walk {
+        let s = &conv.shape;
+        let tap = s.dilation * conv.input.pitch;
+        // Taps that follow each other without a gap are one tap of more channels: weights follow each other in the same order.
+        let (taps, channels) = if tap == s.channels_in {
+            (1, s.width * s.channels_in)
+        } else {
+            (s.width, s.channels_in)
+        };
+        Walk {
+            // SAFETY: ConvInt8::run has checked that the rows before row 0 exist.
+            x: unsafe {
+                let first = input.as_ptr().add(conv.input.first);
+                first.sub(s.before * tap)
+            },
+            row: s.stride * conv.input.pitch,
+            tap,
+            taps,
+            quads: channels / 4,
+            weights: conv.weights.as_ptr(),
+            block: s.width * s.channels_in * LANES,
+        }
+    }
+}
+
+/// All tiles of a convolution: `$tile` gives the sums of `$p` positions, `$one` those of one.
+macro_rules! conv_neon {
+    ($conv:ident, $rows:ident, $features:literal, $p:expr, $tile:expr, $one:expr) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $conv(conv: &ConvInt8, input: &[u8], out: &mut Output) {
+            let walk = Walk::new(conv, input);
+            let plain = conv.activation == Activation::None && !conv.row_scales;
+            // SAFETY: forwarded from the caller.
+            unsafe {
+                match conv.residual {
+                    Residual::None if plain => $rows::<PLAIN>(conv, &walk, out),
+                    Residual::Unsigned(..) if plain => $rows::<ADD>(conv, &walk, out),
+                    _ => $rows::<ANY>(conv, &walk, out),
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $rows<const KIND: u8>(conv: &ConvInt8, walk: &Walk, out: &mut Output) {
+            let positions = conv.positions;
+            for block in 0..padded(conv.shape.channels_out) / LANES {
+                // SAFETY: forwarded from the caller; the block and the positions of every tile exist.
+                unsafe {
+                    let weights = walk.weights.add(block * walk.block);
+                    let begin = begin(conv, block, walk.block);
+                    if positions >= $p {
+                        let mut start = 0;
+                        while start < positions {
+                            let at = start.min(positions - $p);
+                            let mut sums = $tile(walk, weights, at);
+                            add(&mut sums, &begin);
+                            finish::<{ $p }, KIND>(conv, sums, at, block, out);
+                            start += $p;
+                        }
+                    } else {
+                        for at in 0..positions {
+                            let mut sums = $one(walk, weights, at);
+                            add(&mut sums, &begin);
+                            finish::<1, KIND>(conv, sums, at, block, out);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+conv_neon!(
+    i8mm,
+    rows_i8mm,
+    "neon,dotprod,i8mm",
+    MATRIX_POSITIONS,
+    matrix_tile,
+    dot_tile::<1>
+);
+conv_neon!(
+    dot,
+    rows_dot,
+    "neon,dotprod",
+    DOT_POSITIONS,
+    dot_tile::<DOT_POSITIONS>,
+    dot_tile::<1>
+);
+conv_neon!(
+    mull,
+    rows_mull,
+    "neon",
+    MULL_POSITIONS,
+    mull_tile::<MULL_POSITIONS>,
+    mull_tile::<1>
+);
+
+// ---- sdot ----
 
 /// `sum[i] += w[4i..4i + 4] · x[4·QUAD..4·QUAD + 4]`.
 #[target_feature(enable = "neon,dotprod")]
@@ -108,235 +247,362 @@ unsafe fn dot_quad<const QUAD: usize, const P: usize>(
     }
 }
 
+/// The sums of P positions from `start`.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn dot_tile<const P: usize>(conv: &ConvInt8, out: &mut Output, start: usize, block: usize) {
-    let s = &conv.shape;
-    let quads = s.channels_in / 4;
-    // Bytes of weights of one tap and quad.
-    let step = padded(s.channels_out) * 4;
-    let (x_first, w_first) = first_bytes(conv, start, block);
+#[inline]
+unsafe fn dot_tile<const P: usize>(
+    walk: &Walk,
+    weights: *const i8,
+    start: usize,
+) -> [[int32x4_t; 4]; P] {
     let mut sums = [[vdupq_n_s32(0); 4]; P];
-    for tap in 0..s.width {
-        let x_offset = x_first + tap * s.dilation * s.channels_in;
-        let w_offset = w_first + tap * quads * step;
-        // SAFETY: tap < width, quads below `quads` and an existing block, so the 64-byte lines lie inside packed_len bytes; the
-        // rows read lie inside halo + positions + halo rows because reach() <= halo and start + P <= positions, and each row
-        // is read in 16 bytes only where 16 of its channels are left.
-        unsafe {
-            let x_tap = conv.input.as_ptr().add(x_offset);
-            let w_tap = conv.weights.as_ptr().add(w_offset);
+    let mut w = weights;
+    // SAFETY: start + P <= positions, so all rows exist that taps and positions name, and each is read in 16 bytes only where 16 of
+    // its channels are left; every block has taps · quads lines of 64 bytes.
+    unsafe {
+        let mut x_tap = walk.x.add(start * walk.row);
+        for _ in 0..walk.taps {
             let mut quad = 0;
-            while quad + 4 <= quads {
+            while quad + 4 <= walk.quads {
                 let mut x = [vdupq_n_s8(0); P];
                 for (p, x) in x.iter_mut().enumerate() {
-                    *x = vld1q_s8(x_tap.add(p * s.channels_in + quad * 4).cast());
+                    *x = vld1q_s8(x_tap.add(p * walk.row + quad * 4).cast());
                 }
-                let w = w_tap.add(quad * step);
                 dot_quad::<0, P>(&mut sums, w, &x);
-                dot_quad::<1, P>(&mut sums, w.add(step), &x);
-                dot_quad::<2, P>(&mut sums, w.add(2 * step), &x);
-                dot_quad::<3, P>(&mut sums, w.add(3 * step), &x);
+                dot_quad::<1, P>(&mut sums, w.add(64), &x);
+                dot_quad::<2, P>(&mut sums, w.add(128), &x);
+                dot_quad::<3, P>(&mut sums, w.add(192), &x);
+                w = w.add(256);
                 quad += 4;
             }
-            while quad < quads {
+            while quad < walk.quads {
                 let mut x = [vdupq_n_s8(0); P];
                 for (p, x) in x.iter_mut().enumerate() {
-                    let x4 = broadcast(x_tap.add(p * s.channels_in + quad * 4));
-                    *x = vcombine_s8(x4, x4);
+                    *x = broadcast(x_tap.add(p * walk.row + quad * 4));
                 }
-                dot_quad::<0, P>(&mut sums, w_tap.add(quad * step), &x);
+                dot_quad::<0, P>(&mut sums, w, &x);
+                w = w.add(64);
                 quad += 1;
             }
+            x_tap = x_tap.add(walk.tap);
         }
     }
-    let mut lanes = [[0i32; LANES]; P];
-    for (lanes, sums) in lanes.iter_mut().zip(&sums) {
-        store(lanes, sums);
-    }
-    for (p, lanes) in lanes.iter().enumerate() {
-        // SAFETY: position start + p < positions and the block exists, as finish requires.
-        unsafe { finish(conv, lanes, start + p, block, out) };
+    sums
+}
+
+// ---- smmla ----
+
+/// Two quads of input channels of all pairs. Lines of weights hold four inputs a channel where `smmla` wants eight: two lines
+/// are interleaved, one `zip` for every three `smmla`. `smmla` adds two rows of eight activations by two channels of eight
+/// weights, `[position][channel]`.
+#[target_feature(enable = "neon,i8mm")]
+#[inline]
+fn matrix_quads(
+    sums: &mut [[int32x4_t; 8]; PAIRS],
+    line: impl Fn(usize) -> [int8x16_t; 2],
+    x: &[int8x16_t; PAIRS],
+) {
+    let [first, second, third] = sums;
+    for i in 0..4 {
+        let [a, b] = line(i);
+        // One block, because 24 sums leave the compiler too few registers to order it without copies.
+        // SAFETY: reads and writes only the registers named; i8mm is enabled for this function.
+        unsafe {
+            asm!(
+                "zip1 {w:v}.4s, {a:v}.4s, {b:v}.4s",
+                "smmla {s0:v}.4s, {x0:v}.16b, {w:v}.16b",
+                "smmla {s1:v}.4s, {x1:v}.16b, {w:v}.16b",
+                "smmla {s2:v}.4s, {x2:v}.16b, {w:v}.16b",
+                "zip2 {w:v}.4s, {a:v}.4s, {b:v}.4s",
+                "smmla {t0:v}.4s, {x0:v}.16b, {w:v}.16b",
+                "smmla {t1:v}.4s, {x1:v}.16b, {w:v}.16b",
+                "smmla {t2:v}.4s, {x2:v}.16b, {w:v}.16b",
+                w = out(vreg) _,
+                a = in(vreg) a,
+                b = in(vreg) b,
+                x0 = in(vreg) x[0],
+                x1 = in(vreg) x[1],
+                x2 = in(vreg) x[2],
+                s0 = inout(vreg) first[2 * i],
+                s1 = inout(vreg) second[2 * i],
+                s2 = inout(vreg) third[2 * i],
+                t0 = inout(vreg) first[2 * i + 1],
+                t1 = inout(vreg) second[2 * i + 1],
+                t2 = inout(vreg) third[2 * i + 1],
+                options(nostack, preserves_flags),
+            );
+        }
     }
 }
 
-/// Sums go to the epilogue through memory: an array of registers whose address is passed on would be kept in memory throughout.
-#[target_feature(enable = "neon")]
+/// The sums of MATRIX_POSITIONS from `start`.
+#[target_feature(enable = "neon,i8mm")]
 #[inline]
-fn store(lanes: &mut [i32; LANES], sums: &[int32x4_t; 4]) {
-    for (sum, lanes) in sums.iter().zip(lanes.chunks_exact_mut(4)) {
-        // SAFETY: four i32 fit the chunk.
-        unsafe { vst1q_s32(lanes.as_mut_ptr(), *sum) };
+unsafe fn matrix_tile(
+    walk: &Walk,
+    weights: *const i8,
+    start: usize,
+) -> [[int32x4_t; 4]; MATRIX_POSITIONS] {
+    // Register i of a pair: channels 2i and 2i + 1 of its first position, then of its second.
+    let mut pairs = [[vdupq_n_s32(0); 8]; PAIRS];
+    let mut w = weights;
+    // SAFETY: as in dot_tile; rows are read eight bytes at a time, or four where no more are left.
+    unsafe {
+        let mut x_tap = walk.x.add(start * walk.row);
+        for _ in 0..walk.taps {
+            let mut quad = 0;
+            while quad + 2 <= walk.quads {
+                let mut x = [vdupq_n_s8(0); PAIRS];
+                for (pair, x) in x.iter_mut().enumerate() {
+                    let at = x_tap.add(2 * pair * walk.row + quad * 4).cast::<i8>();
+                    *x = vcombine_s8(vld1_s8(at), vld1_s8(at.add(walk.row)));
+                }
+                let line = |i: usize| [vld1q_s8(w.add(i * 16)), vld1q_s8(w.add(64 + i * 16))];
+                matrix_quads(&mut pairs, line, &x);
+                w = w.add(128);
+                quad += 2;
+            }
+            if quad < walk.quads {
+                let mut x = [vdupq_n_s8(0); PAIRS];
+                for (pair, x) in x.iter_mut().enumerate() {
+                    let at = x_tap.add(2 * pair * walk.row + quad * 4);
+                    let first = u64::from(at.cast::<u32>().read_unaligned());
+                    let second = u64::from(at.add(walk.row).cast::<u32>().read_unaligned());
+                    *x = vcombine_s8(vcreate_s8(first), vcreate_s8(second));
+                }
+                let line = |i: usize| [vld1q_s8(w.add(i * 16)), vdupq_n_s8(0)];
+                matrix_quads(&mut pairs, line, &x);
+                w = w.add(64);
+            }
+            x_tap = x_tap.add(walk.tap);
+        }
     }
+    let mut sums = [[vdupq_n_s32(0); 4]; MATRIX_POSITIONS];
+    for (sums, pair) in sums.chunks_exact_mut(2).zip(&pairs) {
+        for i in 0..4 {
+            let a = vreinterpretq_s64_s32(pair[2 * i]);
+            let b = vreinterpretq_s64_s32(pair[2 * i + 1]);
+            sums[0][i] = vreinterpretq_s32_s64(vzip1q_s64(a, b));
+            sums[1][i] = vreinterpretq_s32_s64(vzip2q_s64(a, b));
+        }
+    }
+    sums
 }
 
 // ---- smull, smlal, sadalp ----
 
+/// The sums of P positions from `start`.
 #[target_feature(enable = "neon")]
-unsafe fn mull(conv: &ConvInt8, out: &mut Output) {
-    let positions = conv.rows.positions;
-    for block in 0..padded(conv.shape.channels_out) / LANES {
-        // SAFETY: forwarded from the caller; the block and the positions of every tile exist.
-        unsafe {
-            if positions >= MULL_POSITIONS {
-                for start in tiles(positions, MULL_POSITIONS) {
-                    mull_tile::<MULL_POSITIONS>(conv, out, start, block);
-                }
-            } else {
-                for start in 0..positions {
-                    mull_tile::<1>(conv, out, start, block);
-                }
-            }
-        }
-    }
-}
-
-#[target_feature(enable = "neon")]
-unsafe fn mull_tile<const P: usize>(conv: &ConvInt8, out: &mut Output, start: usize, block: usize) {
-    let s = &conv.shape;
-    let quads = s.channels_in / 4;
-    // Bytes of weights of one tap and quad.
-    let step = padded(s.channels_out) * 4;
-    let (x_first, w_first) = first_bytes(conv, start, block);
+#[inline]
+unsafe fn mull_tile<const P: usize>(
+    walk: &Walk,
+    weights: *const i8,
+    start: usize,
+) -> [[int32x4_t; 4]; P] {
     // Register i of a position holds channels 2i and 2i + 1, each as two partial sums.
-    let mut sums = [[vdupq_n_s32(0); 8]; P];
-    for tap in 0..s.width {
-        let x_offset = x_first + tap * s.dilation * s.channels_in;
-        let w_offset = w_first + tap * quads * step;
-        // SAFETY: as in dot_tile; rows are read four bytes at a time.
-        unsafe {
-            let x_tap = conv.input.as_ptr().add(x_offset);
-            let w_tap = conv.weights.as_ptr().add(w_offset);
+    let mut parts = [[vdupq_n_s32(0); 8]; P];
+    let mut w = weights;
+    // SAFETY: as in dot_tile; rows are read four bytes at a time.
+    unsafe {
+        let mut x_tap = walk.x.add(start * walk.row);
+        for _ in 0..walk.taps {
             let mut quad = 0;
-            while quad + 2 <= quads {
+            while quad + 2 <= walk.quads {
                 let mut x = [[vdup_n_s8(0); 2]; P];
                 for (p, x) in x.iter_mut().enumerate() {
-                    let at = x_tap.add(p * s.channels_in + quad * 4);
-                    *x = [broadcast(at), broadcast(at.add(4))];
+                    let at = x_tap.add(p * walk.row + quad * 4);
+                    *x = [broadcast(at), broadcast(at.add(4))].map(|x| vget_low_s8(x));
                 }
-                let w = w_tap.add(quad * step);
                 for i in 0..8 {
-                    let w = [vld1_s8(w.add(i * 8)), vld1_s8(w.add(step + i * 8))];
-                    for (sums, x) in sums.iter_mut().zip(&x) {
-                        // Two products fit 16 bits: 2 · 127 · 127 < 32768.
+                    let w = [vld1_s8(w.add(i * 8)), vld1_s8(w.add(64 + i * 8))];
+                    for (parts, x) in parts.iter_mut().zip(&x) {
+                        // Two products fit 16 bits: 2 · 128 · 127 < 32768.
                         let pair = vmlal_s8(vmull_s8(w[0], x[0]), w[1], x[1]);
-                        sums[i] = vpadalq_s16(sums[i], pair);
+                        parts[i] = vpadalq_s16(parts[i], pair);
                     }
                 }
+                w = w.add(128);
                 quad += 2;
             }
-            if quad < quads {
-                let w = w_tap.add(quad * step);
-                for (p, sums) in sums.iter_mut().enumerate() {
-                    let x = broadcast(x_tap.add(p * s.channels_in + quad * 4));
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = vpadalq_s16(*sum, vmull_s8(vld1_s8(w.add(i * 8)), x));
+            if quad < walk.quads {
+                for (p, parts) in parts.iter_mut().enumerate() {
+                    let x = vget_low_s8(broadcast(x_tap.add(p * walk.row + quad * 4)));
+                    for (i, part) in parts.iter_mut().enumerate() {
+                        *part = vpadalq_s16(*part, vmull_s8(vld1_s8(w.add(i * 8)), x));
                     }
                 }
+                w = w.add(64);
             }
+            x_tap = x_tap.add(walk.tap);
         }
     }
-    let mut lanes = [[0i32; LANES]; P];
-    for (lanes, sums) in lanes.iter_mut().zip(&sums) {
-        let whole = [
-            vpaddq_s32(sums[0], sums[1]),
-            vpaddq_s32(sums[2], sums[3]),
-            vpaddq_s32(sums[4], sums[5]),
-            vpaddq_s32(sums[6], sums[7]),
-        ];
-        store(lanes, &whole);
+    let mut sums = [[vdupq_n_s32(0); 4]; P];
+    for (sums, parts) in sums.iter_mut().zip(&parts) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = vpaddq_s32(parts[2 * i], parts[2 * i + 1]);
+        }
     }
-    for (p, lanes) in lanes.iter().enumerate() {
-        // SAFETY: position start + p < positions and the block exists, as finish requires.
-        unsafe { finish(conv, lanes, start + p, block, out) };
-    }
+    sums
 }
 
-/// Four bytes, twice.
+/// Four bytes, four times.
 ///
 /// # Safety
 /// Four bytes can be read at `x`.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn broadcast(x: *const u8) -> int8x8_t {
+unsafe fn broadcast(x: *const u8) -> int8x16_t {
     // SAFETY: four bytes, as the caller promises.
     let bytes = unsafe { x.cast::<i32>().read_unaligned() };
-    vreinterpret_s8_s32(vdup_n_s32(bytes))
+    vreinterpretq_s8_s32(vdupq_n_s32(bytes))
 }
 
 // ---- epilogue ----
 
-/// The epilogue of one position and block; see the module docs of `kernels` for the formula.
+/// No residual, row scale or activation.
+const PLAIN: u8 = 0;
+/// An unsigned residual, no row scale or activation.
+const ADD: u8 = 1;
+/// Anything else, looked at position by position.
+const ANY: u8 = 2;
+
+/// The epilogue of a tile; see the module docs of `kernels` for the formula.
 ///
 /// # Safety
-/// `position` and `block` exist in `conv`, whose lengths have been checked.
+/// The positions and `block` exist in `conv`, whose lengths have been checked.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn finish(
+unsafe fn finish<const P: usize, const KIND: u8>(
     conv: &ConvInt8,
-    sums: &[i32; LANES],
-    position: usize,
+    sums: [[int32x4_t; 4]; P],
+    start: usize,
     block: usize,
     out: &mut Output,
 ) {
-    let channels = conv.shape.channels_out;
     let first = block * LANES;
-    if channels - first < LANES {
-        return finish_lanes(conv, sums, position, block, out);
+    if conv.shape.channels_out - first < LANES {
+        for (p, sums) in sums.into_iter().enumerate() {
+            let mut values = [0i32; LANES];
+            for (sum, values) in sums.into_iter().zip(values.chunks_exact_mut(4)) {
+                // SAFETY: four i32 fit the chunk.
+                unsafe { vst1q_s32(values.as_mut_ptr(), sum) };
+            }
+            finish_lanes(conv, &values, start + p, block, out);
+        }
+        return;
     }
-    let row = (conv.rows.halo + position) * channels + first;
-    let mut y = [vdupq_n_f32(0.0); 4];
-    // SAFETY: scale and bias hold padded(channels_out) values and the residual its rows, checked in ConvInt8::run; 16
-    // channels from `first` exist, tested above.
-    unsafe {
+    // SAFETY: scale and bias hold padded(channels_out) values.
+    let (scale, bias) = unsafe {
+        (
+            load(conv.scale.as_ptr().add(first)),
+            load(conv.bias.as_ptr().add(first)),
+        )
+    };
+    for (p, sums) in sums.into_iter().enumerate() {
+        let position = start + p;
+        let mut y = sums.map(|sum| vcvtq_f32_s32(sum));
+        if KIND == ANY
+            && let Some(scale) = conv.row_scale(position)
+        {
+            for y in &mut y {
+                *y = vmulq_n_f32(*y, scale);
+            }
+        }
         for (i, y) in y.iter_mut().enumerate() {
-            let sum = vld1q_s32(sums.as_ptr().add(i * 4));
-            let scale = vld1q_f32(conv.scale.as_ptr().add(first + i * 4));
-            let bias = vld1q_f32(conv.bias.as_ptr().add(first + i * 4));
-            *y = vfmaq_f32(bias, vcvtq_f32_s32(sum), scale);
+            *y = vfmaq_f32(bias[i], *y, scale[i]);
         }
-        if let Some((residual, residual_scale)) = conv.residual {
-            let bytes = vld1q_u8(residual.as_ptr().add(row));
-            let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes));
-            let words = [
-                vmovl_u16(vget_low_u16(low)),
-                vmovl_high_u16(low),
-                vmovl_u16(vget_low_u16(high)),
-                vmovl_high_u16(high),
-            ];
-            for (y, word) in y.iter_mut().zip(words) {
-                *y = vfmaq_f32(*y, vcvtq_f32_u32(word), vdupq_n_f32(residual_scale));
-            }
+        if KIND == ANY && conv.activation == Activation::ReluFirst {
+            y = activate(y, Activation::Relu);
         }
-    }
-    match out {
-        // SAFETY: the output holds its rows, and 16 channels from `first` exist.
-        Output::Unsigned(o) => unsafe { vst1q_u8(o.as_mut_ptr().add(row), narrow(y, 0.0)) },
-        // SAFETY: the same.
-        Output::Signed(o) => unsafe { vst1q_u8(o.as_mut_ptr().add(row), narrow(y, -127.0)) },
-        Output::Float { out, relu } => {
-            let zero = vdupq_n_f32(0.0);
-            for (i, mut y) in y.into_iter().enumerate() {
-                if *relu {
-                    // `fmax` would keep NaN; a mask makes -0 and NaN +0, like the reference.
-                    let positive = vcgtq_f32(y, zero);
-                    y = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(y), positive));
+        // SAFETY: residual and output have channels_out values at each position, checked in ConvInt8::run, and 16 channels
+        // from `first` exist, tested above.
+        unsafe {
+            match &conv.residual {
+                Residual::Unsigned(rows, scale) if KIND != PLAIN => {
+                    let at = rows.first + position * rows.pitch + first;
+                    let bytes = vld1q_u8(rows.data.as_ptr().add(at));
+                    let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes));
+                    let words = [
+                        vmovl_u16(vget_low_u16(low)),
+                        vmovl_high_u16(low),
+                        vmovl_u16(vget_low_u16(high)),
+                        vmovl_high_u16(high),
+                    ];
+                    for (y, word) in y.iter_mut().zip(words) {
+                        *y = vfmaq_n_f32(*y, vcvtq_f32_u32(word), *scale);
+                    }
                 }
-                // SAFETY: positions × channels_out values, 16 of them from this block's first channel.
-                unsafe { vst1q_f32(out.as_mut_ptr().add(position * channels + first + i * 4), y) };
+                Residual::Signed(rows, scale) if KIND == ANY => {
+                    let at = rows.first + position * rows.pitch + first;
+                    let bytes = vld1q_s8(rows.data.as_ptr().add(at).cast());
+                    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+                    let words = [
+                        vmovl_s16(vget_low_s16(low)),
+                        vmovl_high_s16(low),
+                        vmovl_s16(vget_low_s16(high)),
+                        vmovl_high_s16(high),
+                    ];
+                    for (y, word) in y.iter_mut().zip(words) {
+                        *y = vfmaq_n_f32(*y, vcvtq_f32_s32(word), *scale);
+                    }
+                }
+                Residual::Float(rows) if KIND == ANY => {
+                    let at = rows.first + position * rows.pitch + first;
+                    let values = load(rows.data.as_ptr().add(at));
+                    for (y, value) in y.iter_mut().zip(values) {
+                        *y = vaddq_f32(*y, value);
+                    }
+                }
+                _ => (),
             }
+        }
+        if KIND == ANY {
+            y = activate(y, conv.activation);
+        }
+        match out {
+            // SAFETY: as above.
+            Output::Unsigned(rows) => unsafe {
+                let at = rows.first + position * rows.pitch + first;
+                vst1q_u8(rows.data.as_mut_ptr().add(at), narrow_unsigned(y));
+            },
+            // SAFETY: as above.
+            Output::Signed(rows) => unsafe {
+                let at = rows.first + position * rows.pitch + first;
+                vst1q_s8(rows.data.as_mut_ptr().add(at).cast(), narrow_signed(y));
+            },
+            // SAFETY: as above.
+            Output::Float(rows) => unsafe {
+                let at = rows.first + position * rows.pitch + first;
+                store(rows.data.as_mut_ptr().add(at), y);
+            },
         }
     }
 }
 
-/// Clamps to [`low`, 127], rounds ties to even and keeps the low byte of each.
+/// Rounds ties to even and saturates to i16: the conversion saturates at the ends of i32 and makes NaN 0.
 #[target_feature(enable = "neon")]
 #[inline]
-fn narrow(y: [float32x4_t; 4], low: f32) -> uint8x16_t {
-    let (low, high) = (vdupq_n_f32(low), vdupq_n_f32(127.0));
-    let words = y.map(|y| vcvtnq_s32_f32(vminq_f32(vmaxq_f32(y, low), high)));
-    let shorts = [
-        vcombine_s16(vmovn_s32(words[0]), vmovn_s32(words[1])),
-        vcombine_s16(vmovn_s32(words[2]), vmovn_s32(words[3])),
-    ];
-    vreinterpretq_u8_s8(vcombine_s8(vmovn_s16(shorts[0]), vmovn_s16(shorts[1])))
+fn shorts(y: [float32x4_t; 4]) -> [int16x8_t; 2] {
+    let low = vqmovn_s32(vcvtnq_s32_f32(y[0]));
+    let high = vqmovn_s32(vcvtnq_s32_f32(y[2]));
+    [
+        vqmovn_high_s32(low, vcvtnq_s32_f32(y[1])),
+        vqmovn_high_s32(high, vcvtnq_s32_f32(y[3])),
+    ]
+}
+
+/// To 0 to 255.
+#[target_feature(enable = "neon")]
+#[inline]
+fn narrow_unsigned(y: [float32x4_t; 4]) -> uint8x16_t {
+    let [low, high] = shorts(y);
+    vqmovun_high_s16(vqmovun_s16(low), high)
+}
+
+/// To -127 to 127.
+#[target_feature(enable = "neon")]
+#[inline]
+fn narrow_signed(y: [float32x4_t; 4]) -> int8x16_t {
+    let [low, high] = shorts(y);
+    vmaxq_s8(vqmovn_high_s16(vqmovn_s16(low), high), vdupq_n_s8(-127))
 }

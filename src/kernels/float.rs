@@ -1,19 +1,22 @@
 //! Convolutions in f32 with weights of f32 or fp16: for comparison, and for networks that do not bear eight bits.
 //!
-//! Layouts are those of the int8 kernels: input and residual `[position][channel]` with halo rows of zeros, weights
-//! `[tap][channel_in][channels_out rounded up to 16]`. fp16 weights are widened exactly, so arithmetic is that of f32.
-//! Summation order is fixed (tap, then input channel), but an unfused multiply-add is allowed: no file that uses these declares
-//! `reproducible: bits`.
+//! Rows, strides and pitches are those of the int8 kernels, with any number of input channels. Weights lie
+//! `[channels_out / 16, rounded up][tap][channel_in][16]`, see [`ConvShape::packed_float_at`]; fp16 weights are widened exactly.
+//!
+//! An output is `bias[c]`, then one fused multiply-add a tap and input channel in that order, then the residual, then the
+//! activation. Every instruction set does just this, so results are the same to the bit. The exception are fp16 weights on aarch64
+//! with fp16 arithmetic ([`Isa::NeonDot`] and above, where the processor has it): inputs are rounded to fp16, and products are added in
+//! fp16, at most [`HALF_RUN`] before they go to an f32 sum. That is twice as fast; inputs and such runs must stay within ±65504.
 
-use super::{ConvShape, Isa, LANES, Rows, padded};
+use super::{Activation, ConvShape, Isa, LANES, Target, View, activation, padded};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// Positions computed together, so that each row of weights is read (and widened) once for all of them.
-const POSITIONS: usize = 8;
+/// Most products that are added in fp16 before the sum is continued in f32.
+pub const HALF_RUN: usize = 32;
 
 /// Weights in one of two precisions.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub enum Weights<'a> {
     /// Half precision.
     F16(&'a [f16]),
@@ -22,14 +25,13 @@ pub enum Weights<'a> {
 }
 
 impl Weights<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Weights::F16(w) => w.len(),
             Weights::F32(w) => w.len(),
         }
     }
 
-    #[inline(always)]
     fn lanes(&self, start: usize) -> [f32; LANES] {
         let mut out = [0.0; LANES];
         match self {
@@ -40,134 +42,139 @@ impl Weights<'_> {
     }
 }
 
-/// A float convolution, ready to run.
+impl ConvShape {
+    /// Where the weight of an output channel, tap and input channel lies in the packed float weights.
+    pub fn packed_float_at(&self, channel_out: usize, tap: usize, channel_in: usize) -> usize {
+        let row = (channel_out / LANES * self.width + tap) * self.channels_in + channel_in;
+        row * LANES + channel_out % LANES
+    }
+}
+
+/// A float convolution, or matrix product where its width is 1, ready to run.
+#[derive(Debug, Clone, Copy)]
 pub struct ConvFloat<'a> {
     /// Its shape; any number of input channels.
     pub shape: ConvShape,
-    /// Rows of input, output and residual.
-    pub rows: Rows,
-    /// `rows.len(channels_in)` values.
-    pub input: &'a [f32],
+    /// Output rows.
+    pub positions: usize,
+    /// Input rows; output row 0 lies at row 0, and rows before it and behind the last are read as far as the shape reaches.
+    pub input: View<'a, f32>,
     /// [`ConvShape::packed_len`] weights.
     pub weights: Weights<'a>,
     /// One a padded output channel.
     pub bias: &'a [f32],
-    /// Rows of `channels_out` to add.
-    pub residual: Option<&'a [f32]>,
-    /// Negative values become 0.
-    pub relu: bool,
+    /// Rows that are added before the activation.
+    pub residual: Option<View<'a, f32>>,
+    /// What is applied before writing.
+    pub activation: Activation,
 }
 
 impl ConvFloat<'_> {
-    /// Runs, writing positions of `out`. With `out_halo` the output has halo rows, which are left alone; without, it holds
-    /// positions only.
+    /// Runs on `isa`, writing `positions` rows of `out`; other rows are left alone.
     ///
     /// # Panics
-    /// Where a length does not fit the shape.
-    pub fn run(&self, isa: Isa, out: &mut [f32], out_halo: bool) {
+    /// Where a buffer's length does not fit the shape: the lengths are checked once here so that the kernels need not.
+    pub fn run(&self, isa: Isa, out: &mut Target<f32>) {
         let s = &self.shape;
-        assert!(s.width > 0 && s.before < s.width && s.reach() <= self.rows.halo);
-        assert_eq!(self.input.len(), self.rows.len(s.channels_in));
+        assert!(s.channels_in > 0 && s.channels_out > 0);
+        assert!(s.width > 0 && s.before < s.width && s.stride > 0);
+        let back = s.before * s.dilation * self.input.pitch;
+        assert!(back <= self.input.first, "halo too small");
+        if self.positions > 0 {
+            let rows = (self.positions - 1) * s.stride + (s.width - 1) * s.dilation + 1;
+            let whole = View {
+                first: self.input.first - back,
+                ..self.input
+            };
+            assert!(whole.fits(rows, s.channels_in), "halo too small");
+        }
         assert_eq!(self.weights.len(), s.packed_len());
         assert_eq!(self.bias.len(), padded(s.channels_out));
         if let Some(residual) = self.residual {
-            assert_eq!(residual.len(), self.rows.len(s.channels_out));
+            let fits = residual.fits(self.positions, s.channels_out);
+            assert!(fits, "residual too small");
         }
-        let rows_out = self.rows.positions + if out_halo { 2 * self.rows.halo } else { 0 };
-        assert_eq!(out.len(), rows_out * s.channels_out);
-        let first = if out_halo { self.rows.halo } else { 0 };
+        let fits = out.fits(self.positions, s.channels_out);
+        assert!(fits, "output too small");
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512Vnni => super::x86::conv_float(self, out, first),
-            _ => run_anywhere(self, out, first),
+            Isa::Avx512Vnni => super::float_x86::conv_512(self, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::AvxVnni => super::float_x86::conv_256(self, out),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot | Isa::NeonI8mm => super::float_aarch64::conv_half(self, out),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => super::float_aarch64::conv(self, out),
+            _ => scalar(self, out),
         }
     }
 }
 
-/// The loop itself, compiled again with wider vectors where an instruction set asks for it.
-#[inline(always)]
-pub(super) fn run_anywhere(conv: &ConvFloat, out: &mut [f32], first_out: usize) {
+/// The reference.
+fn scalar(conv: &ConvFloat, out: &mut Target<f32>) {
     let s = &conv.shape;
-    let lanes = padded(s.channels_out);
-    let first_row = s.first_row(conv.rows.halo);
-    let mut start = 0;
-    while start < conv.rows.positions {
-        let count = POSITIONS.min(conv.rows.positions - start);
-        for block in 0..lanes / LANES {
-            let mut sums = [[0f32; LANES]; POSITIONS];
-            for sum in &mut sums {
-                sum.copy_from_slice(&conv.bias[block * LANES..(block + 1) * LANES]);
-            }
+    let pitch = conv.input.pitch;
+    let first = conv.input.first - s.before * s.dilation * pitch;
+    for position in 0..conv.positions {
+        for block in 0..padded(s.channels_out) / LANES {
+            let mut sums = [0f32; LANES];
+            sums.copy_from_slice(&conv.bias[block * LANES..(block + 1) * LANES]);
             for tap in 0..s.width {
-                let row = first_row + start + tap * s.dilation;
-                for channel in 0..s.channels_in {
-                    let at = (tap * s.channels_in + channel) * lanes + block * LANES;
-                    let w = conv.weights.lanes(at);
-                    for (p, sum) in sums.iter_mut().enumerate().take(count) {
-                        let x = conv.input[(row + p) * s.channels_in + channel];
-                        for lane in 0..LANES {
-                            sum[lane] += x * w[lane];
-                        }
+                let at = first + (position * s.stride + tap * s.dilation) * pitch;
+                for (channel, x) in conv.input.data[at..at + s.channels_in].iter().enumerate() {
+                    let weights =
+                        conv.weights
+                            .lanes(s.packed_float_at(block * LANES, tap, channel));
+                    for (sum, w) in sums.iter_mut().zip(weights) {
+                        *sum = x.mul_add(w, *sum);
                     }
                 }
             }
-            let first = block * LANES;
-            let kept = LANES.min(s.channels_out - first);
-            for (p, sum) in sums.iter().enumerate().take(count) {
-                let to = (first_out + start + p) * s.channels_out + first;
-                let from = (conv.rows.halo + start + p) * s.channels_out + first;
-                for lane in 0..kept {
-                    let mut y = sum[lane];
-                    if let Some(residual) = conv.residual {
-                        y += residual[from + lane];
-                    }
-                    out[to + lane] = if conv.relu { y.max(0.0) } else { y };
-                }
-            }
+            finish_lanes(conv, &sums, position, block, out);
         }
-        start += count;
     }
 }
 
-/// A convolution over base codes in float: a sum of weight rows, one a tap. Weights are `[tap][base][channels_out rounded up
-/// to 16]`; `first` is the row of `out` that holds position 0.
+/// Adds the residual, applies the activation and writes one position: the definition, used where an instruction set has nothing
+/// of its own for a block that is not full.
+#[inline(always)]
+pub(super) fn finish_lanes(
+    conv: &ConvFloat,
+    sums: &[f32; LANES],
+    position: usize,
+    block: usize,
+    out: &mut Target<f32>,
+) {
+    let first = block * LANES;
+    let count = LANES.min(conv.shape.channels_out - first);
+    let at = out.first + position * out.pitch + first;
+    for (lane, value) in out.data[at..at + count].iter_mut().enumerate() {
+        // Written so that -0 and NaN become +0, as the vector instructions do.
+        let relu = |y: f32| if y > 0.0 { y } else { 0.0 };
+        let mut y = sums[lane];
+        if conv.activation == Activation::ReluFirst {
+            y = relu(y);
+        }
+        if let Some(rows) = conv.residual {
+            y += rows.data[rows.first + position * rows.pitch + first + lane];
+        }
+        *value = match conv.activation {
+            Activation::None | Activation::ReluFirst => y,
+            Activation::Relu => relu(y),
+            Activation::Gelu(gain) => activation::Activation::Gelu.one(y) * gain,
+        };
+    }
+}
+
+/// Base codes as rows of four channels, 1 at the base's own; "no base" is a row of zeros. `out` holds four values a code.
 ///
 /// # Panics
-/// Where a length does not fit the shape.
-pub fn conv_codes(
-    shape: &ConvShape,
-    codes: &[u8],
-    weights: Weights,
-    bias: &[f32],
-    relu: bool,
-    out: &mut [f32],
-    first: usize,
-) {
-    let lanes = padded(shape.channels_out);
-    assert_eq!(weights.len(), shape.width * 4 * lanes);
-    assert_eq!(bias.len(), lanes);
-    let back = (shape.before * shape.dilation) as isize;
-    for position in 0..codes.len() {
-        for block in 0..lanes / LANES {
-            let mut sum = [0f32; LANES];
-            sum.copy_from_slice(&bias[block * LANES..(block + 1) * LANES]);
-            for tap in 0..shape.width {
-                let at = position as isize - back + (tap * shape.dilation) as isize;
-                let code = match usize::try_from(at).ok().and_then(|at| codes.get(at)) {
-                    Some(&code) if code < 4 => usize::from(code),
-                    _ => continue,
-                };
-                let w = weights.lanes((tap * 4 + code) * lanes + block * LANES);
-                for lane in 0..LANES {
-                    sum[lane] += w[lane];
-                }
-            }
-            let kept = LANES.min(shape.channels_out - block * LANES);
-            let to = (first + position) * shape.channels_out + block * LANES;
-            for lane in 0..kept {
-                let y = sum[lane];
-                out[to + lane] = if relu { y.max(0.0) } else { y };
-            }
+/// Where the lengths differ.
+pub fn one_hot(codes: &[u8], out: &mut [f32]) {
+    assert_eq!(out.len(), codes.len() * 4);
+    for (row, &code) in out.chunks_exact_mut(4).zip(codes) {
+        for (base, value) in row.iter_mut().enumerate() {
+            *value = if usize::from(code) == base { 1.0 } else { 0.0 };
         }
     }
 }

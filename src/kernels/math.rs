@@ -3,8 +3,18 @@
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts: the first has few enough bits that `n · LN2_HIGH` is exact for |n| < 2^9.
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(super) const LN2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
+
+/// Coefficients of Cephes expf (Moshier), for e^r on [-ln 2 / 2, ln 2 / 2], from the highest power down.
+pub(super) const EXP: [f32; 6] = [
+    1.987_569_1e-4,
+    1.398_199_9e-3,
+    8.333_452e-3,
+    4.166_579_6e-2,
+    1.666_666_5e-1,
+    0.5,
+];
 
 /// e^x. Relative error below 2e-7 for x in [-87, 88]; outside, the value at the nearer end.
 #[inline]
@@ -12,13 +22,10 @@ pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let n = (x * LOG2_E).round_ties_even();
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    // Coefficients of Cephes expf (Moshier), for e^r on [-ln 2 / 2, ln 2 / 2].
-    let mut p = 1.987_569_1e-4_f32;
-    p = p.mul_add(r, 1.398_199_9e-3);
-    p = p.mul_add(r, 8.333_452e-3);
-    p = p.mul_add(r, 4.166_579_6e-2);
-    p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 0.5);
+    let mut p = EXP[0];
+    for c in &EXP[1..] {
+        p = p.mul_add(r, *c);
+    }
     let y = (p * r).mul_add(r, r) + 1.0;
     // n is within [-126, 127], so the exponent stays normal.
     y * f32::from_bits(((n as i32 + 127) as u32) << 23)

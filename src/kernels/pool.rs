@@ -1,6 +1,6 @@
 //! Pooling by reading frame and the dense layers behind it: what turns a 5'UTR's rows into one number.
 
-use super::{Rows, padded};
+use super::{Isa, LANES, Rows, padded};
 use half::f16;
 
 /// Bases of a codon, so reading frames.
@@ -68,28 +68,75 @@ pub enum DenseWeights<'a> {
     F32(&'a [f32]),
 }
 
+/// Outputs whose sums wait in registers together.
+const TOGETHER: usize = 4 * LANES;
+
 /// A dense layer on one vector: `out[o] = bias[o] + Σ input[i] · weight[i][o]`, added in order of `i` with fused
 /// multiply-adds, which makes it the same to the bit everywhere.
 ///
 /// # Panics
 /// Where a length does not fit.
-pub fn dense(input: &[f32], weights: DenseWeights, bias: &[f32], relu: bool, out: &mut [f32]) {
+pub fn dense(
+    isa: Isa,
+    input: &[f32],
+    weights: DenseWeights,
+    bias: &[f32],
+    relu: bool,
+    out: &mut [f32],
+) {
     let lanes = padded(out.len());
     assert_eq!(bias.len(), lanes);
     match weights {
         DenseWeights::F16(w) => assert_eq!(w.len(), input.len() * lanes),
         DenseWeights::F32(w) => assert_eq!(w.len(), input.len() * lanes),
     }
-    for (o, value) in out.iter_mut().enumerate() {
-        let mut y = bias[o];
-        for (i, &x) in input.iter().enumerate() {
-            let w = match weights {
-                DenseWeights::F16(w) => w[i * lanes + o].to_f32(),
-                DenseWeights::F32(w) => w[i * lanes + o],
-            };
-            y = x.mul_add(w, y);
+    for (part, out) in out.chunks_mut(TOGETHER).enumerate() {
+        let first = part * TOGETHER;
+        let count = TOGETHER.min(lanes - first);
+        let mut sums = [[0f32; LANES]; TOGETHER / LANES];
+        sums.as_flattened_mut()[..count].copy_from_slice(&bias[first..first + count]);
+        let part = Columns {
+            input,
+            weights,
+            first,
+            lanes,
+        };
+        let sums = &mut sums[..count / LANES];
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => super::float_x86::dense(&part, sums),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => super::float_aarch64::dense(&part, sums),
+            _ => part.add_to(sums),
         }
-        *value = if relu { y.max(0.0) } else { y };
+        for (value, &y) in out.iter_mut().zip(sums.as_flattened()) {
+            *value = if relu && !(y > 0.0) { 0.0 } else { y };
+        }
+    }
+}
+
+/// Whole blocks of output columns of a dense layer, from column `first`; lengths have been checked.
+pub(super) struct Columns<'a> {
+    pub(super) input: &'a [f32],
+    pub(super) weights: DenseWeights<'a>,
+    pub(super) first: usize,
+    /// Padded outputs: from one input's weights to the next's.
+    pub(super) lanes: usize,
+}
+
+impl Columns<'_> {
+    /// The reference.
+    fn add_to(&self, sums: &mut [[f32; LANES]]) {
+        for (i, x) in self.input.iter().enumerate() {
+            for (c, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                let at = i * self.lanes + self.first + c;
+                let w = match self.weights {
+                    DenseWeights::F16(w) => w[at].to_f32(),
+                    DenseWeights::F32(w) => w[at],
+                };
+                *sum = x.mul_add(w, *sum);
+            }
+        }
     }
 }
 
@@ -124,10 +171,19 @@ mod tests {
         let mut bias = vec![0.0; 16];
         bias[0] = 1.0;
         let mut out = [0.0; 2];
-        dense(&[1.0, 0.5], DenseWeights::F32(&w), &bias, true, &mut out);
+        let isa = Isa::selected();
+        dense(
+            isa,
+            &[1.0, 0.5],
+            DenseWeights::F32(&w),
+            &bias,
+            true,
+            &mut out,
+        );
         assert_eq!(out, [4.5, 0.0]);
         let halves: Vec<f16> = w.iter().map(|&x| f16::from_f32(x)).collect();
         dense(
+            isa,
             &[1.0, 0.5],
             DenseWeights::F16(&halves),
             &bias,

@@ -1,424 +1,488 @@
-//! x86-64: AVX2 (`vpmaddubsw`) and AVX-512 VNNI (`vpdpbusd`).
+//! x86-64 with AVX-512 VNNI: `vpdpbusd` on 64 bytes.
 //!
-//! A tile is P positions by R blocks of 16 output channels, all sums in registers; each weight register serves P
-//! positions and each four activations, broadcast, serve R blocks. A tile at the end of the rows is moved back to overlap its
-//! predecessor (positions are independent, so computing some twice changes nothing); fewer than P positions in all, or output channels
-//! that do not fill a block, take the scalar epilogue.
+//! A tile is P positions by R blocks of 16 output channels, all sums in registers: 16 × 1, 12 × 2 or 8 × 3, so that each
+//! weight register serves P positions and each four activations, broadcast, serve R blocks. A tile at the end of the rows is moved back to
+//! overlap its predecessor (positions are independent, so computing some twice changes nothing); fewer than P positions go one by one.
+//!
+//! `vpdpbusd` takes unsigned activations. Signed ones are copied once with 128 added, and sums begin at -128 times the column sums of the weights.
+//!
+//! The epilogue needs no clamp before it rounds, because [`ConvInt8::run`] has bounded the values: packing four registers of i32 to bytes
+//! saturates to 0 and 255, and for signed rows one maximum over 64 bytes brings -128 to -127.
 #![allow(unsafe_code)]
 
-use super::float::{self, ConvFloat};
-use super::table::{CODES, ConvCodes};
-use super::{ConvInt8, LANES, Output, finish_lanes, padded};
+use super::lanes::Avx512Lanes;
+use super::{activation, Activation, ConvInt8, LANES, Output, Residual, padded};
+use std::arch::asm;
 use std::arch::x86_64::*;
+use std::cell::RefCell;
 
-/// Runs `tile` over all positions in steps of P, the last one moved back; the rest one by one.
-macro_rules! over_positions {
-    ($positions:expr, $p:literal, $tile:expr, $single:expr) => {{
-        let positions: usize = $positions;
-        if positions >= $p {
-            let mut start = 0;
-            while start + $p <= positions {
-                $tile(start);
-                start += $p;
-            }
-            if start < positions {
-                $tile(positions - $p);
-            }
-        } else {
-            for start in 0..positions {
-                $single(start);
-            }
-        }
-    }};
+thread_local! {
+    /// Signed activations with 128 added; grows to the largest input a thread has seen.
+    static SHIFTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `run` with the bytes of `input` that are read, 128 added to each.
+pub(super) fn with_shifted(input: &[u8], run: impl FnOnce(&[u8])) {
+    SHIFTED.with_borrow_mut(|shifted| {
+        shifted.clear();
+        shifted.extend(input.iter().map(|x| x ^ 0x80));
+        run(shifted);
+    });
 }
 
 pub(super) fn conv_int8_vnni(conv: &ConvInt8, out: &mut Output) {
+    if conv.signed_input {
+        with_shifted(conv.input.data, |shifted| {
+            // SAFETY: as below; the copy is as long as the input.
+            unsafe { vnni(conv, shifted, out) }
+        });
+        return;
+    }
     // SAFETY: this function is called for Isa::Avx512Vnni alone, which Isa::available lists only after detecting the
     // features; ConvInt8::run has checked every length that the pointers below are derived from.
-    unsafe { vnni(conv, out) }
+    unsafe { vnni(conv, conv.input.data, out) }
 }
 
-pub(super) fn conv_int8_avx2(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: as above, for Isa::Avx2.
-    unsafe { avx2(conv, out) }
+/// Addresses and steps in bytes that all tiles share.
+struct Walk {
+    /// Tap 0 of position 0.
+    x: *const u8,
+    /// From one position to the next.
+    row: usize,
+    /// From one tap to the next.
+    tap: usize,
+    taps: usize,
+    quads: usize,
+    weights: *const i8,
+    /// From one block of output channels to the next.
+    block: usize,
 }
 
-pub(super) fn conv_codes_vnni(conv: &ConvCodes, out: &mut Output) {
-    // SAFETY: this function is called for Isa::Avx512Vnni alone; ConvCodes::run has checked every length.
-    unsafe { codes_512(conv, out) }
-}
-
-pub(super) fn conv_codes_avx2(conv: &ConvCodes, out: &mut Output) {
-    // SAFETY: as above, for Isa::Avx2.
-    unsafe { codes_256(conv, out) }
-}
-
-pub(super) fn conv_float(conv: &ConvFloat, out: &mut [f32], first_out: usize) {
-    // SAFETY: as above.
-    unsafe { conv_float_avx2(conv, out, first_out) }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn conv_float_avx2(conv: &ConvFloat, out: &mut [f32], first_out: usize) {
-    float::run_anywhere(conv, out, first_out);
-}
-
-// ---- base codes ----
-
-/// 16-bit sums of 16 output channels for one position.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn codes_sum(conv: &ConvCodes, position: usize, block: usize) -> __m256i {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+unsafe fn vnni(conv: &ConvInt8, input: &[u8], out: &mut Output) {
     let s = &conv.shape;
-    let lanes = padded(s.channels_out);
-    let mut sum = _mm256_setzero_si256();
-    // Wraps to a huge index before the first base, which then lies outside like one behind the last.
-    let first = position.wrapping_sub(s.before * s.dilation);
-    for tap in 0..s.width {
-        if let Some(&code) = conv.codes.get(first.wrapping_add(tap * s.dilation)) {
-            let code = usize::from(code).min(CODES - 1);
-            let at = (tap * CODES + code) * lanes + block * LANES;
-            // SAFETY: tap < width, code < CODES and the block exists, so 16 bytes from `at` lie in the table, whose length
-            // ConvCodes::run has checked.
-            let row = unsafe { _mm_loadu_si128(conv.table.as_ptr().add(at).cast()) };
-            sum = _mm256_add_epi16(sum, _mm256_cvtepi8_epi16(row));
+    let pitch = conv.input.pitch;
+    let quads = s.channels_in / 4;
+    let walk = Walk {
+        // SAFETY: ConvInt8::run has checked that the rows before row 0 exist.
+        x: unsafe {
+            input
+                .as_ptr()
+                .add(conv.input.first - s.before * s.dilation * pitch)
+        },
+        row: s.stride * pitch,
+        tap: s.dilation * pitch,
+        taps: s.width,
+        quads,
+        weights: conv.weights.as_ptr(),
+        block: s.width * quads * 64,
+    };
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        match kind_of(conv, out) {
+            kind::UNSIGNED => sized::<{ kind::UNSIGNED }>(conv, &walk, out),
+            kind::UNSIGNED_ADD => sized::<{ kind::UNSIGNED_ADD }>(conv, &walk, out),
+            kind::UNSIGNED_RELU_ADD => sized::<{ kind::UNSIGNED_RELU_ADD }>(conv, &walk, out),
+            kind::SIGNED => blocks::<0, 0, { kind::SIGNED }>(conv, &walk, out),
+            kind::SIGNED_GELU => blocks::<0, 0, { kind::SIGNED_GELU }>(conv, &walk, out),
+            kind::FLOAT => blocks::<0, 0, { kind::FLOAT }>(conv, &walk, out),
+            kind::FLOAT_ADD => match walk.row {
+                32 if walk.quads == 8 => blocks::<8, 32, { kind::FLOAT_ADD }>(conv, &walk, out),
+                _ => blocks::<0, 0, { kind::FLOAT_ADD }>(conv, &walk, out),
+            },
+            _ => blocks::<0, 0, { kind::ANY }>(conv, &walk, out),
         }
     }
-    sum
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn codes_512(conv: &ConvCodes, out: &mut Output) {
-    let view = conv.epilogue();
-    for position in 0..conv.rows.positions {
-        for block in 0..padded(conv.shape.channels_out) / LANES {
-            // SAFETY: the position and the block exist.
-            unsafe {
-                let sum = _mm512_cvtepi16_epi32(codes_sum(conv, position, block));
-                finish_512(&view, &[[sum]], position, block, out);
-            }
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn codes_256(conv: &ConvCodes, out: &mut Output) {
-    let view = conv.epilogue();
-    for position in 0..conv.rows.positions {
-        for block in 0..padded(conv.shape.channels_out) / LANES {
-            let mut values = [0i32; LANES];
-            // SAFETY: the position and the block exist; the array holds 16 i32.
-            unsafe {
-                let sum = codes_sum(conv, position, block);
-                let low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sum));
-                let high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(sum, 1));
-                _mm256_storeu_si256(values.as_mut_ptr().cast(), low);
-                _mm256_storeu_si256(values.as_mut_ptr().add(8).cast(), high);
-                finish_256(&view, &values, &[low, high], position, block, out);
-            }
-        }
-    }
-}
-
-// ---- AVX-512 VNNI ----
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn vnni(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: forwarded from the caller. The number of input channels is made a constant where it is a common one, so that addresses are
+unsafe fn sized<const KIND: u8>(conv: &ConvInt8, walk: &Walk, out: &mut Output) {
+    // SAFETY: forwarded from the caller. Channels and pitch are made constants where they are common ones, so that addresses are
     // constants too.
     unsafe {
-        match (conv.signed_input, conv.shape.channels_in) {
-            (false, 16) => vnni_blocks::<false, 4>(conv, out),
-            (false, 32) => vnni_blocks::<false, 8>(conv, out),
-            (false, 64) => vnni_blocks::<false, 16>(conv, out),
-            (false, _) => vnni_blocks::<false, 0>(conv, out),
-            (true, _) => vnni_blocks::<true, 0>(conv, out),
+        match (walk.quads, walk.row) {
+            (1, 4) => blocks::<1, 4, KIND>(conv, walk, out),
+            (4, 16) => blocks::<4, 16, KIND>(conv, walk, out),
+            (8, 32) => blocks::<8, 32, KIND>(conv, walk, out),
+            (16, 64) => blocks::<16, 64, KIND>(conv, walk, out),
+            _ => blocks::<0, 0, KIND>(conv, walk, out),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn vnni_blocks<const SIGNED: bool, const QUADS: usize>(conv: &ConvInt8, out: &mut Output) {
+unsafe fn blocks<const QUADS: usize, const ROW: usize, const KIND: u8>(
+    conv: &ConvInt8,
+    walk: &Walk,
+    out: &mut Output,
+) {
     let blocks = padded(conv.shape.channels_out) / LANES;
     let mut block = 0;
     while block < blocks {
-        // SAFETY: forwarded from the caller; blocks block..block + R exist.
+        // SAFETY: forwarded from the caller; the blocks exist.
         unsafe {
-            if blocks - block >= 2 {
-                over_positions!(
-                    conv.rows.positions,
-                    12,
-                    |start| vnni_tile::<12, 2, SIGNED, QUADS>(conv, out, start, block),
-                    |start| vnni_tile::<1, 2, SIGNED, QUADS>(conv, out, start, block)
-                );
-                block += 2;
-            } else {
-                over_positions!(
-                    conv.rows.positions,
-                    16,
-                    |start| vnni_tile::<16, 1, SIGNED, QUADS>(conv, out, start, block),
-                    |start| vnni_tile::<1, 1, SIGNED, QUADS>(conv, out, start, block)
-                );
-                block += 1;
-            }
+            block += match blocks - block {
+                1 => rows::<16, 1, QUADS, ROW, KIND>(conv, walk, block, out),
+                2 | 4 => rows::<12, 2, QUADS, ROW, KIND>(conv, walk, block, out),
+                _ => rows::<8, 3, QUADS, ROW, KIND>(conv, walk, block, out),
+            };
         }
     }
 }
 
-/// `QUADS` is a fourth of the input channels, or 0 where it is not known before the run.
+/// All positions of R blocks; gives R.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn vnni_tile<const P: usize, const R: usize, const SIGNED: bool, const QUADS: usize>(
+unsafe fn rows<
+    const P: usize,
+    const R: usize,
+    const QUADS: usize,
+    const ROW: usize,
+    const KIND: u8,
+>(
     conv: &ConvInt8,
-    out: &mut Output,
-    start: usize,
+    walk: &Walk,
     block: usize,
-) {
-    let s = &conv.shape;
-    let lanes = padded(s.channels_out);
-    let quads = if QUADS > 0 { QUADS } else { s.channels_in / 4 };
-    let row = s.first_row(conv.rows.halo) + start;
-    let mut sums = [[_mm512_setzero_si512(); R]; P];
-    // Signed activations are read as unsigned ones, 128 too large; 128 times the column sums is taken off again.
-    let mut excess = [_mm512_setzero_si512(); R];
-    let all_128 = _mm512_set1_epi8(-128);
-    for tap in 0..s.width {
-        // SAFETY: tap < width, quad < quads and the blocks exist, so the 64-byte lines lie inside packed_len bytes; the
-        // rows row + tap·dilation .. + P lie inside halo + positions + halo rows because reach() <= halo and
-        // start + P <= positions.
-        unsafe {
-            let x = conv
-                .input
-                .as_ptr()
-                .add((row + tap * s.dilation) * quads * 4);
-            let weights = conv
-                .weights
-                .as_ptr()
-                .add((tap * quads * lanes + block * LANES) * 4);
+    out: &mut Output,
+) -> usize {
+    // SAFETY: block + r < blocks, each of walk.block bytes.
+    unsafe {
+        let weights = walk.weights.add(block * walk.block);
+        let mut begin = [_mm512_setzero_si512(); R];
+        if conv.signed_input {
+            let all_128 = _mm512_set1_epi8(-128);
+            for (r, begin) in begin.iter_mut().enumerate() {
+                let mut sum = _mm512_setzero_si512();
+                for line in 0..walk.taps * walk.quads {
+                    let w = _mm512_loadu_si512(weights.add(r * walk.block + line * 64).cast());
+                    sum = _mm512_dpbusd_epi32(sum, all_128, w);
+                }
+                *begin = _mm512_sub_epi32(_mm512_setzero_si512(), sum);
+            }
+        }
+        let positions = conv.positions;
+        if positions >= P {
+            let mut start = 0;
+            while start < positions {
+                let at = start.min(positions - P);
+                let sums = tile::<P, R, QUADS, ROW>(walk, weights, &begin, at);
+                finish::<P, R, KIND>(conv, &sums, at, block, out);
+                start += P;
+            }
+        } else {
+            for at in 0..positions {
+                let sums = tile::<1, R, QUADS, ROW>(walk, weights, &begin, at);
+                finish::<1, R, KIND>(conv, &sums, at, block, out);
+            }
+        }
+    }
+    R
+}
+
+/// The sums of P positions from `start`. `QUADS` is a fourth of the input channels and `ROW` the bytes from one position to the next,
+/// or 0 where they are not known before the run.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+#[inline]
+unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: usize>(
+    walk: &Walk,
+    weights: *const i8,
+    begin: &[__m512i; R],
+    start: usize,
+) -> [[__m512i; R]; P] {
+    let quads = if QUADS > 0 { QUADS } else { walk.quads };
+    let row = if ROW > 0 { ROW } else { walk.row };
+    let mut sums = [*begin; P];
+    let mut w = weights;
+    // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block has taps · quads lines of 64 bytes.
+    unsafe {
+        let mut x_tap = walk.x.add(start * row);
+        for _ in 0..walk.taps {
             for quad in 0..quads {
-                let mut w = [_mm512_setzero_si512(); R];
-                for (r, w) in w.iter_mut().enumerate() {
-                    let line = weights.add((quad * lanes + r * LANES) * 4);
-                    *w = _mm512_loadu_si512(line.cast());
-                    if SIGNED {
-                        excess[r] = _mm512_dpbusd_epi32(excess[r], all_128, *w);
-                    }
+                let mut lines = [_mm512_setzero_si512(); R];
+                for (r, line) in lines.iter_mut().enumerate() {
+                    *line = _mm512_loadu_si512(w.add(r * walk.block).cast());
                 }
                 for (p, sums) in sums.iter_mut().enumerate() {
-                    let four = x.add((p * quads + quad) * 4).cast::<i32>();
-                    let mut x = _mm512_set1_epi32(four.read_unaligned());
-                    if SIGNED {
-                        x = _mm512_xor_si512(x, all_128);
+                    let four = x_tap.add(p * row + quad * 4).cast::<i32>();
+                    let x = _mm512_set1_epi32(four.read_unaligned());
+                    for (sum, &line) in sums.iter_mut().zip(&lines) {
+                        *sum = _mm512_dpbusd_epi32(*sum, x, line);
                     }
-                    for (sum, w) in sums.iter_mut().zip(&w) {
-                        *sum = _mm512_dpbusd_epi32(*sum, x, *w);
-                    }
+                    // Loads stay with their use: moved ahead in an unrolled loop, they would fill all registers and spill.
+                    asm!("", options(nostack, preserves_flags));
                 }
+                w = w.add(64);
             }
+            x_tap = x_tap.add(walk.tap);
         }
     }
-    if SIGNED {
-        for sums in &mut sums {
-            for (sum, excess) in sums.iter_mut().zip(&excess) {
-                *sum = _mm512_sub_epi32(*sum, *excess);
-            }
-        }
+    sums
+}
+
+/// What an epilogue does, known when it is compiled; whole blocks of 16 output channels, but for `FLOAT` and `ANY`.
+mod kind {
+    /// Unsigned rows.
+    pub const UNSIGNED: u8 = 0;
+    /// Unsigned rows, unsigned ones added.
+    pub const UNSIGNED_ADD: u8 = 1;
+    /// Unsigned rows, unsigned ones added after a ReLU.
+    pub const UNSIGNED_RELU_ADD: u8 = 2;
+    /// Signed rows.
+    pub const SIGNED: u8 = 3;
+    /// Signed rows after a GELU.
+    pub const SIGNED_GELU: u8 = 4;
+    /// Float rows.
+    pub const FLOAT: u8 = 5;
+    /// Float rows, float ones added.
+    pub const FLOAT_ADD: u8 = 6;
+    /// Anything else, looked at as it runs.
+    pub const ANY: u8 = 7;
+}
+
+fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
+    let whole = conv.shape.channels_out.is_multiple_of(LANES);
+    if conv.row_scales {
+        return kind::ANY;
     }
-    // SAFETY: positions start..start + P and blocks block..block + R exist.
-    unsafe { finish_512(conv, &sums, start, block, out) };
+    match (out, &conv.residual, conv.activation) {
+        (Output::Float(_), Residual::None, Activation::None) => kind::FLOAT,
+        _ if !whole => kind::ANY,
+        (Output::Unsigned(_), Residual::None, Activation::None) => kind::UNSIGNED,
+        (Output::Unsigned(_), Residual::Unsigned(..), Activation::None) => kind::UNSIGNED_ADD,
+        (Output::Unsigned(_), Residual::Unsigned(..), Activation::ReluFirst) => {
+            kind::UNSIGNED_RELU_ADD
+        }
+        (Output::Signed(_), Residual::None, Activation::None) => kind::SIGNED,
+        (Output::Signed(_), Residual::None, Activation::Gelu(_)) => kind::SIGNED_GELU,
+        (Output::Float(_), Residual::Float(_), Activation::None) => kind::FLOAT_ADD,
+        _ => kind::ANY,
+    }
 }
 
 /// The epilogue of a tile; see the module docs of `kernels` for the formula.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 #[inline]
-unsafe fn finish_512<const P: usize, const R: usize>(
+unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
     conv: &ConvInt8,
     sums: &[[__m512i; R]; P],
     start: usize,
     block: usize,
     out: &mut Output,
 ) {
-    let channels = conv.shape.channels_out;
+    if KIND == kind::ANY {
+        // SAFETY: forwarded from the caller.
+        unsafe { finish_any(conv, sums, start, block, out) };
+        return;
+    }
     for r in 0..R {
         let first = (block + r) * LANES;
-        if channels - first < LANES {
-            for (p, sums) in sums.iter().enumerate() {
-                let mut lanes = [0i32; LANES];
-                // SAFETY: 16 i32 fit the array.
-                unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), sums[r]) };
-                finish_lanes(conv, &lanes, start + p, block + r, out);
-            }
-            continue;
-        }
-        let row = (conv.rows.halo + start) * channels + first;
-        // SAFETY: scale and bias hold padded(channels_out) values; residual and outputs hold their rows, checked in
-        // ConvInt8::run and ConvCodes::run; 16 channels from `first` exist, tested above.
+        // SAFETY: scale and bias hold padded(channels_out) values; residual and output have channels_out values at each position,
+        // checked in ConvInt8::run; blocks are whole, or the mask keeps to the channels.
         unsafe {
             let scale = _mm512_loadu_ps(conv.scale.as_ptr().add(first));
             let bias = _mm512_loadu_ps(conv.bias.as_ptr().add(first));
-            let value = |p: usize| {
-                let y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p][r]), scale, bias);
-                let Some((residual, residual_scale)) = conv.residual else {
-                    return y;
+            let mut values = [_mm512_setzero_ps(); P];
+            for (p, y) in values.iter_mut().enumerate() {
+                *y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p][r]), scale, bias);
+                if KIND == kind::UNSIGNED_RELU_ADD {
+                    *y = _mm512_max_ps(*y, _mm512_setzero_ps());
+                }
+            }
+            if KIND == kind::UNSIGNED_ADD || KIND == kind::UNSIGNED_RELU_ADD {
+                let Residual::Unsigned(rows, scale) = &conv.residual else {
+                    return;
                 };
-                let bytes = residual.as_ptr().add(row + p * channels).cast();
-                let x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes)));
-                _mm512_fmadd_ps(x, _mm512_set1_ps(residual_scale), y)
-            };
+                let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                let scale = _mm512_set1_ps(*scale);
+                for (p, y) in values.iter_mut().enumerate() {
+                    let bytes = _mm_loadu_si128(from.add(p * rows.pitch).cast());
+                    let x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+                    *y = _mm512_fmadd_ps(x, scale, *y);
+                }
+            }
+            if KIND == kind::FLOAT_ADD {
+                let Residual::Float(rows) = &conv.residual else {
+                    return;
+                };
+                let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                for (p, y) in values.iter_mut().enumerate() {
+                    *y = _mm512_add_ps(*y, _mm512_loadu_ps(from.add(p * rows.pitch)));
+                }
+            }
+            if KIND == kind::SIGNED_GELU {
+                let Activation::Gelu(gain) = conv.activation else {
+                    return;
+                };
+                let lanes = Avx512Lanes::new_unchecked();
+                for y in &mut values {
+                    let gelu = activation::Activation::Gelu.lanes(lanes, *y);
+                    let gelu = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
+                    // The gain is not part of the bound that ConvInt8::run has checked.
+                    let gelu = _mm512_min_ps(gelu, _mm512_set1_ps(127.0));
+                    *y = _mm512_max_ps(gelu, _mm512_set1_ps(-127.0));
+                }
+            }
             match out {
-                Output::Unsigned(o) => {
-                    let target = o.as_mut_ptr().add(row);
-                    for p in 0..P {
-                        let bytes = bytes_512(value(p), 0.0);
-                        _mm_storeu_si128(target.add(p * channels).cast(), bytes);
+                Output::Unsigned(rows) if KIND <= kind::UNSIGNED_RELU_ADD => {
+                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    store::<P, false, true>(&values, to, rows.pitch, !0);
+                }
+                Output::Signed(rows) if KIND == kind::SIGNED || KIND == kind::SIGNED_GELU => {
+                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    store::<P, true, true>(&values, to, rows.pitch, !0);
+                }
+                Output::Float(rows) if KIND == kind::FLOAT || KIND == kind::FLOAT_ADD => {
+                    let mask = tail_mask(conv, first);
+                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    for (p, y) in values.iter().enumerate() {
+                        _mm512_mask_storeu_ps(to.add(p * rows.pitch), mask, *y);
                     }
                 }
-                Output::Signed(o) => {
-                    let target = o.as_mut_ptr().add(row);
-                    for p in 0..P {
-                        let bytes = bytes_512(value(p), -127.0);
-                        _mm_storeu_si128(target.add(p * channels).cast(), bytes);
-                    }
-                }
-                Output::Float { out, relu } => {
-                    let target = out.as_mut_ptr().add(start * channels + first);
-                    for p in 0..P {
-                        let mut y = value(p);
-                        if *relu {
-                            y = _mm512_max_ps(y, _mm512_setzero_ps());
-                        }
-                        _mm512_storeu_ps(target.add(p * channels), y);
-                    }
-                }
+                _ => (),
             }
         }
     }
 }
 
-/// Clamped to `low`..=127 and rounded, ties to even.
+/// Channels from `first` on that exist.
+fn tail_mask(conv: &ConvInt8, first: usize) -> __mmask16 {
+    let left = (conv.shape.channels_out - first).min(LANES);
+    ((1u32 << left) - 1) as __mmask16
+}
+
+/// The epilogue of whatever has none of its own.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-#[inline]
-fn bytes_512(y: __m512, low: f32) -> __m128i {
-    let y = _mm512_min_ps(_mm512_max_ps(y, _mm512_set1_ps(low)), _mm512_set1_ps(127.0));
-    _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(y))
-}
-
-// ---- AVX2 ----
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(conv: &ConvInt8, out: &mut Output) {
-    let blocks = padded(conv.shape.channels_out) / LANES;
-    for block in 0..blocks {
-        // SAFETY: forwarded from the caller; the block exists.
-        unsafe {
-            over_positions!(
-                conv.rows.positions,
-                5,
-                |start| avx2_tile::<5>(conv, out, start, block),
-                |start| avx2_tile::<1>(conv, out, start, block)
-            );
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2_tile<const P: usize>(conv: &ConvInt8, out: &mut Output, start: usize, block: usize) {
-    let s = &conv.shape;
-    let lanes = padded(s.channels_out);
-    let quads = s.channels_in / 4;
-    let row = s.first_row(conv.rows.halo) + start;
-    let ones = _mm256_set1_epi16(1);
-    let mut sums = [[_mm256_setzero_si256(); 2]; P];
-    for tap in 0..s.width {
-        let x_offset = (row + tap * s.dilation) * s.channels_in;
-        for quad in 0..quads {
-            let w_offset = (tap * quads + quad) * lanes * 4 + block * LANES * 4;
-            // SAFETY: as in vnni_tile: 64 bytes of weights from w_offset and P rows from x_offset exist.
-            unsafe {
-                let w = [
-                    _mm256_loadu_si256(conv.weights.as_ptr().add(w_offset).cast()),
-                    _mm256_loadu_si256(conv.weights.as_ptr().add(w_offset + 32).cast()),
-                ];
-                for (p, sums) in sums.iter_mut().enumerate() {
-                    let at = x_offset + p * s.channels_in + quad * 4;
-                    let x = conv.input.as_ptr().add(at).cast::<i32>().read_unaligned();
-                    let x = _mm256_set1_epi32(x);
-                    for (sum, &w) in sums.iter_mut().zip(&w) {
-                        // |x| times w with x's sign: no operand leaves [-127, 127], so no pair saturates.
-                        let pairs = if conv.signed_input {
-                            _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x))
-                        } else {
-                            _mm256_maddubs_epi16(x, w)
-                        };
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
-                    }
-                }
-            }
-        }
-    }
-    for (p, sums) in sums.iter().enumerate() {
-        let mut values = [0i32; LANES];
-        // SAFETY: the array holds 16 i32; the position and the block exist.
-        unsafe {
-            _mm256_storeu_si256(values.as_mut_ptr().cast(), sums[0]);
-            _mm256_storeu_si256(values.as_mut_ptr().add(8).cast(), sums[1]);
-            finish_256(conv, &values, sums, start + p, block, out);
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-unsafe fn finish_256(
+unsafe fn finish_any<const P: usize, const R: usize>(
     conv: &ConvInt8,
-    values: &[i32; LANES],
-    sums: &[__m256i; 2],
-    position: usize,
+    sums: &[[__m512i; R]; P],
+    start: usize,
     block: usize,
     out: &mut Output,
 ) {
-    let channels = conv.shape.channels_out;
-    let first = block * LANES;
-    if channels - first < LANES {
-        return finish_lanes(conv, values, position, block, out);
-    }
-    let row = (conv.rows.halo + position) * channels + first;
-    for (half, sum) in sums.iter().enumerate() {
-        let c = first + half * 8;
-        // SAFETY: as in finish_512, for eight channels from c.
+    for r in 0..R {
+        let first = (block + r) * LANES;
+        let mask = tail_mask(conv, first);
+        // SAFETY: as in finish; the mask keeps to the channels that exist.
         unsafe {
-            let scale = _mm256_loadu_ps(conv.scale.as_ptr().add(c));
-            let bias = _mm256_loadu_ps(conv.bias.as_ptr().add(c));
-            let mut y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(*sum), scale, bias);
-            if let Some((residual, residual_scale)) = conv.residual {
-                let bytes = _mm_loadl_epi64(residual.as_ptr().add(row + half * 8).cast());
-                let x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-                y = _mm256_fmadd_ps(x, _mm256_set1_ps(residual_scale), y);
+            let scale = _mm512_loadu_ps(conv.scale.as_ptr().add(first));
+            let bias = _mm512_loadu_ps(conv.bias.as_ptr().add(first));
+            let mut values = [_mm512_setzero_ps(); P];
+            for (p, y) in values.iter_mut().enumerate() {
+                let mut sum = _mm512_cvtepi32_ps(sums[p][r]);
+                if let Some(scale) = conv.row_scale(start + p) {
+                    sum = _mm512_mul_ps(sum, _mm512_set1_ps(scale));
+                }
+                *y = _mm512_fmadd_ps(sum, scale, bias);
+                if conv.activation == Activation::ReluFirst {
+                    *y = _mm512_max_ps(*y, _mm512_setzero_ps());
+                }
             }
-            let (low, high) = match out {
-                Output::Unsigned(_) => (0.0, 127.0),
-                _ => (-127.0, 127.0),
+            match &conv.residual {
+                Residual::None => (),
+                Residual::Unsigned(rows, scale) | Residual::Signed(rows, scale) => {
+                    let signed = matches!(conv.residual, Residual::Signed(..));
+                    let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                    for (p, y) in values.iter_mut().enumerate() {
+                        let bytes = _mm_maskz_loadu_epi8(mask, from.add(p * rows.pitch).cast());
+                        let words = match signed {
+                            true => _mm512_cvtepi8_epi32(bytes),
+                            false => _mm512_cvtepu8_epi32(bytes),
+                        };
+                        *y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(words), _mm512_set1_ps(*scale), *y);
+                    }
+                }
+                Residual::Float(rows) => {
+                    let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                    for (p, y) in values.iter_mut().enumerate() {
+                        let x = _mm512_maskz_loadu_ps(mask, from.add(p * rows.pitch));
+                        *y = _mm512_add_ps(*y, x);
+                    }
+                }
+            }
+            match conv.activation {
+                Activation::None | Activation::ReluFirst => (),
+                Activation::Relu => {
+                    for y in &mut values {
+                        *y = _mm512_max_ps(*y, _mm512_setzero_ps());
+                    }
+                }
+                Activation::Gelu(gain) => {
+                    let lanes = Avx512Lanes::new_unchecked();
+                    for y in &mut values {
+                        let gelu = activation::Activation::Gelu.lanes(lanes, *y);
+                        *y = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
+                    }
+                }
+            }
+            let (rows, signed) = match out {
+                Output::Unsigned(rows) => (rows, false),
+                Output::Signed(rows) => (rows, true),
+                Output::Float(rows) => {
+                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    for (p, y) in values.iter().enumerate() {
+                        _mm512_mask_storeu_ps(to.add(p * rows.pitch), mask, *y);
+                    }
+                    continue;
+                }
             };
-            match out {
-                Output::Unsigned(o) | Output::Signed(o) => {
-                    let y =
-                        _mm256_min_ps(_mm256_max_ps(y, _mm256_set1_ps(low)), _mm256_set1_ps(high));
-                    let words = _mm256_cvtps_epi32(y);
-                    let low = _mm256_castsi256_si128(words);
-                    let high = _mm256_extracti128_si256(words, 1);
-                    let shorts = _mm_packs_epi32(low, high);
-                    // All values lie in [-127, 127], where signed packing keeps the byte pattern wanted.
-                    let bytes = _mm_packs_epi16(shorts, shorts);
-                    _mm_storel_epi64(o.as_mut_ptr().add(row + half * 8).cast(), bytes);
+            if conv.needs_clamp() {
+                for y in &mut values {
+                    *y = _mm512_min_ps(*y, _mm512_set1_ps(255.0));
+                    *y = _mm512_max_ps(*y, _mm512_set1_ps(-127.0));
                 }
-                Output::Float { out, relu } => {
-                    let y = if *relu {
-                        _mm256_max_ps(y, _mm256_setzero_ps())
-                    } else {
-                        y
-                    };
-                    _mm256_storeu_ps(out.as_mut_ptr().add(position * channels + c), y);
-                }
+            }
+            let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+            match signed {
+                true => store::<P, true, false>(&values, to, rows.pitch, mask),
+                false => store::<P, false, false>(&values, to, rows.pitch, mask),
             }
         }
+    }
+}
+
+/// Rounds, saturates and stores the 16 values of each of P positions as bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+#[inline]
+unsafe fn store<const P: usize, const SIGNED: bool, const WHOLE: bool>(
+    values: &[__m512; P],
+    to: *mut u8,
+    pitch: usize,
+    mask: __mmask16,
+) {
+    // SAFETY: forwarded from the caller: 16 masked bytes can be written at each of P positions.
+    let store = |p: usize, bytes: __m128i| unsafe {
+        match WHOLE {
+            true => _mm_storeu_si128(to.add(p * pitch).cast(), bytes),
+            false => _mm_mask_storeu_epi8(to.add(p * pitch).cast(), mask, bytes),
+        }
+    };
+    let mut fours = values.chunks_exact(4);
+    let mut p = 0;
+    for four in &mut fours {
+        let low = _mm512_packs_epi32(_mm512_cvtps_epi32(four[0]), _mm512_cvtps_epi32(four[1]));
+        let high = _mm512_packs_epi32(_mm512_cvtps_epi32(four[2]), _mm512_cvtps_epi32(four[3]));
+        let packed = match SIGNED {
+            true => _mm512_max_epi8(_mm512_packs_epi16(low, high), _mm512_set1_epi8(-127)),
+            false => _mm512_packus_epi16(low, high),
+        };
+        // Each 128-bit lane holds four channels of each of the four positions.
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let packed = _mm512_permutexvar_epi32(order, packed);
+        if WHOLE && pitch == LANES {
+            // SAFETY: four whole rows without a gap.
+            unsafe { _mm512_storeu_si512(to.add(p * LANES).cast(), packed) };
+        } else {
+            store(p, _mm512_castsi512_si128(packed));
+            store(p + 1, _mm512_extracti32x4_epi32(packed, 1));
+            store(p + 2, _mm512_extracti32x4_epi32(packed, 2));
+            store(p + 3, _mm512_extracti32x4_epi32(packed, 3));
+        }
+        p += 4;
+    }
+    for y in fours.remainder() {
+        let (low, high) = if SIGNED { (-127, 127) } else { (0, 255) };
+        let words = _mm512_max_epi32(_mm512_cvtps_epi32(*y), _mm512_set1_epi32(low));
+        let words = _mm512_min_epi32(words, _mm512_set1_epi32(high));
+        store(p, _mm512_cvtepi32_epi8(words));
+        p += 1;
     }
 }

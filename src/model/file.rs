@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The version of the layout that this code reads and writes.
-pub const FORMAT_VERSION: &str = "1";
+pub const FORMAT_VERSION: &str = "2";
 
 /// Files below this size have their tensors' hash checked on opening; larger ones when asked.
 pub const HASH_AT_OPEN: usize = 16 << 20;
@@ -25,8 +25,11 @@ const KEY_MANIFEST: &str = "strandline.manifest";
 const KEY_PAYLOAD: &str = "strandline.payload_blake3";
 const KEY_HEADER: &str = "strandline.header_blake3";
 
-/// The name of the tensor that holds the graph as NNEF text.
+/// The name of the tensor that holds the graph as NNEF text, where operators of tract's own are left in it.
 pub const GRAPH: &str = "graph.nnef";
+
+/// The name of the tensor that holds the graph as JSON, where it consists of our layers.
+pub const GRAPH_JSON: &str = "graph.json";
 
 /// Prefix of the tensors that fill the file up to the next multiple of 64.
 const PADDING: &str = "pad.";
@@ -227,23 +230,36 @@ impl ModelFile {
     }
 
     /// The graph as NNEF text.
+    ///
+    /// # Errors
+    /// Where there is none, or other bytes than UTF-8.
     pub fn graph(&self) -> Result<&str, ModelError> {
         let missing = || ModelError::Tensor {
             file: self.name.clone(),
             tensor: GRAPH.to_string(),
-            expected: "U8".to_string(),
+            expected: format!("U8, or {GRAPH_JSON}"),
             found: "none of that name and type".to_string(),
         };
-        let info = self.header.info(GRAPH).filter(|i| i.dtype == Dtype::U8);
-        let (start, end) = info.ok_or_else(missing)?.data_offsets;
-        let at = self.data_start + start..self.data_start + end;
-        let bytes = self.bytes.as_slice().get(at).ok_or_else(missing)?;
+        let (start, bytes) = self.bytes_of(GRAPH).ok_or_else(missing)?;
         std::str::from_utf8(bytes).map_err(|e| ModelError::Format {
             file: self.name.clone(),
-            offset: (self.data_start + start + e.valid_up_to()) as u64,
+            offset: (start + e.valid_up_to()) as u64,
             expected: "NNEF text in UTF-8".to_string(),
             found: "other bytes".to_string(),
         })
+    }
+
+    /// The graph as JSON, where the file has it.
+    pub fn graph_json(&self) -> Option<&[u8]> {
+        self.bytes_of(GRAPH_JSON).map(|(_, bytes)| bytes)
+    }
+
+    /// A tensor of bytes, and where it begins in the file.
+    fn bytes_of(&self, name: &str) -> Option<(usize, &[u8])> {
+        let info = self.header.info(name).filter(|i| i.dtype == Dtype::U8)?;
+        let (start, end) = info.data_offsets;
+        let at = self.data_start + start..self.data_start + end;
+        Some((at.start, self.bytes.as_slice().get(at)?))
     }
 }
 

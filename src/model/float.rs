@@ -44,7 +44,7 @@ impl FloatModel {
     }
 
     fn plan(&self, length: Option<usize>) -> Result<Plan, ModelError> {
-        let model = import(&self.path, length)?;
+        let (model, _) = import(&self.path, length)?;
         model
             .into_optimized()
             .and_then(SimplePlan::new)
@@ -68,7 +68,8 @@ impl FloatModel {
             },
         };
         let run = || -> TractResult<Vec<f32>> {
-            let outputs = plan.run(tvec!(one_hot(codes)?))?;
+            let codes: Vec<u32> = codes.iter().map(|&code| u32::from(code)).collect();
+            let outputs = plan.run(tvec!(one_hot(&codes)?))?;
             let output = &outputs[0];
             let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
             let shape = output.shape();

@@ -2,11 +2,13 @@
 
 use super::error::ModelError;
 use super::file::ModelFile;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Task};
 use super::map::Bytes;
-use super::ops::{Layer, Spec};
+use super::ops::Layer;
+use super::ops::spec::Written;
 use super::registry::{FILE, FileResource, framework};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Range;
 use std::path::Path;
 use tract_nnef::ProtoModel;
 use tract_nnef::internal::*;
@@ -14,7 +16,10 @@ use tract_nnef::internal::*;
 /// The symbol that a graph's text uses for the tile's length.
 pub const TILE: &str = "T";
 
-/// The name under which a graph's text expects the second source.
+/// The name of the first source: base codes or token ids.
+pub const INPUT: &str = "codes";
+
+/// The name of the second source.
 pub const LENGTH: &str = "length";
 
 type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
@@ -26,6 +31,8 @@ pub struct Model {
     plan: Arc<Plan>,
     /// True where an operator of tract's own needs tensors of the very length of the input.
     exact_length: bool,
+    /// True where the output is a vector, not rows.
+    pooled: bool,
     operators: Vec<OperatorRecord>,
 }
 
@@ -65,7 +72,7 @@ impl Model {
         };
         // A graph's text is foreign input to tract's parser, which has places that panic.
         let built = catch_unwind(AssertUnwindSafe(|| build_plan(&file)));
-        let (plan, exact_length, operators) = match built {
+        let (plan, exact_length, pooled, operators) = match built {
             Ok(Ok(built)) => built,
             Ok(Err(error)) => return Err(failed(format!("{error:#}"))),
             Err(_) => return Err(failed("tract could not read it".to_string())),
@@ -74,6 +81,7 @@ impl Model {
             file,
             plan,
             exact_length,
+            pooled,
             operators,
         })
     }
@@ -97,19 +105,29 @@ impl Model {
     pub fn spawn(&self) -> Result<Runner, ModelError> {
         let failed = |error: TractError| self.error("spawning a worker", &error);
         let tile = self.manifest().tile;
-        let codes = match self.exact_length {
-            true => Tensor::zero::<u8>(&[0]),
-            false => Tensor::zero::<u8>(&[tile]),
+        let (context, multiple) = (self.manifest().context, self.manifest().multiple);
+        let room = if self.exact_length { 0 } else { tile };
+        let ids = self.manifest().tokeniser == "ids";
+        let input = match ids {
+            true => Tensor::zero::<u32>(&[room]),
+            false => Tensor::zero::<u8>(&[room]),
         };
         Ok(Runner {
             state: self.plan.spawn().map_err(failed)?,
-            codes: Arc::new(codes.map_err(failed)?),
+            input: Arc::new(input.map_err(failed)?),
+            ids,
+            multiple,
             length: Arc::new(tensor0(0i64)),
             output: None,
             tile,
             columns: self.manifest().outputs.len(),
-            scan: self.manifest().task.is_scan(),
+            rows: !self.pooled,
             exact_length: self.exact_length,
+            margins: (
+                context.left.next_multiple_of(multiple),
+                context.right.next_multiple_of(multiple),
+            ),
+            whole: Vec::new(),
             file: self.file.clone(),
         })
     }
@@ -123,7 +141,42 @@ impl Model {
     }
 }
 
-fn build_plan(file: &Arc<ModelFile>) -> TractResult<(Arc<Plan>, bool, Vec<OperatorRecord>)> {
+type Built = (Arc<Plan>, bool, bool, Vec<OperatorRecord>);
+
+fn build_plan(file: &Arc<ModelFile>) -> TractResult<Built> {
+    let model = match super::layers::read(file)? {
+        Some(model) => model,
+        None => read_nnef(file)?,
+    };
+    let sources = model.input_outlets()?;
+    ensure!(
+        sources.len() == 2,
+        "a graph of {} sources, not 2",
+        sources.len()
+    );
+    let source = model.outlet_fact(sources[0])?.datum_type;
+    let manifest = file.manifest();
+    let exact_length = !model.nodes().iter().all(is_ours);
+    let model = if exact_length {
+        model
+    } else {
+        let symbol = model.symbols.sym(TILE);
+        let tile = symbol_value(&model, manifest.tile)?.to_dim();
+        model.set_symbols(&HashMap::from([(symbol, tile)]))?
+    };
+    let wanted = match manifest.tokeniser == "ids" {
+        true => u32::datum_type(),
+        false => u8::datum_type(),
+    };
+    ensure!(source == wanted, "a source of {source:?}, not {wanted:?}");
+    let operators = list_operators(&model, manifest)?;
+    let pooled = check_output(&model, manifest)?;
+    let plan = SimplePlan::new(model.into_optimized()?)?;
+    Ok((plan, exact_length, pooled, operators))
+}
+
+/// The graph of a file with operators of tract's own.
+fn read_nnef(file: &Arc<ModelFile>) -> TractResult<TypedModel> {
     let nnef = framework();
     let text = file.graph().map_err(|e| format_err!("{e}"))?;
     let doc = tract_nnef::ast::parse::parse_document(text)?;
@@ -136,37 +189,27 @@ fn build_plan(file: &Arc<ModelFile>) -> TractResult<(Arc<Plan>, bool, Vec<Operat
     let resource = Arc::new(FileResource(file.clone()));
     proto.resources.insert(FILE.to_string(), resource);
     proto.validate()?;
-    let model = nnef
-        .translate(&proto, TypedModel::default())
-        .map_err(|(_, error)| error)?;
-    let sources = model.input_outlets()?;
-    ensure!(
-        sources.len() == 2,
-        "a graph of {} sources, not 2",
-        sources.len()
-    );
-    let manifest = file.manifest();
-    let exact_length = !model.nodes().iter().all(is_ours);
-    let model = if exact_length {
-        model
-    } else {
-        let tile = manifest.tile.to_dim();
-        let symbol = model.symbols.sym(TILE);
-        model.set_symbols(&HashMap::from([(symbol, tile)]))?
-    };
-    let operators = list_operators(&model, manifest.tile)?;
-    check_output(&model, manifest)?;
-    let plan = SimplePlan::new(model.into_optimized()?)?;
-    Ok((plan, exact_length, operators))
+    nnef.translate(&proto, TypedModel::default())
+        .map_err(|(_, error)| error)
+}
+
+/// What the symbol of the length stands for in a tile: a graph with strides has a source of several of it.
+fn symbol_value(model: &TypedModel, tile: usize) -> TractResult<usize> {
+    let source = model.outlet_fact(model.input_outlets()?[0])?;
+    let one = SymbolValues::default().with(&model.symbols.sym(TILE), 1);
+    let stride = source.shape.volume().eval(&one).to_usize()?;
+    ensure!(stride > 0 && tile.is_multiple_of(stride), "a tile of {tile} for strides of {stride}");
+    Ok(tile / stride)
 }
 
 fn is_ours(node: &TypedNode) -> bool {
     node.op_is::<Layer>() || node.op_is::<tract_nnef::tract_core::ops::source::TypedSource>()
 }
 
-fn list_operators(model: &TypedModel, tile: usize) -> TractResult<Vec<OperatorRecord>> {
+fn list_operators(model: &TypedModel, manifest: &Manifest) -> TractResult<Vec<OperatorRecord>> {
     let symbol = model.symbols.sym(TILE);
-    let values = SymbolValues::default().with(&symbol, tile as i64);
+    let value = symbol_value(model, manifest.tile).unwrap_or(manifest.tile);
+    let values = SymbolValues::default().with(&symbol, value as i64);
     let mut records = vec![];
     for id in model.eval_order()? {
         let node = model.node(id);
@@ -181,15 +224,19 @@ fn list_operators(model: &TypedModel, tile: usize) -> TractResult<Vec<OperatorRe
             name: node.name.clone(),
             operator: node.op.name().to_string(),
             lowered: layer.is_some(),
-            macs: layer.map_or(0, Layer::macs),
+            macs: layer.map_or(0, |layer| {
+                let mut records = manifest.layers.iter();
+                let record = records.find(|record| record.name == layer.label);
+                record.map_or(0, |record| record.macs)
+            }),
             activation_bytes: (elements * fact.datum_type.size_of()) as u64,
         });
     }
     Ok(records)
 }
 
-/// The graph's output must have the columns that the manifest names.
-fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<()> {
+/// The graph's output must have the columns that the manifest names; true where it is a vector.
+fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
     let outputs = model.output_outlets()?;
     ensure!(
         outputs.len() == 1,
@@ -208,43 +255,102 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<()> {
         "an output of {fact:?} for {} columns in the manifest",
         manifest.outputs.len()
     );
-    let pooled = match node.op_as::<Layer>().map(|layer| &layer.spec) {
-        Some(Spec::Dense { .. }) => true,
-        Some(_) => false,
+    let pooled = match node.op_as::<Layer>() {
+        Some(layer) => layer.spec.written() == Written::Vector,
         None => fact.rank() == 1,
     };
-    ensure!(
-        pooled != manifest.task.is_scan(),
-        "task {} with an output of {fact:?}",
-        manifest.task
-    );
-    Ok(())
+    let fits = match manifest.task {
+        Task::Splice | Task::Promoter => !pooled,
+        Task::Expression => pooled,
+        Task::Raw => true,
+    };
+    ensure!(fits, "task {} with an output of {fact:?}", manifest.task);
+    Ok(pooled)
 }
 
 /// One worker's state: activations, reused from run to run.
 #[derive(Debug)]
 pub struct Runner {
     state: SimpleState<TypedFact, Box<dyn TypedOp>>,
-    codes: Arc<Tensor>,
+    input: Arc<Tensor>,
+    ids: bool,
+    multiple: usize,
     length: Arc<Tensor>,
     output: Option<TValue>,
     tile: usize,
     columns: usize,
-    scan: bool,
+    rows: bool,
     exact_length: bool,
+    /// Context to the left and right, in whole multiples.
+    margins: (usize, usize),
+    /// The output of more than one tile.
+    whole: Vec<f32>,
     file: Arc<ModelFile>,
 }
 
 impl Runner {
-    /// Runs the model on up to `tile` codes (see [`nucleotide`](crate::nucleotide)) and gives its raw output: `[codes.len(),
-    /// columns]` for a scan, `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the read.
+    /// Runs the model on `codes` (see [`nucleotide`](crate::nucleotide)) and gives its raw output: `[codes.len(), columns]`, or
+    /// `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the read. More codes than the tile holds are
+    /// run in tiles that overlap by the context, which changes nothing.
     ///
     /// # Errors
-    /// Where tract fails, or `codes` are longer than the tile.
+    /// Where tract fails, the model reads ids, there are no multiple of the codes that the manifest asks for, or more than the tile where the output is
+    /// no rows.
     pub fn run(&mut self, codes: &[u8]) -> Result<&[f32], ModelError> {
+        if codes.len() <= self.tile || !self.rows {
+            return self.evaluate(codes);
+        }
+        let mut whole = std::mem::take(&mut self.whole);
+        whole.resize(codes.len() * self.columns, 0.0);
+        let result = self.run_range(codes, 0..codes.len(), &mut whole);
+        self.whole = whole;
+        result?;
+        Ok(&self.whole)
+    }
+
+    /// Runs the model on those tiles of `codes` that make up `range`, into `out` of `[range.len(), columns]`: what a thread does of a read that
+    /// several share. The range begins at a multiple of what the manifest asks for.
+    ///
+    /// # Errors
+    /// As [`Runner::run`], and where the tile does not hold the context.
+    pub fn run_range(
+        &mut self,
+        codes: &[u8],
+        range: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), ModelError> {
+        let (left, right) = self.margins;
+        let step = self.tile.saturating_sub(left + right) / self.multiple * self.multiple;
+        if step == 0 || !self.rows || !range.start.is_multiple_of(self.multiple) {
+            let reason = format!("a tile of {} for a context of {left} + {right}", self.tile);
+            return Err(graph_error(&self.file, reason));
+        }
+        let columns = self.columns;
+        let mut from = range.start;
+        while from < range.end {
+            let to = (from + step).min(range.end);
+            let first = from.saturating_sub(left);
+            let last = (to + right).min(codes.len());
+            let rows = self.evaluate(&codes[first..last])?;
+            let rows = &rows[(from - first) * columns..(to - first) * columns];
+            out[(from - range.start) * columns..(to - range.start) * columns].copy_from_slice(rows);
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// The same for a model whose tokeniser is `ids`, on at most a tile of them.
+    ///
+    /// # Errors
+    /// As [`Runner::run`], and for an id outside the vocabulary.
+    pub fn run_ids(&mut self, ids: &[u32]) -> Result<&[f32], ModelError> {
+        self.evaluate(ids)
+    }
+
+    fn evaluate<T: Datum + Copy>(&mut self, input: &[T]) -> Result<&[f32], ModelError> {
         self.output = None;
-        let count = if self.scan { codes.len() } else { 1 } * self.columns;
-        match self.evaluate(codes) {
+        let count = if self.rows { input.len() } else { 1 } * self.columns;
+        match self.turn(input) {
             Ok(output) => {
                 let output = &*self.output.insert(output);
                 let floats = output.try_as_plain_ram().and_then(|o| o.as_slice::<f32>());
@@ -260,28 +366,36 @@ impl Runner {
         }
     }
 
-    fn evaluate(&mut self, codes: &[u8]) -> TractResult<TValue> {
+    fn turn<T: Datum + Copy>(&mut self, values: &[T]) -> TractResult<TValue> {
+        let (count, tile) = (values.len(), self.tile);
+        ensure!(count <= tile, "{count} positions in a tile of {tile}");
         ensure!(
-            codes.len() <= self.tile,
-            "{} codes in a tile of {}",
-            codes.len(),
-            self.tile
+            count.is_multiple_of(self.multiple),
+            "{count} positions are no multiple of {}",
+            self.multiple
         );
+        let ids = T::datum_type() == u32::datum_type();
+        ensure!(ids == self.ids, "a model that reads {}", if self.ids { "ids" } else { "codes" });
         if self.exact_length {
-            self.codes = Arc::new(tensor1(codes));
+            self.input = Arc::new(tensor1(values));
         } else {
-            let tensor = Arc::get_mut(&mut self.codes).context("the input is still in use")?;
+            let tensor = Arc::get_mut(&mut self.input).context("the input is still in use")?;
             let mut view = tensor.try_as_plain_ram_mut()?;
-            view.as_slice_mut::<u8>()?[..codes.len()].copy_from_slice(codes);
+            view.as_slice_mut::<T>()?[..count].copy_from_slice(values);
         }
         let length = Arc::get_mut(&mut self.length).context("the length is still in use")?;
-        length.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?[0] = codes.len() as i64;
+        length.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?[0] = count as i64;
         let inputs = tvec!(
-            TValue::from_const(self.codes.clone()),
+            TValue::from_const(self.input.clone()),
             TValue::from_const(self.length.clone())
         );
         let mut outputs = self.state.run(inputs)?;
         outputs.pop().context("no output")
+    }
+
+    /// True where it reads token ids, not base codes.
+    pub fn reads_ids(&self) -> bool {
+        self.ids
     }
 
     /// Positions it takes at once.

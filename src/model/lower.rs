@@ -6,6 +6,8 @@
 use super::error::ModelError;
 use super::file::ModelFile;
 use super::manifest::Manifest;
+use super::ops::spec::{Function, Pooled};
+use super::reference::{Fused, Pooling};
 use crate::kernels::ConvShape;
 use crate::kernels::pool::FRAMES;
 use safetensors::tensor::Dtype;
@@ -15,13 +17,14 @@ use tract_nnef::ast::Identifier;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::array::TypedConcat;
 use tract_nnef::tract_core::ops::binary::TypedBinOp;
-use tract_nnef::tract_core::ops::cnn::{Conv, PaddingSpec};
+use tract_nnef::tract_core::ops::cnn::{Conv, MaxPool, PaddingSpec, SumPool};
 use tract_nnef::tract_core::ops::einsum::EinSum;
 use tract_nnef::tract_core::ops::konst::Const;
 use tract_nnef::tract_core::ops::math::{Add, Div, Max, Mul};
-use tract_nnef::tract_core::ops::nn::{Reduce, Reducer};
+use tract_nnef::tract_core::ops::element_wise::ElementWiseOp;
+use tract_nnef::tract_core::ops::math::Tanh;
+use tract_nnef::tract_core::ops::nn::{Reduce, Reducer, Sigmoid, Softmax};
 use tract_nnef::tract_core::ops::source::TypedSource;
-use tract_onnx::prelude::{Framework, InferenceModelExt};
 
 /// Prefix of the tensors that belong to operators which were not lowered.
 pub const PLAIN: &str = "plain.";
@@ -33,16 +36,35 @@ pub struct ConvStep {
     pub name: String,
     /// Its input in the float graph.
     pub input: OutletId,
-    /// Its shape.
+    /// Its shape as the network has it.
     pub shape: ConvShape,
-    /// `[channels_out][channels_in][width]`, batch norm folded.
+    /// `[channels_out][channels_in][width]`, batch norm folded; a grouped convolution has zeros between its groups.
     pub weight: Vec<f32>,
     /// One an output channel.
     pub bias: Vec<f32>,
     /// What is added before the activation.
     pub residual: Option<OutletId>,
-    /// True where a ReLU follows.
-    pub relu: bool,
+    /// What follows.
+    pub function: Function,
+    /// Rows out of one input row, all alike: an upsampling that precedes a convolution of width 1.
+    pub repeat: usize,
+    /// The float graph's value after all of it.
+    pub output: OutletId,
+}
+
+/// A product and a sum with one constant a channel, and a function.
+#[derive(Debug, Clone)]
+pub struct AffineStep {
+    /// Name of its last node.
+    pub name: String,
+    /// Its input.
+    pub input: OutletId,
+    /// One a channel.
+    pub factor: Vec<f32>,
+    /// One a channel.
+    pub term: Vec<f32>,
+    /// What follows.
+    pub function: Function,
     /// The float graph's value after all of it.
     pub output: OutletId,
 }
@@ -62,9 +84,45 @@ pub struct DenseStep {
     pub weight: Vec<f32>,
     /// One an output.
     pub bias: Vec<f32>,
-    /// True where a ReLU follows.
-    pub relu: bool,
+    /// What follows.
+    pub function: Function,
     /// The float graph's value after all of it.
+    pub output: OutletId,
+}
+
+/// Embedding of token ids.
+#[derive(Debug, Clone)]
+pub struct EmbedStep {
+    /// Name of the node.
+    pub name: String,
+    /// The ids.
+    pub input: OutletId,
+    /// Values of a row.
+    pub width: usize,
+    /// `[vocabulary][width]`.
+    pub tokens: Vec<f32>,
+    /// `[positions][width]`, empty where there are none.
+    pub positions: Vec<f32>,
+    /// The rows.
+    pub output: OutletId,
+}
+
+/// Multi-head attention.
+#[derive(Debug, Clone)]
+pub struct AttentionStep {
+    /// Name of the node.
+    pub name: String,
+    /// Queries, keys and values.
+    pub inputs: [OutletId; 3],
+    /// Heads.
+    pub heads: usize,
+    /// Channels of a head.
+    pub width: usize,
+    /// Factor on scores.
+    pub scale: f32,
+    /// Base of the rotation by position.
+    pub rotary: Option<f32>,
+    /// The rows.
     pub output: OutletId,
 }
 
@@ -73,6 +131,84 @@ pub struct DenseStep {
 pub enum Step {
     /// A convolution of our own.
     Conv(ConvStep),
+    /// A product, a sum and a function of single values.
+    Affine(AffineStep),
+    /// Rows several times.
+    Repeat {
+        /// Name of the node.
+        name: String,
+        /// The rows.
+        input: OutletId,
+        /// Rows out of one.
+        factor: usize,
+        /// All of them.
+        output: OutletId,
+    },
+    /// Rows side by side.
+    Join {
+        /// Name of the node.
+        name: String,
+        /// The rows.
+        inputs: Vec<OutletId>,
+        /// All channels.
+        output: OutletId,
+    },
+    /// Maximum or mean of neighbouring rows.
+    Window {
+        /// Name of the node.
+        name: String,
+        /// The rows.
+        input: OutletId,
+        /// Rows of a window.
+        width: usize,
+        /// From one window to the next.
+        stride: usize,
+        /// Rows before the output's own position.
+        before: usize,
+        /// The mean, or else the maximum.
+        mean: bool,
+        /// The pooled rows.
+        output: OutletId,
+    },
+    /// One vector from all rows.
+    Pool {
+        /// Name of the node.
+        name: String,
+        /// The rows.
+        input: OutletId,
+        /// What is taken.
+        pooled: Pooled,
+        /// The vector.
+        output: OutletId,
+    },
+    /// Rows of a table, one an id.
+    Embed(EmbedStep),
+    /// Layer norm.
+    Norm {
+        /// Name of the node.
+        name: String,
+        /// The rows.
+        input: OutletId,
+        /// Multiplied.
+        gamma: Vec<f32>,
+        /// Added.
+        beta: Vec<f32>,
+        /// Added to the variance.
+        epsilon: f32,
+        /// The normalised rows.
+        output: OutletId,
+    },
+    /// Attention over a whole sequence.
+    Attention(AttentionStep),
+    /// Soft-max over channels.
+    Softmax {
+        /// Name of the node.
+        name: String,
+        /// The rows.
+        input: OutletId,
+        /// Probabilities.
+        output: OutletId,
+    },
     /// Maximum and mean by reading frame.
     Frames {
         /// Name of the concatenation's node.
@@ -97,6 +233,14 @@ pub struct Network {
     pub model: TypedModel,
     /// What it consists of.
     pub steps: Vec<Step>,
+    /// Its source of bases or ids.
+    pub input: OutletId,
+    /// True where it reads token ids.
+    pub ids: bool,
+    /// Positions for one of the symbol of the length.
+    pub stride: usize,
+    /// Symbol of the length, where that is open.
+    symbol: Option<Symbol>,
 }
 
 fn failed(path: &Path, action: &'static str) -> impl Fn(TractError) -> ModelError {
@@ -108,82 +252,202 @@ fn failed(path: &Path, action: &'static str) -> impl Fn(TractError) -> ModelErro
     }
 }
 
-/// Imports an ONNX file with an input of `[1, 4, length]`; `None` leaves the length open.
-pub fn import(path: &Path, length: Option<usize>) -> Result<TypedModel, ModelError> {
-    let import = || -> TractResult<TypedModel> {
-        let mut model = tract_onnx::onnx().model_for_path(path)?;
-        let length = match length {
-            Some(length) => length.to_dim(),
-            None => model.symbols.sym(super::graph::TILE).to_dim(),
-        };
-        let fact = f32::fact([1.to_dim(), 4.to_dim(), length]);
-        model.set_input_fact(0, fact.into())?;
-        let outputs = model.output_outlets()?.len();
-        ensure!(outputs == 1, "{outputs} outputs, not 1");
-        model.set_output_fact(0, Default::default())?;
-        let mut model = model.into_typed()?;
-        model.prop_consts()?;
-        Ok(model)
-    };
-    import().map_err(failed(path, "reading the ONNX file"))
+/// Imports an ONNX file as tract's typed graph; `None` leaves the length open. Gives what its positions must be a multiple of, too.
+pub fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize), ModelError> {
+    let imported = super::fuse::read(path)?.unpadded();
+    let model = super::fuse::to_tract(&imported, length);
+    let model = model.map_err(failed(path, "reading the ONNX file"))?;
+    Ok((model, imported.stride))
 }
 
 impl Network {
     /// Reads an ONNX file and finds its steps.
     pub fn read(path: &Path, manifest: &Manifest) -> Result<Network, ModelError> {
-        // A scan keeps its length open; a sequence has one length at most, and what depends on it is pooled.
-        let length = (!manifest.task.is_scan()).then_some(manifest.tile);
-        let model = import(path, length)?;
-        let steps = find_steps(&model).map_err(failed(path, "lowering"))?;
-        Ok(Network { model, steps })
+        // A sequence scored as a whole has one length at most, and what depends on it is pooled; else the length stays open.
+        let length = manifest.sequence.is_some().then_some(manifest.tile);
+        let (model, stride) = import(path, length)?;
+        if !manifest.multiple.is_multiple_of(stride) {
+            return Err(ModelError::Pack(format!(
+                "lengths must be multiples of {stride}, the manifest states multiple = {}",
+                manifest.multiple
+            )));
+        }
+        let find = || -> TractResult<Network> {
+            let input = model.input_outlets()?[0];
+            let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();
+            let steps = find_steps(&model)?;
+            let symbol = length.is_none().then(|| model.symbols.sym(super::graph::TILE));
+            Ok(Network {
+                model: model.clone(),
+                steps,
+                input,
+                ids,
+                stride,
+                symbol,
+            })
+        };
+        find().map_err(failed(path, "lowering"))
     }
 
-    /// Bases to the left and right that the output depends on, where every step is a convolution.
-    pub fn reach(&self) -> Option<(usize, usize)> {
-        let mut reach: HashMap<OutletId, (usize, usize)> = HashMap::new();
-        let mut last = (0, 0);
+    /// True where the channels of rows come last, `[1, T, channels]`, as transformers have it.
+    pub fn turned(&self, outlet: OutletId) -> TractResult<bool> {
+        let shape = &self.model.outlet_fact(outlet)?.shape;
+        let open = |axis: usize| {
+            let symbol = self.symbol.as_ref()?;
+            shape.get(axis).map(|dim| dim.symbols().contains(symbol))
+        };
+        Ok(match (open(1), open(2)) {
+            (Some(true), Some(false)) => true,
+            (Some(false), Some(true)) => false,
+            _ => self.ids,
+        })
+    }
+
+    /// Hidden rows that may become integers, and their channels.
+    pub fn hidden(&self) -> Vec<(OutletId, usize)> {
+        let outputs = self.model.output_outlets().unwrap_or_default();
+        let mut found = vec![];
         for step in &self.steps {
-            let Step::Conv(conv) = step else { return None };
-            let from = reach.get(&conv.input).copied().unwrap_or((0, 0));
-            let s = &conv.shape;
-            let mut own = (
-                from.0 + s.before * s.dilation,
-                from.1 + (s.width - 1 - s.before) * s.dilation,
-            );
-            if let Some(residual) = conv.residual.and_then(|r| reach.get(&r)) {
-                own = (own.0.max(residual.0), own.1.max(residual.1));
+            let output = match step {
+                Step::Conv(conv) => conv.output,
+                Step::Affine(affine) => affine.output,
+                Step::Embed(embed) => embed.output,
+                Step::Norm { output, .. } => *output,
+                Step::Attention(attention) => attention.output,
+                Step::Plain(node) => OutletId::new(*node, 0),
+                _ => continue,
+            };
+            let Ok(fact) = self.model.outlet_fact(output) else {
+                continue;
+            };
+            let rows = fact.rank() == 3 && fact.datum_type == f32::datum_type();
+            let axis = if self.turned(output).unwrap_or(false) { 2 } else { 1 };
+            if let (true, false, Ok(channels)) =
+                (rows, outputs.contains(&output), fact.shape[axis.min(fact.rank() - 1)].to_usize())
+            {
+                found.push((output, channels));
             }
-            reach.insert(conv.output, own);
+        }
+        found
+    }
+
+    /// A sequence as the float graph takes it.
+    pub fn feed(&self, sequence: &[u32]) -> TractResult<TVec<TValue>> {
+        let mut inputs = tvec!();
+        for input in self.model.input_outlets()? {
+            let fact = self.model.outlet_fact(*input)?;
+            inputs.push(if *input == self.input && !self.ids {
+                super::quantize::one_hot(sequence)?
+            } else {
+                // A mask says that every token is real.
+                let values = sequence.iter().map(|&id| match *input == self.input {
+                    true => i64::from(id),
+                    false => 1,
+                });
+                let values: Vec<i64> = values.collect();
+                let tensor = Tensor::from_shape(&[1, values.len()], &values)?;
+                tensor.cast_to_dt(fact.datum_type)?.into_owned().into_tvalue()
+            });
+        }
+        Ok(inputs)
+    }
+
+    /// True where a row stands for several positions somewhere.
+    pub fn strided(&self) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Conv(conv) => conv.shape.stride > 1 || conv.repeat > 1,
+            Step::Window { .. } | Step::Repeat { .. } => true,
+            _ => false,
+        })
+    }
+
+    /// Positions to the left and right that the output's rows depend on, where every step concerns rows.
+    pub fn reach(&self) -> Option<(usize, usize)> {
+        // Of each value: left, right, and positions a row.
+        let mut reach: HashMap<OutletId, (usize, usize, usize)> = HashMap::new();
+        let mut last = (0, 0, 1);
+        let wider = |a: (usize, usize, usize), b: (usize, usize, usize)| {
+            (a.0.max(b.0), a.1.max(b.1), a.2)
+        };
+        for step in &self.steps {
+            let of = |outlet: &OutletId| reach.get(outlet).copied().unwrap_or((0, 0, 1));
+            // A row that is repeated also stands for positions before its own last one.
+            let repeated = |(left, right, rate): (usize, usize, usize), factor: usize| {
+                (left + rate - 1, right, (rate / factor).max(1))
+            };
+            let (output, own) = match step {
+                Step::Conv(conv) => {
+                    let s = &conv.shape;
+                    let (mut left, mut right, mut rate) = of(&conv.input);
+                    left += s.before * s.dilation * rate;
+                    right += (s.width - 1 - s.before) * s.dilation * rate;
+                    rate *= s.stride;
+                    let mut own = (left, right, rate);
+                    if conv.repeat > 1 {
+                        own = repeated(own, conv.repeat);
+                    }
+                    if let Some(residual) = conv.residual.as_ref().map(of) {
+                        own = wider(own, residual);
+                    }
+                    (conv.output, own)
+                }
+                Step::Affine(affine) => (affine.output, of(&affine.input)),
+                Step::Softmax { input, output, .. } => (*output, of(input)),
+                Step::Repeat {
+                    input,
+                    factor,
+                    output,
+                    ..
+                } => (*output, repeated(of(input), *factor)),
+                Step::Join { inputs, output, .. } => {
+                    let all = inputs.iter().map(of);
+                    (*output, all.reduce(wider)?)
+                }
+                Step::Window {
+                    input,
+                    width,
+                    stride,
+                    before,
+                    output,
+                    ..
+                } => {
+                    let (left, right, rate) = of(input);
+                    let right = right + (width - 1 - before) * rate;
+                    (*output, (left + before * rate, right, rate * stride))
+                }
+                _ => return None,
+            };
+            reach.insert(output, own);
             last = own;
         }
-        Some(last)
+        Some((last.0, last.1))
     }
 }
 
 fn find_steps(model: &TypedModel) -> TractResult<Vec<Step>> {
     let mut steps = vec![];
     let mut done: HashSet<usize> = HashSet::new();
-    let finder = Finder { model };
+    let mut finder = Finder {
+        model,
+        ready: model.input_outlets()?.iter().copied().collect(),
+    };
     for id in model.eval_order()? {
         let node = model.node(id);
         if done.contains(&id) || node.op_is::<Const>() || node.op_is::<TypedSource>() {
             continue;
         }
-        let step = match finder.conv(id)? {
-            Some((conv, nodes)) => {
-                done.extend(nodes);
-                Step::Conv(conv)
-            }
-            None => match finder.dense(id)? {
-                Some((dense, nodes)) => {
-                    done.extend(nodes);
-                    Step::Dense(dense)
-                }
-                None => Step::Plain(id),
-            },
+        let (step, nodes) = match finder.step(id)? {
+            Some(found) => found,
+            None => (Step::Plain(id), vec![id]),
         };
+        for id in &nodes {
+            let slots = 0..model.node(*id).outputs.len();
+            finder.ready.extend(slots.map(|slot| OutletId::new(*id, slot)));
+        }
+        done.extend(nodes);
         steps.push(step);
     }
+    fold_repeats(model, &mut steps)?;
     // Pooling is recognised at its end, so the nodes before it have become plain steps by then.
     for id in model.eval_order()? {
         if let Some((frames, nodes)) = finder.frames(id) {
@@ -198,11 +462,399 @@ fn find_steps(model: &TypedModel) -> TractResult<Vec<Step>> {
     Ok(steps)
 }
 
+/// A convolution of width 1 commutes with repeating rows, and is done on fewer of them.
+fn fold_repeats(model: &TypedModel, steps: &mut Vec<Step>) -> TractResult<()> {
+    let outputs = model.output_outlets()?;
+    let mut folded = vec![];
+    for (index, step) in steps.iter().enumerate() {
+        let Step::Repeat {
+            input,
+            factor,
+            output,
+            ..
+        } = step
+        else {
+            continue;
+        };
+        let readers = &model.node(output.node).outputs[output.slot].successors;
+        if readers.len() == 1 && !outputs.contains(output) {
+            folded.push((index, *input, *factor, *output));
+        }
+    }
+    for (index, input, factor, output) in folded.into_iter().rev() {
+        let conv = steps.iter_mut().find_map(|step| match step {
+            Step::Conv(conv) if conv.input == output => Some(conv),
+            _ => None,
+        });
+        if let Some(conv) = conv
+            && (conv.shape.width, conv.shape.stride, conv.repeat) == (1, 1, 1)
+        {
+            conv.input = input;
+            conv.repeat = factor;
+            steps.remove(index);
+        }
+    }
+    Ok(())
+}
+
 struct Finder<'a> {
     model: &'a TypedModel,
+    /// Values of earlier steps: what a later one may add.
+    ready: HashSet<OutletId>,
 }
 
 impl Finder<'_> {
+    /// The step that begins at a node, and the nodes it covers.
+    fn step(&self, id: usize) -> TractResult<Option<(Step, Vec<usize>)>> {
+        if let Some((conv, nodes)) = self.conv(id)? {
+            return Ok(Some((Step::Conv(conv), nodes)));
+        }
+        if let Some((dense, nodes)) = self.dense(id)? {
+            return Ok(Some((Step::Dense(dense), nodes)));
+        }
+        if let Some((affine, nodes)) = self.affine(id)? {
+            return Ok(Some((Step::Affine(affine), nodes)));
+        }
+        if let Some(found) = self.fused(id)? {
+            return Ok(Some(found));
+        }
+        Ok(self.rows(id)?.map(|step| (step, vec![id])))
+    }
+
+    /// Steps that the front end has found in the ONNX file.
+    fn fused(&self, id: usize) -> TractResult<Option<(Step, Vec<usize>)>> {
+        let node = self.model.node(id);
+        let Some(fused) = node.op_as::<Fused>() else {
+            return Ok(None);
+        };
+        let (name, output) = (node.name.clone(), OutletId::new(id, 0));
+        let constant = |slot: usize| {
+            let outlet = node.inputs.get(slot).copied()?;
+            self.constant(outlet)
+        };
+        let input = node.inputs[0];
+        let step = match fused {
+            Fused::LayerNorm { epsilon } => {
+                let (Some(gamma), Some(beta)) = (constant(1), constant(2)) else {
+                    return Ok(None);
+                };
+                Step::Norm {
+                    name,
+                    input,
+                    gamma,
+                    beta,
+                    epsilon: f32::from_bits(*epsilon),
+                    output,
+                }
+            }
+            Fused::Gelu { tanh: false } => {
+                let Some(channels) = self.width(input) else {
+                    return Ok(None);
+                };
+                Step::Affine(AffineStep {
+                    name,
+                    input,
+                    factor: vec![1.0; channels],
+                    term: vec![0.0; channels],
+                    function: Function::Gelu,
+                    output,
+                })
+            }
+            Fused::Embedding => {
+                let (Some(tokens), Some(width)) = (constant(1), self.width(output)) else {
+                    return Ok(None);
+                };
+                Step::Embed(EmbedStep {
+                    name,
+                    input,
+                    width,
+                    tokens,
+                    positions: constant(2).unwrap_or_default(),
+                    output,
+                })
+            }
+            Fused::Attention {
+                heads,
+                scale,
+                rotary,
+                ..
+            } => {
+                let Some(channels) = self.width(output) else {
+                    return Ok(None);
+                };
+                Step::Attention(AttentionStep {
+                    name,
+                    inputs: [node.inputs[0], node.inputs[1], node.inputs[2]],
+                    heads: *heads,
+                    width: channels / heads,
+                    scale: f32::from_bits(*scale),
+                    rotary: rotary.map(f32::from_bits),
+                    output,
+                })
+            }
+            Fused::Pool { kind, .. } => {
+                let pooled = match kind {
+                    Pooling::Mean => Pooled::Mean,
+                    Pooling::Max => Pooled::Max,
+                    Pooling::First => Pooled::First,
+                };
+                Step::Pool {
+                    name,
+                    input,
+                    pooled,
+                    output,
+                }
+            }
+            Fused::Upsample { factor } => Step::Repeat {
+                name,
+                input,
+                factor: *factor,
+                output,
+            },
+            Fused::Linear => {
+                return Ok(self.linear(id)?.map(|(conv, nodes)| (Step::Conv(conv), nodes)));
+            }
+            Fused::Gelu { tanh: true } => return Ok(None),
+        };
+        Ok(Some((step, vec![id])))
+    }
+
+    /// Channels of rows, `[1, T, channels]` or `[1, channels, T]`: the dimension that is known.
+    fn width(&self, outlet: OutletId) -> Option<usize> {
+        let shape = &self.model.outlet_fact(outlet).ok()?.shape;
+        if shape.rank() != 3 || shape[0] != 1.to_dim() {
+            return None;
+        }
+        shape[2].to_usize().or_else(|_| shape[1].to_usize()).ok()
+    }
+
+    /// A linear layer on rows.
+    fn linear(&self, id: usize) -> TractResult<Option<(ConvStep, Vec<usize>)>> {
+        let node = self.model.node(id);
+        let shape = &self.model.outlet_fact(node.inputs[1])?.shape;
+        let Some(by_input) = self.constant(node.inputs[1]) else {
+            return Ok(None);
+        };
+        let (channels_in, channels_out) = (shape[0].to_usize()?, shape[1].to_usize()?);
+        if self.width(OutletId::new(id, 0)) != Some(channels_out) {
+            return Ok(None);
+        }
+        let bias = match node.inputs.get(2) {
+            Some(bias) => match self.constant(*bias) {
+                Some(bias) => bias,
+                None => return Ok(None),
+            },
+            None => vec![0.0; channels_out],
+        };
+        let weight = (0..channels_out * channels_in)
+            .map(|at| by_input[at % channels_in * channels_out + at / channels_in])
+            .collect();
+        let step = ConvStep {
+            name: node.name.clone(),
+            input: node.inputs[0],
+            shape: ConvShape::linear(channels_in, channels_out),
+            weight,
+            bias,
+            residual: None,
+            function: Function::Identity,
+            repeat: 1,
+            output: OutletId::new(id, 0),
+        };
+        Ok(Some(self.epilogue(step, vec![id])?))
+    }
+
+    /// A sum of `outlet` with a value of the same shape that is known before it.
+    fn added(&self, outlet: OutletId) -> TractResult<Option<(&TypedNode, OutletId)>> {
+        let Some((next, other)) = self.reader::<Add>(outlet) else {
+            return Ok(None);
+        };
+        let known = self.ready.contains(&other) && self.constant(other).is_none();
+        let shapes = (
+            &self.model.outlet_fact(other)?.shape,
+            &self.model.outlet_fact(outlet)?.shape,
+        );
+        Ok((known && shapes.0 == shapes.1).then_some((next, other)))
+    }
+
+    /// What follows a convolution and melts into it: something added, then a function.
+    fn epilogue(
+        &self,
+        mut step: ConvStep,
+        mut nodes: Vec<usize>,
+    ) -> TractResult<(ConvStep, Vec<usize>)> {
+        if let Some((next, other)) = self.added(step.output)? {
+            step.residual = Some(other);
+            step.output = OutletId::new(next.id, 0);
+            nodes.push(next.id);
+        }
+        if let Some((found, next)) = self.function(step.output)
+            && matches!(found, Function::Relu | Function::Gelu)
+        {
+            step.function = found;
+            step.output = OutletId::new(next.id, 0);
+            nodes.push(next.id);
+        }
+        if step.residual.is_none()
+            && step.function == Function::Relu
+            && let Some((next, other)) = self.added(step.output)?
+        {
+            step.function = Function::ReluFirst;
+            step.residual = Some(other);
+            step.output = OutletId::new(next.id, 0);
+            nodes.push(next.id);
+        }
+        Ok((step, nodes))
+    }
+
+    /// Channels of a value of rows, `[1, channels, T]`.
+    fn channels(&self, outlet: OutletId) -> Option<usize> {
+        let shape = &self.model.outlet_fact(outlet).ok()?.shape;
+        let rows = shape.rank() == 3 && shape[0] == 1.to_dim();
+        rows.then(|| shape[1].to_usize().ok()).flatten()
+    }
+
+    /// A function of single values behind `outlet`.
+    fn function(&self, outlet: OutletId) -> Option<(Function, &TypedNode)> {
+        if let Some(node) = self.relu(outlet) {
+            return Some((Function::Relu, node));
+        }
+        let node = self.only_reader(outlet)?;
+        if let Some(Fused::Gelu { tanh: false }) = node.op_as::<Fused>() {
+            return Some((Function::Gelu, node));
+        }
+        Some((self.elementwise(node)?, node))
+    }
+
+    fn elementwise(&self, node: &TypedNode) -> Option<Function> {
+        let op = &node.op_as::<ElementWiseOp>()?.0;
+        if op.is::<Sigmoid>() {
+            Some(Function::Sigmoid)
+        } else if op.is::<Tanh>() {
+            Some(Function::Tanh)
+        } else {
+            None
+        }
+    }
+
+    /// Products and sums with one constant a channel, then a function; any of them may be missing, not all.
+    fn affine(&self, id: usize) -> TractResult<Option<(AffineStep, Vec<usize>)>> {
+        let node = self.model.node(id);
+        let constant = |outlet: &OutletId| self.constant(*outlet).is_some();
+        let Some(input) = node.inputs.iter().find(|input| !constant(input)).copied() else {
+            return Ok(None);
+        };
+        let Some(channels) = self.channels(input) else {
+            return Ok(None);
+        };
+        let (mut factor, mut term) = (vec![1f32; channels], vec![0f32; channels]);
+        let (mut nodes, mut function) = (vec![], Function::Identity);
+        let mut next = Some(node);
+        let mut output = input;
+        while let Some(node) = next {
+            let other = node.inputs.iter().find(|input| **input != output);
+            let other = other.and_then(|other| self.channel_constant(*other, channels));
+            let is_relu = |values: &Vec<f32>| values.iter().all(|x| *x == 0.0);
+            let Some(op) = self.binary(node) else {
+                if let Some(found) = self.elementwise(node) {
+                    function = found;
+                    nodes.push(node.id);
+                    output = OutletId::new(node.id, 0);
+                }
+                break;
+            };
+            match other {
+                Some(values) if op.0.is::<Mul>() => {
+                    for ((f, t), v) in factor.iter_mut().zip(&mut term).zip(&values) {
+                        (*f, *t) = (*f * v, *t * v);
+                    }
+                }
+                Some(values) if op.0.is::<Add>() => {
+                    term.iter_mut().zip(&values).for_each(|(t, v)| *t += v);
+                }
+                Some(values) if op.0.is::<Max>() && is_relu(&values) => {
+                    function = Function::Relu;
+                    nodes.push(node.id);
+                    output = OutletId::new(node.id, 0);
+                    break;
+                }
+                _ => break,
+            }
+            nodes.push(node.id);
+            output = OutletId::new(node.id, 0);
+            next = self.only_reader(output);
+        }
+        let Some(last) = nodes.last() else {
+            return Ok(None);
+        };
+        let step = AffineStep {
+            name: self.model.node(*last).name.clone(),
+            input,
+            factor,
+            term,
+            function,
+            output,
+        };
+        Ok(Some((step, nodes)))
+    }
+
+    /// Steps of one node without weights.
+    fn rows(&self, id: usize) -> TractResult<Option<Step>> {
+        let node = self.model.node(id);
+        let output = OutletId::new(id, 0);
+        let name = node.name.clone();
+        let Some(&input) = node.inputs.first() else {
+            return Ok(None);
+        };
+        if self.channels(input).is_none() {
+            return Ok(None);
+        }
+        if let Some(concat) = node.op_as::<TypedConcat>() {
+            let all = node.inputs.iter().all(|input| self.ready.contains(input));
+            let join = concat.axis == 1 && self.channels(output).is_some() && all;
+            let inputs = node.inputs.to_vec();
+            return Ok(join.then_some(Step::Join {
+                name,
+                inputs,
+                output,
+            }));
+        }
+        if let Some(softmax) = node.op_as::<Softmax>() {
+            let whole = *softmax.axes == [1] && self.model.output_outlets()?.contains(&output);
+            return Ok(whole.then_some(Step::Softmax {
+                name,
+                input,
+                output,
+            }));
+        }
+        let (pool, mean) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
+            (Some(max), _) if max.with_index_outputs.is_none() => (&max.pool_spec, false),
+            (_, Some(sum)) if sum.normalize && !sum.count_include_pad => (&sum.pool_spec, true),
+            _ => return Ok(None),
+        };
+        if pool.kernel_shape.len() != 1 || pool.dilation(0) != 1 {
+            return Ok(None);
+        }
+        let (width, stride) = (pool.kernel_shape[0], pool.stride(0));
+        let (before, after) = match &pool.padding {
+            PaddingSpec::Explicit(before, after) => (before[0], after[0]),
+            PaddingSpec::Valid => (0, 0),
+            _ => return Ok(None),
+        };
+        // As many windows as the rows have whole strides.
+        if !(before + after < width && width <= before + after + stride) {
+            return Ok(None);
+        }
+        Ok(Some(Step::Window {
+            name,
+            input,
+            width,
+            stride,
+            before,
+            mean,
+            output,
+        }))
+    }
+
     fn constant(&self, outlet: OutletId) -> Option<Vec<f32>> {
         let konst = self.model.outlet_fact(outlet).ok()?.konst.clone()?;
         let values = konst.cast_to::<f32>().ok()?;
@@ -254,10 +906,10 @@ impl Finder<'_> {
         };
         let pool = &op.pool_spec;
         let one_axis = pool.kernel_shape.len() == 1;
-        if !one_axis || op.group != 1 || pool.stride(0) != 1 || op.q_params.is_some() {
+        if !one_axis || op.q_params.is_some() {
             return Ok(None);
         }
-        let (width, dilation) = (pool.kernel_shape[0], pool.dilation(0));
+        let (width, dilation, stride) = (pool.kernel_shape[0], pool.dilation(0), pool.stride(0));
         let span = (width - 1) * dilation;
         let (before, after) = match &pool.padding {
             PaddingSpec::Explicit(before, after) => (before[0], after[0]),
@@ -266,8 +918,9 @@ impl Finder<'_> {
             PaddingSpec::SameLower => (span - span / 2, span / 2),
             _ => return Ok(None),
         };
-        // As many positions out as in, and the output's own position under a tap.
-        if before + after != span || !before.is_multiple_of(dilation) {
+        // As many positions out as in, by whole strides, and the output's own position under a tap.
+        let whole = before + after <= span && span < before + after + stride;
+        if !whole || !before.is_multiple_of(dilation) || before > span {
             return Ok(None);
         }
         let oihw = format!("{:?}", op.kernel_fmt) == "OIHW";
@@ -282,8 +935,17 @@ impl Finder<'_> {
         if bias.len() == 1 {
             bias = vec![bias[0]; channels_out];
         }
-        if weight.len() != channels_in * channels_out * width || bias.len() != channels_out {
+        let group = op.group;
+        if weight.len() * group != channels_in * channels_out * width || bias.len() != channels_out {
             return Ok(None);
+        }
+        if group > 1 {
+            let (own_in, own_out) = (channels_in / group, channels_out / group);
+            let grouped = std::mem::replace(&mut weight, vec![0.0; channels_in * channels_out * width]);
+            for (o, row) in grouped.chunks_exact(own_in * width).enumerate() {
+                let at = (o * channels_in + o / own_out * own_in) * width;
+                weight[at..at + row.len()].copy_from_slice(row);
+            }
         }
         let mut nodes = vec![id];
         let mut output = OutletId::new(id, 0);
@@ -309,21 +971,6 @@ impl Finder<'_> {
                 break;
             }
         }
-        let mut residual = None;
-        if let Some((next, other)) = self.reader::<Add>(output)
-            && self.is_relu(other)
-            && self.model.outlet_fact(other)?.shape == self.model.outlet_fact(output)?.shape
-        {
-            residual = Some(other);
-            output = OutletId::new(next.id, 0);
-            nodes.push(next.id);
-        }
-        let mut relu = false;
-        if let Some(next) = self.relu(output) {
-            relu = true;
-            output = OutletId::new(next.id, 0);
-            nodes.push(next.id);
-        }
         let step = ConvStep {
             name: node.name.clone(),
             input: node.inputs[0],
@@ -333,14 +980,16 @@ impl Finder<'_> {
                 width,
                 dilation,
                 before: before / dilation,
+                stride,
             },
             weight,
             bias,
-            residual,
-            relu,
+            residual: None,
+            function: Function::Identity,
+            repeat: 1,
             output,
         };
-        Ok(Some((step, nodes)))
+        Ok(Some(self.epilogue(step, nodes)?))
     }
 
     /// A constant of one value a channel (or one for all) along the channel axis.
@@ -408,9 +1057,9 @@ impl Finder<'_> {
             output = OutletId::new(next.id, 0);
             nodes.push(next.id);
         }
-        let mut relu = false;
-        if let Some(next) = self.relu(output) {
-            relu = true;
+        let mut function = Function::Identity;
+        if let Some((found, next)) = self.function(output) {
+            function = found;
             output = OutletId::new(next.id, 0);
             nodes.push(next.id);
         }
@@ -421,7 +1070,7 @@ impl Finder<'_> {
             outputs,
             weight,
             bias,
-            relu,
+            function,
             output,
         };
         Ok(Some((step, nodes)))

@@ -16,10 +16,12 @@ pub enum Task {
     Promoter,
     /// Mean ribosome load of a 5'UTR.
     Expression,
+    /// Numbers without calls: any network, for `bench-model` and for programs that use the library.
+    Raw,
 }
 
 impl Task {
-    /// Every task.
+    /// The tasks that there are built-in models for.
     pub const ALL: [Task; 3] = [Task::Splice, Task::Promoter, Task::Expression];
 
     /// The name on the command line.
@@ -28,12 +30,13 @@ impl Task {
             Task::Splice => "splice",
             Task::Promoter => "promoter",
             Task::Expression => "expression",
+            Task::Raw => "raw",
         }
     }
 
-    /// True where every base is scored, false where a whole sequence is.
+    /// True where every base is scored and called.
     pub fn is_scan(self) -> bool {
-        self != Task::Expression
+        matches!(self, Task::Splice | Task::Promoter)
     }
 }
 
@@ -113,8 +116,9 @@ pub struct Context {
 pub struct OutputColumn {
     /// Column header, such as `acceptor`.
     pub name: String,
-    /// What a call of it says: `donor`, `acceptor`, `promoter` or `expression`.
-    pub kind: CallKind,
+    /// What a call of it says: `donor`, `acceptor`, `promoter` or `expression`; none for task `raw`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CallKind>,
     /// In words, with the unit.
     pub meaning: String,
     /// From output to score.
@@ -133,6 +137,13 @@ pub struct OutputColumn {
     /// or an acceptor a GT or AG, else a base and strand.
     #[serde(default)]
     pub base_rate: f64,
+}
+
+impl OutputColumn {
+    /// The kind of its calls. A manifest of a task that makes calls is refused where one is missing.
+    pub fn calls(&self) -> CallKind {
+        self.kind.unwrap_or(CallKind::Expression)
+    }
 }
 
 /// How a sequence of a fixed role is scored as a whole (`score --whole`).
@@ -171,10 +182,13 @@ pub struct LayerRecord {
     pub operator: String,
     /// Of the weights.
     pub precision: String,
-    /// Scale of its output, where that is an integer.
+    /// Scale of its output, where that is integer rows of one scale; without it and with a signal-to-noise ratio, each row has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_scale: Option<f32>,
-    /// Multiply-accumulates a base.
+    /// How far the rounding error of its integer rows lies below them on the calibration data, in decibels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_to_noise: Option<f32>,
+    /// Multiply-accumulates a position of the input; all of them for a dense layer.
     pub macs: u64,
 }
 
@@ -204,12 +218,15 @@ pub struct Manifest {
     pub description: String,
     /// Letters in the order of their codes; `ACGT`.
     pub alphabet: String,
-    /// How bases become numbers; `one-hot`.
+    /// What the network reads: `one-hot` bases, or token `ids` that the caller makes (task `raw`).
     pub tokeniser: String,
     /// Dependence of a score on its neighbours.
     pub context: Context,
     /// Bases from one score to the next; 1.
     pub stride: usize,
+    /// Lengths must be a multiple of this, where the network has strides.
+    #[serde(default = "one")]
+    pub multiple: usize,
     /// Positions that are computed at once: bounds the memory of a worker.
     pub tile: usize,
     /// Columns of the output.
@@ -236,6 +253,10 @@ pub struct Manifest {
     /// Every layer, written by `pack`.
     #[serde(default)]
     pub layers: Vec<LayerRecord>,
+}
+
+fn one() -> usize {
+    1
 }
 
 fn default_precision() -> Precision {
@@ -266,29 +287,37 @@ impl Manifest {
             .iter()
             .partition(|layer| layer.operator == "strandline_dense");
         let sum = |layers: Vec<&LayerRecord>| layers.iter().map(|l| l.macs).sum::<u64>();
-        let positions = if self.task.is_scan() {
-            1
-        } else {
-            self.tile as u64
+        let positions = match self.task {
+            Task::Expression => self.tile as u64,
+            _ => 1,
         };
         sum(pooled) + positions * sum(rows)
     }
 
     /// What [`Manifest::macs`] counts, in words.
     pub fn macs_unit(&self) -> &'static str {
-        match self.task.is_scan() {
-            true => "a base and strand",
-            false => "the longest sequence",
+        match self.task {
+            Task::Expression => "the longest sequence",
+            Task::Raw => "a position",
+            _ => "a base and strand",
         }
     }
 
     /// The reason why this cannot be used, if there is one.
     pub fn validate(&self) -> Result<(), String> {
-        if self.alphabet != "ACGT" || self.tokeniser != "one-hot" {
+        let known = match self.tokeniser.as_str() {
+            "one-hot" => self.alphabet == "ACGT",
+            "ids" => self.task == Task::Raw,
+            _ => false,
+        };
+        if !known {
             return Err(format!(
-                "alphabet {:?} with tokeniser {:?}: only ACGT, one-hot",
+                "alphabet {:?} with tokeniser {:?}: only ACGT with one-hot; ids for task raw",
                 self.alphabet, self.tokeniser
             ));
+        }
+        if self.multiple == 0 || !self.tile.is_multiple_of(self.multiple) {
+            return Err(format!("tile {} is no multiple of {}", self.tile, self.multiple));
         }
         if self.stride != 1 {
             return Err(format!("stride {}: only 1", self.stride));
@@ -312,6 +341,9 @@ impl Manifest {
             }
         }
         for output in &self.outputs {
+            if output.kind.is_none() && self.task != Task::Raw {
+                return Err(format!("output {}: no kind of calls", output.name));
+            }
             if output.separation > MOST {
                 return Err(format!("output {}: separation above {MOST}", output.name));
             }
@@ -319,10 +351,14 @@ impl Manifest {
                 return Err(format!("output {}: a figure is not finite", output.name));
             }
         }
-        match (&self.sequence, self.task.is_scan()) {
-            (None, false) => return Err("this task needs the table `sequence`".into()),
-            (Some(_), true) => return Err("a scanning task takes no table `sequence`".into()),
-            (Some(s), false) => {
+        match (&self.sequence, self.task) {
+            (None, Task::Expression) => return Err("this task needs the table `sequence`".into()),
+            (Some(_), Task::Splice | Task::Promoter) => {
+                return Err("a scanning task takes no table `sequence`".into());
+            }
+            (None, Task::Raw) if self.tile == 0 => return Err("tile 0".into()),
+            (None, Task::Raw) => (),
+            (Some(s), _) => {
                 let most = s.longest.checked_next_multiple_of(s.multiple.max(1));
                 if s.multiple == 0 || s.shortest == 0 || s.shortest > s.longest {
                     return Err("sequence: 0 < shortest <= longest, multiple > 0".into());
@@ -331,7 +367,7 @@ impl Manifest {
                     return Err(format!("sequence: tile {} is too small", self.tile));
                 }
             }
-            (None, true) => {
+            (None, Task::Splice | Task::Promoter) => {
                 if self.tile < 2 * self.lookahead() + 64 {
                     return Err(format!(
                         "tile {} is too small for a context and separation of {}",

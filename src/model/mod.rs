@@ -5,7 +5,11 @@ pub mod file;
 #[cfg(feature = "tract")]
 pub mod float;
 #[cfg(feature = "tract")]
+pub mod fuse;
+#[cfg(feature = "tract")]
 pub mod graph;
+#[cfg(feature = "tract")]
+mod layers;
 #[cfg(feature = "tract")]
 mod lower;
 pub mod manifest;
@@ -15,10 +19,16 @@ mod ops;
 #[cfg(feature = "tract")]
 pub mod pack;
 #[cfg(feature = "tract")]
+pub mod parallel;
+#[cfg(feature = "tract")]
 mod quantize;
+#[cfg(feature = "tract")]
+pub mod reference;
 #[cfg(feature = "tract")]
 mod registry;
 
 pub use error::ModelError;
 #[cfg(feature = "tract")]
 pub use graph::{Model, OperatorRecord, Runner};
+#[cfg(feature = "tract")]
+pub use parallel::Parallel;

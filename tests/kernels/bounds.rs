@@ -1,23 +1,23 @@
 //! Every buffer between pages that must not be touched, flush with the one after it or with the one before it.
 #![allow(unsafe_code)]
 
-use crate::case::{Bytes, Case};
-use half::f16;
+use crate::case::{ADDENDS, Addend, Buffers, Case, Place};
+use crate::float::Floats;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use strandline::kernels::float::{ConvFloat, Weights};
-use strandline::kernels::table::ConvCodes;
-use strandline::kernels::{ConvInt8, ConvShape, Isa, Output, Rows, padded};
+use strandline::kernels::pool::{DenseWeights, dense};
+use strandline::kernels::{Activation, ConvInt8, ConvShape, Isa, Output, View};
 
 /// Where a buffer lies between its guard pages.
 #[derive(Clone, Copy, Debug)]
-enum Flush {
+pub enum Flush {
     Start,
     End,
 }
 
 /// A copy of a slice, a fault on either side.
-struct Guarded<T: Copy> {
+pub struct Guarded<T: Copy> {
     map: *mut u8,
     map_len: usize,
     data: *mut T,
@@ -25,7 +25,7 @@ struct Guarded<T: Copy> {
 }
 
 impl<T: Copy> Guarded<T> {
-    fn new(values: &[T], flush: Flush) -> Guarded<T> {
+    pub fn new(values: &[T], flush: Flush) -> Guarded<T> {
         let bytes = size_of_val(values);
         // SAFETY: a query without pointers.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -86,27 +86,31 @@ impl<T: Copy> DerefMut for Guarded<T> {
     }
 }
 
-/// Shapes at, below and above every tile and block size, with halos as small as they may be.
+/// Shapes at, below and above every tile and block size, with buffers as small as they may be.
 fn shapes() -> impl Iterator<Item = (ConvShape, usize)> {
     let shapes = [
-        (4, 1, 1, 1, 0),
-        (4, 16, 1, 1, 0),
-        (8, 17, 3, 2, 1),
-        (12, 15, 2, 1, 0),
-        (16, 32, 5, 1, 4),
-        (20, 33, 3, 4, 2),
-        (36, 48, 7, 1, 3),
-        (32, 3, 11, 2, 5),
+        (4, 1, 1, 1, 0, 1),
+        (4, 16, 1, 1, 0, 1),
+        (4, 16, 7, 1, 3, 1),
+        (8, 17, 3, 2, 1, 1),
+        (12, 15, 2, 1, 0, 2),
+        (16, 32, 5, 1, 4, 1),
+        (16, 16, 24, 1, 8, 8),
+        (20, 33, 3, 4, 2, 1),
+        (36, 48, 7, 1, 3, 3),
+        (32, 3, 11, 2, 5, 1),
+        (64, 80, 1, 1, 0, 1),
     ];
-    let positions = [0, 1, 2, 3, 4, 5, 6, 9, 11, 12, 13, 14, 15, 29];
+    let positions = [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 29];
     shapes.into_iter().flat_map(
-        move |(channels_in, channels_out, width, dilation, before)| {
+        move |(channels_in, channels_out, width, dilation, before, stride)| {
             let shape = ConvShape {
                 channels_in,
                 channels_out,
                 width,
                 dilation,
                 before,
+                stride,
             };
             positions.into_iter().map(move |p| (shape, p))
         },
@@ -114,40 +118,44 @@ fn shapes() -> impl Iterator<Item = (ConvShape, usize)> {
 }
 
 /// Runs with every kind of output, each guarded.
-fn run_guarded(shape: ConvShape, rows: Rows, flush: Flush, mut run: impl FnMut(&mut Output)) {
-    let mut bytes = Guarded::new(&vec![0u8; rows.len(shape.channels_out)], flush);
-    run(&mut Output::Unsigned(&mut bytes));
-    run(&mut Output::Signed(&mut bytes));
-    let mut floats = Guarded::new(&vec![0f32; rows.positions * shape.channels_out], flush);
-    let out = &mut floats[..];
-    run(&mut Output::Float { out, relu: true });
+fn run_guarded(conv: &ConvInt8, isa: Isa, place: Place, flush: Flush) {
+    let mut bytes = Guarded::new(&vec![0u8; place.len()], flush);
+    conv.run(isa, &mut Output::Unsigned(place.target(&mut bytes)));
+    conv.run(isa, &mut Output::Signed(place.target(&mut bytes)));
+    let mut floats = Guarded::new(&vec![0f32; place.len()], flush);
+    conv.run(isa, &mut Output::Float(place.target(&mut floats)));
 }
 
 #[test]
 fn int8_convolutions_stay_inside() {
     for (shape, positions) in shapes() {
         for flush in [Flush::Start, Flush::End] {
-            // Multiples of three leave the halo at the reach.
-            for (seed, signed) in [(3, false), (6, true)] {
+            // 3 and 12 leave no gaps between rows, 4 and 12 ask for row scales.
+            for (seed, signed) in [(3, false), (4, false), (7, true), (12, true)] {
                 let case = Case::new(shape, positions, signed, seed);
                 let input = Guarded::new(&case.input, flush);
                 let weights = Guarded::new(&case.weights, flush);
                 let scale = Guarded::new(&case.scale, flush);
                 let bias = Guarded::new(&case.bias, flush);
-                let residual = Guarded::new(&case.residual, flush);
+                let bytes = Guarded::new(&case.bytes[0], flush);
+                let floats = Guarded::new(&case.floats, flush);
+                let buffers = Buffers {
+                    input: &input,
+                    weights: &weights,
+                    scale: &scale,
+                    bias: &bias,
+                    bytes: &bytes,
+                    floats: &floats,
+                };
                 for isa in Isa::available() {
-                    for residual in [None, Some((&residual[..], 0.5))] {
-                        let conv = ConvInt8 {
-                            shape,
-                            rows: case.rows,
-                            signed_input: signed,
-                            input: &input,
-                            weights: &weights,
-                            scale: &scale,
-                            bias: &bias,
-                            residual,
-                        };
-                        run_guarded(shape, case.rows, flush, |out| conv.run(isa, out));
+                    for addend in ADDENDS {
+                        for activation in [Activation::None, Activation::Gelu(1.0)] {
+                            if activation != Activation::None && addend != Addend::Float {
+                                continue;
+                            }
+                            let conv = case.conv(buffers, addend, activation);
+                            run_guarded(&conv, isa, case.place_out, flush);
+                        }
                     }
                 }
             }
@@ -156,65 +164,67 @@ fn int8_convolutions_stay_inside() {
 }
 
 #[test]
-fn tables_stay_inside() {
+fn float_convolutions_stay_inside() {
     for (shape, positions) in shapes() {
-        for flush in [Flush::Start, Flush::End] {
+        // Float rows need no multiple of four.
+        for channels_in in [shape.channels_in, shape.channels_in - 1] {
             let shape = ConvShape {
-                channels_in: 4,
+                channels_in,
                 ..shape
             };
-            let rows = Rows { halo: 1, positions };
-            let lanes = padded(shape.channels_out);
-            let mut bytes = Bytes(5);
-            let codes: Vec<u8> = (0..positions).map(|_| (bytes.next() % 5) as u8).collect();
-            let codes = Guarded::new(&codes, flush);
-            let table = Guarded::new(&vec![1i8; ConvCodes::table_len(&shape)], flush);
-            let scale = Guarded::new(&vec![1f32; lanes], flush);
-            let bias = Guarded::new(&vec![1f32; lanes], flush);
-            for isa in Isa::available() {
-                let conv = ConvCodes {
-                    shape,
-                    rows,
-                    codes: &codes,
-                    table: &table,
-                    scale: &scale,
-                    bias: &bias,
-                };
-                run_guarded(shape, rows, flush, |out| conv.run(isa, out));
+            for (flush, seed) in [(Flush::Start, 3), (Flush::End, 3), (Flush::End, 4)] {
+                let case = Floats::new(shape, positions, seed);
+                let singles = Guarded::new(&case.weights, flush);
+                let halves = Guarded::new(&case.halves, flush);
+                let input = Guarded::new(&case.input, flush);
+                let bias = Guarded::new(&case.bias, flush);
+                let residual = Guarded::new(&case.residual, flush);
+                let mut out = Guarded::new(&case.residual, flush);
+                for isa in Isa::available() {
+                    for weights in [Weights::F32(&singles), Weights::F16(&halves)] {
+                        for residual in [None, Some(case.place_out.view(&residual[..]))] {
+                            let own = case.conv(false, false, Activation::Relu);
+                            let conv = ConvFloat {
+                                input: View {
+                                    data: &input,
+                                    ..own.input
+                                },
+                                weights,
+                                bias: &bias,
+                                residual,
+                                ..own
+                            };
+                            conv.run(isa, &mut case.place_out.target(&mut out));
+                        }
+                    }
+                }
             }
         }
     }
 }
 
 #[test]
-fn float_convolutions_stay_inside() {
-    for (shape, positions) in shapes() {
+fn dense_layers_stay_inside() {
+    for (inputs, outputs) in [
+        (0, 1),
+        (1, 16),
+        (3, 33),
+        (5, 64),
+        (2, 65),
+        (4, 113),
+        (7, 128),
+    ] {
         for flush in [Flush::Start, Flush::End] {
-            let rows = Rows {
-                halo: shape.reach(),
-                positions,
-            };
-            let singles = Guarded::new(&vec![0.5f32; shape.packed_len()], flush);
-            let halves = Guarded::new(&vec![f16::ONE; shape.packed_len()], flush);
-            let input = Guarded::new(&vec![1f32; rows.len(shape.channels_in)], flush);
-            let bias = Guarded::new(&vec![1f32; padded(shape.channels_out)], flush);
-            let residual = Guarded::new(&vec![1f32; rows.len(shape.channels_out)], flush);
+            let case = Floats::new(ConvShape::linear(inputs.max(1), outputs), 1, 3);
+            let count = inputs * case.bias.len();
+            let singles = Guarded::new(&case.weights[..count], flush);
+            let halves = Guarded::new(&case.halves[..count], flush);
+            let input = Guarded::new(&case.input[..inputs], flush);
+            let bias = Guarded::new(&case.bias, flush);
+            let mut out = Guarded::new(&vec![0f32; outputs], flush);
             for isa in Isa::available() {
-                for weights in [Weights::F32(&singles), Weights::F16(&halves)] {
-                    let conv = ConvFloat {
-                        shape,
-                        rows,
-                        input: &input,
-                        weights,
-                        bias: &bias,
-                        residual: Some(&residual),
-                        relu: true,
-                    };
-                    for halo in [0, rows.halo] {
-                        let len = (positions + 2 * halo) * shape.channels_out;
-                        let mut out = Guarded::new(&vec![0f32; len], flush);
-                        conv.run(isa, &mut out, halo > 0 || rows.halo == 0);
-                    }
+                for weights in [DenseWeights::F32(&singles), DenseWeights::F16(&halves)] {
+                    dense(isa, &input, weights, &bias, true, &mut out);
                 }
             }
         }

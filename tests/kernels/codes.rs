@@ -1,94 +1,64 @@
-//! The table of the first layer against the convolution it stands for.
+//! Base codes as rows of four channels, against sums of weights picked by code.
 
-use crate::case::{Bytes, every_output};
-use half::f16;
+use crate::case::Bytes;
 use proptest::prelude::*;
-use strandline::kernels::float::{ConvFloat, Weights, conv_codes};
-use strandline::kernels::table::{CODES, ConvCodes};
-use strandline::kernels::{ConvInt8, ConvShape, Isa, Rows, padded};
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
-    #[test]
-    fn table_rows_are_a_convolution_over_one_hot_columns(
-        channels_out in 1usize..40, width in 1usize..14, before in 0usize..14, dilation in 1usize..5,
-        positions in 0usize..40, seed: u64,
-    ) {
-        let shape = ConvShape {
-            channels_in: 4, channels_out, width, dilation, before: before.min(width - 1),
-        };
-        let rows = Rows { halo: shape.reach(), positions };
-        let lanes = padded(channels_out);
-        let mut bytes = Bytes(seed | 1);
-        let codes: Vec<u8> = (0..positions).map(|_| (bytes.next() % 5) as u8).collect();
-        let weights: Vec<i8> = (0..shape.packed_len()).map(|_| match bytes.next() % 3 {
-            0 => 127,
-            1 => -127,
-            _ => ((bytes.next() % 255) as i16 - 127) as i8,
-        }).collect();
-        let scale: Vec<f32> = (0..lanes).map(|_| bytes.float(0.2)).collect();
-        let bias: Vec<f32> = (0..lanes).map(|_| bytes.float(100.0)).collect();
-
-        let mut input = vec![0u8; rows.len(4)];
-        for (i, &code) in codes.iter().enumerate() {
-            if code < 4 {
-                input[(rows.halo + i) * 4 + usize::from(code)] = 1;
-            }
-        }
-        let mut table = vec![0i8; ConvCodes::table_len(&shape)];
-        for tap in 0..width {
-            for channel in 0..lanes {
-                for code in 0..4 {
-                    table[(tap * CODES + code) * lanes + channel] =
-                        weights[(tap * lanes + channel) * 4 + code];
-                }
-            }
-        }
-        let one_hot = ConvInt8 {
-            shape, rows, signed_input: false, input: &input, weights: &weights,
-            scale: &scale, bias: &bias, residual: None,
-        };
-        let by_table =
-            ConvCodes { shape, rows, codes: &codes, table: &table, scale: &scale, bias: &bias };
-        let expected = every_output(shape, rows, |out| one_hot.run(Isa::Scalar, out));
-        for isa in Isa::available() {
-            let found = every_output(shape, rows, |out| by_table.run(isa, out));
-            prop_assert_eq!(&found, &expected, "{}", isa);
-        }
-    }
-}
+use strandline::kernels::{
+    Activation, ConvInt8, ConvShape, Isa, Output, Residual, Rows, Target, float, one_hot, padded,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
-    fn float_weight_rows_are_a_float_convolution_over_one_hot_columns(
+    fn a_convolution_over_codes_picks_weights(
         channels_out in 1usize..40, width in 1usize..14, before in 0usize..14, dilation in 1usize..5,
-        positions in 0usize..40, relu: bool, half: bool, seed: u64,
+        positions in 0usize..40, seed: u64,
     ) {
         let shape = ConvShape {
-            channels_in: 4, channels_out, width, dilation, before: before.min(width - 1),
+            width, dilation, before: before.min(width - 1), ..ConvShape::linear(4, channels_out)
         };
         let rows = Rows { halo: shape.reach(), positions };
-        let mut bytes = Bytes(seed | 1);
-        let codes: Vec<u8> = (0..positions).map(|_| (bytes.next() % 5) as u8).collect();
-        let singles: Vec<f32> = (0..shape.packed_len()).map(|_| bytes.float(2.0)).collect();
-        let halves: Vec<f16> = singles.iter().map(|&w| f16::from_f32(w)).collect();
-        let weights = if half { Weights::F16(&halves) } else { Weights::F32(&singles) };
-        let bias: Vec<f32> = (0..padded(channels_out)).map(|_| bytes.float(2.0)).collect();
-        let mut input = vec![0f32; rows.len(4)];
-        for (i, &code) in codes.iter().enumerate() {
-            if code < 4 {
-                input[(rows.halo + i) * 4 + usize::from(code)] = 1.0;
+        let lanes = padded(channels_out);
+        let mut numbers = Bytes(seed | 1);
+        // 4 is "no base".
+        let codes: Vec<u8> = (0..positions).map(|_| numbers.below(5) as u8).collect();
+        let weights = crate::case::weights(&mut numbers, shape.packed_len(), false);
+        let (scale, bias) = (vec![1f32; lanes], vec![0f32; lanes]);
+        let mut input = vec![0u8; rows.len(4)];
+        one_hot(&codes, &mut input[rows.halo * 4..(rows.halo + positions) * 4]);
+        let conv = ConvInt8 {
+            shape, positions, signed_input: false, input: rows.view(&input, 4), row_scales: false,
+            weights: &weights, scale: &scale, bias: &bias, residual: Residual::None, activation: Activation::None,
+        };
+        for isa in Isa::available() {
+            let mut out = vec![f32::NAN; positions * channels_out];
+            conv.run(isa, &mut Output::Float(Target::dense(&mut out, channels_out)));
+            for (i, found) in out.into_iter().enumerate() {
+                let (position, channel) = (i / channels_out, i % channels_out);
+                let picked = (0..width).filter_map(|tap| {
+                    let at = (position + tap * dilation).checked_sub(shape.before * dilation)?;
+                    let code = codes.get(at).filter(|&&code| code < 4)?;
+                    Some(f32::from(weights[shape.packed_at(channel, tap, usize::from(*code))]))
+                });
+                prop_assert_eq!(found, picked.sum::<f32>(), "{}", isa);
             }
         }
-        let one_hot =
-            ConvFloat { shape, rows, input: &input, weights, bias: &bias, residual: None, relu };
-        let mut expected = vec![0f32; positions * channels_out];
-        one_hot.run(Isa::Scalar, &mut expected, false);
-        let mut found = vec![f32::NAN; (positions + 1) * channels_out];
-        conv_codes(&shape, &codes, weights, &bias, relu, &mut found, 1);
-        prop_assert!(found[..channels_out].iter().all(|x| x.is_nan()));
-        // Adding 0 · w changes no sum, so the two agree exactly.
-        prop_assert_eq!(&found[channels_out..], &expected[..]);
     }
+}
+
+#[test]
+fn no_base_is_a_row_of_zeros() {
+    let mut bytes = [9; 24];
+    one_hot(&[0, 1, 2, 3, 4, 255], &mut bytes);
+    let expected = [
+        [1, 0, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+        [0; 4],
+        [0; 4],
+    ];
+    assert_eq!(bytes, *expected.as_flattened());
+    let mut floats = [9.0; 24];
+    float::one_hot(&[0, 1, 2, 3, 4, 255], &mut floats);
+    assert_eq!(floats, bytes.map(f32::from));
 }

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# What ARM boards can be expected to do, without one: builds the kernels for aarch64, finds the innermost loop of each in the
+# disassembly, has llvm-mca count its cycles, and works out bases a second from the built-in models' arithmetic. Prints Markdown:
+#     benches/arm.sh > benches/arm.md
+# Needs llvm-objdump and llvm-mca 16 or later (Debian: llvm-19) and what .ci/run cross-builds with.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+llvm=${LLVM:--19}
+target=aarch64-unknown-linux-gnu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+env RUSTC="${ARM_RUSTC:-/usr/bin/rustc}" CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    cargo build --quiet --release --target "$target" --no-default-features --lib
+"llvm-objdump$llvm" -d --no-show-raw-insn --demangle "target/$target/release/libstrandline.rlib" >"$work/all" 2>/dev/null
+
+# For each kind of multiply-accumulate, the innermost loop of the kernels that holds most of them: WORK/KIND.s, and its
+# multiply-accumulates in WORK/KIND.macs.
+awk -v out="$work" '
+function macs(op, args) {
+    if (op == "sdot") return 16
+    if (op == "smmla") return 32
+    if (op == "smull" || op == "smlal") return 8
+    if (op == "fmla" && args ~ /\.8h/) return 8
+    if (op == "fmla" && args ~ /\.4s/) return 4
+    return 0
+}
+/^[0-9a-f]+ <.*>:$/ { wanted = /kernels::(float_)?aarch64/; n = 0; split("", line); next }
+!wanted || !/^ *[0-9a-f]+:/ { next }
+{
+    at = $1; sub(/:/, "", at)
+    args = $0; sub(/^ *[0-9a-f]+:[ \t]*[^ \t]+[ \t]*/, "", args); sub(/ *\/\/.*/, "", args)
+    n++; line[at] = n; ops[n] = $2; rest[n] = args; back[n] = 0
+    if ($2 !~ /^(b|b\..*|cbn?z|tbn?z)$/ || !match(args, /0x[0-9a-f]+ </)) next
+    to = substr(args, RSTART + 2, RLENGTH - 4)
+    if (!(to in line)) next
+    back[n] = 1
+    total = widening = inner = 0; kind = ""
+    for (i = line[to]; i <= n; i++) {
+        if (ops[i] == "bl" || (back[i] && i < n)) inner = 1
+        m = macs(ops[i], rest[i]); total += m
+        if (m) kind = ops[i] rest[i]
+        if (ops[i] ~ /^fcvtl/) widening = 1
+    }
+    if (inner || !total) next
+    name = kind ~ /^sdot/ ? "sdot" : kind ~ /^smmla/ ? "smmla" : kind ~ /^sm/ ? "smull" : kind ~ /8h/ ? "fp16" : widening ? "widened" : "f32"
+    if (total <= best[name]) next
+    best[name] = total
+    body = "loop:\n"
+    for (i = line[to]; i <= n; i++) {
+        a = rest[i]; sub(/0x[0-9a-f]+ <.*>/, "loop", a)
+        body = body ops[i] " " a "\n"
+    }
+    printf "%s", body > (out "/" name ".s"); close(out "/" name ".s")
+    print total > (out "/" name ".macs"); close(out "/" name ".macs")
+}' "$work/all"
+
+# rate KIND MODEL: multiply-accumulates a cycle.
+rate() {
+    local rounds=200
+    "llvm-mca$llvm" -march=aarch64 -mcpu="$2" -mattr=+dotprod,+i8mm,+fullfp16 -iterations=$rounds "$work/$1.s" 2>"$work/errors" |
+        awk -v macs="$(cat "$work/$1.macs")" -v rounds=$rounds \
+            '/^Total Cycles:/ { printf "%.1f", macs * rounds / $3; found = 1 } END { exit !found }'
+}
+
+cat <<'END'
+# ARM, estimated
+
+No board was used for this page: these are llvm-mca's figures for the innermost loops, every load a hit in L1, and what follows from them. To
+measure, run `cargo bench --bench kernels` on the board. `benches/arm.sh` prints this page.
+
+## Multiply-accumulates a cycle
+
+| loop | instruction set | Cortex-A55 | A57 | A72 | Neoverse N1 (A76, A78) | Neoverse N2 |
+| --- | --- | --- | --- | --- | --- | --- |
+END
+row() {
+    printf '| %s | `%s` |' "$1" "$2"
+    local core
+    for core in "${@:4}"; do
+        if [[ $core == - ]]; then printf ' |'; else printf ' %s |' "$(rate "$3" "$core")"; fi
+    done
+    echo
+}
+row 'int8, `smull` `smlal` `sadalp`' neon smull cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
+row 'int8, `sdot`' neondot sdot cortex-a55 - - neoverse-n1 neoverse-n2
+row 'int8, `smmla`' neoni8mm smmla - - - - neoverse-n2
+row 'f32' neon f32 cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
+row 'fp16 weights widened to f32' neon widened cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
+row 'fp16' neondot fp16 cortex-a55 - - neoverse-n1 neoverse-n2
+
+cat <<'END'
+
+An empty field: the core lacks the instructions. LLVM has no models of its own for A76, A78 and Carmel: the first two take Neoverse N1's, which is
+an A76 with other caches.
+
+## Bases a second
+
+One core, int8, 80 % of the loop's bound, without reading, calling and writing. Both strands are two runs of the network. An expression is one
+5'UTR of 100 nt.
+
+END
+
+# layers MODEL: the arithmetic of a base, and that of the dense layers behind the pool, from the manifest in the file's header.
+layers() {
+    head -c 65536 "models/$1.safetensors" | grep -ao 'operator[^{}]*macs\\":[0-9]*' |
+        awk -F ':' '{ if (/dense/) whole += $NF; else base += $NF } END { print base + 0, whole + 0 }'
+}
+read -r splice _ < <(layers splice)
+read -r promoter _ < <(layers promoter)
+read -r expression dense < <(layers expression)
+printf '| board | core | loop | splice (%s MAC a base), one strand | both | promoter (%s), one strand | both | expression (%s a base), 5'"'"'UTRs/s |\n' \
+    "$splice" "$promoter" "$expression"
+echo '| --- | --- | --- | --- | --- | --- | --- | --- |'
+# board NAME CORE GHZ KIND MODEL
+board() {
+    awk -v name="$1" -v core="$2" -v ghz="$3" -v kind="$4" -v rate="$(rate "$4" "$5")" \
+        -v splice="$splice" -v promoter="$promoter" -v utr=$((expression * 100 + dense)) '
+    function human(x) { return x >= 1e6 ? sprintf("%.1f Mb/s", x / 1e6) : sprintf("%.0f kb/s", x / 1e3) }
+    BEGIN {
+        macs = 0.8 * ghz * 1e9 * rate
+        printf "| %s | %s, %s GHz | `%s` | %s | %s | %s | %s | %d |\n", name, core, ghz, kind,
+            human(macs / splice), human(macs / splice / 2), human(macs / promoter), human(macs / promoter / 2), macs / utr
+    }'
+}
+board 'Raspberry Pi 4' Cortex-A72 1.5 smull cortex-a72
+board 'Raspberry Pi 4, later revisions' Cortex-A72 1.8 smull cortex-a72
+board 'Raspberry Pi 5' Cortex-A76 2.4 sdot neoverse-n1
+board 'Jetson Nano' Cortex-A57 1.43 smull cortex-a57
+board 'Jetson Xavier' 'Carmel, as if an A72' 2.26 smull cortex-a72
+board 'Jetson Orin' Cortex-A78AE 2.2 sdot neoverse-n1

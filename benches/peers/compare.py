@@ -1,0 +1,365 @@
+"""Measures strandline beside ONNX Runtime, one thread, and prints the tables as Markdown.
+
+    cargo build --release
+    pip install -r benches/peers/requirements.txt
+    python benches/peers/compare.py [--json FILE] [--seconds 8] [NETWORK]...          about 6 minutes
+
+The networks are made by networks.py on the first run, in target/peers, and packed with `strandline pack`. Every contender is a
+process of its own on the same core that makes a run for each line it reads and answers with its nanoseconds; the processes
+take turns, a few milliseconds each, so that a change of clock or load meets all of them alike. Medians over the runs.
+
+On a processor with AMX every ONNX Runtime file is run twice, with AMX and in a process that the kernel refuses it
+(no_amx.py). strandline uses AVX-512 VNNI at most, so the ratio is the one without AMX; the other stands beside it.
+
+Agreement is that of the logits with the float network in ONNX Runtime on the sample reads: the cosine over all outputs,
+and for encoders, whose outputs hardly vary beside their mean, the correlation too. From soft-max outputs the logits are
+recovered as logarithms less their mean.
+
+minisplice is measured where MINISPLICE names its program, with the model MINISPLICE_MODEL or else one of the same 7,026
+parameters that is trained for a moment: its rate does not depend on their values.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from networks import NETWORKS
+from no_amx import has_amx
+from sequences import sample_reads, windows
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
+PEER = [sys.executable, os.path.join(HERE, "peer.py")]
+PRECISIONS = ("int8", "fp16", "f32")
+FILES = {"int8 static": "_static", "int8 dynamic": "_dynamic", "f32": ""}
+TURN = 5e6  # nanoseconds; short runs are repeated so long in a turn, as they are when windows follow each other
+WARM_RUNS = 3
+LEAST_ROUNDS = 15
+BUILT_IN_BASES = 100_000
+MINISPLICE_PUBLISHED = 3.1e9 / (1.4 * 3600) / 16  # bases/s: the human genome in 1.4 h on 16 threads (arXiv 2506.12986)
+MINISPLICE_WINDOW = 202
+
+
+class Contender:
+    """A process that makes a run for each line it reads and answers with the nanoseconds of it."""
+
+    def __init__(self, command):
+        self.command = command
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.times = []
+        self.step()
+        self.pin()
+        first = [self.step() for _ in range(WARM_RUNS)]
+        self.turn = int(np.clip(TURN / min(first), 1, 200))
+
+    def pin(self):
+        """Binds the process, now loaded, to the last core.
+
+        Not earlier: an ONNX Runtime that sees a single core while it is loaded does not reach its rate with AMX.
+        """
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(self.process.pid, {max(os.sched_getaffinity(0))})
+
+    def step(self):
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            return int(self.process.stdout.readline())
+        except (ValueError, BrokenPipeError):
+            self.process.kill()
+            sys.exit(f"no answer from: {' '.join(self.command)}")
+
+    def take_turn(self):
+        self.times += [self.step() for _ in range(self.turn)]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(commands, seconds):
+    """Median nanoseconds of each command, by name; the commands take turns for so long, and LEAST_ROUNDS times at least.
+
+    The order is drawn anew each round: who comes after a contender that fills the caches is slower for it.
+    """
+    contenders = {}
+    try:
+        for name, command in commands.items():
+            contenders[name] = Contender(command)
+        end, rounds, order = time.monotonic() + seconds, 0, list(contenders.values())
+        shuffle = random.Random(1).shuffle
+        while rounds < LEAST_ROUNDS or time.monotonic() < end:
+            shuffle(order)
+            for contender in order:
+                contender.take_turn()
+            rounds += 1
+        return {name: float(np.median(contender.times)) for name, contender in contenders.items()}
+    finally:
+        for contender in contenders.values():
+            contender.close()
+
+
+def output_of(command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}")
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr.strip()}")
+    return done.stdout
+
+
+class Bench:
+    """Where things are, and what this processor has."""
+
+    def __init__(self, arguments):
+        self.binary = os.path.abspath(arguments.binary)
+        self.folder = arguments.folder
+        self.seconds = arguments.seconds
+        self.amx = has_amx()
+
+    def path(self, network, suffix):
+        return os.path.join(self.folder, network.name + suffix)
+
+    def prepare(self, networks):
+        """Makes the files that are missing."""
+        missing = [network.name for network in networks if not os.path.exists(self.path(network, "_dynamic.onnx"))]
+        if missing:
+            subprocess.run([sys.executable, os.path.join(HERE, "networks.py"), self.folder, *missing], check=True,
+                           stdout=sys.stderr)
+        for network in networks:
+            for precision in PRECISIONS:
+                output_of([self.binary, "pack", self.path(network, ".onnx"), "--manifest", self.path(network, ".toml"),
+                           "--calibrate", self.path(network, "_calibration.txt"), "--precision", precision,
+                           "-o", self.path(network, f"_{precision}.safetensors")])
+
+    def commands(self, network, length):
+        """What is timed, by name."""
+        steps = ["--length", str(length), "--steps"]
+        commands = {}
+        for precision in PRECISIONS:
+            packed = self.path(network, f"_{precision}.safetensors")
+            commands[f"strandline {precision}"] = [self.binary, "bench-model", packed, *steps]
+        for name, suffix in FILES.items():
+            command = [*PEER, self.path(network, f"{suffix}.onnx"), "--sequences", self.path(network, "_test.txt"), *steps]
+            commands[name] = [*command, "--no-amx"]
+            if self.amx:
+                commands[f"{name} AMX"] = command
+        commands["identity"] = [*PEER, "--identity", "x" if network.encode is None else "ids", *steps]
+        return commands
+
+    def peaks(self):
+        """GMAC/s: strandline's own loop, and a large int8 product in ONNX Runtime without and with AMX."""
+        words = output_of([self.binary, "bench-model", "--peak"]).split()
+        peak = next((float(word) for word in words if word.replace(".", "", 1).isdigit()), None)
+        if peak is None:
+            sys.exit(f"`{self.binary} bench-model --peak` gave no number: {' '.join(words)}")
+        peaks = {"strandline": peak, "onnxruntime": float(output_of([*PEER, "--product", "--no-amx"]))}
+        if self.amx:
+            peaks["onnxruntime AMX"] = float(output_of([*PEER, "--product"]))
+        return peaks
+
+
+def read_outputs(path, network):
+    """Logits, one array [positions, outputs] a sequence."""
+    with open(path) as file:
+        blocks = [block for block in file.read().split("\n\n") if block.strip()]
+    sequences = [np.array([line.split() for line in block.strip().splitlines()], np.float64) for block in blocks]
+    if network.soft_max:
+        logs = [np.log(np.maximum(rows, 1e-9)) for rows in sequences]
+        sequences = [rows - rows.mean(axis=1, keepdims=True) for rows in logs]
+    return sequences
+
+
+def cosine(first, second):
+    return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
+
+
+def agreement(own, plain):
+    """Cosine over all sequences, the lowest of one sequence, and the correlation of the outputs about their means.
+
+    The lowest is None where a sequence has a single output.
+    """
+    if [rows.shape for rows in own] != [rows.shape for rows in plain]:
+        sys.exit("the outputs differ in shape from those of the float network")
+    first, second = np.concatenate(own), np.concatenate(plain)
+    return {
+        "cosine": cosine(first, second),
+        "lowest": min(cosine(a, b) for a, b in zip(own, plain)) if first.shape[1] > 1 or len(first) > len(own) else None,
+        "correlation": cosine(first - first.mean(axis=0), second - second.mean(axis=0)),
+    }
+
+
+def accuracy(bench, network, scratch):
+    """Agreement with the float network in ONNX Runtime, by name."""
+    sequences = bench.path(network, "_test.txt")
+    commands = {name: [*PEER, bench.path(network, f"{suffix}.onnx"), "--sequences", sequences] for name, suffix in FILES.items()}
+    for precision in PRECISIONS:
+        packed = bench.path(network, f"_{precision}.safetensors")
+        commands[f"strandline {precision}"] = [bench.binary, "bench-model", packed, "--input", sequences]
+    outputs = {}
+    for name, command in commands.items():
+        path = os.path.join(scratch, "outputs.txt")
+        output_of([*command, "--output", path])
+        outputs[name] = read_outputs(path, network)
+    plain = outputs.pop("f32")
+    return {name: agreement(own, plain) for name, own in outputs.items()}
+
+
+def built_in(bench, task):
+    """Bases a second of a built-in model, both strands scanned."""
+    command = [bench.binary, "bench-model", task, "--length", str(BUILT_IN_BASES), "--strand", "both", "--steps"]
+    return BUILT_IN_BASES * 1e9 / measure({task: command}, bench.seconds)[task]
+
+
+def minisplice(scratch):
+    """Bases a second of minisplice on the sample reads, which it scans on both strands; None where it is not there."""
+    program, model = os.environ.get("MINISPLICE"), os.environ.get("MINISPLICE_MODEL")
+    if not program:
+        return None
+    reads, path = sample_reads(), os.path.join(scratch, "reads.fa")
+    if not model:
+        training, model = os.path.join(scratch, "training.txt"), os.path.join(scratch, "model.kan")
+        with open(training, "w") as file:
+            file.writelines(f"{number % 2}\t{text}\n" for number, text in enumerate(windows(MINISPLICE_WINDOW, 1000)))
+        output_of([program, "train", "-e1", "-E1", "-o", model, training])
+    with open(path, "w") as file:
+        file.writelines(f">{number}\n{read}\n" for number, read in enumerate(reads))
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        output_of([program, "predict", "-t1", model, path])
+        seconds.append(time.monotonic() - start)
+    return sum(map(len, reads)) / float(np.median(seconds))
+
+
+def milliseconds(nanoseconds):
+    value = nanoseconds / 1e6
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def table(header, rows):
+    print("| " + " | ".join(header) + " |")
+    print("|" + " --- |" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print(flush=True)
+
+
+def better(times, suffix):
+    """The faster int8 file of the peer, and its time."""
+    return min((times[name + suffix], name.removeprefix("int8 ")) for name in FILES if name.startswith("int8"))
+
+
+def print_speed(bench, results, peaks):
+    int8, floats = [], []
+    for result in results:
+        times, length = result["nanoseconds"], result["length"]
+        own = times["strandline int8"]
+        peer, which = better(times, "")
+        row = [result["network"], f"{length:,}", milliseconds(own), milliseconds(times["int8 static"]),
+               milliseconds(times["int8 dynamic"]), f"**{peer / own:.2f}** ({which})", f"{(peer - times['identity']) / own:.2f}",
+               milliseconds(times["identity"])]
+        if bench.amx:
+            with_amx, which = better(times, " AMX")
+            row += [f"{milliseconds(with_amx)} ({which})", f"{with_amx / own:.2f}"]
+        rate = result["macs"] / own
+        int8.append([*row, f"{rate:.0f}", f"{rate / peaks['strandline']:.0%}"])
+        plain = times["f32"]
+        row = [result["network"], f"{length:,}", milliseconds(plain)]
+        for precision in ("f32", "fp16"):
+            own = times[f"strandline {precision}"]
+            row += [milliseconds(own), f"{plain / own:.2f}"]
+        floats.append(row)
+    print("## int8, milliseconds a run\n")
+    header = ["network", "length", "strandline", "ORT static", "ORT dynamic", "ratio", "less the call", "the call"]
+    table([*header, *(["ORT with AMX", "ratio"] if bench.amx else []), "GMAC/s", "of peak"], int8)
+    print('"The call" is ONNX Runtime called from Python with a network that returns its input, of the same size.\n')
+    print("## Float, milliseconds a run\n")
+    table(["network", "length", "ORT f32", "strandline f32", "ratio", "strandline fp16", "ratio"], floats)
+
+
+def print_accuracy(results):
+    rows = []
+    for name, by_file in results.items():
+        encoder = NETWORKS[name].encode is not None
+        for file, figures in by_file.items():
+            rows.append([name, file if file.startswith("strandline") else f"ORT {file}", f"{figures['cosine']:.5f}",
+                         "" if figures["lowest"] is None else f"{figures['lowest']:.5f}",
+                         f"{figures['correlation']:.5f}" if encoder else ""])
+    print("## Agreement with the float network in ONNX Runtime\n")
+    table(["network", "file", "cosine", "of the worst sequence", "correlation"], rows)
+    if any(NETWORKS[name].soft_max for name in results):
+        print("ONNX Runtime's static files also quantise the soft-max: its outputs are multiples of 1/256, small ones are 0.\n")
+
+
+def print_scanning(rates, measured):
+    print("## Scanning, both strands, one thread\n")
+    rows = [[f"strandline {task}", f"{rate / 1e6:.2f}"] for task, rate in rates.items()]
+    rows.append(["minisplice, here", "not measured: MINISPLICE=PROGRAM" if measured is None else f"{measured / 1e6:.3f}"])
+    rows.append(["minisplice, published: human genome in 1.4 h on 16 threads", f"{MINISPLICE_PUBLISHED / 1e6:.3f}"])
+    table(["model", "Mb/s"], rows)
+
+
+def processor():
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--binary", default=os.path.join(ROOT, "target", "release", "strandline"))
+    parser.add_argument("--folder", default=os.path.join(ROOT, "target", "peers"), help="of the networks and packed models")
+    parser.add_argument("--seconds", type=float, default=8, help="of turns for each network and length")
+    parser.add_argument("--json", help="also write every figure to this file")
+    arguments = parser.parse_args()
+    for name in arguments.networks:
+        if name not in NETWORKS:
+            parser.error(f"no network {name!r}: {', '.join(NETWORKS)}")
+    if not os.path.exists(arguments.binary):
+        sys.exit(f"{arguments.binary} is not there: cargo build --release, or --binary")
+    networks = [NETWORKS[name] for name in arguments.networks]
+    bench = Bench(arguments)
+    bench.prepare(networks)
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"the load is {load:.1f}: medians mean little while something else runs", file=sys.stderr)
+    peaks = bench.peaks()
+    print(f"{processor()}, one thread of one core; int8 peak {peaks['strandline']:.0f} GMAC/s.", end=" ")
+    print(f"A product of 1,024 x 1,024 int8 matrices in ONNX Runtime: {peaks['onnxruntime']:.0f} GMAC/s"
+          + (f", {peaks['onnxruntime AMX']:.0f} with AMX.\n" if bench.amx else "; no AMX here.\n"), flush=True)
+    speeds, accuracies = [], {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for network in networks:
+            for length in network.lengths:
+                print(f"{network.name} {length}", file=sys.stderr, flush=True)
+                speeds.append({"network": network.name, "length": length, "macs": network.macs(length),
+                               "nanoseconds": measure(bench.commands(network, length), bench.seconds)})
+            accuracies[network.name] = accuracy(bench, network, scratch)
+        print_speed(bench, speeds, peaks)
+        print_accuracy(accuracies)
+        rates = {task: built_in(bench, task) for task in ("splice", "promoter")}
+        measured = minisplice(scratch)
+    print_scanning(rates, measured)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump({"processor": processor(), "amx": bench.amx, "gmac_per_second": peaks, "speed": speeds,
+                       "agreement": accuracies, "bases_per_second": rates, "minisplice_bases_per_second": measured},
+                      file, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+//! Multi-head attention over one sequence: scores, soft-max and the weighted sum of values in one pass, without transposes
+//! and without a matrix of scores in memory.
+//!
+//! # In int8, to the bit
+//!
+//! Per head, with queries q, keys k and values v as integers of -127 to 127 and their scales:
+//! 1. `s[i][j] = Σ q[i] · k[j]`, exact.
+//! 2. `c[i] = ((q_scale[i] · k_scale) · scale) · (log2 e · 2^23)`, `m = max s[i]`, and with `b = fma(-m, c, 127 · 2^23)` the
+//!    float `t[i][j] = max(fma(s[i][j], c, b), 97 · 2^23)`, whose integer (ties to even) read as the bits of a float is
+//!    `2^n · (1 + f)` where `(s - m) · c / 2^23 = n + f` with `0 <= f < 1`.
+//! 3. `p[i][j] = round(2^n · (1 + f) · g(1 + f))`, ties to even: 127 times e to the scaled distance from the largest score, within
+//!    0.07 %, 0 to 127; `g(x)` is the cubic in Horner form, fused, that fits `127 · 2^(x-1) / x` on [1, 2) (least squares of the relative
+//!    error, weights iterated towards the least largest error).
+//! 4. `o[i] = Σ p[i][j] · v[j]` and `d[i] = Σ p[i][j]`, exact; the output is `o[i] · ((v_scale · (1 / out_scale)) / d[i])`, without
+//!    `out_scale` for f32 and dynamic rows.
+//!
+//! Masked keys are left out; where all are masked the output is 0. Queries are computed whether masked or not.
+//!
+//! One scale each for keys and values of a head is what makes step 1 and step 4 integer sums. Where they do not come
+//! that way (a scale a token, f32, or after a rotation), they are brought to the scale `max / 127` of all tokens of that
+//! head; queries keep one scale a token. The error is at most half a step of that scale a value.
+//!
+//! # Rotary positions
+//!
+//! The first half of a head is rotated against the second ("NeoX" style): `x' = fma(-y, sin, x · cos)`,
+//! `y' = fma(x, sin, y · cos)`.
+//!
+//! # Layout
+//!
+//! Keys are packed as `[token / 16][width / 4][16 tokens][4]`, values as `[width / 16][token / 4][16 channels][4 tokens]`: a line
+//! of 64 bytes is what one `vpdpbusd` takes. Some tokens (6 or 4) are computed at a time, so that each line is read once for
+//! them; a tile at the end of the sequence is moved back to overlap its predecessor.
+
+mod float;
+mod int8;
+mod pack;
+
+use super::lanes::{Aligned, LINE, dispatch};
+use super::norm::{Int8Rows, SCALE_BYTES};
+use super::{Isa, LANES};
+
+/// Tokens of a tile at most.
+const TILE: usize = 6;
+
+/// Tokens of a sequence at most, so that every integer sum is exact in 32 bits and every sum of probabilities in f32.
+pub const MAX_TOKENS: usize = 1 << 16;
+
+/// Width of a head at most.
+pub const MAX_WIDTH: usize = 1 << 12;
+
+/// Where queries, keys or values are: token t in row t, the heads side by side from `offset`.
+#[derive(Debug, Clone, Copy)]
+pub enum Projection<'a> {
+    /// Signed bytes, one scale.
+    Static {
+        /// Rows of `pitch` bytes.
+        bytes: &'a [u8],
+        /// Bytes from row to row.
+        pitch: usize,
+        /// First byte of head 0.
+        offset: usize,
+        /// The value of one step.
+        scale: f32,
+    },
+    /// Signed bytes, each row ending in its scale as four bytes, little-endian.
+    Dynamic {
+        /// Rows of `pitch` bytes.
+        bytes: &'a [u8],
+        /// Bytes from row to row, the scale included.
+        pitch: usize,
+        /// First byte of head 0.
+        offset: usize,
+    },
+    /// Floats.
+    Float {
+        /// Rows of `pitch` values.
+        values: &'a [f32],
+        /// Values from row to row.
+        pitch: usize,
+        /// First value of head 0.
+        offset: usize,
+    },
+}
+
+impl Projection<'_> {
+    fn check(&self, tokens: usize, channels: usize) {
+        let (len, pitch, end) = match *self {
+            Projection::Static {
+                bytes,
+                pitch,
+                offset,
+                ..
+            } => (bytes.len(), pitch, offset + channels),
+            Projection::Dynamic {
+                bytes,
+                pitch,
+                offset,
+            } => (bytes.len(), pitch, offset + channels + SCALE_BYTES),
+            Projection::Float {
+                values,
+                pitch,
+                offset,
+            } => (values.len(), pitch, offset + channels),
+        };
+        assert!(end <= pitch, "the heads must fit their row");
+        assert!(len >= tokens * pitch, "too few rows");
+    }
+}
+
+/// Tables of a rotary embedding, `[token][width / 2]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotary<'a> {
+    /// Cosines.
+    pub cos: &'a [f32],
+    /// Sines.
+    pub sin: &'a [f32],
+}
+
+/// Where the result goes, `[token][heads × width]`.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// f32.
+    Float(&'a mut [f32]),
+    /// Signed bytes.
+    Int8(Int8Rows<'a>),
+}
+
+/// Attention over one sequence, ready to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// Tokens of the sequence.
+    pub tokens: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Channels of a head; even where there is a rotary embedding.
+    pub width: usize,
+    /// Queries.
+    pub q: Projection<'a>,
+    /// Keys.
+    pub k: Projection<'a>,
+    /// Values.
+    pub v: Projection<'a>,
+    /// What scores are multiplied by before the soft-max, usually `1 / √width`; positive.
+    pub scale: f32,
+    /// One byte a token, 0 where its key is to be left out.
+    pub mask: Option<&'a [u8]>,
+    /// Applied to queries and keys.
+    pub rotary: Option<Rotary<'a>>,
+}
+
+impl Attention<'_> {
+    /// Runs in int8 on `isa`, the same on each to the bit. Scales and floats must be finite, scales below 1e10.
+    ///
+    /// # Panics
+    /// Where a length does not fit, the scratch is too small, or a size exceeds [`MAX_TOKENS`] or [`MAX_WIDTH`].
+    pub fn run_int8(&self, isa: Isa, scratch: &mut AttentionScratch, out: Output) {
+        self.check(scratch, &out);
+        if matches!(out, Output::Int8(Int8Rows::Dynamic { .. })) {
+            scratch
+                .rows
+                .resize(self.tokens * self.heads * self.width, 0.0);
+        }
+        dispatch(
+            isa,
+            int8::Int8 {
+                attention: self,
+                scratch,
+                out,
+            },
+        );
+    }
+
+    /// Runs in f32, whatever the projections are: for networks of f32 or fp16.
+    ///
+    /// # Panics
+    /// As [`Attention::run_int8`].
+    pub fn run_float(&self, isa: Isa, scratch: &mut AttentionScratch, out: &mut [f32]) {
+        self.check(scratch, &Output::Float(out));
+        scratch.reserve_float(self.tokens, self.width);
+        dispatch(
+            isa,
+            float::Float {
+                attention: self,
+                scratch,
+                out,
+            },
+        );
+    }
+
+    fn check(&self, scratch: &AttentionScratch, out: &Output) {
+        let (tokens, channels) = (self.tokens, self.heads * self.width);
+        assert!(self.heads > 0 && (1..=MAX_WIDTH).contains(&self.width));
+        assert!(tokens <= scratch.tokens, "scratch for fewer tokens");
+        assert!(self.width <= scratch.width, "scratch for a smaller width");
+        assert!(self.scale > 0.0);
+        for projection in [self.q, self.k, self.v] {
+            projection.check(tokens, channels);
+        }
+        if let Some(mask) = self.mask {
+            assert_eq!(mask.len(), tokens);
+        }
+        if let Some(rotary) = self.rotary {
+            assert!(self.width.is_multiple_of(2));
+            assert!(rotary.cos.len() >= tokens * self.width / 2);
+            assert!(rotary.sin.len() >= tokens * self.width / 2);
+        }
+        match out {
+            Output::Float(out) => assert_eq!(out.len(), tokens * channels),
+            Output::Int8(bytes) => bytes.check(tokens, channels),
+        }
+    }
+}
+
+/// Working memory of [`Attention`], sized once; runs of up to its sizes allocate nothing after the first of their kind.
+#[derive(Debug)]
+pub struct AttentionScratch {
+    tokens: usize,
+    width: usize,
+    /// Tokens whose keys count.
+    kept: Vec<u32>,
+    /// `[token][width rounded up to 4]`.
+    queries: Vec<u8>,
+    query_scales: Vec<f32>,
+    /// Lines of a head's keys.
+    keys: Vec<Aligned<[u8; LINE]>>,
+    /// First accumulators, one a key.
+    starts: Vec<[i32; LANES]>,
+    /// Lines of a head's values.
+    values: Vec<Aligned<[u8; LINE]>>,
+    /// One head of one projection, `[token][width rounded up to 16]`.
+    head: Vec<f32>,
+    /// The same in bytes.
+    head_bytes: Vec<u8>,
+    /// Scores of a tile, `[row][keys]`.
+    scores: Vec<Aligned<[i32; LANES]>>,
+    /// Probabilities of a tile, `[row][keys]`.
+    probabilities: Vec<[u8; LINE]>,
+    /// Output before a dynamic quantisation.
+    rows: Vec<f32>,
+    /// Queries, keys, values and probabilities of the float kernel.
+    float: float::Scratch,
+}
+
+impl AttentionScratch {
+    /// For sequences of up to `tokens` and heads of up to `width`.
+    ///
+    /// # Panics
+    /// Where a size exceeds [`MAX_TOKENS`] or [`MAX_WIDTH`].
+    pub fn new(tokens: usize, width: usize) -> AttentionScratch {
+        assert!(tokens <= MAX_TOKENS && width <= MAX_WIDTH);
+        let blocks = key_blocks(tokens);
+        AttentionScratch {
+            tokens,
+            width,
+            kept: Vec::with_capacity(tokens),
+            queries: vec![0; tokens * width.next_multiple_of(4)],
+            query_scales: vec![0.0; tokens],
+            keys: vec![Aligned([0; LINE]); blocks * width.div_ceil(4)],
+            starts: vec![[0; LANES]; blocks],
+            values: vec![Aligned([0; LINE]); blocks * 4 * width.div_ceil(LANES)],
+            head: vec![0.0; tokens * width.next_multiple_of(LANES)],
+            head_bytes: vec![0; tokens * width.next_multiple_of(LANES)],
+            scores: vec![Aligned([0; LANES]); TILE * blocks],
+            probabilities: vec![[0; LINE]; TILE * blocks / 4],
+            rows: Vec::new(),
+            float: float::Scratch::default(),
+        }
+    }
+
+    /// True where it is large enough for a sequence of `tokens` and heads of `width`.
+    pub fn fits(&self, tokens: usize, width: usize) -> bool {
+        tokens <= self.tokens && width <= self.width
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.kept.capacity() * size_of::<u32>()
+            + self.queries.len()
+            + size_of_val(&self.query_scales[..])
+            + size_of_val(&self.keys[..])
+            + size_of_val(&self.starts[..])
+            + size_of_val(&self.values[..])
+            + size_of_val(&self.head[..])
+            + self.head_bytes.len()
+            + size_of_val(&self.scores[..])
+            + size_of_val(&self.probabilities[..])
+            + self.rows.capacity() * size_of::<f32>()
+            + self.float.bytes()
+    }
+}
+
+/// Blocks of 16 keys, in whole groups of four: a line of probabilities.
+fn key_blocks(tokens: usize) -> usize {
+    tokens.div_ceil(LINE) * 4
+}

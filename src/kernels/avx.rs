@@ -1,0 +1,237 @@
+//! x86-64 with 256-bit registers: AVX2 (`vpmaddubsw`, `vpmaddwd`) and AVX-VNNI (`vpdpbusd`).
+//!
+//! A tile is P positions by one block of 16 output channels in two registers, all sums in registers; see `x86` for how tiles cover the rows.
+//! AVX2 takes the sign of a signed activation over to the weight (and relies on paired weights for unsigned ones), AVX-VNNI reads signed activations with 128 added, as AVX-512 does.
+#![allow(unsafe_code)]
+
+use super::x86::with_shifted;
+use super::{Activation, ConvInt8, LANES, Output, Residual, finish_lanes, padded};
+use std::arch::x86_64::*;
+
+pub(super) fn conv_int8_avx2(conv: &ConvInt8, out: &mut Output) {
+    // SAFETY: this function is called for Isa::Avx2 alone, which Isa::available lists only after detecting the
+    // features; ConvInt8::run has checked every length that the pointers below are derived from.
+    unsafe { avx2(conv, conv.input.data, out) }
+}
+
+pub(super) fn conv_int8_vnni(conv: &ConvInt8, out: &mut Output) {
+    if conv.signed_input {
+        with_shifted(conv.input.data, |shifted| {
+            // SAFETY: as above, for Isa::AvxVnni; the copy is as long as the input.
+            unsafe { vnni(conv, shifted, out) }
+        });
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { vnni(conv, conv.input.data, out) }
+}
+
+/// The body of both: `$dot(sum, x, w, signed)` adds four products to each i32, `$shifted` where signed activations have 128 added.
+macro_rules! conv_256 {
+    ($conv:ident, $tile:ident, $features:literal, $p:literal, $shifted:literal, $dot:expr) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $conv(conv: &ConvInt8, input: &[u8], out: &mut Output) {
+            let s = &conv.shape;
+            let positions = conv.positions;
+            let block_len = s.width * s.channels_in * LANES;
+            // SAFETY: the caller's lengths: the rows before row 0 exist, and block_len weights for every block.
+            unsafe {
+                let back = s.before * s.dilation * conv.input.pitch;
+                let x = input.as_ptr().add(conv.input.first - back);
+                for block in 0..padded(s.channels_out) / LANES {
+                    let w = conv.weights.as_ptr().add(block * block_len);
+                    let mut begin = [_mm256_setzero_si256(); 2];
+                    if $shifted && conv.signed_input {
+                        let all_128 = _mm256_set1_epi8(-128);
+                        let mut sums = begin;
+                        for line in 0..block_len / 64 {
+                            for (half, sum) in sums.iter_mut().enumerate() {
+                                let w = _mm256_loadu_si256(w.add(line * 64 + half * 32).cast());
+                                *sum = $dot(*sum, all_128, w, false);
+                            }
+                        }
+                        begin = sums.map(|sum| _mm256_sub_epi32(_mm256_setzero_si256(), sum));
+                    }
+                    if positions >= $p {
+                        let mut start = 0;
+                        while start < positions {
+                            let at = start.min(positions - $p);
+                            let sums = $tile::<$p>(conv, x, w, &begin, at);
+                            finish(conv, &sums, at, block, out);
+                            start += $p;
+                        }
+                    } else {
+                        for at in 0..positions {
+                            let sums = $tile::<1>(conv, x, w, &begin, at);
+                            finish(conv, &sums, at, block, out);
+                        }
+                    }
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        #[inline]
+        unsafe fn $tile<const P: usize>(
+            conv: &ConvInt8,
+            x: *const u8,
+            weights: *const i8,
+            begin: &[__m256i; 2],
+            start: usize,
+        ) -> [[__m256i; 2]; P] {
+            let s = &conv.shape;
+            let row = s.stride * conv.input.pitch;
+            let signed = conv.signed_input && !$shifted;
+            let mut sums = [*begin; P];
+            let mut w = weights;
+            // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block has one line of 64 bytes a
+            // tap and quad.
+            unsafe {
+                let mut x_tap = x.add(start * row);
+                for _ in 0..s.width {
+                    for quad in 0..s.channels_in / 4 {
+                        let lines = [
+                            _mm256_loadu_si256(w.cast()),
+                            _mm256_loadu_si256(w.add(32).cast()),
+                        ];
+                        for (p, sums) in sums.iter_mut().enumerate() {
+                            let four = x_tap.add(p * row + quad * 4).cast::<i32>();
+                            let x = _mm256_set1_epi32(four.read_unaligned());
+                            for (sum, &line) in sums.iter_mut().zip(&lines) {
+                                *sum = $dot(*sum, x, line, signed);
+                            }
+                        }
+                        w = w.add(64);
+                    }
+                    x_tap = x_tap.add(s.dilation * conv.input.pitch);
+                }
+            }
+            sums
+        }
+    };
+}
+
+conv_256!(avx2, tile_avx2, "avx2,fma", 5, false, dot_avx2);
+conv_256!(
+    vnni,
+    tile_vnni,
+    "avx2,fma,avxvnni",
+    6,
+    true,
+    |sum, x, w, _| { _mm256_dpbusd_avx_epi32(sum, x, w) }
+);
+
+/// |x| times w with x's sign: no operand leaves [-127, 127], so no pair of products saturates; unsigned activations have paired weights.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn dot_avx2(sum: __m256i, x: __m256i, w: __m256i, signed: bool) -> __m256i {
+    let pairs = if signed {
+        _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x))
+    } else {
+        _mm256_maddubs_epi16(x, w)
+    };
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+/// The epilogue of a tile; see the module docs of `kernels` for the formula.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn finish<const P: usize>(
+    conv: &ConvInt8,
+    sums: &[[__m256i; 2]; P],
+    start: usize,
+    block: usize,
+    out: &mut Output,
+) {
+    for (p, sums) in sums.iter().enumerate() {
+        // SAFETY: forwarded from the caller; the position and the block exist.
+        unsafe { finish_position(conv, sums, start + p, block, out) };
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn finish_position(
+    conv: &ConvInt8,
+    sums: &[__m256i; 2],
+    position: usize,
+    block: usize,
+    out: &mut Output,
+) {
+    let first = block * LANES;
+    // A GELU works on 16 lanes at once.
+    let gelu = matches!(conv.activation, Activation::Gelu(_));
+    if gelu || conv.shape.channels_out - first < LANES {
+        let mut values = [0i32; LANES];
+        // SAFETY: the array holds 16 i32.
+        unsafe {
+            _mm256_storeu_si256(values.as_mut_ptr().cast(), sums[0]);
+            _mm256_storeu_si256(values.as_mut_ptr().add(8).cast(), sums[1]);
+        }
+        return finish_lanes(conv, &values, position, block, out);
+    }
+    for (half, sum) in sums.iter().enumerate() {
+        let c = first + half * 8;
+        // SAFETY: scale and bias hold padded(channels_out) values; residual and output have channels_out values at each position,
+        // checked in ConvInt8::run; eight channels from c exist, tested above.
+        unsafe {
+            let scale = _mm256_loadu_ps(conv.scale.as_ptr().add(c));
+            let bias = _mm256_loadu_ps(conv.bias.as_ptr().add(c));
+            let mut sum = _mm256_cvtepi32_ps(*sum);
+            if let Some(scale) = conv.row_scale(position) {
+                sum = _mm256_mul_ps(sum, _mm256_set1_ps(scale));
+            }
+            let mut y = _mm256_fmadd_ps(sum, scale, bias);
+            if conv.activation == Activation::ReluFirst {
+                y = _mm256_max_ps(y, _mm256_setzero_ps());
+            }
+            match &conv.residual {
+                Residual::None => (),
+                Residual::Unsigned(rows, scale) => {
+                    let at = rows.first + position * rows.pitch + c;
+                    let bytes = _mm_loadl_epi64(rows.data.as_ptr().add(at).cast());
+                    let x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+                    y = _mm256_fmadd_ps(x, _mm256_set1_ps(*scale), y);
+                }
+                Residual::Signed(rows, scale) => {
+                    let at = rows.first + position * rows.pitch + c;
+                    let bytes = _mm_loadl_epi64(rows.data.as_ptr().add(at).cast());
+                    let x = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+                    y = _mm256_fmadd_ps(x, _mm256_set1_ps(*scale), y);
+                }
+                Residual::Float(rows) => {
+                    let at = rows.first + position * rows.pitch + c;
+                    y = _mm256_add_ps(y, _mm256_loadu_ps(rows.data.as_ptr().add(at)));
+                }
+            }
+            match conv.activation {
+                Activation::None | Activation::ReluFirst | Activation::Gelu(_) => (),
+                Activation::Relu => y = _mm256_max_ps(y, _mm256_setzero_ps()),
+            }
+            let (rows, low, high) = match out {
+                Output::Unsigned(rows) => (rows, 0.0, 255.0),
+                Output::Signed(rows) => (rows, -127.0, 127.0),
+                Output::Float(rows) => {
+                    let at = rows.first + position * rows.pitch + c;
+                    _mm256_storeu_ps(rows.data.as_mut_ptr().add(at), y);
+                    continue;
+                }
+            };
+            let y = _mm256_min_ps(
+                _mm256_max_ps(y, _mm256_set1_ps(low)),
+                _mm256_set1_ps(high),
+            );
+            let words = _mm256_cvtps_epi32(y);
+            let shorts = _mm_packs_epi32(
+                _mm256_castsi256_si128(words),
+                _mm256_extracti128_si256(words, 1),
+            );
+            let bytes = match low < 0.0 {
+                true => _mm_packs_epi16(shorts, shorts),
+                false => _mm_packus_epi16(shorts, shorts),
+            };
+            let at = rows.first + position * rows.pitch + c;
+            _mm_storel_epi64(rows.data.as_mut_ptr().add(at).cast(), bytes);
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Float convolutions and dense layers on x86-64: AVX-512, and AVX2 with FMA and F16C.
+//!
+//! Tiles are those of the int8 kernels: with AVX-512 16 positions by one block of 16 output channels, 12 by 2 or 8 by 3, with AVX2
+//! 6 by one block in two registers, all sums in registers, one weight register or pair for all positions. A tile at the end of
+//! the rows is moved back to overlap its predecessor; fewer positions than a tile holds go one by one.
+#![allow(unsafe_code)]
+
+use super::float::{ConvFloat, Weights, finish_lanes};
+use super::pool::{Columns, DenseWeights};
+use super::{Activation, LANES, Target, activation, lanes, padded};
+use std::arch::x86_64::*;
+
+pub(super) fn conv_512(conv: &ConvFloat, out: &mut Target<f32>) {
+    // SAFETY: called for Isa::Avx512Vnni alone, which Isa::available lists only after detecting the features; ConvFloat::run has
+    // checked every length that the pointers below are derived from.
+    unsafe {
+        match conv.weights {
+            Weights::F16(w) => rows_512::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
+            Weights::F32(w) => rows_512::<false>(conv, &Walk::new(conv, w.as_ptr().cast(), 4), out),
+        }
+    }
+}
+
+pub(super) fn conv_256(conv: &ConvFloat, out: &mut Target<f32>) {
+    // SAFETY: as above, for the sets that include AVX2, FMA and F16C.
+    unsafe {
+        match conv.weights {
+            Weights::F16(w) => rows_256::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
+            Weights::F32(w) => rows_256::<false>(conv, &Walk::new(conv, w.as_ptr().cast(), 4), out),
+        }
+    }
+}
+
+/// Addresses and steps that all tiles share; those of the input in values, those of the weights in bytes.
+struct Walk {
+    /// Tap 0 of position 0.
+    x: *const f32,
+    /// From one position to the next.
+    row: usize,
+    /// From one tap to the next.
+    tap: usize,
+    taps: usize,
+    /// Input channels of a tap.
+    channels: usize,
+    weights: *const u8,
+    /// From one input channel to the next.
+    line: usize,
+    /// From one block of output channels to the next.
+    block: usize,
+}
+
+impl Walk {
+    fn new(conv: &ConvFloat, weights: *const u8, bytes: usize) -> Walk {
+        let s = &conv.shape;
+        let tap = s.dilation * conv.input.pitch;
+        // Taps that follow each other without a gap are one tap of more channels: weights follow each other in the same order.
+        let (taps, channels) = if tap == s.channels_in {
+            (1, s.width * s.channels_in)
+        } else {
+            (s.width, s.channels_in)
+        };
+        Walk {
+            // SAFETY: ConvFloat::run has checked that the rows before row 0 exist.
+            x: unsafe {
+                let first = conv.input.data.as_ptr().add(conv.input.first);
+                first.sub(s.before * tap)
+            },
+            row: s.stride * conv.input.pitch,
+            tap,
+            taps,
+            channels,
+            weights,
+            line: LANES * bytes,
+            block: s.width * s.channels_in * LANES * bytes,
+        }
+    }
+}
+
+// ---- AVX-512 ----
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+unsafe fn rows_512<const HALF: bool>(conv: &ConvFloat, walk: &Walk, out: &mut Target<f32>) {
+    // SAFETY: forwarded from the caller. The pitch is made a constant where it is a common one, so that addresses are constants too.
+    unsafe {
+        match walk.row {
+            4 => blocks_512::<4, HALF>(conv, walk, out),
+            16 => blocks_512::<16, HALF>(conv, walk, out),
+            32 => blocks_512::<32, HALF>(conv, walk, out),
+            64 => blocks_512::<64, HALF>(conv, walk, out),
+            _ => blocks_512::<0, HALF>(conv, walk, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+unsafe fn blocks_512<const ROW: usize, const HALF: bool>(
+    conv: &ConvFloat,
+    walk: &Walk,
+    out: &mut Target<f32>,
+) {
+    let blocks = padded(conv.shape.channels_out) / LANES;
+    let mut block = 0;
+    while block < blocks {
+        // SAFETY: forwarded from the caller; the blocks exist.
+        unsafe {
+            block += match blocks - block {
+                1 => tiles_512::<16, 1, ROW, HALF>(conv, walk, block, out),
+                2 | 4 => tiles_512::<12, 2, ROW, HALF>(conv, walk, block, out),
+                _ => tiles_512::<8, 3, ROW, HALF>(conv, walk, block, out),
+            };
+        }
+    }
+}
+
+/// All positions of R blocks; gives R.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+unsafe fn tiles_512<const P: usize, const R: usize, const ROW: usize, const HALF: bool>(
+    conv: &ConvFloat,
+    walk: &Walk,
+    block: usize,
+    out: &mut Target<f32>,
+) -> usize {
+    let positions = conv.positions;
+    // SAFETY: block + R blocks and the positions of every tile exist.
+    unsafe {
+        if positions >= P {
+            let mut start = 0;
+            while start < positions {
+                let at = start.min(positions - P);
+                tile_512::<P, R, ROW, HALF>(conv, walk, at, block, out);
+                start += P;
+            }
+        } else {
+            for at in 0..positions {
+                tile_512::<1, R, ROW, HALF>(conv, walk, at, block, out);
+            }
+        }
+    }
+    R
+}
+
+/// P positions of R blocks. `ROW` is the distance from one position to the next, or 0 where it is not known before the run.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+#[inline]
+unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF: bool>(
+    conv: &ConvFloat,
+    walk: &Walk,
+    start: usize,
+    block: usize,
+    out: &mut Target<f32>,
+) {
+    let row = if ROW > 0 { ROW } else { walk.row };
+    let mut begin = [_mm512_setzero_ps(); R];
+    // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block has taps · channels lines of weights
+    // and 16 biases; residual and output have channels_out values at each position, checked in ConvFloat::run, and the mask
+    // keeps to them.
+    unsafe {
+        for (r, begin) in begin.iter_mut().enumerate() {
+            *begin = _mm512_loadu_ps(conv.bias.as_ptr().add((block + r) * LANES));
+        }
+        let mut sums = [begin; P];
+        let mut w = walk.weights.add(block * walk.block);
+        let mut x_tap = walk.x.add(start * row);
+        for _ in 0..walk.taps {
+            for channel in 0..walk.channels {
+                let mut lines = [_mm512_setzero_ps(); R];
+                for (r, line) in lines.iter_mut().enumerate() {
+                    let from = w.add(r * walk.block);
+                    *line = match HALF {
+                        true => _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())),
+                        false => _mm512_loadu_ps(from.cast()),
+                    };
+                }
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_ps(*x_tap.add(p * row + channel));
+                    for (sum, &line) in sums.iter_mut().zip(&lines) {
+                        *sum = _mm512_fmadd_ps(x, line, *sum);
+                    }
+                }
+                w = w.add(walk.line);
+            }
+            x_tap = x_tap.add(walk.tap);
+        }
+        for r in 0..R {
+            let first = (block + r) * LANES;
+            let left = (conv.shape.channels_out - first).min(LANES);
+            let mask = ((1u32 << left) - 1) as __mmask16;
+            // Loops inside the choices, not around them: they unroll, and sums stay in registers.
+            let mut values = [_mm512_setzero_ps(); P];
+            for (y, sums) in values.iter_mut().zip(&sums) {
+                *y = sums[r];
+            }
+            let relu = |y: &mut __m512| *y = _mm512_max_ps(*y, _mm512_setzero_ps());
+            if conv.activation == Activation::ReluFirst {
+                values.iter_mut().for_each(relu);
+            }
+            if let Some(rows) = &conv.residual {
+                let from = rows
+                    .data
+                    .as_ptr()
+                    .add(rows.first + start * rows.pitch + first);
+                for (p, y) in values.iter_mut().enumerate() {
+                    *y = _mm512_add_ps(*y, _mm512_maskz_loadu_ps(mask, from.add(p * rows.pitch)));
+                }
+            }
+            match conv.activation {
+                Activation::None | Activation::ReluFirst => (),
+                Activation::Relu => values.iter_mut().for_each(relu),
+                Activation::Gelu(gain) => {
+                    for y in &mut values {
+                        let gelu = lanes::activate_512(activation::Activation::Gelu, *y);
+                        *y = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
+                    }
+                }
+            }
+            let to = out
+                .data
+                .as_mut_ptr()
+                .add(out.first + start * out.pitch + first);
+            for (p, y) in values.iter().enumerate() {
+                _mm512_mask_storeu_ps(to.add(p * out.pitch), mask, *y);
+            }
+        }
+    }
+}
+
+// ---- AVX2 ----
+
+/// Positions of an AVX2 tile: 12 registers of sums, 2 of weights, 1 of input.
+const POSITIONS_256: usize = 6;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rows_256<const HALF: bool>(conv: &ConvFloat, walk: &Walk, out: &mut Target<f32>) {
+    let positions = conv.positions;
+    for block in 0..padded(conv.shape.channels_out) / LANES {
+        // SAFETY: forwarded from the caller; the block and the positions of every tile exist.
+        unsafe {
+            if positions >= POSITIONS_256 {
+                let mut start = 0;
+                while start < positions {
+                    let at = start.min(positions - POSITIONS_256);
+                    tile_256::<POSITIONS_256, HALF>(conv, walk, at, block, out);
+                    start += POSITIONS_256;
+                }
+            } else {
+                for at in 0..positions {
+                    tile_256::<1, HALF>(conv, walk, at, block, out);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn tile_256<const P: usize, const HALF: bool>(
+    conv: &ConvFloat,
+    walk: &Walk,
+    start: usize,
+    block: usize,
+    out: &mut Target<f32>,
+) {
+    let first = block * LANES;
+    // SAFETY: as in tile_512; a block that is not full goes through finish_lanes.
+    unsafe {
+        let bias = conv.bias.as_ptr().add(first);
+        let mut sums = [[_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))]; P];
+        let mut w = walk.weights.add(block * walk.block);
+        let mut x_tap = walk.x.add(start * walk.row);
+        for _ in 0..walk.taps {
+            for channel in 0..walk.channels {
+                let lines = match HALF {
+                    true => [
+                        _mm256_cvtph_ps(_mm_loadu_si128(w.cast())),
+                        _mm256_cvtph_ps(_mm_loadu_si128(w.add(16).cast())),
+                    ],
+                    false => [_mm256_loadu_ps(w.cast()), _mm256_loadu_ps(w.add(32).cast())],
+                };
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm256_set1_ps(*x_tap.add(p * walk.row + channel));
+                    for (sum, &line) in sums.iter_mut().zip(&lines) {
+                        *sum = _mm256_fmadd_ps(x, line, *sum);
+                    }
+                }
+                w = w.add(walk.line);
+            }
+            x_tap = x_tap.add(walk.tap);
+        }
+        if conv.shape.channels_out - first < LANES {
+            let mut values = [[0f32; LANES]; P];
+            for (values, sums) in values.iter_mut().zip(&sums) {
+                _mm256_storeu_ps(values.as_mut_ptr(), sums[0]);
+                _mm256_storeu_ps(values.as_mut_ptr().add(8), sums[1]);
+            }
+            for (p, values) in values.iter().enumerate() {
+                finish_lanes(conv, values, start + p, block, out);
+            }
+            return;
+        }
+        let relu = |y: &mut __m256| *y = _mm256_max_ps(*y, _mm256_setzero_ps());
+        if conv.activation == Activation::ReluFirst {
+            sums.as_flattened_mut().iter_mut().for_each(relu);
+        }
+        if let Some(rows) = &conv.residual {
+            let from = rows
+                .data
+                .as_ptr()
+                .add(rows.first + start * rows.pitch + first);
+            for (p, sums) in sums.iter_mut().enumerate() {
+                for (half, y) in sums.iter_mut().enumerate() {
+                    let x = _mm256_loadu_ps(from.add(p * rows.pitch + half * 8));
+                    *y = _mm256_add_ps(*y, x);
+                }
+            }
+        }
+        match conv.activation {
+            Activation::None | Activation::ReluFirst => (),
+            Activation::Relu => sums.as_flattened_mut().iter_mut().for_each(relu),
+            Activation::Gelu(gain) => {
+                for y in &mut sums {
+                    let gelu = lanes::activate_256(activation::Activation::Gelu, *y);
+                    *y = gelu.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(gain)));
+                }
+            }
+        }
+        let to = out
+            .data
+            .as_mut_ptr()
+            .add(out.first + start * out.pitch + first);
+        for (p, sums) in sums.iter().enumerate() {
+            _mm256_storeu_ps(to.add(p * out.pitch), sums[0]);
+            _mm256_storeu_ps(to.add(p * out.pitch + 8), sums[1]);
+        }
+    }
+}
+
+// ---- dense layer ----
+
+/// Adds all products of one to four blocks of columns, AVX2 everywhere: the order of additions leaves AVX-512 little to gain.
+pub(super) fn dense(part: &Columns, sums: &mut [[f32; LANES]]) {
+    // SAFETY: called for the sets that include AVX2, FMA and F16C; pool::dense has checked the lengths.
+    unsafe {
+        match sums.len() {
+            1 => dense_256::<1>(part, sums),
+            2 => dense_256::<2>(part, sums),
+            3 => dense_256::<3>(part, sums),
+            _ => dense_256::<4>(part, sums),
+        }
+    }
+}
+
+/// R is the length of `sums`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dense_256<const R: usize>(part: &Columns, sums: &mut [[f32; LANES]]) {
+    let at = |i: usize, r: usize| i * part.lanes + part.first + r * LANES;
+    // SAFETY: every input has part.lanes weights, of which 16 · R from column `first` exist.
+    unsafe {
+        let mut y = [[_mm256_setzero_ps(); 2]; R];
+        for (y, sums) in y.iter_mut().zip(&*sums) {
+            *y = [
+                _mm256_loadu_ps(sums.as_ptr()),
+                _mm256_loadu_ps(sums.as_ptr().add(8)),
+            ];
+        }
+        for (i, &x) in part.input.iter().enumerate() {
+            let x = _mm256_set1_ps(x);
+            for (r, y) in y.iter_mut().enumerate() {
+                let w = match part.weights {
+                    DenseWeights::F16(w) => {
+                        let w = w.as_ptr().add(at(i, r));
+                        [
+                            _mm256_cvtph_ps(_mm_loadu_si128(w.cast())),
+                            _mm256_cvtph_ps(_mm_loadu_si128(w.add(8).cast())),
+                        ]
+                    }
+                    DenseWeights::F32(w) => {
+                        let w = w.as_ptr().add(at(i, r));
+                        [_mm256_loadu_ps(w), _mm256_loadu_ps(w.add(8))]
+                    }
+                };
+                for (y, w) in y.iter_mut().zip(w) {
+                    *y = _mm256_fmadd_ps(x, w, *y);
+                }
+            }
+        }
+        for (y, sums) in y.iter().zip(sums) {
+            _mm256_storeu_ps(sums.as_mut_ptr(), y[0]);
+            _mm256_storeu_ps(sums.as_mut_ptr().add(8), y[1]);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Sixteen f32 or i32 lanes, so that a function is written once and has the same bits on every instruction set.
+//!
+//! A [`Lanes`] value is a token without size: it exists only where its instruction set has been detected, so its methods are
+//! safe. [`dispatch`] makes one inside a function compiled for that set; everything generic over `Lanes` is
+//! `#[inline(always)]` and so becomes part of that function. Closures and iterator adapters around lane arithmetic would not be, and would
+//! cost a call for every operation: loops here are plain `for`.
+//!
+//! Every operation is one correctly rounded IEEE operation, a comparison, or integer arithmetic. Minimum and maximum of two
+//! zeros of opposite sign may be either zero, and NaN is excluded: callers state finite inputs as their precondition.
+//!
+//! **Reductions**: lane `l` accumulates elements `l`, `l + 16`, ...; then lane `l` is joined with `l + 8`, `l + 4`, `l + 2`, `l + 1`. Missing
+//! elements of the last group are zeros.
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::{Isa, LANES};
+
+#[cfg(target_arch = "aarch64")]
+#[allow(unused_imports)]
+pub(crate) use aarch64::activate_neon;
+pub(crate) use scalar::ScalarLanes;
+#[cfg(target_arch = "x86_64")]
+#[allow(unused_imports)]
+pub(crate) use x86::{Avx512Lanes, activate_256, activate_512};
+
+/// Bytes of a line: 16 lanes of four.
+pub(crate) const LINE: usize = 4 * LANES;
+
+/// On a boundary of 64 bytes, so that no load of a line touches two lines of the cache.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Aligned<T>(pub T);
+
+/// Arithmetic on 16 lanes. Names without suffix work on floats, those with `_i` on i32, which wraps.
+pub(crate) trait Lanes: Copy {
+    /// 16 f32.
+    type F: Copy;
+    /// 16 i32.
+    type I: Copy;
+    /// 64 bytes of i8, ready to be multiplied.
+    type Line: Copy;
+    /// What has to be xored to the signed bytes that [`Lanes::dot_signed`] takes.
+    const SIGN_FLIP: u8;
+    /// What that adds to each of them.
+    const EXCESS: i32;
+    /// Rows and blocks of 16 that a tile of dot products keeps in registers: 6 by 4, or 4 by 1.
+    const WIDE: bool;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn load(self, x: &[f32; LANES]) -> Self::F;
+    fn store(self, x: Self::F, to: &mut [f32; LANES]);
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    fn round(self, x: Self::F) -> Self::F;
+    /// `x` where `a < b`, else `y`.
+    fn select_less(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+
+    /// Lane `l` is value `from[l]` of `a`, or, from 16 on, of `b`.
+    #[inline(always)]
+    fn permute(self, a: Self::F, b: Self::F, from: &[i32; LANES]) -> Self::F {
+        let mut both = [[0.0; LANES]; 2];
+        self.store(a, &mut both[0]);
+        self.store(b, &mut both[1]);
+        let mut all = [0.0; LANES];
+        for lane in 0..LANES {
+            let at = from[lane] as usize % (2 * LANES);
+            all[lane] = both[at / LANES][at % LANES];
+        }
+        self.load(&all)
+    }
+
+    fn splat_i(self, x: i32) -> Self::I;
+    fn load_i(self, x: &[i32; LANES]) -> Self::I;
+    fn store_i(self, x: Self::I, to: &mut [i32; LANES]);
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Shifted left by 23, to where a float has its exponent.
+    fn to_exponent(self, x: Self::I) -> Self::I;
+    /// Sum of the lanes, which wraps.
+    fn sum_i(self, x: Self::I) -> i32;
+    /// The largest lane.
+    fn max_lane_i(self, x: Self::I) -> i32;
+    /// The bits of the floats.
+    fn bits(self, x: Self::F) -> Self::I;
+    /// Floats of these bits.
+    fn float_of_bits(self, x: Self::I) -> Self::F;
+    /// Ties to even; the value lies within i32.
+    fn to_int(self, x: Self::F) -> Self::I;
+    fn to_float(self, x: Self::I) -> Self::F;
+
+    /// Widens i8.
+    fn load_bytes(self, x: &[u8; LANES]) -> Self::I;
+    /// Narrows lanes of -128 to 127.
+    fn store_bytes(self, x: Self::I, to: &mut [u8; LANES]);
+    /// Narrows lanes of 0 to 127, in order.
+    fn store_line(self, x: [Self::I; 4], to: &mut [u8; LINE]);
+    /// Byte `4c + r` of the result is byte `c` of row `r`.
+    fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]);
+
+    fn line(self, x: &[u8; LINE]) -> Self::Line;
+    /// Adds to lane `l` the products of four bytes of 0 to 127 with bytes `4l` to `4l + 3` of the line (-127 to 127).
+    fn dot(self, sum: Self::I, four: [u8; 4], line: Self::Line) -> Self::I;
+    /// The same for four signed bytes (-127 to 127), xored with [`Lanes::SIGN_FLIP`]: the sum comes out too large by
+    /// [`Lanes::EXCESS`] times the sum of the four bytes of the line.
+    fn dot_signed(self, sum: Self::I, four: [u8; 4], line: Self::Line) -> Self::I;
+
+    /// Up to 16 values, zeros behind them.
+    #[inline(always)]
+    fn load_part(self, x: &[f32]) -> Self::F {
+        let mut all = [0.0; LANES];
+        all[..x.len()].copy_from_slice(x);
+        self.load(&all)
+    }
+
+    /// The first lanes.
+    #[inline(always)]
+    fn store_part(self, x: Self::F, to: &mut [f32]) {
+        let mut all = [0.0; LANES];
+        self.store(x, &mut all);
+        to.copy_from_slice(&all[..to.len()]);
+    }
+
+    /// Sum of the lanes, joined 8, 4, 2, 1.
+    #[inline(always)]
+    fn sum(self, x: Self::F) -> f32 {
+        let mut all = [0.0; LANES];
+        self.store(x, &mut all);
+        let mut half = LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                all[lane] += all[lane + half];
+            }
+            half /= 2;
+        }
+        all[0]
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn max_lane(self, x: Self::F) -> f32 {
+        let mut all = [0.0; LANES];
+        self.store(x, &mut all);
+        let mut half = LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                let other = all[lane + half];
+                all[lane] = if all[lane] > other { all[lane] } else { other };
+            }
+            half /= 2;
+        }
+        all[0]
+    }
+
+    /// |x|.
+    #[inline(always)]
+    fn abs(self, x: Self::F) -> Self::F {
+        self.float_of_bits(self.and_i(self.bits(x), self.splat_i(i32::MAX)))
+    }
+
+    /// Clamped to -127 to 127 and rounded, ties to even.
+    #[inline(always)]
+    fn to_signed_byte(self, x: Self::F) -> Self::I {
+        let low = self.max(x, self.splat(-127.0));
+        self.to_int(self.min(low, self.splat(127.0)))
+    }
+}
+
+/// Work that is written over [`Lanes`].
+pub(crate) trait Kernel {
+    /// What comes out.
+    type Out;
+    /// Does it; `#[inline(always)]` in every implementation.
+    fn run<S: Lanes>(self, s: S) -> Self::Out;
+}
+
+/// Runs `kernel` with the lanes of `isa`.
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
+    match isa {
+        Isa::Scalar => kernel.run(ScalarLanes),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni => x86::run_512(kernel),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => aarch64::run_dot(kernel),
+        #[cfg(target_arch = "aarch64")]
+        _ => aarch64::run_neon(kernel),
+        // Whatever else x86-64 has includes AVX2.
+        #[cfg(target_arch = "x86_64")]
+        _ => x86::run_256(kernel),
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        _ => kernel.run(ScalarLanes),
+    }
+}

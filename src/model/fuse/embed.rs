@@ -1,0 +1,271 @@
+//! Embeddings: tables of tokens, of learned positions, and the one row of token types that a single sequence uses.
+
+use super::Meaning;
+use super::dim::Dim;
+use super::mask;
+use super::net::{self, Net, PREFIX, node};
+use super::probe;
+use super::rows::{Rows, finish, label};
+use super::shape;
+use super::view::View;
+use tract_onnx::pb::NodeProto;
+
+/// Lengths at which indices of positions are computed.
+const LENGTHS: [usize; 2] = [4, 7];
+
+/// `Gather` of a table's rows by token ids.
+pub fn embedding(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    if op.op_type != "Gather" || net::int(&op, "axis").unwrap_or(0) != 0 {
+        return None;
+    }
+    let &[_, width] = net.constant_shape(&op.input[0])?.as_slice() else {
+        return None;
+    };
+    let mut ids = op.input.get(1)?.clone();
+    while let Some(node) = net.producer(&ids) {
+        match node.op_type.as_str() {
+            "Cast" | "Identity" => ids = node.input.first()?.clone(),
+            _ => return None,
+        }
+    }
+    net.meanings
+        .iter()
+        .find(|(name, m)| *name == ids && *m == Meaning::Ids)?;
+    let [Dim::ONE, rows] = net.shape(&ids)?[..] else {
+        return None;
+    };
+    let of = Rows {
+        name: ids.clone(),
+        rows,
+        width,
+    };
+    let made = node(
+        &format!("{PREFIX}Embedding"),
+        label(&op),
+        &[&ids, &op.input[0]],
+        &[],
+    );
+    finish(net, made, &of, width, &op.output[0])
+}
+
+/// What is added to every token, by position or the same for all.
+struct Term {
+    positions: Option<Vec<f32>>,
+    every: Option<Vec<f32>>,
+}
+
+/// Positions, token types and factors behind an embedding.
+pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    if op.op_type != "Add" && op.op_type != "Mul" {
+        return None;
+    }
+    for (x, other) in [(0, 1), (1, 0)] {
+        let Some(view) = View::trace(net, op.input.get(x)?) else {
+            continue;
+        };
+        let Some(source) = net
+            .producer_of(&view.source, &format!("{PREFIX}Embedding"))
+            .cloned()
+        else {
+            continue;
+        };
+        let other = op.input.get(other)?.clone();
+        if !view.keeps_order() {
+            return None;
+        }
+        let mut inputs = source.input.clone();
+        let out = &op.output[0];
+        let width = view.width;
+        if op.op_type == "Mul" {
+            match net.scalar(&other) {
+                Some(by) => {
+                    for (slot, input) in inputs.iter_mut().enumerate().skip(1) {
+                        let mut values = net.floats(input)?;
+                        values.iter_mut().for_each(|v| *v *= by);
+                        *input = net.add_floats(
+                            format!("{out}.{slot}"),
+                            &[values.len() / width, width],
+                            &values,
+                        );
+                    }
+                }
+                // Padding that is zeroed here is not looked at later.
+                None => drop(mask_factor(net, &other)?),
+            }
+        } else {
+            let term = term(net, &other, width)?;
+            if let Some(row) = term.every {
+                let mut table = net.floats(&inputs[1])?;
+                for (i, value) in table.iter_mut().enumerate() {
+                    *value += row[i % width];
+                }
+                inputs[1] = net.add_floats(
+                    format!("{out}.table"),
+                    &[table.len() / width, width],
+                    &table,
+                );
+            }
+            if let Some(mut positions) = term.positions {
+                if let Some(before) = inputs.get(2) {
+                    positions
+                        .iter_mut()
+                        .zip(net.floats(before)?)
+                        .for_each(|(p, b)| *p += b);
+                    inputs.pop();
+                }
+                inputs.push(net.add_floats(
+                    format!("{out}.positions"),
+                    &[positions.len() / width, width],
+                    &positions,
+                ));
+            }
+        }
+        let made = NodeProto {
+            input: inputs,
+            ..source
+        };
+        let of = Rows {
+            name: view.source.clone(),
+            rows: view.rows,
+            width,
+        };
+        return finish(net, made, &of, width, out);
+    }
+    None
+}
+
+fn mask_factor(net: &Net, name: &str) -> Option<mask::Tokens> {
+    let (_, inputs) = net.ancestors(name);
+    let free = |i: &String| {
+        net.meanings
+            .iter()
+            .any(|(n, m)| n == i && *m != Meaning::OneHot)
+    };
+    if inputs.is_empty() || !inputs.iter().all(free) || net.shape(name)?.last() != Some(&Dim::ONE) {
+        return None;
+    }
+    let (_, values) = probe::floats(net, name, &net.feeds(LENGTHS[0])).ok()?;
+    values
+        .iter()
+        .all(|&v| v == 1.0)
+        .then_some(mask::Tokens::All)
+}
+
+fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
+    let row = |row: Vec<f32>| Term {
+        positions: None,
+        every: Some(row),
+    };
+    if let Some(shape) = net.constant_shape(name) {
+        let values = net.floats(name)?;
+        if shape.last() != Some(&width) {
+            return None;
+        }
+        return match values.len() / width {
+            1 => Some(row(values)),
+            n if net.rows.size() == Some(n) => Some(Term {
+                positions: Some(values),
+                every: None,
+            }),
+            _ => None,
+        };
+    }
+    let node = net.producer(name)?;
+    match node.op_type.as_str() {
+        "Unsqueeze" | "Squeeze" | "Reshape" | "Expand" | "Identity" => {
+            let last = |n: &str| net.fact(n).shape?.last().copied()?;
+            (last(name) == last(&node.input[0])).then_some(())?;
+            term(net, &node.input[0], width)
+        }
+        "Add" => {
+            let (a, b) = (
+                term(net, &node.input[0], width)?,
+                term(net, &node.input[1], width)?,
+            );
+            Some(Term {
+                positions: sum(a.positions, b.positions),
+                every: sum(a.every, b.every),
+            })
+        }
+        "Slice" => {
+            let shape = net.constant_shape(&node.input[0])?;
+            let slices = shape::slices(net, node)?;
+            let [(at, start, end, 1)] = slices.as_slice() else {
+                return None;
+            };
+            let rows = shape.get(*at)?;
+            if shape.last() != Some(&width)
+                || shape.iter().product::<usize>() != rows * width
+                || *at + 1 == shape.len()
+            {
+                return None;
+            }
+            let start = start.size()?;
+            let length = Dim {
+                times: end.times,
+                plus: end.plus - start as i64,
+            };
+            (length == net.rows).then_some(())?;
+            Some(Term {
+                positions: Some(net.floats(&node.input[0])?.get(start * width..)?.to_vec()),
+                every: None,
+            })
+        }
+        "Gather" => {
+            let shape = net.constant_shape(&node.input[0])?;
+            let table = net.floats(&node.input[0])?;
+            let at = shape::axis(net::int(node, "axis").unwrap_or(0), shape.len())?;
+            let rows = *shape.get(at)?;
+            if rows * width != table.len() || shape.last() != Some(&width) {
+                return None;
+            }
+            let index = |x: f32| {
+                if x < 0.0 {
+                    x as i64 + rows as i64
+                } else {
+                    x as i64
+                }
+            };
+            let mut first = vec![];
+            for length in LENGTHS {
+                let (_, values) = probe::floats(net, &node.input[1], &net.feeds(length)).ok()?;
+                let values: Vec<i64> = values.into_iter().map(index).collect();
+                let &start = values.first()?;
+                let same = values.iter().all(|&v| v == start);
+                let counts = values
+                    .iter()
+                    .zip(start..)
+                    .all(|(&v, expected)| v == expected);
+                let length = net.rows.size().unwrap_or(length);
+                first.push(match (same, counts && values.len() == length) {
+                    (true, false) => (start, false),
+                    (_, true) => (start, true),
+                    _ => return None,
+                });
+            }
+            let (start, counts) = first[0];
+            if first[1] != first[0] {
+                return None;
+            }
+            let start = usize::try_from(start).ok().filter(|&s| s < rows)?;
+            let values = table.get(start * width..)?;
+            Some(match counts {
+                true => Term {
+                    positions: Some(values.to_vec()),
+                    every: None,
+                },
+                false => row(values[..width].to_vec()),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn sum(a: Option<Vec<f32>>, b: Option<Vec<f32>>) -> Option<Vec<f32>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.iter().zip(&b).map(|(x, y)| x + y).collect()),
+        (a, b) => a.or(b),
+    }
+}

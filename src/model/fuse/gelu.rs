@@ -1,0 +1,211 @@
+//! GELU written out: products of x, one half and one plus an error function or a tanh, in any order.
+
+use super::dim::Dim;
+use super::net::{self, Net, PREFIX, Value, node, with};
+use super::rows::label;
+use super::view::open_shape;
+use tract_onnx::pb::NodeProto;
+
+/// Factors of a product: tensors, and what the constants among them make.
+struct Product {
+    factors: Vec<String>,
+    constant: f32,
+}
+
+/// The tensor behind reshapes that only add or drop axes of one.
+fn settled(net: &Net, name: &str) -> String {
+    let kept = |name: &str| -> Option<Vec<Dim>> {
+        Some(
+            net.shape(name)?
+                .into_iter()
+                .filter(|d| *d != Dim::ONE)
+                .collect(),
+        )
+    };
+    let mut name = name.to_string();
+    while let Some(node) = net.producer(&name)
+        && ["Reshape", "Squeeze", "Unsqueeze", "Identity"].contains(&node.op_type.as_str())
+        && kept(&name).is_some()
+        && kept(&name) == kept(&node.input[0])
+    {
+        name = node.input[0].clone();
+    }
+    name
+}
+
+/// The node of this operator behind a tensor.
+fn behind<'a>(net: &'a Net, name: &str, operator: &str) -> Option<&'a NodeProto> {
+    net.producer_of(&settled(net, name), operator)
+}
+
+/// Takes a product apart, at most so many operators deep.
+fn product(net: &Net, name: &str, depth: usize) -> Product {
+    let name = settled(net, name);
+    let name = name.as_str();
+    if let Some(constant) = net.scalar(name) {
+        return Product {
+            factors: vec![],
+            constant,
+        };
+    }
+    let whole = || Product {
+        factors: vec![name.to_string()],
+        constant: 1.0,
+    };
+    let Some(node) = net
+        .producer(name)
+        .filter(|n| depth > 0 && n.input.len() == 2)
+    else {
+        return whole();
+    };
+    match node.op_type.as_str() {
+        "Mul" => {
+            let (a, b) = (
+                product(net, &node.input[0], depth - 1),
+                product(net, &node.input[1], depth - 1),
+            );
+            Product {
+                factors: [a.factors, b.factors].concat(),
+                constant: a.constant * b.constant,
+            }
+        }
+        "Div" => match net.scalar(&node.input[1]) {
+            Some(by) => {
+                let of = product(net, &node.input[0], depth - 1);
+                Product {
+                    factors: of.factors,
+                    constant: of.constant / by,
+                }
+            }
+            None => whole(),
+        },
+        "Pow" => match net.scalar(&node.input[1]) {
+            Some(power) if power == 2.0 || power == 3.0 => Product {
+                factors: vec![settled(net, &node.input[0]); power as usize],
+                constant: 1.0,
+            },
+            _ => whole(),
+        },
+        _ => whole(),
+    }
+}
+
+fn near(a: f32, b: f32) -> bool {
+    // Constants of a quantised file carry the error of eight bits.
+    (a - b).abs() < 4e-3 * b.abs()
+}
+
+/// The other operand of an addition whose one operand is a constant.
+fn plus_constant(net: &Net, name: &str, constant: f32) -> Option<String> {
+    // A quantised file states that the bracket is never negative.
+    let name = behind(net, name, "Relu").map_or(name, |relu| &relu.input[0]);
+    let sum = behind(net, name, "Add")?;
+    let is = |at: usize| {
+        net.scalar(sum.input.get(at)?)
+            .filter(|c| near(*c, constant))
+    };
+    match (is(0), is(1)) {
+        (Some(_), _) => Some(settled(net, &sum.input[1])),
+        (_, Some(_)) => Some(settled(net, &sum.input[0])),
+        _ => None,
+    }
+}
+
+/// The x of `erf(x / √2)`.
+fn erf_of(net: &Net, name: &str) -> Option<String> {
+    let erf = behind(net, name, "Erf")?;
+    let inner = product(net, &erf.input[0], 1);
+    let one = near(inner.constant, std::f32::consts::FRAC_1_SQRT_2) && inner.factors.len() == 1;
+    one.then(|| inner.factors[0].clone())
+}
+
+/// The x of `tanh(√(2/π) (x + 0.044715 x³))`, or of x times `1 + 0.044715 x²` in the bracket.
+fn tanh_of(net: &Net, name: &str) -> Option<String> {
+    let tanh = behind(net, name, "Tanh")?;
+    let inner = product(net, &tanh.input[0], 1);
+    let factor = (2.0 / std::f32::consts::PI).sqrt();
+    if near(inner.constant, factor)
+        && let [sum] = inner.factors.as_slice()
+    {
+        let sum = behind(net, sum, "Add")?;
+        let (a, b) = (
+            &settled(net, sum.input.first()?),
+            &settled(net, sum.input.get(1)?),
+        );
+        let is_cube = |cube: &str, x: &str| {
+            let cube = product(net, cube, 4);
+            let all = cube.factors.iter().all(|f| f == x);
+            near(cube.constant, 0.044_715) && cube.factors.len() == 3 && all
+        };
+        return match (is_cube(a, b), is_cube(b, a)) {
+            (true, _) => Some(b.clone()),
+            (_, true) => Some(a.clone()),
+            _ => None,
+        };
+    }
+    let inner = product(net, &tanh.input[0], 2);
+    if !near(inner.constant, factor) || inner.factors.len() != 2 {
+        return None;
+    }
+    for (x, bracket) in [(0, 1), (1, 0)] {
+        if let Some(square) = plus_constant(net, &inner.factors[bracket], 1.0) {
+            let square = product(net, &square, 3);
+            let all = square.factors.iter().all(|f| *f == inner.factors[x]);
+            if near(square.constant, 0.044_715) && square.factors.len() == 2 && all {
+                return Some(inner.factors[x].clone());
+            }
+        }
+    }
+    None
+}
+
+/// `Gelu`, and its two written forms at their last product.
+pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    let out = &op.output[0];
+    let write = |net: &mut Net, x: &str, tanh: bool| {
+        let made = node(&format!("{PREFIX}Gelu"), label(&op), &[x], &[out]);
+        let mut made = with(
+            made,
+            "approximate",
+            Value::Text(if tanh { "tanh" } else { "none" }),
+        );
+        if net.fact(x).shape == net.fact(out).shape {
+            return Some(vec![made]);
+        }
+        let hidden = format!("{out}.plain");
+        made.output = vec![hidden.clone()];
+        let sizes = open_shape(&net.shape(out)?)?;
+        let target = net.add_integers(format!("{out}.shape"), &sizes);
+        Some(vec![
+            made,
+            node("Reshape", out, &[&hidden, &target], &[out]),
+        ])
+    };
+    if op.op_type == "Gelu" && op.domain != net::DOMAIN {
+        let tanh = net::text(&op, "approximate").is_some_and(|a| a == "tanh");
+        return write(net, op.input.first()?, tanh);
+    }
+    if op.op_type != "Mul" && op.op_type != "Div" {
+        return None;
+    }
+    for depth in 1..4 {
+        let whole = product(net, &op.output[0], depth);
+        if !near(whole.constant, 0.5) || whole.factors.len() != 2 {
+            continue;
+        }
+        for (x, bracket) in [(0, 1), (1, 0)] {
+            let Some(inner) = plus_constant(net, &whole.factors[bracket], 1.0) else {
+                continue;
+            };
+            let x = &whole.factors[x];
+            if erf_of(net, &inner).as_ref() == Some(x) {
+                return write(net, x, false);
+            }
+            if tanh_of(net, &inner).as_ref() == Some(x) {
+                return write(net, x, true);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,261 @@
+//! Which tokens are real: masks of attention and of pools, understood by what they compute for a sequence with and without padding.
+
+use super::Meaning;
+use super::dim::Dim;
+use super::net::{self, Net, PREFIX, Value, node, with};
+use super::probe;
+use super::rows::label;
+use super::shape;
+use super::view::{Atom, View};
+use tract_nnef::internal::{Datum, DatumType, Tensor, TractResult, tensor1};
+use tract_onnx::pb::NodeProto;
+
+/// Tokens of the sequences that masks are tried on, and the one that is padding.
+const ROWS: usize = 5;
+const PADDED: usize = 3;
+
+/// The tokens that a mask lets through.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tokens {
+    /// All, for a sequence without padding.
+    All,
+    /// Those where a graph input has this value.
+    Mask {
+        /// The input.
+        input: String,
+        /// The value of a real token.
+        real: i64,
+    },
+}
+
+/// A term that is added to scores: 0 for real tokens, hugely negative for others.
+pub fn additive(net: &Net, name: &str) -> Result<Tokens, String> {
+    tokens(net, name, |x| match x {
+        0.0 => Some(true),
+        x if x <= -1e3 => Some(false),
+        _ => None,
+    })
+}
+
+/// A condition under which scores are kept (or, without `keeps`, replaced).
+pub fn condition(net: &Net, name: &str, keeps: bool) -> Result<Tokens, String> {
+    tokens(net, name, |x| Some((x != 0.0) == keeps))
+}
+
+fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<Tokens, String> {
+    let (_, inputs) = net.ancestors(name);
+    let meaning = |input: &String| {
+        net.meanings
+            .iter()
+            .find(|(n, _)| n == input)
+            .map(|(_, m)| *m)
+    };
+    if inputs.iter().any(|i| meaning(i) == Some(Meaning::OneHot)) {
+        return Err(format!("{name} depends on the bases"));
+    }
+    let read = |feeds: &[(String, Tensor)]| -> Result<Vec<bool>, String> {
+        let (shape, values) =
+            probe::floats(net, name, feeds).map_err(|e| format!("{name}: {e:#}"))?;
+        let rows = shape.last().copied().unwrap_or(1);
+        let all: Option<Vec<bool>> = values.iter().map(|&x| real(x)).collect();
+        let all = all.ok_or_else(|| format!("{name} is no mask"))?;
+        // One answer a token, whatever the query.
+        if rows > 0 && all.chunks(rows).any(|c| c != &all[..rows]) {
+            return Err(format!("{name} masks by position"));
+        }
+        Ok(all)
+    };
+    let mask = inputs.iter().find(|i| meaning(i) == Some(Meaning::Mask));
+    let Some(mask) = mask else {
+        let plain = read(&net.feeds(ROWS))?;
+        return match plain.iter().all(|&r| r) {
+            true => Ok(Tokens::All),
+            false => Err(format!("{name} hides tokens of a sequence without padding")),
+        };
+    };
+    for value in [1, 0] {
+        let mut values = [value; ROWS];
+        let feeds = |values: &[i64]| -> TractResult<Vec<(String, Tensor)>> {
+            let mut feeds = net.feeds(ROWS);
+            for (name, tensor) in &mut feeds {
+                if name == mask {
+                    *tensor = as_input(values, tensor.datum_type())?;
+                }
+            }
+            Ok(feeds)
+        };
+        let run = |values: &[i64]| read(&feeds(values).map_err(|e| e.to_string())?);
+        let Ok(whole) = run(&values) else { continue };
+        values[PADDED] = 1 - value;
+        let Ok(part) = run(&values) else { continue };
+        let expected = |rows: &[bool]| {
+            rows.iter()
+                .enumerate()
+                .all(|(t, &r)| r == (t % ROWS != PADDED))
+        };
+        // Calibrated without padding, a quantised file may have lost its mask.
+        if whole.iter().all(|&r| r) && part.iter().all(|&r| r) {
+            return Ok(Tokens::All);
+        }
+        if whole.iter().all(|&r| r) && part.len() >= ROWS && expected(&part) {
+            return Ok(Tokens::Mask {
+                input: mask.clone(),
+                real: value,
+            });
+        }
+    }
+    Err(format!("{name} is no mask of tokens by {mask}"))
+}
+
+/// Integers as an input `[1, n]` of another type.
+pub fn as_input(values: &[i64], dt: DatumType) -> TractResult<Tensor> {
+    let mut tensor = tensor1(values);
+    if dt == bool::datum_type() {
+        let flags: Vec<bool> = values.iter().map(|&v| v != 0).collect();
+        tensor = tensor1(&flags);
+    }
+    tensor.insert_axis(0)?;
+    Ok(tensor.cast_to_dt(dt)?.into_owned())
+}
+
+/// `sum(x · mask) / sum(mask)`, the mean over real tokens.
+pub fn masked_mean(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    if op.op_type != "Div" {
+        return None;
+    }
+    let sum = net.producer_of(op.input.first()?, "ReduceSum")?.clone();
+    let rank = net.rank(&sum.input[0])?;
+    let over = shape::axes(net, &sum)?;
+    let over = over
+        .iter()
+        .map(|&a| shape::axis(a, rank))
+        .collect::<Option<Vec<usize>>>()?;
+    let product = net.producer_of(&sum.input[0], "Mul")?.clone();
+    for (x, m) in [(0, 1), (1, 0)] {
+        let Some(view) = View::trace(net, &product.input[x]) else {
+            continue;
+        };
+        let rows = over.len() == 1 && view.axes.get(over[0]).is_some_and(|a| a == &[Atom::Row]);
+        if !view.is_whole() || !rows || view.channels_first {
+            continue;
+        }
+        let (_, inputs) = net.ancestors(&product.input[m]);
+        let only_mask = inputs.iter().all(|i| {
+            net.meanings
+                .iter()
+                .any(|(n, k)| n == i && *k == Meaning::Mask)
+        });
+        if !only_mask || inputs.is_empty() {
+            continue;
+        }
+        let tokens = mask_over(net, &product.input[m], over[0])?;
+        let (input, real) = match tokens {
+            Tokens::Mask { input, real } => (input, real),
+            Tokens::All => continue,
+        };
+        // The divisor counts the same tokens.
+        let (_, count) = probe::floats(
+            net,
+            &op.input[1],
+            &net.feeds_with(ROWS, &input, &[real; ROWS]),
+        )
+        .ok()?;
+        let mut values = [real; ROWS];
+        values[PADDED] = 1 - real;
+        let (_, fewer) =
+            probe::floats(net, &op.input[1], &net.feeds_with(ROWS, &input, &values)).ok()?;
+        let is = |values: &[f32], n: usize| values.iter().all(|v| (v - n as f32).abs() < 1e-3);
+        if !is(&count, ROWS) || !is(&fewer, ROWS - 1) {
+            return None;
+        }
+        let out = &op.output[0];
+        let shape = net.shape(out)?;
+        let hidden = format!("{out}.plain");
+        let made = node(
+            &format!("{PREFIX}Pool"),
+            label(&op),
+            &[&view.source, &input],
+            &[&hidden],
+        );
+        let made = with(made, "kind", Value::Text("mean"));
+        let made = with(made, "axis", Value::Int(1));
+        let made = with(made, "real", Value::Int(real));
+        let sizes: Vec<i64> = shape.into_iter().map(Dim::fixed).collect::<Option<_>>()?;
+        let target = net.add_integers(format!("{out}.shape"), &sizes);
+        return Some(vec![
+            made,
+            node("Reshape", out, &[&hidden, &target], &[out]),
+        ]);
+    }
+    None
+}
+
+/// A factor along another axis than the last.
+fn mask_over(net: &Net, name: &str, along: usize) -> Option<Tokens> {
+    let rank = net.rank(name)?;
+    let columns = net
+        .shape(name)?
+        .get(along + 1..)
+        .map(|s| s.iter().try_fold(1, |p, d| Some(p * d.size()?)))??;
+    let (_, inputs) = net.ancestors(name);
+    let input = inputs.first()?;
+    for real in [1, 0] {
+        let run =
+            |values: &[i64]| probe::floats(net, name, &net.feeds_with(ROWS, input, values)).ok();
+        let mut values = [real; ROWS];
+        let (_, whole) = run(&values)?;
+        values[PADDED] = 1 - real;
+        let (_, part) = run(&values)?;
+        let expected = part
+            .iter()
+            .enumerate()
+            .all(|(i, &x)| x == f32::from(u8::from(i / columns.max(1) % ROWS != PADDED)));
+        if rank > along && whole.iter().all(|&x| x == 1.0) && expected {
+            return Some(Tokens::Mask {
+                input: input.clone(),
+                real,
+            });
+        }
+    }
+    None
+}
+
+/// What the inputs are when nothing is padded.
+impl Net {
+    /// Inputs of `rows` positions without padding.
+    pub fn feeds(&self, rows: usize) -> Vec<(String, Tensor)> {
+        let rows = self.rows.size().unwrap_or(rows);
+        let of = |name: &String, meaning: Meaning| -> TractResult<(String, Tensor)> {
+            let dt = net::input_type(self, name);
+            let values: Vec<i64> = match meaning {
+                Meaning::OneHot => {
+                    let zeros = Tensor::zero::<f32>(&[1, 4, rows])?;
+                    return Ok((name.clone(), zeros));
+                }
+                Meaning::Ids => vec![self.ordinary; rows],
+                Meaning::Mask => vec![1; rows],
+                Meaning::Types => vec![0; rows],
+                Meaning::Positions => (0..rows as i64).collect(),
+            };
+            Ok((name.clone(), as_input(&values, dt)?))
+        };
+        self.meanings
+            .iter()
+            .filter_map(|(name, meaning)| of(name, *meaning).ok())
+            .collect()
+    }
+
+    /// The same with other values of one input.
+    pub fn feeds_with(&self, rows: usize, input: &str, values: &[i64]) -> Vec<(String, Tensor)> {
+        let mut feeds = self.feeds(rows);
+        for (name, tensor) in &mut feeds {
+            if name == input
+                && let Ok(other) = as_input(values, tensor.datum_type())
+            {
+                *tensor = other;
+            }
+        }
+        feeds
+    }
+}

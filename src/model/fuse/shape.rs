@@ -1,0 +1,622 @@
+//! Shapes and small integer tensors of an ONNX graph, in terms of its length T.
+//!
+//! Exporters compute the shapes of `Reshape` and `Slice` in the graph. With the batch fixed to 1 nearly all of them are numbers or multiples of
+//! T, so that a reshape can be read as what it means whatever the exporter wrote.
+
+use super::dim::{Dim, Fact, MOST_VALUES};
+use super::net::{self, Net};
+use tract_onnx::pb::NodeProto;
+
+/// What is known of a node's outputs.
+pub fn infer(net: &Net, node: &NodeProto) -> Vec<Fact> {
+    if node.op_type == "Split" {
+        return split(net, node).unwrap_or_default();
+    }
+    vec![infer_one(net, node).unwrap_or_default()]
+}
+
+/// An axis counted from the start.
+pub fn axis(axis: i64, rank: usize) -> Option<usize> {
+    let counted = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(counted).ok().filter(|&a| a < rank)
+}
+
+/// The axes that a node names in an attribute (older operator sets) or in its second input.
+pub fn axes(net: &Net, node: &NodeProto) -> Option<Vec<i64>> {
+    match node.input.get(1).filter(|i| !i.is_empty()) {
+        Some(input) => net.integers(input),
+        None => net::ints(node, "axes"),
+    }
+}
+
+fn broadcast(a: &[Option<Dim>], b: &[Option<Dim>]) -> Vec<Option<Dim>> {
+    let rank = a.len().max(b.len());
+    let at = |s: &[Option<Dim>], i: usize| match (i + s.len()).checked_sub(rank) {
+        Some(i) => s[i],
+        None => Some(Dim::ONE),
+    };
+    let join = |i| match (at(a, i), at(b, i)) {
+        (Some(Dim::ONE), other) | (other, Some(Dim::ONE)) => other,
+        (x, y) if x == y => x,
+        (Some(known), None) | (None, Some(known)) if known.fixed().is_some() => Some(known),
+        _ => None,
+    };
+    (0..rank).map(join).collect()
+}
+
+fn arithmetic(operator: &str, a: Dim, b: Dim) -> Option<Dim> {
+    match operator {
+        "Add" => a.add(b),
+        "Sub" => a.subtract(b),
+        "Mul" => a.multiply(b),
+        "Div" => a.divide(b),
+        "Mod" => Some(Dim::new(a.fixed()?.checked_rem_euclid(b.fixed()?)?)),
+        "Max" | "Min" if a == b => Some(a),
+        "Max" if a.times == 0 && b.times == 0 => Some(Dim::new(a.plus.max(b.plus))),
+        "Min" if a.times == 0 && b.times == 0 => Some(Dim::new(a.plus.min(b.plus))),
+        "Equal" => Some(Dim::new((a == b).into())),
+        _ => None,
+    }
+}
+
+fn elementwise(operator: &str, a: &Fact, b: &Fact) -> Option<Fact> {
+    let mut fact = Fact::shaped(broadcast(a.shape.as_ref()?, b.shape.as_ref()?));
+    if let (Some(x), Some(y)) = (&a.values, &b.values) {
+        let count = x.len().max(y.len());
+        let matching = (x.len() == count || x.len() == 1) && (y.len() == count || y.len() == 1);
+        if matching && count > 0 {
+            let one = |i: usize| arithmetic(operator, x[i % x.len()]?, y[i % y.len()]?);
+            fact.values = Some((0..count).map(one).collect());
+            fact.float = a.float || b.float;
+        }
+    }
+    Some(fact)
+}
+
+fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
+    let input = |i: usize| node.input.get(i).filter(|n| !n.is_empty());
+    let fact = |i: usize| input(i).map(|n| net.fact(n));
+    match node.op_type.as_str() {
+        "Shape" => {
+            let dims = fact(0)?.shape?;
+            let rank = dims.len() as i64;
+            let bound = |name, default| {
+                let at = net::int(node, name).unwrap_or(default);
+                (if at < 0 { at + rank } else { at }).clamp(0, rank) as usize
+            };
+            let (start, end) = (bound("start", 0), bound("end", rank));
+            Some(Fact::valued(dims.get(start..end)?.to_vec(), false, false))
+        }
+        "Size" => {
+            let dims = fact(0)?.shape?;
+            let size = dims.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
+            Some(Fact::valued(vec![size], true, false))
+        }
+        "Identity" | "Cast" | "Floor" | "Ceil" | "Dropout" => {
+            let mut fact = fact(0)?;
+            if node.op_type == "Cast" {
+                fact.float = matches!(net::int(node, "to"), Some(1 | 10 | 11 | 16));
+            }
+            Some(fact)
+        }
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Max" | "Min" | "Equal" | "Pow" | "And" | "Or"
+        | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" | "PRelu" => {
+            elementwise(&node.op_type, &fact(0)?, &fact(1)?)
+        }
+        "Where" => {
+            let (condition, a, b) = (fact(0)?, fact(1)?, fact(2)?);
+            let shape = broadcast(
+                condition.shape.as_ref()?,
+                &broadcast(a.shape.as_ref()?, b.shape.as_ref()?),
+            );
+            let mut out = Fact::shaped(shape);
+            if let (Some(c), Some(x), Some(y)) = (&condition.values, &a.values, &b.values)
+                && let count = c.len().max(x.len()).max(y.len())
+                && [c, x, y].iter().all(|v| v.len() == count || v.len() == 1)
+                && count > 0
+            {
+                let one = |i: usize| match c[i % c.len()]?.fixed()? {
+                    0 => y[i % y.len()],
+                    _ => x[i % x.len()],
+                };
+                out.values = Some((0..count).map(one).collect());
+            }
+            Some(out)
+        }
+        "Unsqueeze" | "Squeeze" => unit_axes(net, node, fact(0)?),
+        "Concat" => concat(net, node),
+        "Gather" => gather(node, &fact(0)?, &fact(1)?),
+        "Slice" => slice(net, node, fact(0)?),
+        "Transpose" => {
+            let dims = fact(0)?.shape?;
+            let reversed = || (0..dims.len() as i64).rev().collect();
+            let perm = net::ints(node, "perm").unwrap_or_else(reversed);
+            let dims = perm
+                .iter()
+                .map(|&p| dims.get(usize::try_from(p).ok()?).copied());
+            Some(Fact::shaped(dims.collect::<Option<_>>()?))
+        }
+        "Reshape" => reshape(node, fact(0)?, fact(1)?),
+        "Flatten" => {
+            let dims = fact(0)?.shape?;
+            let at = axis(net::int(node, "axis").unwrap_or(1), dims.len() + 1)?;
+            let product = |d: &[Option<Dim>]| d.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
+            Some(Fact::shaped(vec![
+                product(&dims[..at]),
+                product(&dims[at..]),
+            ]))
+        }
+        "Expand" => {
+            let dims = fact(0)?.shape?;
+            let mut out = Fact::shaped(broadcast(&dims, &fact(1)?.values?));
+            if let (Some(values), Some(shape)) = (fact(0)?.values, &out.shape)
+                && let ([value], [Some(count)]) = (values.as_slice(), shape.as_slice())
+                && let Some(count) = count.size().filter(|&c| c <= MOST_VALUES)
+            {
+                out.values = Some(vec![*value; count]);
+            }
+            Some(out)
+        }
+        "ConstantOfShape" => {
+            let dims = fact(0)?.values?;
+            let value = match node.attribute.iter().find(|a| a.name == "value") {
+                Some(attribute) => net::integers(attribute.t.as_ref()?).ok(),
+                None => None,
+            };
+            let mut out = Fact::shaped(dims.clone());
+            if let ([Some(count)], Some([value])) = (dims.as_slice(), value.as_deref())
+                && let Some(count) = count.size().filter(|&c| c <= MOST_VALUES)
+            {
+                out.values = Some(vec![Some(Dim::new(*value)); count]);
+            }
+            Some(out)
+        }
+        "Range" => {
+            let value = |i| fact(i)?.values?.first().copied()?;
+            let count = match (value(0), value(1), value(2)) {
+                (Some(from), Some(to), Some(Dim::ONE)) => to.subtract(from),
+                _ => None,
+            };
+            Some(Fact::shaped(vec![count]))
+        }
+        "MatMul" | "MatMulInteger" => {
+            let (a, b) = (fact(0)?.shape?, fact(1)?.shape?);
+            if a.len() < 2 || b.len() < 2 {
+                return None;
+            }
+            let mut dims = broadcast(&a[..a.len() - 2], &b[..b.len() - 2]);
+            dims.extend([a[a.len() - 2], b[b.len() - 1]]);
+            Some(Fact::shaped(dims))
+        }
+        "Gemm" => {
+            let (a, b) = (fact(0)?.shape?, fact(1)?.shape?);
+            let pick = |dims: &[Option<Dim>], name, at: usize| {
+                let flipped = net::int(node, name).unwrap_or(0) != 0;
+                dims.get(if flipped { 1 - at } else { at }).copied()
+            };
+            Some(Fact::shaped(vec![
+                pick(&a, "transA", 0)?,
+                pick(&b, "transB", 1)?,
+            ]))
+        }
+        "Conv" | "ConvInteger" | "MaxPool" | "AveragePool" => conv(net, node),
+        "Einsum" => einsum(net, node),
+        "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2" | "ReduceProd" => {
+            let dims = fact(0)?.shape?;
+            let axes: Option<Vec<usize>> = match axes(net, node) {
+                Some(axes) => axes.iter().map(|&a| axis(a, dims.len())).collect(),
+                None if input(1).is_some() => None,
+                None => Some((0..dims.len()).collect()),
+            };
+            let (axes, keep) = (axes?, net::int(node, "keepdims").unwrap_or(1) != 0);
+            let mut out = vec![];
+            for (i, dim) in dims.into_iter().enumerate() {
+                match axes.contains(&i) {
+                    true if keep => out.push(Some(Dim::ONE)),
+                    true => {}
+                    false => out.push(dim),
+                }
+            }
+            Some(Fact::shaped(out))
+        }
+        "GlobalAveragePool" | "GlobalMaxPool" => {
+            let mut dims = fact(0)?.shape?;
+            dims.iter_mut().skip(2).for_each(|d| *d = Some(Dim::ONE));
+            Some(Fact::shaped(dims))
+        }
+        "strandline.Embedding" => {
+            let (ids, table) = (fact(0)?.shape?, fact(1)?.shape?);
+            Some(Fact::shaped(vec![
+                Some(Dim::ONE),
+                *ids.last()?,
+                *table.last()?,
+            ]))
+        }
+        "strandline.Linear" => {
+            let mut dims = fact(0)?.shape?;
+            *dims.last_mut()? = *fact(1)?.shape?.last()?;
+            Some(Fact::shaped(dims))
+        }
+        "strandline.Pool" => {
+            let dims = fact(0)?.shape?;
+            let kept = if net::int(node, "axis") == Some(1) {
+                2
+            } else {
+                1
+            };
+            Some(Fact::shaped(vec![Some(Dim::ONE), *dims.get(kept)?]))
+        }
+        "strandline.Upsample" => {
+            let mut dims = fact(0)?.shape?;
+            let last = dims.last_mut()?;
+            *last = (*last).and_then(|d| d.multiply(Dim::new(net::int(node, "factor")?)));
+            Some(Fact::shaped(dims))
+        }
+        "Resize" => {
+            let dims = fact(0)?.shape?;
+            let scales = node
+                .input
+                .iter()
+                .skip(1)
+                .take(2)
+                .find_map(|i| net.floats(i).filter(|s| s.len() == dims.len()));
+            let by = |(dim, scale): (Option<Dim>, f32)| match scale.fract() == 0.0 {
+                true => dim?.multiply(Dim::new(scale as i64)),
+                false => None,
+            };
+            Some(Fact::shaped(
+                dims.into_iter().zip(scales?).map(by).collect(),
+            ))
+        }
+        // What keeps its input's shape; an operator that is not listed leaves its output unknown.
+        "Relu"
+        | "LeakyRelu"
+        | "Elu"
+        | "Selu"
+        | "Sigmoid"
+        | "HardSigmoid"
+        | "Tanh"
+        | "Erf"
+        | "Sqrt"
+        | "Reciprocal"
+        | "Exp"
+        | "Log"
+        | "Neg"
+        | "Abs"
+        | "Cos"
+        | "Sin"
+        | "Clip"
+        | "Softmax"
+        | "LogSoftmax"
+        | "Softplus"
+        | "Softsign"
+        | "Gelu"
+        | "LayerNormalization"
+        | "BatchNormalization"
+        | "IsNaN"
+        | "Not"
+        | "CumSum"
+        | "Sign"
+        | "QuantizeLinear"
+        | "DequantizeLinear"
+        | "strandline.LayerNorm"
+        | "strandline.Gelu"
+        | "strandline.Attention"
+        | "Round"
+        | "Mish"
+        | "HardSwish" => Some(Fact::shaped(fact(0)?.shape?)),
+        _ => None,
+    }
+}
+
+fn unit_axes(net: &Net, node: &NodeProto, fact: Fact) -> Option<Fact> {
+    let mut dims = fact.shape?;
+    let axes = axes(net, node);
+    if node.op_type == "Unsqueeze" {
+        let axes = axes?;
+        let rank = dims.len() + axes.len();
+        let mut axes: Vec<usize> = axes.iter().map(|&a| axis(a, rank)).collect::<Option<_>>()?;
+        axes.sort_unstable();
+        for at in axes {
+            if at > dims.len() {
+                return None;
+            }
+            dims.insert(at, Some(Dim::ONE));
+        }
+    } else {
+        let dropped: Vec<usize> = match axes {
+            Some(axes) => axes
+                .iter()
+                .map(|&a| axis(a, dims.len()))
+                .collect::<Option<_>>()?,
+            None if node.input.len() > 1 => return None,
+            None => (0..dims.len())
+                .filter(|&i| dims[i] == Some(Dim::ONE))
+                .collect(),
+        };
+        let mut at = 0;
+        dims.retain(|_| {
+            at += 1;
+            !dropped.contains(&(at - 1))
+        });
+    }
+    let kept = dims.len() < 2;
+    Some(Fact {
+        shape: Some(dims),
+        values: fact.values.filter(|_| kept),
+        float: fact.float,
+    })
+}
+
+fn concat(net: &Net, node: &NodeProto) -> Option<Fact> {
+    let facts: Vec<Fact> = node.input.iter().map(|i| net.fact(i)).collect();
+    let mut dims = facts.first()?.shape.clone()?;
+    let at = axis(net::int(node, "axis")?, dims.len())?;
+    let along = |f: &Fact| f.shape.as_ref()?.get(at).copied()?;
+    dims[at] = facts
+        .iter()
+        .try_fold(Dim::new(0), |sum, f| sum.add(along(f)?));
+    let mut out = Fact::shaped(dims);
+    if out.shape.as_ref()?.len() == 1 {
+        let values: Option<Vec<_>> = facts.iter().map(|f| f.values.clone()).collect();
+        out.values = values
+            .map(|v| v.concat())
+            .filter(|v| v.len() <= MOST_VALUES);
+        out.float = facts[0].float;
+    }
+    Some(out)
+}
+
+fn gather(node: &NodeProto, data: &Fact, indices: &Fact) -> Option<Fact> {
+    let dims = data.shape.as_ref()?;
+    let at = axis(net::int(node, "axis").unwrap_or(0), dims.len())?;
+    let mut out = dims[..at].to_vec();
+    out.extend(indices.shape.as_ref()?);
+    out.extend(&dims[at + 1..]);
+    let mut out = Fact::shaped(out);
+    if let (Some(values), Some(picked), 1) = (&data.values, &indices.values, dims.len()) {
+        let one = |i: &Option<Dim>| values[axis((*i)?.fixed()?, values.len())?];
+        out.values = Some(picked.iter().map(one).collect());
+        out.float = data.float;
+    }
+    Some(out)
+}
+
+/// One axis of a slice: the axis, where it starts and ends, and its step.
+pub fn slices(net: &Net, node: &NodeProto) -> Option<Vec<(usize, Dim, Dim, i64)>> {
+    let dims = net.fact(node.input.first()?).shape?;
+    let list = |at: usize, name| match node.input.get(at).filter(|i| !i.is_empty()) {
+        Some(input) => net
+            .fact(input)
+            .values?
+            .into_iter()
+            .collect::<Option<Vec<Dim>>>(),
+        None => Some(net::ints(node, name)?.into_iter().map(Dim::new).collect()),
+    };
+    let (starts, ends) = (list(1, "starts")?, list(2, "ends")?);
+    let all = || (0..starts.len() as i64).map(Dim::new).collect();
+    let axes = list(3, "axes").unwrap_or_else(all);
+    let steps = match node.input.get(4).filter(|i| !i.is_empty()) {
+        Some(input) => net.integers(input)?,
+        None => vec![1; starts.len()],
+    };
+    let mut out = vec![];
+    for (i, &of) in axes.iter().enumerate() {
+        let at = axis(of.fixed()?, dims.len())?;
+        let size = dims[at]?;
+        let bound = |dim: Dim| match (dim.fixed(), size.fixed()) {
+            (Some(x), Some(n)) if x < 0 => Some(Dim::new(x.saturating_add(n).max(0))),
+            (Some(x), Some(n)) => Some(Dim::new(x.min(n))),
+            // The length is longer than any number that a slice is written with, and shorter than "to the end".
+            (Some(x), None) if x > i32::MAX as i64 => Some(size),
+            (Some(x), None) if x < -(i32::MAX as i64) => Some(Dim::new(0)),
+            (Some(x), None) if x < 0 => size.add(Dim::new(x)),
+            _ => Some(dim),
+        };
+        out.push((
+            at,
+            bound(*starts.get(i)?)?,
+            bound(*ends.get(i)?)?,
+            *steps.get(i)?,
+        ));
+    }
+    Some(out)
+}
+
+fn slice(net: &Net, node: &NodeProto, fact: Fact) -> Option<Fact> {
+    let mut dims = fact.shape?;
+    let Some(slices) = slices(net, node) else {
+        return Some(Fact::shaped(vec![None; dims.len()]));
+    };
+    let one_axis = dims.len() == 1;
+    let mut values = fact.values;
+    for (at, start, end, step) in slices {
+        let count = end.subtract(start);
+        dims[at] = match step {
+            1 => count,
+            _ => None,
+        };
+        let range = start.size().zip(end.size()).filter(|_| step == 1);
+        values = match (values, range) {
+            (Some(values), Some((start, end))) if one_axis => {
+                Some(values.get(start..end.max(start))?.to_vec())
+            }
+            _ => None,
+        };
+        if let (Some(count), true) = (dims[at], true)
+            && count.fixed().is_some_and(|c| c < 0)
+        {
+            dims[at] = Some(Dim::new(0));
+        }
+    }
+    Some(Fact {
+        shape: Some(dims),
+        values,
+        float: fact.float,
+    })
+}
+
+fn reshape(node: &NodeProto, data: Fact, shape: Fact) -> Option<Fact> {
+    let from = data.shape?;
+    let keep_zero = net::int(node, "allowzero").unwrap_or(0) != 0;
+    let mut to = vec![];
+    for (i, value) in shape.values?.into_iter().enumerate() {
+        to.push(match value {
+            Some(Dim { times: 0, plus: 0 }) if !keep_zero => *from.get(i)?,
+            other => other,
+        });
+    }
+    let open = |d: &Option<Dim>| *d == Some(Dim::new(-1));
+    if let Some(at) = to.iter().position(open) {
+        let product =
+            |dims: &[Option<Dim>]| dims.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
+        to[at] = Some(Dim::ONE);
+        let (whole, rest) = (product(&from), product(&to));
+        to[at] = whole.zip(rest).and_then(|(whole, rest)| whole.divide(rest));
+    } else if let Some((at, dim)) = written_length(&from, &to) {
+        to[at] = Some(dim);
+    }
+    let kept = to.len() < 2;
+    Some(Fact {
+        shape: Some(to),
+        values: data.values.filter(|_| kept),
+        float: data.float,
+    })
+}
+
+/// Tracing writes the length of its example into reshapes. The volume gives it away: c · T elements cannot fill a shape of numbers, so the number that
+/// makes up the difference stands for T.
+pub fn written_length(from: &[Option<Dim>], to: &[Option<Dim>]) -> Option<(usize, Dim)> {
+    let product = |dims: &[Option<Dim>]| dims.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
+    let (whole, stated) = (product(from)?, product(to)?.fixed()?);
+    if whole.times == 0 || whole.plus != 0 || stated % whole.times != 0 {
+        return None;
+    }
+    let length = stated / whole.times;
+    let divisible = |d: &Option<Dim>| {
+        d.and_then(Dim::fixed)
+            .is_some_and(|d| length > 1 && d % length == 0)
+    };
+    let at = to.iter().position(divisible)?;
+    let times = to[at]?.fixed()? / length;
+    Some((at, Dim { times, plus: 0 }))
+}
+
+/// Stride, span of the taps less one, and both paddings of a convolution or pool along one of its axes.
+fn window(node: &NodeProto, kernel: &[i64], at: usize) -> Option<(i64, i64, i64)> {
+    let axes = kernel.len();
+    let of = |name, default: i64, count: usize| {
+        net::ints(node, name).unwrap_or_else(|| vec![default; count])
+    };
+    let stride = *of("strides", 1, axes).get(at)?;
+    let span = (kernel.get(at)? - 1).checked_mul(*of("dilations", 1, axes).get(at)?)?;
+    let pads = of("pads", 0, 2 * axes);
+    let padding = match net::text(node, "auto_pad").as_deref() {
+        // As many positions as strides fit: the padding that makes the formula below say so.
+        Some("SAME_UPPER" | "SAME_LOWER") => span + 1 - stride,
+        Some("VALID") => 0,
+        _ => pads.get(at)?.checked_add(*pads.get(at + axes)?)?,
+    };
+    let rounds_up = net::int(node, "ceil_mode").unwrap_or(0) != 0;
+    (stride > 0 && !(rounds_up && stride > 1)).then_some((stride, span, padding))
+}
+
+fn kernel_of(net: &Net, node: &NodeProto) -> Option<Vec<i64>> {
+    if node.op_type.starts_with("Conv") {
+        let weight = net.fact(node.input.get(1)?).shape?;
+        return weight.get(2..)?.iter().map(|d| (*d)?.fixed()).collect();
+    }
+    net::ints(node, "kernel_shape")
+}
+
+fn conv(net: &Net, node: &NodeProto) -> Option<Fact> {
+    let dims = net.fact(node.input.first()?).shape?;
+    let kernel = kernel_of(net, node)?;
+    let channels = match node.op_type.starts_with("Conv") {
+        true => *net.fact(node.input.get(1)?).shape?.first()?,
+        false => *dims.get(1)?,
+    };
+    let mut out = vec![Some(Dim::ONE), channels];
+    for (i, dim) in dims.get(2..)?.iter().enumerate() {
+        let (stride, span, padding) = window(node, &kernel, i)?;
+        let fit = |dim: Dim| {
+            let free = dim.plus.checked_add(padding)?.checked_sub(span + 1)?;
+            (dim.times % stride == 0).then(|| Dim {
+                times: dim.times / stride,
+                plus: free.div_euclid(stride) + 1,
+            })
+        };
+        out.push((*dim).and_then(fit));
+    }
+    Some(Fact::shaped(out))
+}
+
+/// By what the length must be divisible beyond what it is taken for, so that strides divide it.
+pub fn missing_factor(net: &Net) -> Option<i64> {
+    net.nodes.iter().find_map(|node| {
+        if !["Conv", "ConvInteger", "MaxPool", "AveragePool"].contains(&node.op_type.as_str()) {
+            return None;
+        }
+        let dims = net.fact(node.input.first()?).shape?;
+        let kernel = kernel_of(net, node)?;
+        dims.get(2..)?.iter().enumerate().find_map(|(i, dim)| {
+            let (stride, _, _) = window(node, &kernel, i)?;
+            let times = (*dim)?.times;
+            (times % stride != 0).then(|| stride / gcd(times, stride))
+        })
+    })
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a.abs() } else { gcd(b, a % b) }
+}
+
+/// Letters of an `Einsum` without ellipses, by the sizes of its operands.
+fn einsum(net: &Net, node: &NodeProto) -> Option<Fact> {
+    let equation: String = net::text(node, "equation")?.split_whitespace().collect();
+    let (operands, result) = equation.split_once("->")?;
+    let mut sizes = std::collections::HashMap::new();
+    for (letters, input) in operands.split(',').zip(&node.input) {
+        let dims = net.fact(input).shape?;
+        if letters.len() != dims.len() {
+            return None;
+        }
+        for (letter, dim) in letters.chars().zip(dims) {
+            let size = sizes.entry(letter).or_insert(dim);
+            if *size == Some(Dim::ONE) {
+                *size = dim;
+            }
+        }
+    }
+    let dims = result.chars().map(|letter| sizes.get(&letter).copied());
+    Some(Fact::shaped(dims.collect::<Option<_>>()?))
+}
+
+/// Sizes of the parts of a `Split`, and its axis.
+pub fn split_sizes(net: &Net, node: &NodeProto) -> Option<(usize, Vec<i64>)> {
+    let dims = net.fact(node.input.first()?).shape?;
+    let at = axis(net::int(node, "axis").unwrap_or(0), dims.len())?;
+    let stated = match node.input.get(1).filter(|i| !i.is_empty()) {
+        Some(input) => Some(net.integers(input)?),
+        None => net::ints(node, "split"),
+    };
+    let sizes = match stated {
+        Some(sizes) => sizes,
+        None => {
+            let (whole, parts) = (dims[at]?.fixed()?, node.output.len() as i64);
+            (whole % parts == 0).then(|| vec![whole / parts; parts as usize])?
+        }
+    };
+    Some((at, sizes))
+}
+
+fn split(net: &Net, node: &NodeProto) -> Option<Vec<Fact>> {
+    let fact = net.fact(node.input.first()?);
+    let (at, sizes) = split_sizes(net, node)?;
+    let part = |size: &i64| {
+        let mut dims = fact.shape.clone()?;
+        dims[at] = Some(Dim::new(*size));
+        Some(Fact::shaped(dims))
+    };
+    sizes.iter().map(part).collect()
+}

@@ -1,0 +1,648 @@
+//! What a layer does, as it is written in a graph's text.
+
+use crate::kernels::activation::Activation;
+use crate::kernels::{affine, attention};
+use crate::kernels::pool::FRAMES;
+use crate::kernels::{ConvShape, padded};
+use crate::model::manifest::Precision;
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+
+/// Largest number of channels, taps or rows that a graph may ask for; keeps products far from overflow.
+const MOST: usize = 1 << 16;
+
+/// A finite f32 below 1e12, equal to itself by its bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "f32", into = "f32")]
+pub struct Real(u32);
+
+impl Real {
+    /// As a number.
+    pub fn get(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+impl TryFrom<f32> for Real {
+    type Error = String;
+    fn try_from(value: f32) -> Result<Real, String> {
+        match value.abs() < 1e12 {
+            true => Ok(Real(value.to_bits())),
+            false => Err(format!("{value} is not below 1e12")),
+        }
+    }
+}
+
+impl From<Real> for f32 {
+    fn from(value: Real) -> f32 {
+        value.get()
+    }
+}
+
+/// The form of a layer's first input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Base codes or token ids, `[T]`.
+    Codes,
+    /// Rows with halo.
+    Rows,
+    /// Rows without halo.
+    Bare,
+    /// tract's own `[1, channels, T]`.
+    Plain,
+    /// A vector.
+    Vector,
+}
+
+/// The form of a layer's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Written {
+    /// Rows of 0 to 255, with halo.
+    Unsigned,
+    /// Rows of -127 to 127, with halo.
+    Signed,
+    /// Rows of -127 to 127, each followed by its own scale, four bytes of an f32.
+    Dynamic,
+    /// Float rows with halo.
+    Rows,
+    /// Float rows without halo: the graph's output.
+    Last,
+    /// A float vector.
+    Vector,
+    /// tract's own f32 `[1, channels, T]`.
+    Plain,
+}
+
+/// What is added to a convolution before its activation: the third input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Added {
+    /// Nothing.
+    None,
+    /// Unsigned rows times a scale.
+    Unsigned(Real),
+    /// Signed rows times a scale.
+    Signed(Real),
+    /// Float rows.
+    Float,
+}
+
+/// A function of single values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// x.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// max(x, 0) before something is added to x; nothing after it.
+    ReluFirst,
+    /// x · Φ(x).
+    Gelu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+impl Function {
+    /// As the kernel has it.
+    pub fn of_kernel(self) -> affine::Function {
+        match self {
+            Function::Identity => affine::Function::Identity,
+            Function::Relu | Function::ReluFirst => affine::Function::Relu,
+            Function::Gelu => affine::Function::Other(Activation::Gelu),
+            Function::Sigmoid => affine::Function::Other(Activation::Sigmoid),
+            Function::Tanh => affine::Function::Other(Activation::Tanh),
+        }
+    }
+}
+
+/// A convolution over rows or base codes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvSpec {
+    /// What the kernel computes at a step: `channels_out` holds the channels of all rows of the step.
+    pub shape: ConvShape,
+    /// Output rows of a step: more than one where a few channels share the lanes of several positions, or where rows are repeated.
+    pub step: usize,
+    /// True where the input is base codes.
+    pub codes: bool,
+    /// True where the input rows are signed.
+    pub signed: bool,
+    /// True where each input row is followed by its own scale.
+    pub row_scales: bool,
+    /// What is added.
+    pub added: Added,
+    /// What follows.
+    pub function: Function,
+    /// Inverse of the scale of an integer output, for functions that need the value in its own unit.
+    pub gain: Real,
+    /// Positions of the network's input that one row of this input stands for.
+    pub rate: usize,
+    /// What is written.
+    pub output: Written,
+}
+
+impl ConvSpec {
+    /// Channels of one output row.
+    pub fn channels(&self) -> usize {
+        self.shape.channels_out / self.step
+    }
+}
+
+/// A dense layer on a vector: weights of fp16 or f32.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenseSpec {
+    /// Length of the input.
+    pub inputs: usize,
+    /// Length of the output.
+    pub outputs: usize,
+    /// What follows.
+    pub function: Function,
+}
+
+/// What pooling takes over all positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooled {
+    /// The mean.
+    Mean,
+    /// The largest.
+    Max,
+    /// The first position.
+    First,
+}
+
+/// Integer or float rows, and the scale of integer ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    /// Unsigned, times a scale.
+    Unsigned(Real),
+    /// Signed, times a scale.
+    Signed(Real),
+    /// Signed, each row times the scale that follows it.
+    Dynamic,
+    /// Float.
+    Float,
+}
+
+/// What a layer does. Unless it says otherwise its inputs are rows and the length.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Spec {
+    /// Convolution or linear layer; with something added, that is the third input.
+    Conv(ConvSpec),
+    /// Dense layer. Its only input is a vector.
+    Dense(DenseSpec),
+    /// `function(x · factor[c] + term[c])` of each value, to rows of any kind. Tensors: `factor`, `term`, both in units of the output.
+    Affine {
+        /// Channels.
+        channels: usize,
+        /// What the rows are.
+        rows: RowKind,
+        /// Applied to the sum; integer outputs with a function other than a ReLU have their inverse scale in `gain`.
+        function: Function,
+        /// Multiplied to the function's value.
+        gain: Real,
+        /// As for a convolution.
+        rate: usize,
+        /// What is written.
+        output: Written,
+    },
+    /// Each row `factor` times.
+    Repeat {
+        /// Channels.
+        channels: usize,
+        /// Rows out of one.
+        factor: usize,
+        /// As for a convolution.
+        rate: usize,
+        /// What is read and written.
+        output: Written,
+    },
+    /// Rows side by side. Inputs: rows, length, more rows; all of one kind, integer ones each times a factor.
+    Join {
+        /// Channels of each input.
+        channels: Vec<usize>,
+        /// Scale of each input in units of the output.
+        factors: Vec<Real>,
+        /// As for a convolution.
+        rate: usize,
+        /// What is read and written.
+        output: Written,
+    },
+    /// Maximum or mean of `width` rows every `stride` rows; rows beyond the ends do not count.
+    Window {
+        /// Channels.
+        channels: usize,
+        /// Rows of a window.
+        width: usize,
+        /// From one window to the next.
+        stride: usize,
+        /// Rows before the output's own position.
+        before: usize,
+        /// The mean, or else the maximum.
+        mean: bool,
+        /// As for a convolution.
+        rate: usize,
+        /// What is read and written.
+        output: Written,
+    },
+    /// Rows of a table of tokens, one an id, plus those of a table of positions. Inputs: ids and the length. Tensors: `tokens`, `positions` where
+    /// there are some, and with int8 tables the scales of their rows, `token_scales` and `position_scales`.
+    Embed {
+        /// Channels.
+        channels: usize,
+        /// Rows of the table of tokens.
+        vocabulary: usize,
+        /// Rows of the table of positions, or 0.
+        positions: usize,
+    },
+    /// Layer norm of float rows. Tensors: `gamma`, `beta`.
+    Norm {
+        /// Channels.
+        channels: usize,
+        /// Added to the variance.
+        epsilon: Real,
+        /// The scale of signed rows.
+        scale: Real,
+        /// What is written: float, signed or dynamic rows.
+        output: Written,
+    },
+    /// Float rows to signed or dynamic ones.
+    Quantise {
+        /// Channels.
+        channels: usize,
+        /// The scale of signed rows.
+        scale: Real,
+        /// As for a convolution.
+        rate: usize,
+        /// What is written.
+        output: Written,
+    },
+    /// Multi-head attention. Inputs: queries, the length, keys, values.
+    Attention {
+        /// Heads.
+        heads: usize,
+        /// Channels of a head.
+        width: usize,
+        /// Factor on scores.
+        scale: Real,
+        /// Positions that queries and keys are rotated for, or 0. Tensors: `cos` and `sin`, `[positions][width / 2]`.
+        rotary: usize,
+        /// Queries, keys and values.
+        rows: [RowKind; 3],
+        /// The scale of signed rows.
+        output_scale: Real,
+        /// What is written: float, signed or dynamic rows.
+        output: Written,
+    },
+    /// Soft-max over the channels of float rows without halo, in place of them.
+    Softmax {
+        /// Channels.
+        channels: usize,
+        /// As for a convolution.
+        rate: usize,
+    },
+    /// Maximum and mean by reading frame, to a vector of `6 · channels`.
+    Frames {
+        /// Channels of the rows.
+        channels: usize,
+        /// What the rows are.
+        rows: RowKind,
+    },
+    /// One vector from all rows.
+    Pool {
+        /// Channels of the rows.
+        channels: usize,
+        /// What the rows are.
+        rows: RowKind,
+        /// What is taken.
+        pooled: Pooled,
+        /// As for a convolution.
+        rate: usize,
+    },
+    /// Codes to tract's own one-hot `[1, 4, T]`.
+    OneHot,
+    /// Rows to tract's own `[1, channels, T]`.
+    ToPlain {
+        /// Channels of the rows.
+        channels: usize,
+        /// What the rows are.
+        rows: RowKind,
+        /// As for a convolution.
+        rate: usize,
+    },
+    /// tract's own `[1, channels, T]` to float rows, with halo or as the graph's output.
+    FromPlain {
+        /// Channels.
+        channels: usize,
+        /// As for a convolution.
+        rate: usize,
+        /// What is written.
+        output: Written,
+    },
+}
+
+/// A tensor that a layer needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// Its name behind the layer's label and a dot.
+    pub name: &'static str,
+    /// Its type.
+    pub dtype: Dtype,
+    /// How many values.
+    pub len: usize,
+}
+
+impl Spec {
+    /// The name that reports use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Spec::Conv(c) if c.codes => "strandline_codes_conv",
+            Spec::Conv(c) if c.shape.width == 1 && c.step == 1 => "strandline_linear",
+            Spec::Conv(c) if c.added != Added::None => "strandline_conv_add",
+            Spec::Conv(_) => "strandline_conv",
+            Spec::Dense(_) => "strandline_dense",
+            Spec::Affine { .. } => "strandline_affine",
+            Spec::Repeat { .. } => "strandline_repeat",
+            Spec::Join { .. } => "strandline_join",
+            Spec::Window { .. } => "strandline_window",
+            Spec::Softmax { .. } => "strandline_softmax",
+            Spec::Embed { .. } => "strandline_embed",
+            Spec::Norm { .. } => "strandline_norm",
+            Spec::Quantise { .. } => "strandline_quantise",
+            Spec::Attention { .. } => "strandline_attention",
+            Spec::Frames { .. } => "strandline_frames",
+            Spec::Pool { .. } => "strandline_pool",
+            Spec::OneHot => "strandline_one_hot",
+            Spec::ToPlain { .. } => "strandline_to_plain",
+            Spec::FromPlain { .. } => "strandline_from_plain",
+        }
+    }
+
+    /// The form of the first input.
+    pub fn input(&self) -> Input {
+        match self {
+            Spec::Conv(c) if c.codes => Input::Codes,
+            Spec::OneHot | Spec::Embed { .. } => Input::Codes,
+            Spec::Dense(_) => Input::Vector,
+            Spec::FromPlain { .. } => Input::Plain,
+            Spec::Softmax { .. } => Input::Bare,
+            _ => Input::Rows,
+        }
+    }
+
+    /// The form of the output.
+    pub fn written(&self) -> Written {
+        match self {
+            Spec::Conv(c) => c.output,
+            Spec::Affine { output, .. }
+            | Spec::Repeat { output, .. }
+            | Spec::Join { output, .. }
+            | Spec::Window { output, .. }
+            | Spec::Norm { output, .. }
+            | Spec::Quantise { output, .. }
+            | Spec::Attention { output, .. }
+            | Spec::FromPlain { output, .. } => *output,
+            Spec::Embed { .. } => Written::Rows,
+            Spec::Softmax { .. } => Written::Last,
+            Spec::Dense(_) | Spec::Frames { .. } | Spec::Pool { .. } => Written::Vector,
+            Spec::OneHot | Spec::ToPlain { .. } => Written::Plain,
+        }
+    }
+
+    /// Output rows for input rows, as a fraction; rounded up.
+    pub fn rows_ratio(&self) -> (usize, usize) {
+        match self {
+            Spec::Conv(c) => (c.step, c.shape.stride),
+            Spec::Repeat { factor, .. } => (*factor, 1),
+            Spec::Window { stride, .. } => (1, *stride),
+            _ => (1, 1),
+        }
+    }
+
+    /// Positions of the network's input for a row of this layer's input.
+    pub fn rate(&self) -> usize {
+        match self {
+            Spec::Conv(c) => c.rate,
+            Spec::Affine { rate, .. }
+            | Spec::Repeat { rate, .. }
+            | Spec::Join { rate, .. }
+            | Spec::Window { rate, .. }
+            | Spec::Softmax { rate, .. }
+            | Spec::Pool { rate, .. }
+            | Spec::Quantise { rate, .. }
+            | Spec::ToPlain { rate, .. }
+            | Spec::FromPlain { rate, .. } => *rate,
+            Spec::Dense(_)
+            | Spec::Frames { .. }
+            | Spec::OneHot
+            | Spec::Embed { .. }
+            | Spec::Norm { .. }
+            | Spec::Attention { .. } => 1,
+        }
+    }
+
+    /// Channels of an output row, or the length of a vector.
+    pub fn channels_out(&self) -> usize {
+        match self {
+            Spec::Conv(c) => c.channels(),
+            Spec::Dense(d) => d.outputs,
+            Spec::Join { channels, .. } => channels.iter().sum(),
+            Spec::Frames { channels, .. } => 2 * FRAMES * channels,
+            Spec::Affine { channels, .. }
+            | Spec::Repeat { channels, .. }
+            | Spec::Window { channels, .. }
+            | Spec::Softmax { channels, .. }
+            | Spec::Pool { channels, .. }
+            | Spec::Embed { channels, .. }
+            | Spec::Norm { channels, .. }
+            | Spec::Quantise { channels, .. }
+            | Spec::ToPlain { channels, .. }
+            | Spec::FromPlain { channels, .. } => *channels,
+            Spec::Attention { heads, width, .. } => heads * width,
+            Spec::OneHot => 4,
+        }
+    }
+
+    /// The tensors it needs, in order.
+    pub fn tensors(&self, precision: Precision) -> Vec<Need> {
+        let need = |name, dtype, len| Need { name, dtype, len };
+        match self {
+            Spec::Conv(c) => {
+                let lanes = padded(c.shape.channels_out);
+                let dtype = match precision {
+                    Precision::Int8 => Dtype::I8,
+                    Precision::Fp16 => Dtype::F16,
+                    Precision::F32 => Dtype::F32,
+                };
+                let mut all = vec![
+                    need("weight", dtype, c.shape.packed_len()),
+                    need("bias", Dtype::F32, lanes),
+                ];
+                if precision == Precision::Int8 {
+                    all.push(need("scale", Dtype::F32, lanes));
+                }
+                all
+            }
+            Spec::Dense(d) => {
+                let dtype = match precision {
+                    Precision::F32 => Dtype::F32,
+                    _ => Dtype::F16,
+                };
+                let lanes = padded(d.outputs);
+                vec![
+                    need("weight", dtype, d.inputs * lanes),
+                    need("bias", Dtype::F32, lanes),
+                ]
+            }
+            Spec::Affine { channels, .. } => vec![
+                need("factor", Dtype::F32, *channels),
+                need("term", Dtype::F32, *channels),
+            ],
+            Spec::Norm { channels, .. } => vec![
+                need("gamma", Dtype::F32, *channels),
+                need("beta", Dtype::F32, *channels),
+            ],
+            Spec::Attention { width, rotary, .. } if *rotary > 0 => vec![
+                need("cos", Dtype::F32, rotary * width / 2),
+                need("sin", Dtype::F32, rotary * width / 2),
+            ],
+            Spec::Embed {
+                channels,
+                vocabulary,
+                positions,
+            } => {
+                let dtype = match precision {
+                    Precision::Int8 => Dtype::I8,
+                    Precision::Fp16 => Dtype::F16,
+                    Precision::F32 => Dtype::F32,
+                };
+                let tables = [
+                    ("tokens", "token_scales", *vocabulary),
+                    ("positions", "position_scales", *positions),
+                ];
+                let mut all = vec![];
+                for (name, scales, rows) in tables.into_iter().filter(|(_, _, rows)| *rows > 0) {
+                    all.push(need(name, dtype, rows * channels));
+                    if precision == Precision::Int8 {
+                        all.push(need(scales, Dtype::F32, rows));
+                    }
+                }
+                all
+            }
+            _ => vec![],
+        }
+    }
+
+    /// The reason why this cannot be run, if there is one; `halo` rows are there at each end.
+    pub fn validate(&self, precision: Precision, halo: usize) -> Result<(), String> {
+        let size = |name: &str, value: usize| match value {
+            0 => Err(format!("{name} is 0")),
+            _ if value > MOST => Err(format!("{name} {value} is above {MOST}")),
+            _ => Ok(()),
+        };
+        size("rate", self.rate())?;
+        size("channels", self.channels_out())?;
+        match self {
+            Spec::Conv(c) => {
+                let s = &c.shape;
+                for (name, value) in [
+                    ("channels_in", s.channels_in),
+                    ("channels_out", s.channels_out),
+                    ("width", s.width),
+                    ("dilation", s.dilation),
+                    ("stride", s.stride),
+                    ("step", c.step),
+                ] {
+                    size(name, value)?;
+                }
+                let weights = s.channels_in as u64 * s.channels_out as u64 * s.width as u64;
+                if weights > 1 << 31 {
+                    return Err(format!("a convolution of {weights} weights"));
+                }
+                if s.before >= s.width || !s.channels_out.is_multiple_of(c.step) {
+                    return Err(format!("a convolution of {s:?} in steps of {}", c.step));
+                }
+                // Codes have no halo of their own: their rows are made for each run.
+                let reach = s.reach() + c.step;
+                if c.codes && (reach > MOST || s.channels_in != 4 || s.stride != 1) {
+                    return Err(format!("a convolution over base codes of {s:?}"));
+                }
+                if !c.codes && s.reach() > halo {
+                    return Err(format!("{s:?} reaches beyond a halo of {halo}"));
+                }
+                if precision == Precision::Int8 && !s.channels_in.is_multiple_of(4) {
+                    return Err(format!("{} input channels: no multiple of 4", s.channels_in));
+                }
+            }
+            Spec::Dense(d) => size("inputs", d.inputs)?,
+            Spec::Embed {
+                vocabulary,
+                positions,
+                ..
+            } => {
+                if *vocabulary == 0 || *vocabulary > 1 << 24 || *positions > 1 << 24 {
+                    return Err(format!("a vocabulary of {vocabulary}, {positions} positions"));
+                }
+            }
+            Spec::Norm { epsilon, scale, .. } => {
+                if epsilon.get() <= 0.0 || scale.get() <= 0.0 {
+                    return Err("epsilon and scale are positive".to_string());
+                }
+            }
+            Spec::Quantise { scale, .. } if scale.get() <= 0.0 => {
+                return Err("the scale is positive".to_string());
+            }
+            Spec::Attention {
+                heads,
+                width,
+                scale,
+                output_scale,
+                rotary,
+                ..
+            } => {
+                size("heads", *heads)?;
+                if *width == 0 || *width > attention::MAX_WIDTH {
+                    return Err(format!("heads of {width}"));
+                }
+                if scale.get() <= 0.0 || output_scale.get() <= 0.0 {
+                    return Err("scales are positive".to_string());
+                }
+                if *rotary > attention::MAX_TOKENS || (*rotary > 0 && width % 2 != 0) {
+                    return Err(format!("{rotary} rotations of heads of {width}"));
+                }
+            }
+            Spec::Repeat { factor, .. } => size("factor", *factor)?,
+            Spec::Window {
+                width,
+                stride,
+                before,
+                ..
+            } => {
+                size("width", *width)?;
+                size("stride", *stride)?;
+                if before >= width {
+                    return Err(format!("a window of {width} with {before} before it"));
+                }
+            }
+            Spec::Join {
+                channels, factors, ..
+            } => {
+                if channels.len() != factors.len() || channels.is_empty() {
+                    return Err(format!("{} factors for {channels:?}", factors.len()));
+                }
+                for channels in channels {
+                    size("channels", *channels)?;
+                }
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+}
