@@ -236,7 +236,7 @@ fn expected_calls(task: Task, model: u8, codes: &[u8]) -> Vec<Call> {
                     start: start as u64,
                     end: start as u64 + 1,
                     strand,
-                    kind: output.kind,
+                    kind: output.calls(),
                     score,
                     flags,
                     model,

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use strandline::builtin;
 use strandline::kernels::{ConvShape, padded};
-use strandline::model::file::{GRAPH, HASH_AT_OPEN, ModelFile, TensorData, serialize};
+use strandline::model::file::{GRAPH, GRAPH_JSON, HASH_AT_OPEN, ModelFile, TensorData, serialize};
 use strandline::model::manifest::{Context, Manifest, Precision, Task};
 use strandline::model::map::Bytes;
 use strandline::model::{Model, ModelError};
@@ -101,13 +101,13 @@ fn other_files_are_refused_by_name() {
 #[test]
 fn another_version_says_so() {
     let bytes = builtin_bytes(Task::Splice, |_| ());
-    let key = br#""strandline.format":"1""#;
+    let key = br#""strandline.format":"2""#;
     let at = bytes.windows(key.len()).position(|w| w == key).unwrap();
     let mut newer = bytes.clone();
-    newer[at + key.len() - 2] = b'2';
+    newer[at + key.len() - 2] = b'3';
     let message = parse(&newer).unwrap_err().to_string();
     assert!(
-        message.starts_with("damaged.model: byte 8: expected format version 1, found 2"),
+        message.starts_with("damaged.model: byte 8: expected format version 2, found 3"),
         "{message}"
     );
 }
@@ -165,18 +165,18 @@ fn a_graph_that_cannot_be_is_refused() {
         Model::from_bytes(Bytes::copy_of(&bytes).unwrap(), "broken.model")
     };
     let text = |from: &str, to: &str| {
-        let graph = file.graph().unwrap();
-        assert!(graph.contains(from));
+        let graph = std::str::from_utf8(file.graph_json().unwrap()).unwrap();
+        assert!(graph.contains(from), "{graph}");
         let graph = graph.replacen(from, to, 1).into_bytes();
         broken(&|all| {
-            let tensor = all.iter_mut().find(|t| t.name == GRAPH).unwrap();
+            let tensor = all.iter_mut().find(|t| t.name == GRAPH_JSON).unwrap();
             tensor.shape = vec![graph.len()];
             tensor.data = graph.clone();
         })
     };
     assert!(broken(&|_| ()).is_ok());
     let results = [
-        broken(&|all| all.retain(|t| t.name != GRAPH)),
+        broken(&|all| all.retain(|t| t.name != GRAPH_JSON)),
         broken(&|all| all.retain(|t| !t.name.ends_with(".weight"))),
         broken(&|all| {
             let weight = all.iter_mut().find(|t| t.name.ends_with(".weight"));
@@ -192,12 +192,16 @@ fn a_graph_that_cannot_be_is_refused() {
             let last = all.iter_mut().rfind(|t| t.name.ends_with(".weight"));
             last.unwrap().data[0] = 0x80;
         }),
-        text("width = ", "width = 9"),
-        text("channels_out = ", "channels_out = 9"),
-        text("halo = ", "halo = -"),
-        text("graph network", "graph graph graph"),
-        text("strandline_conv", "no_such_operator"),
-        text("output_kind = \"last\"", "output_kind = \"signed\""),
+        text("\"width\":", "\"width\":9"),
+        text("\"width\":", "\"width\":0"),
+        text("\"channels_out\":", "\"channels_out\":9"),
+        text("\"halo\":", "\"halo\":-"),
+        text("\"halo\":5", "\"halo\":0"),
+        text("\"op\":\"conv\"", "\"op\":\"no_such_layer\""),
+        text("\"output\":\"last\"", "\"output\":\"signed\""),
+        text("[\"codes\",\"length\"]", "[\"codes\"]"),
+        text("[\"codes\",\"length\"]", "[\"nobody\",\"length\"]"),
+        text("{", "{{"),
     ];
     for (case, result) in results.into_iter().enumerate() {
         let message = result.err().map(|e| e.to_string());

@@ -419,6 +419,7 @@ impl ConvInt8<'_> {
     }
 
     /// True where a value may still leave the range of i32 after [`ConvInt8::bounded`] has held: its parts are not known before the run.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn needs_clamp(&self) -> bool {
         self.row_scales
