@@ -25,7 +25,9 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
         Task::Promoter => &PROMOTER.0,
         Task::Expression => &EXPRESSION.0,
         Task::Raw => {
-            return Err(ModelError::Pack("there is no built-in model for task raw".to_string()));
+            return Err(ModelError::Pack(
+                "there is no built-in model for task raw".to_string(),
+            ));
         }
     };
     ModelFile::parse(Bytes::from_static(bytes), &format!("built-in {task} model"))

@@ -2,13 +2,12 @@
 //! multiply-accumulates on registers alone. Elements are multiply-accumulates, so Gelem/s reads as GMAC/s; each result is
 //! compared with the scalar reference first.
 
-mod peak;
-
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use std::time::Duration;
 use strandline::kernels::float::{ConvFloat, Weights};
+use strandline::kernels::peak;
 use strandline::kernels::pool::{self, DenseWeights};
 use strandline::kernels::{
     Activation, ConvInt8, ConvShape, Isa, Output, Residual, Rows, Target, one_hot, padded,

@@ -20,11 +20,16 @@ const WARM_RUNS: usize = 3;
 pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     if arguments.peak {
         let isa = Isa::selected();
-        println!("peak {:.1} GMAC/s on {isa}", peak::int8(isa));
+        match peak::int8(isa) {
+            Some(peak) => println!("peak {:.1} GMAC/s on {isa}", peak.rate()),
+            None => println!("peak unknown on {isa}"),
+        }
         return Ok(());
     }
     let Some(name) = &arguments.model else {
-        return Err(CliError::Usage("a model file or the name of a built-in model".to_string()));
+        return Err(CliError::Usage(
+            "a model file or the name of a built-in model".to_string(),
+        ));
     };
     let opened = Instant::now();
     let model = match Task::from_str(name) {
@@ -64,7 +69,11 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     }
     times.sort_unstable();
     let median = times[times.len() / 2].as_secs_f64();
-    let strands = if scan && arguments.both_strands() { 2.0 } else { 1.0 };
+    let strands = if scan && arguments.both_strands() {
+        2.0
+    } else {
+        1.0
+    };
     println!("opened in      {:.3} ms", opened.as_secs_f64() * 1e3);
     println!("length         {}", input.len());
     println!("instructions   {}", Isa::selected());
@@ -72,8 +81,14 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     println!("median of {:<4} {:.4} ms", times.len(), median * 1e3);
     println!("fastest        {:.4} ms", times[0].as_secs_f64() * 1e3);
     let positions = input.len() as f64;
-    println!("rate           {:.3} M positions/s", positions / median / 1e6);
-    println!("arithmetic     {:.1} GMAC/s", positions * macs * strands / median / 1e9);
+    println!(
+        "rate           {:.3} M positions/s",
+        positions / median / 1e6
+    );
+    println!(
+        "arithmetic     {:.1} GMAC/s",
+        positions * macs * strands / median / 1e9
+    );
     Ok(())
 }
 
@@ -81,7 +96,9 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
 fn made_up(length: usize, ids: bool) -> Vec<u32> {
     let mut state = 1u64;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 33) as u32
     };
     // Every vocabulary of nucleotides has ids up to 9, those of k-mers many more.
@@ -127,7 +144,10 @@ impl Bench {
             return Ok(Bench::Strands(Box::new(Scorer::new(model)?)));
         }
         if arguments.threads > 1 {
-            return Ok(Bench::Shared(Box::new(Parallel::new(&model, arguments.threads)?)));
+            return Ok(Bench::Shared(Box::new(Parallel::new(
+                &model,
+                arguments.threads,
+            )?)));
         }
         Ok(Bench::One {
             columns: model.manifest().outputs.len(),
@@ -153,7 +173,9 @@ impl Bench {
                 parallel.run(codes)?;
             }
             (Bench::Strands(_) | Bench::Shared(_), Input::Ids(_)) => {
-                return Err(CliError::Usage("ids go to one thread and have one strand".to_string()));
+                return Err(CliError::Usage(
+                    "ids go to one thread and have one strand".to_string(),
+                ));
             }
         }
         Ok(start.elapsed())
@@ -163,7 +185,9 @@ impl Bench {
 /// One line a position, or one in all for a vector, and an empty line after each sequence.
 fn write(bench: &mut Bench, sequences: &[Vec<u32>], path: &Path) -> Result<(), CliError> {
     let Bench::One { runner, columns } = bench else {
-        return Err(CliError::Usage("--output takes one thread and one strand".to_string()));
+        return Err(CliError::Usage(
+            "--output takes one thread and one strand".to_string(),
+        ));
     };
     let mut out = BufWriter::new(File::create(path).map_err(CliError::io(path))?);
     for sequence in sequences {

@@ -65,7 +65,10 @@ pub(super) fn samples(path: &Path, ids: bool) -> Result<Vec<Vec<u32>>, CliError>
     if letters == 1 && first[0].is_ascii_alphabetic() {
         let text = fs::read_to_string(path).map_err(CliError::io(path))?;
         let code = |letter: u8| u32::from(crate::nucleotide::code(letter));
-        return Ok(text.lines().map(|line| line.bytes().map(code).collect()).collect());
+        return Ok(text
+            .lines()
+            .map(|line| line.bytes().map(code).collect())
+            .collect());
     }
     let mut all = vec![];
     each_record(path, |_, _, codes| {
@@ -80,12 +83,14 @@ pub(super) fn token_lines(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
     let text = fs::read_to_string(path).map_err(CliError::io(path))?;
     let parse = |(number, line): (usize, &str)| {
         let ids = line.split_whitespace().map(str::parse::<u32>);
-        ids.collect::<Result<Vec<u32>, _>>().map_err(|e| {
-            CliError::Input(format!("{}: line {}: {e}", path.display(), number + 1))
-        })
+        ids.collect::<Result<Vec<u32>, _>>()
+            .map_err(|e| CliError::Input(format!("{}: line {}: {e}", path.display(), number + 1)))
     };
     let lines = text.lines().enumerate();
-    lines.filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+    lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(parse)
+        .collect()
 }
 
 pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {

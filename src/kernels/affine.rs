@@ -97,7 +97,10 @@ impl Kernel for Run<'_, '_> {
         for row in 0..rows {
             for from in (0..whole).step_by(LANES) {
                 let at = row * width + from;
-                let constants = (affine.factor[from..].first_chunk(), affine.term[from..].first_chunk());
+                let constants = (
+                    affine.factor[from..].first_chunk(),
+                    affine.term[from..].first_chunk(),
+                );
                 let (Some(factor), Some(term)) = constants else {
                     return;
                 };

@@ -217,10 +217,7 @@ unsafe fn finish_position(
                     continue;
                 }
             };
-            let y = _mm256_min_ps(
-                _mm256_max_ps(y, _mm256_set1_ps(low)),
-                _mm256_set1_ps(high),
-            );
+            let y = _mm256_min_ps(_mm256_max_ps(y, _mm256_set1_ps(low)), _mm256_set1_ps(high));
             let words = _mm256_cvtps_epi32(y);
             let shorts = _mm_packs_epi32(
                 _mm256_castsi256_si128(words),

@@ -152,8 +152,7 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
     let row = if ROW > 0 { ROW } else { walk.row };
     let mut begin = [_mm512_setzero_ps(); R];
     // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block has taps · channels lines of weights
-    // and 16 biases; residual and output have channels_out values at each position, checked in ConvFloat::run, and the mask
-    // keeps to them.
+    // and 16 biases.
     unsafe {
         for (r, begin) in begin.iter_mut().enumerate() {
             *begin = _mm512_loadu_ps(conv.bias.as_ptr().add((block + r) * LANES));
@@ -181,44 +180,53 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
             }
             x_tap = x_tap.add(walk.tap);
         }
-        for r in 0..R {
+        // Sums go to the epilogue through memory: an array of registers whose address is passed on would be kept there throughout.
+        let mut values = [[[0f32; LANES]; R]; P];
+        for (values, sums) in values.iter_mut().zip(&sums) {
+            for (values, sum) in values.iter_mut().zip(sums) {
+                _mm512_storeu_ps(values.as_mut_ptr(), *sum);
+            }
+        }
+        finish_512(conv, &values, start, block, out);
+    }
+}
+
+/// Adds the residual, applies the activation and writes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+#[inline(never)]
+unsafe fn finish_512<const R: usize>(
+    conv: &ConvFloat,
+    values: &[[[f32; LANES]; R]],
+    start: usize,
+    block: usize,
+    out: &mut Target<f32>,
+) {
+    for (p, values) in values.iter().enumerate() {
+        for (r, values) in values.iter().enumerate() {
             let first = (block + r) * LANES;
             let left = (conv.shape.channels_out - first).min(LANES);
             let mask = ((1u32 << left) - 1) as __mmask16;
-            // Loops inside the choices, not around them: they unroll, and sums stay in registers.
-            let mut values = [_mm512_setzero_ps(); P];
-            for (y, sums) in values.iter_mut().zip(&sums) {
-                *y = sums[r];
-            }
-            let relu = |y: &mut __m512| *y = _mm512_max_ps(*y, _mm512_setzero_ps());
-            if conv.activation == Activation::ReluFirst {
-                values.iter_mut().for_each(relu);
-            }
-            if let Some(rows) = &conv.residual {
-                let from = rows
-                    .data
-                    .as_ptr()
-                    .add(rows.first + start * rows.pitch + first);
-                for (p, y) in values.iter_mut().enumerate() {
-                    *y = _mm512_add_ps(*y, _mm512_maskz_loadu_ps(mask, from.add(p * rows.pitch)));
+            // SAFETY: residual and output have channels_out values at each position, checked in ConvFloat::run, and the mask
+            // keeps to them.
+            unsafe {
+                let mut y = _mm512_loadu_ps(values.as_ptr());
+                if conv.activation == Activation::ReluFirst {
+                    y = _mm512_max_ps(y, _mm512_setzero_ps());
                 }
-            }
-            match conv.activation {
-                Activation::None | Activation::ReluFirst => (),
-                Activation::Relu => values.iter_mut().for_each(relu),
-                Activation::Gelu(gain) => {
-                    for y in &mut values {
-                        let gelu = lanes::activate_512(activation::Activation::Gelu, *y);
-                        *y = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
+                if let Some(rows) = &conv.residual {
+                    let at = rows.first + (start + p) * rows.pitch + first;
+                    y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, rows.data.as_ptr().add(at)));
+                }
+                y = match conv.activation {
+                    Activation::None | Activation::ReluFirst => y,
+                    Activation::Relu => _mm512_max_ps(y, _mm512_setzero_ps()),
+                    Activation::Gelu(gain) => {
+                        let gelu = lanes::activate_512(activation::Activation::Gelu, y);
+                        _mm512_mul_ps(gelu, _mm512_set1_ps(gain))
                     }
-                }
-            }
-            let to = out
-                .data
-                .as_mut_ptr()
-                .add(out.first + start * out.pitch + first);
-            for (p, y) in values.iter().enumerate() {
-                _mm512_mask_storeu_ps(to.add(p * out.pitch), mask, *y);
+                };
+                let at = out.first + (start + p) * out.pitch + first;
+                _mm512_mask_storeu_ps(out.data.as_mut_ptr().add(at), mask, y);
             }
         }
     }
@@ -261,7 +269,7 @@ unsafe fn tile_256<const P: usize, const HALF: bool>(
     out: &mut Target<f32>,
 ) {
     let first = block * LANES;
-    // SAFETY: as in tile_512; a block that is not full goes through finish_lanes.
+    // SAFETY: as in tile_512.
     unsafe {
         let bias = conv.bias.as_ptr().add(first);
         let mut sums = [[_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))]; P];
@@ -286,50 +294,59 @@ unsafe fn tile_256<const P: usize, const HALF: bool>(
             }
             x_tap = x_tap.add(walk.tap);
         }
+        // Through memory, as in tile_512.
+        let mut values = [[0f32; LANES]; P];
+        for (values, sums) in values.iter_mut().zip(&sums) {
+            _mm256_storeu_ps(values.as_mut_ptr(), sums[0]);
+            _mm256_storeu_ps(values.as_mut_ptr().add(8), sums[1]);
+        }
+        finish_256(conv, &values, start, block, out);
+    }
+}
+
+/// Adds the residual, applies the activation and writes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
+unsafe fn finish_256(
+    conv: &ConvFloat,
+    values: &[[f32; LANES]],
+    start: usize,
+    block: usize,
+    out: &mut Target<f32>,
+) {
+    let first = block * LANES;
+    for (p, values) in values.iter().enumerate() {
         if conv.shape.channels_out - first < LANES {
-            let mut values = [[0f32; LANES]; P];
-            for (values, sums) in values.iter_mut().zip(&sums) {
-                _mm256_storeu_ps(values.as_mut_ptr(), sums[0]);
-                _mm256_storeu_ps(values.as_mut_ptr().add(8), sums[1]);
-            }
-            for (p, values) in values.iter().enumerate() {
-                finish_lanes(conv, values, start + p, block, out);
-            }
-            return;
+            finish_lanes(conv, values, start + p, block, out);
+            continue;
         }
-        let relu = |y: &mut __m256| *y = _mm256_max_ps(*y, _mm256_setzero_ps());
-        if conv.activation == Activation::ReluFirst {
-            sums.as_flattened_mut().iter_mut().for_each(relu);
-        }
-        if let Some(rows) = &conv.residual {
-            let from = rows
+        let relu = |y: __m256| _mm256_max_ps(y, _mm256_setzero_ps());
+        // SAFETY: residual and output have channels_out values at each position, checked in ConvFloat::run, 16 of them from `first`.
+        unsafe {
+            let load = |from: *const f32| [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
+            let mut y = load(values.as_ptr());
+            if conv.activation == Activation::ReluFirst {
+                y = y.map(relu);
+            }
+            if let Some(rows) = &conv.residual {
+                let at = rows.first + (start + p) * rows.pitch + first;
+                let x = load(rows.data.as_ptr().add(at));
+                y = [_mm256_add_ps(y[0], x[0]), _mm256_add_ps(y[1], x[1])];
+            }
+            y = match conv.activation {
+                Activation::None | Activation::ReluFirst => y,
+                Activation::Relu => y.map(relu),
+                Activation::Gelu(gain) => {
+                    let gelu = lanes::activate_256(activation::Activation::Gelu, y);
+                    gelu.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(gain)))
+                }
+            };
+            let to = out
                 .data
-                .as_ptr()
-                .add(rows.first + start * rows.pitch + first);
-            for (p, sums) in sums.iter_mut().enumerate() {
-                for (half, y) in sums.iter_mut().enumerate() {
-                    let x = _mm256_loadu_ps(from.add(p * rows.pitch + half * 8));
-                    *y = _mm256_add_ps(*y, x);
-                }
-            }
-        }
-        match conv.activation {
-            Activation::None | Activation::ReluFirst => (),
-            Activation::Relu => sums.as_flattened_mut().iter_mut().for_each(relu),
-            Activation::Gelu(gain) => {
-                for y in &mut sums {
-                    let gelu = lanes::activate_256(activation::Activation::Gelu, *y);
-                    *y = gelu.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(gain)));
-                }
-            }
-        }
-        let to = out
-            .data
-            .as_mut_ptr()
-            .add(out.first + start * out.pitch + first);
-        for (p, sums) in sums.iter().enumerate() {
-            _mm256_storeu_ps(to.add(p * out.pitch), sums[0]);
-            _mm256_storeu_ps(to.add(p * out.pitch + 8), sums[1]);
+                .as_mut_ptr()
+                .add(out.first + (start + p) * out.pitch + first);
+            _mm256_storeu_ps(to, y[0]);
+            _mm256_storeu_ps(to.add(8), y[1]);
         }
     }
 }

@@ -110,7 +110,7 @@ pub fn dense(
             _ => part.add_to(sums),
         }
         for (value, &y) in out.iter_mut().zip(sums.as_flattened()) {
-            *value = if relu && !(y > 0.0) { 0.0 } else { y };
+            *value = if !relu || y > 0.0 { y } else { 0.0 };
         }
     }
 }

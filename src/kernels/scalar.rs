@@ -11,7 +11,8 @@ pub fn conv_int8(conv: &ConvInt8, out: &mut Output) {
     for position in 0..conv.positions {
         for block in 0..padded(s.channels_out) / LANES {
             let mut sums = [0i32; LANES];
-            let mut weights = conv.weights[block * block_len..][..block_len].chunks_exact(4 * LANES);
+            let mut weights =
+                conv.weights[block * block_len..][..block_len].chunks_exact(4 * LANES);
             for tap in 0..s.width {
                 let at = first + (position * s.stride + tap * s.dilation) * pitch;
                 let x = &conv.input.data[at..at + s.channels_in];

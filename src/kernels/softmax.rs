@@ -64,7 +64,11 @@ const APART: [[[i32; LANES]; 2]; 3] = {
             let at = 3 * lane + class;
             let late = at >= 2 * LANES;
             order[class][0][lane] = if late { 0 } else { at as i32 };
-            order[class][1][lane] = if late { (at - LANES) as i32 } else { lane as i32 };
+            order[class][1][lane] = if late {
+                (at - LANES) as i32
+            } else {
+                lane as i32
+            };
             lane += 1;
         }
         class += 1;
@@ -80,8 +84,16 @@ const TOGETHER: [[[i32; LANES]; 2]; 3] = {
         let mut lane = 0;
         while lane < LANES {
             let (class, row) = ((register * LANES + lane) % 3, (register * LANES + lane) / 3);
-            order[register][0][lane] = if class == 1 { (LANES + row) as i32 } else { row as i32 };
-            order[register][1][lane] = if class == 2 { (LANES + row) as i32 } else { lane as i32 };
+            order[register][0][lane] = if class == 1 {
+                (LANES + row) as i32
+            } else {
+                row as i32
+            };
+            order[register][1][lane] = if class == 2 {
+                (LANES + row) as i32
+            } else {
+                lane as i32
+            };
             lane += 1;
         }
         register += 1;

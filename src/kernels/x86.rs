@@ -11,7 +11,7 @@
 #![allow(unsafe_code)]
 
 use super::lanes::Avx512Lanes;
-use super::{activation, Activation, ConvInt8, LANES, Output, Residual, padded};
+use super::{Activation, ConvInt8, LANES, Output, Residual, activation, padded};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -291,7 +291,10 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                 let Residual::Unsigned(rows, scale) = &conv.residual else {
                     return;
                 };
-                let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                let from = rows
+                    .data
+                    .as_ptr()
+                    .add(rows.first + start * rows.pitch + first);
                 let scale = _mm512_set1_ps(*scale);
                 for (p, y) in values.iter_mut().enumerate() {
                     let bytes = _mm_loadu_si128(from.add(p * rows.pitch).cast());
@@ -303,7 +306,10 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                 let Residual::Float(rows) = &conv.residual else {
                     return;
                 };
-                let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                let from = rows
+                    .data
+                    .as_ptr()
+                    .add(rows.first + start * rows.pitch + first);
                 for (p, y) in values.iter_mut().enumerate() {
                     *y = _mm512_add_ps(*y, _mm512_loadu_ps(from.add(p * rows.pitch)));
                 }
@@ -323,16 +329,25 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
             }
             match out {
                 Output::Unsigned(rows) if KIND <= kind::UNSIGNED_RELU_ADD => {
-                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    let to = rows
+                        .data
+                        .as_mut_ptr()
+                        .add(rows.first + start * rows.pitch + first);
                     store::<P, false, true>(&values, to, rows.pitch, !0);
                 }
                 Output::Signed(rows) if KIND == kind::SIGNED || KIND == kind::SIGNED_GELU => {
-                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    let to = rows
+                        .data
+                        .as_mut_ptr()
+                        .add(rows.first + start * rows.pitch + first);
                     store::<P, true, true>(&values, to, rows.pitch, !0);
                 }
                 Output::Float(rows) if KIND == kind::FLOAT || KIND == kind::FLOAT_ADD => {
                     let mask = tail_mask(conv, first);
-                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    let to = rows
+                        .data
+                        .as_mut_ptr()
+                        .add(rows.first + start * rows.pitch + first);
                     for (p, y) in values.iter().enumerate() {
                         _mm512_mask_storeu_ps(to.add(p * rows.pitch), mask, *y);
                     }
@@ -380,7 +395,10 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                 Residual::None => (),
                 Residual::Unsigned(rows, scale) | Residual::Signed(rows, scale) => {
                     let signed = matches!(conv.residual, Residual::Signed(..));
-                    let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                    let from = rows
+                        .data
+                        .as_ptr()
+                        .add(rows.first + start * rows.pitch + first);
                     for (p, y) in values.iter_mut().enumerate() {
                         let bytes = _mm_maskz_loadu_epi8(mask, from.add(p * rows.pitch).cast());
                         let words = match signed {
@@ -391,7 +409,10 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                     }
                 }
                 Residual::Float(rows) => {
-                    let from = rows.data.as_ptr().add(rows.first + start * rows.pitch + first);
+                    let from = rows
+                        .data
+                        .as_ptr()
+                        .add(rows.first + start * rows.pitch + first);
                     for (p, y) in values.iter_mut().enumerate() {
                         let x = _mm512_maskz_loadu_ps(mask, from.add(p * rows.pitch));
                         *y = _mm512_add_ps(*y, x);
@@ -417,7 +438,10 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                 Output::Unsigned(rows) => (rows, false),
                 Output::Signed(rows) => (rows, true),
                 Output::Float(rows) => {
-                    let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+                    let to = rows
+                        .data
+                        .as_mut_ptr()
+                        .add(rows.first + start * rows.pitch + first);
                     for (p, y) in values.iter().enumerate() {
                         _mm512_mask_storeu_ps(to.add(p * rows.pitch), mask, *y);
                     }
@@ -430,7 +454,10 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                     *y = _mm512_max_ps(*y, _mm512_set1_ps(-127.0));
                 }
             }
-            let to = rows.data.as_mut_ptr().add(rows.first + start * rows.pitch + first);
+            let to = rows
+                .data
+                .as_mut_ptr()
+                .add(rows.first + start * rows.pitch + first);
             match signed {
                 true => store::<P, true, false>(&values, to, rows.pitch, mask),
                 false => store::<P, false, false>(&values, to, rows.pitch, mask),

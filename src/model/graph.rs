@@ -7,8 +7,8 @@ use super::map::Bytes;
 use super::ops::Layer;
 use super::ops::spec::Written;
 use super::registry::{FILE, FileResource, framework};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tract_nnef::ProtoModel;
 use tract_nnef::internal::*;
@@ -198,7 +198,10 @@ fn symbol_value(model: &TypedModel, tile: usize) -> TractResult<usize> {
     let source = model.outlet_fact(model.input_outlets()?[0])?;
     let one = SymbolValues::default().with(&model.symbols.sym(TILE), 1);
     let stride = source.shape.volume().eval(&one).to_usize()?;
-    ensure!(stride > 0 && tile.is_multiple_of(stride), "a tile of {tile} for strides of {stride}");
+    ensure!(
+        stride > 0 && tile.is_multiple_of(stride),
+        "a tile of {tile} for strides of {stride}"
+    );
     Ok(tile / stride)
 }
 
@@ -375,7 +378,11 @@ impl Runner {
             self.multiple
         );
         let ids = T::datum_type() == u32::datum_type();
-        ensure!(ids == self.ids, "a model that reads {}", if self.ids { "ids" } else { "codes" });
+        ensure!(
+            ids == self.ids,
+            "a model that reads {}",
+            if self.ids { "ids" } else { "codes" }
+        );
         if self.exact_length {
             self.input = Arc::new(tensor1(values));
         } else {

@@ -51,13 +51,18 @@ pub(super) fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
         graph.layers.push(Entry {
             label: layer.label.clone(),
             precision: layer.precision,
-            inputs: inputs.map(|input| model.node(input.node).name.clone()).collect(),
+            inputs: inputs
+                .map(|input| model.node(input.node).name.clone())
+                .collect(),
             spec: layer.spec.clone(),
         });
     }
     let output = model.output_outlets()?[0].node;
     let last = graph.layers.last().map(|layer| &layer.label);
-    ensure!(last == Some(&model.node(output).name), "the output is not the last layer");
+    ensure!(
+        last == Some(&model.node(output).name),
+        "the output is not the last layer"
+    );
     Ok(serde_json::to_vec(&graph)?)
 }
 
@@ -66,12 +71,21 @@ pub(super) fn read(file: &ModelFile) -> TractResult<Option<TypedModel>> {
     let Some(text) = file.graph_json() else {
         return Ok(None);
     };
-    let graph: Graph = serde_json::from_slice(text)
-        .map_err(|e| format_err!("{GRAPH_JSON}: line {}, column {}: {e}", e.line(), e.column()))?;
+    let graph: Graph = serde_json::from_slice(text).map_err(|e| {
+        format_err!(
+            "{GRAPH_JSON}: line {}, column {}: {e}",
+            e.line(),
+            e.column()
+        )
+    })?;
     ensure!(graph.layers.len() <= MOST, "{} layers", graph.layers.len());
     let tile = file.manifest().tile;
     let strides = 1..=tile.max(1);
-    ensure!(strides.contains(&graph.stride), "{GRAPH_JSON}: a stride of {}", graph.stride);
+    ensure!(
+        strides.contains(&graph.stride),
+        "{GRAPH_JSON}: a stride of {}",
+        graph.stride
+    );
     let mut model = TypedModel::default();
     let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
     let fact = match file.manifest().tokeniser == "ids" {
@@ -90,7 +104,14 @@ pub(super) fn read(file: &ModelFile) -> TractResult<Option<TypedModel>> {
             inputs.push(found.with_context(|| format!("layer {} reads {name:?}", entry.label))?);
         }
         let label = entry.label;
-        let layer = registry::layer(file, entry.spec, entry.precision, graph.halo, &label, inputs.len())?;
+        let layer = registry::layer(
+            file,
+            entry.spec,
+            entry.precision,
+            graph.halo,
+            &label,
+            inputs.len(),
+        )?;
         let outlet = model.wire_node(&label, layer, &inputs)?[0];
         let taken = values.insert(label.clone(), outlet);
         ensure!(taken.is_none(), "two layers are called {label:?}");

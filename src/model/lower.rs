@@ -19,10 +19,10 @@ use tract_nnef::tract_core::ops::array::TypedConcat;
 use tract_nnef::tract_core::ops::binary::TypedBinOp;
 use tract_nnef::tract_core::ops::cnn::{Conv, MaxPool, PaddingSpec, SumPool};
 use tract_nnef::tract_core::ops::einsum::EinSum;
-use tract_nnef::tract_core::ops::konst::Const;
-use tract_nnef::tract_core::ops::math::{Add, Div, Max, Mul};
 use tract_nnef::tract_core::ops::element_wise::ElementWiseOp;
+use tract_nnef::tract_core::ops::konst::Const;
 use tract_nnef::tract_core::ops::math::Tanh;
+use tract_nnef::tract_core::ops::math::{Add, Div, Max, Mul};
 use tract_nnef::tract_core::ops::nn::{Reduce, Reducer, Sigmoid, Softmax};
 use tract_nnef::tract_core::ops::source::TypedSource;
 
@@ -276,7 +276,9 @@ impl Network {
             let input = model.input_outlets()?[0];
             let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();
             let steps = find_steps(&model)?;
-            let symbol = length.is_none().then(|| model.symbols.sym(super::graph::TILE));
+            let symbol = length
+                .is_none()
+                .then(|| model.symbols.sym(super::graph::TILE));
             Ok(Network {
                 model: model.clone(),
                 steps,
@@ -321,10 +323,16 @@ impl Network {
                 continue;
             };
             let rows = fact.rank() == 3 && fact.datum_type == f32::datum_type();
-            let axis = if self.turned(output).unwrap_or(false) { 2 } else { 1 };
-            if let (true, false, Ok(channels)) =
-                (rows, outputs.contains(&output), fact.shape[axis.min(fact.rank() - 1)].to_usize())
-            {
+            let axis = if self.turned(output).unwrap_or(false) {
+                2
+            } else {
+                1
+            };
+            if let (true, false, Ok(channels)) = (
+                rows,
+                outputs.contains(&output),
+                fact.shape[axis.min(fact.rank() - 1)].to_usize(),
+            ) {
                 found.push((output, channels));
             }
         }
@@ -346,7 +354,10 @@ impl Network {
                 });
                 let values: Vec<i64> = values.collect();
                 let tensor = Tensor::from_shape(&[1, values.len()], &values)?;
-                tensor.cast_to_dt(fact.datum_type)?.into_owned().into_tvalue()
+                tensor
+                    .cast_to_dt(fact.datum_type)?
+                    .into_owned()
+                    .into_tvalue()
             });
         }
         Ok(inputs)
@@ -366,9 +377,8 @@ impl Network {
         // Of each value: left, right, and positions a row.
         let mut reach: HashMap<OutletId, (usize, usize, usize)> = HashMap::new();
         let mut last = (0, 0, 1);
-        let wider = |a: (usize, usize, usize), b: (usize, usize, usize)| {
-            (a.0.max(b.0), a.1.max(b.1), a.2)
-        };
+        let wider =
+            |a: (usize, usize, usize), b: (usize, usize, usize)| (a.0.max(b.0), a.1.max(b.1), a.2);
         for step in &self.steps {
             let of = |outlet: &OutletId| reach.get(outlet).copied().unwrap_or((0, 0, 1));
             // A row that is repeated also stands for positions before its own last one.
@@ -442,7 +452,9 @@ fn find_steps(model: &TypedModel) -> TractResult<Vec<Step>> {
         };
         for id in &nodes {
             let slots = 0..model.node(*id).outputs.len();
-            finder.ready.extend(slots.map(|slot| OutletId::new(*id, slot)));
+            finder
+                .ready
+                .extend(slots.map(|slot| OutletId::new(*id, slot)));
         }
         done.extend(nodes);
         steps.push(step);
@@ -612,7 +624,9 @@ impl Finder<'_> {
                 output,
             },
             Fused::Linear => {
-                return Ok(self.linear(id)?.map(|(conv, nodes)| (Step::Conv(conv), nodes)));
+                return Ok(self
+                    .linear(id)?
+                    .map(|(conv, nodes)| (Step::Conv(conv), nodes)));
             }
             Fused::Gelu { tanh: true } => return Ok(None),
         };
@@ -936,12 +950,14 @@ impl Finder<'_> {
             bias = vec![bias[0]; channels_out];
         }
         let group = op.group;
-        if weight.len() * group != channels_in * channels_out * width || bias.len() != channels_out {
+        if weight.len() * group != channels_in * channels_out * width || bias.len() != channels_out
+        {
             return Ok(None);
         }
         if group > 1 {
             let (own_in, own_out) = (channels_in / group, channels_out / group);
-            let grouped = std::mem::replace(&mut weight, vec![0.0; channels_in * channels_out * width]);
+            let grouped =
+                std::mem::replace(&mut weight, vec![0.0; channels_in * channels_out * width]);
             for (o, row) in grouped.chunks_exact(own_in * width).enumerate() {
                 let at = (o * channels_in + o / own_out * own_in) * width;
                 weight[at..at + row.len()].copy_from_slice(row);

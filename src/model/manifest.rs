@@ -317,7 +317,10 @@ impl Manifest {
             ));
         }
         if self.multiple == 0 || !self.tile.is_multiple_of(self.multiple) {
-            return Err(format!("tile {} is no multiple of {}", self.tile, self.multiple));
+            return Err(format!(
+                "tile {} is no multiple of {}",
+                self.tile, self.multiple
+            ));
         }
         if self.stride != 1 {
             return Err(format!("stride {}: only 1", self.stride));

@@ -46,7 +46,10 @@ impl Parallel {
                     scope.spawn(move |_| runner.run_range(codes, from..to, out))
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            threads
+                .into_iter()
+                .map(|thread| thread.join())
+                .collect::<Vec<_>>()
         });
         for result in results.into_iter().flatten() {
             // A worker that panics has met a mistake of ours, which is passed on.

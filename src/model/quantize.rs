@@ -160,11 +160,23 @@ impl Sums {
         let apart = values.len() / count.max(1);
         for (c, sum) in self.channels.iter_mut().enumerate() {
             *sum += match channels {
-                Some(_) => values.iter().skip(c).step_by(count).map(|x| f64::from(*x)).sum::<f64>(),
-                None => values[c * apart..(c + 1) * apart].iter().map(|x| f64::from(*x)).sum(),
+                Some(_) => values
+                    .iter()
+                    .skip(c)
+                    .step_by(count)
+                    .map(|x| f64::from(*x))
+                    .sum::<f64>(),
+                None => values[c * apart..(c + 1) * apart]
+                    .iter()
+                    .map(|x| f64::from(*x))
+                    .sum(),
             };
         }
-        for row in channels.map(|c| values.chunks_exact(c)).into_iter().flatten() {
+        for row in channels
+            .map(|c| values.chunks_exact(c))
+            .into_iter()
+            .flatten()
+        {
             let most = row.iter().fold(0f32, |m, x| m.max(x.abs()));
             self.by_row += row.len() as f64 * f64::from(most / 127.0).powi(2) / 12.0;
         }
@@ -172,7 +184,10 @@ impl Sums {
 
     fn means(&self) -> Vec<f32> {
         let positions = (self.values as f64 / self.channels.len().max(1) as f64).max(1.0);
-        self.channels.iter().map(|sum| (sum / positions) as f32).collect()
+        self.channels
+            .iter()
+            .map(|sum| (sum / positions) as f32)
+            .collect()
     }
 
     fn range(&self, largest: f32) -> Range {
@@ -284,7 +299,10 @@ fn quantise_channel(step: &ConvStep, channel: usize, paired: bool) -> (Vec<i8>, 
     if paired {
         for (at, &w) in weights.iter().enumerate() {
             let other = partner(at).map_or(0.0, |other| weights[other]);
-            let (up, down) = (w.max(0.0) + other.max(0.0), (-w).max(0.0) + (-other).max(0.0));
+            let (up, down) = (
+                w.max(0.0) + other.max(0.0),
+                (-w).max(0.0) + (-other).max(0.0),
+            );
             scale = scale.max(up.max(down) / PAIR_LIMIT as f32);
         }
     }
@@ -330,11 +348,7 @@ impl Layout {
                 step: step.repeat,
                 shift: 0,
             }
-        } else if integer
-            && !codes
-            && shared > 1
-            && (s.dilation, s.stride) == (1, 1)
-            && s.width > 1
+        } else if integer && !codes && shared > 1 && (s.dilation, s.stride) == (1, 1) && s.width > 1
         {
             Layout {
                 shape: ConvShape {

@@ -126,12 +126,7 @@ pub(super) fn layer(
 }
 
 /// A tensor of the file, checked: its length, and that no value can make a sum overflow.
-fn tensor(
-    file: &ModelFile,
-    name: &str,
-    dtype: Dtype,
-    count: usize,
-) -> Result<Region, ModelError> {
+fn tensor(file: &ModelFile, name: &str, dtype: Dtype, count: usize) -> Result<Region, ModelError> {
     let wrong = |expected: String, found: String| ModelError::Tensor {
         file: file.name().to_string(),
         tensor: name.to_string(),

@@ -135,7 +135,11 @@ impl Lanes for Avx512Lanes {
     }
     #[inline(always)]
     fn permute(self, a: __m512, b: __m512, from: &[i32; LANES]) -> __m512 {
-        with!(_mm512_permutex2var_ps(a, _mm512_loadu_si512(from.as_ptr().cast()), b))
+        with!(_mm512_permutex2var_ps(
+            a,
+            _mm512_loadu_si512(from.as_ptr().cast()),
+            b
+        ))
     }
     #[inline(always)]
     fn splat_i(self, x: i32) -> __m512i {

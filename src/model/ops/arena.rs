@@ -47,9 +47,7 @@ pub fn put(buffer: Buffer) -> Arc<Tensor> {
     let tensor = buffer.tensor.clone();
     ARENA.with_borrow_mut(|arena| {
         if arena.len() >= MOST
-            && let Some(unused) = arena
-                .iter()
-                .position(|b| Arc::strong_count(&b.tensor) == 1)
+            && let Some(unused) = arena.iter().position(|b| Arc::strong_count(&b.tensor) == 1)
         {
             arena.swap_remove(unused);
         }

@@ -5,7 +5,7 @@ use super::{Extent, Layer, bytes, floats};
 use crate::kernels::float::{ConvFloat, Weights};
 use crate::kernels::norm::SCALE_BYTES;
 use crate::kernels::pool::{self, DenseWeights};
-use crate::kernels::{self, affine, Activation, ConvInt8, Output, Residual, Rows, Target, View};
+use crate::kernels::{self, Activation, ConvInt8, Output, Residual, Rows, Target, View, affine};
 use crate::model::manifest::Precision;
 use std::cell::RefCell;
 use tract_nnef::internal::*;
@@ -71,7 +71,11 @@ impl Layer {
     pub(super) fn rows_of(&self, value: &Tensor, channels: usize) -> TractResult<Rows> {
         let shape = value.shape();
         let fits = shape.len() == 2 && shape[0] >= 2 * self.halo && shape[1] == channels;
-        ensure!(fits, "{}: rows of {shape:?}, not {channels} channels", self.label);
+        ensure!(
+            fits,
+            "{}: rows of {shape:?}, not {channels} channels",
+            self.label
+        );
         Ok(Rows {
             halo: self.halo,
             positions: shape[0] - 2 * self.halo,
@@ -151,7 +155,11 @@ impl Layer {
                 }
             }
             Written::Rows | Written::Last => {
-                let first = if spec.output == Written::Last { 0 } else { first };
+                let first = if spec.output == Written::Last {
+                    0
+                } else {
+                    first
+                };
                 let data = memory.as_slice_mut::<f32>()?;
                 let end = first + extent.rows_out * channels;
                 conv.run(self.isa, &mut Output::Float(Target { data, first, pitch }));
@@ -160,7 +168,8 @@ impl Layer {
                     part(&conv, steps, rest * channels, |conv, floats, _| {
                         floats.resize(pitch, 0.0);
                         conv.run(self.isa, &mut Output::Float(Target::dense(floats, pitch)));
-                        data[end - rest * channels..end].copy_from_slice(&floats[..rest * channels]);
+                        data[end - rest * channels..end]
+                            .copy_from_slice(&floats[..rest * channels]);
                     });
                 }
             }
@@ -217,7 +226,14 @@ impl Layer {
             Written::Last => 0,
             other => bail!("a float convolution does not write {other:?}"),
         };
-        conv.run(self.isa, &mut Target { data, first, pitch: channels });
+        conv.run(
+            self.isa,
+            &mut Target {
+                data,
+                first,
+                pitch: channels,
+            },
+        );
         Ok(())
     }
 
@@ -258,7 +274,11 @@ fn part(
         let mut one = *conv;
         one.positions = 1;
         one.input.first += steps * conv.shape.stride * conv.input.pitch;
-        let dense = |data| View { data, first: 0, pitch };
+        let dense = |data| View {
+            data,
+            first: 0,
+            pitch,
+        };
         match conv.residual {
             Residual::None => (),
             Residual::Unsigned(rows, _) | Residual::Signed(rows, _) => {

@@ -80,14 +80,10 @@ impl Layer {
                 };
                 let mut memory = out.try_as_plain_ram_mut()?;
                 let sink = match output {
-                    Written::Unsigned => {
-                        Sink::Unsigned(&mut memory.as_slice_mut::<u8>()?[range])
-                    }
+                    Written::Unsigned => Sink::Unsigned(&mut memory.as_slice_mut::<u8>()?[range]),
                     Written::Signed => Sink::Signed(&mut memory.as_slice_mut::<u8>()?[range]),
                     Written::Rows => Sink::Float(&mut memory.as_slice_mut::<f32>()?[range]),
-                    Written::Last => {
-                        Sink::Float(&mut memory.as_slice_mut::<f32>()?[..range.len()])
-                    }
+                    Written::Last => Sink::Float(&mut memory.as_slice_mut::<f32>()?[..range.len()]),
                     other => bail!("{label} does not write {other:?}"),
                 };
                 affine.run(self.isa, sink);
@@ -101,8 +97,13 @@ impl Layer {
                 let row = channels * size;
                 let from = &inputs[0].as_bytes()[self.halo * row..][..extent.rows_in * row];
                 let to = &mut out.as_bytes_mut()[self.halo * row..];
-                for (row, copies) in from.chunks_exact(row).zip(to.chunks_exact_mut(row * factor)) {
-                    copies.chunks_exact_mut(row.len()).for_each(|c| c.copy_from_slice(row));
+                for (row, copies) in from
+                    .chunks_exact(row)
+                    .zip(to.chunks_exact_mut(row * factor))
+                {
+                    copies
+                        .chunks_exact_mut(row.len())
+                        .for_each(|c| c.copy_from_slice(row));
                 }
                 Ok(())
             }
@@ -119,7 +120,11 @@ impl Layer {
                 };
                 // The second input is the length.
                 let rows = inputs.iter().take(1).chain(inputs.iter().skip(2));
-                ensure!(inputs.len() == channels.len() + 1, "{label}: {} inputs", inputs.len());
+                ensure!(
+                    inputs.len() == channels.len() + 1,
+                    "{label}: {} inputs",
+                    inputs.len()
+                );
                 let mut readers = vec![];
                 for ((input, channels), factor) in rows.zip(channels).zip(factors) {
                     readers.push((self.reader(input, *channels, kind(*factor))?, *channels));
@@ -313,7 +318,11 @@ impl Layer {
         let mut memory = out.try_as_plain_ram_mut()?;
         match output {
             Written::Rows | Written::Last => {
-                let halo = if output == Written::Rows { self.halo } else { 0 };
+                let halo = if output == Written::Rows {
+                    self.halo
+                } else {
+                    0
+                };
                 let rows = &mut memory.as_slice_mut::<f32>()?[halo * channels..];
                 for (row, values) in rows.chunks_exact_mut(channels).take(count).enumerate() {
                     fill(row, values);

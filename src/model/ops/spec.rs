@@ -1,9 +1,9 @@
 //! What a layer does, as it is written in a graph's text.
 
 use crate::kernels::activation::Activation;
-use crate::kernels::{affine, attention};
 use crate::kernels::pool::FRAMES;
 use crate::kernels::{ConvShape, padded};
+use crate::kernels::{affine, attention};
 use crate::model::manifest::Precision;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -578,7 +578,10 @@ impl Spec {
                     return Err(format!("{s:?} reaches beyond a halo of {halo}"));
                 }
                 if precision == Precision::Int8 && !s.channels_in.is_multiple_of(4) {
-                    return Err(format!("{} input channels: no multiple of 4", s.channels_in));
+                    return Err(format!(
+                        "{} input channels: no multiple of 4",
+                        s.channels_in
+                    ));
                 }
             }
             Spec::Dense(d) => size("inputs", d.inputs)?,
@@ -588,7 +591,9 @@ impl Spec {
                 ..
             } => {
                 if *vocabulary == 0 || *vocabulary > 1 << 24 || *positions > 1 << 24 {
-                    return Err(format!("a vocabulary of {vocabulary}, {positions} positions"));
+                    return Err(format!(
+                        "a vocabulary of {vocabulary}, {positions} positions"
+                    ));
                 }
             }
             Spec::Norm { epsilon, scale, .. } => {

@@ -29,7 +29,11 @@ impl Layer {
                 ..
             } => {
                 let ids = inputs[0].try_as_plain_ram()?.as_slice::<u32>()?;
-                let step = if self.precision == Precision::Int8 { 2 } else { 1 };
+                let step = if self.precision == Precision::Int8 {
+                    2
+                } else {
+                    1
+                };
                 let positions = match positions {
                     0 => None,
                     _ => Some(self.table(step)?),
@@ -90,7 +94,10 @@ impl Layer {
                 let channels = heads * width;
                 ensure!(inputs.len() == 4, "{}: {} inputs", self.label, inputs.len());
                 ensure!(rows <= attention::MAX_TOKENS, "{rows} tokens");
-                ensure!(*rotary == 0 || rows <= *rotary, "{rows} tokens, but rotations for {rotary}");
+                ensure!(
+                    *rotary == 0 || rows <= *rotary,
+                    "{rows} tokens, but rotations for {rotary}"
+                );
                 let q = self.projection(&inputs[0], kinds[0], channels)?;
                 let k = self.projection(&inputs[2], kinds[1], channels)?;
                 let v = self.projection(&inputs[3], kinds[2], channels)?;

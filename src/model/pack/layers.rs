@@ -3,9 +3,7 @@
 use super::super::lower::{AffineStep, AttentionStep, ConvStep, DenseStep, EmbedStep, Step};
 use super::super::manifest::Precision;
 use super::super::ops::Spec;
-use super::super::ops::spec::{
-    Added, ConvSpec, DenseSpec, Function, Pooled, RowKind, Written,
-};
+use super::super::ops::spec::{Added, ConvSpec, DenseSpec, Function, Pooled, RowKind, Written};
 use super::super::quantize::{self, Layout};
 use super::values::{Value, real};
 use super::{Emitter, RowsRecord};
@@ -26,7 +24,10 @@ impl Emitter<'_> {
                 beta,
                 epsilon,
                 output,
-            } => (self.norm(name, *input, gamma, beta, *epsilon, *output)?, *output),
+            } => (
+                self.norm(name, *input, gamma, beta, *epsilon, *output)?,
+                *output,
+            ),
             Step::Repeat {
                 name,
                 input,
@@ -141,7 +142,14 @@ impl Emitter<'_> {
             return Ok(false);
         }
         if !integer && step.repeat > 1 {
-            let repeated = self.repeat_rows(&step.name, rows, step.shape.channels_in, step.repeat, rate, kind)?;
+            let repeated = self.repeat_rows(
+                &step.name,
+                rows,
+                step.shape.channels_in,
+                step.repeat,
+                rate,
+                kind,
+            )?;
             let mut once = step.clone();
             once.repeat = 1;
             return self.conv_of(&once, false, repeated, kind, rate / step.repeat);
@@ -374,7 +382,10 @@ impl Emitter<'_> {
             };
             (wires[slot], kinds[slot]) = (outlet, kind);
         }
-        if kinds.iter().any(|kind| matches!(kind, RowKind::Unsigned(_))) {
+        if kinds
+            .iter()
+            .any(|kind| matches!(kind, RowKind::Unsigned(_)))
+        {
             return Ok(false);
         }
         let form = self.form(step.output, false)?;

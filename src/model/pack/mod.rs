@@ -229,7 +229,10 @@ impl<'a> Emitter<'a> {
             self.manifest.reproducible = Some("bits".to_string());
         }
         let (name, mut text) = match self.plain.is_empty() {
-            true => (GRAPH_JSON, super::layers::write(&self.target, self.network.stride)?),
+            true => (
+                GRAPH_JSON,
+                super::layers::write(&self.target, self.network.stride)?,
+            ),
             false => (GRAPH, self.nnef()?),
         };
         let len = text.len().next_multiple_of(super::map::ALIGNMENT);

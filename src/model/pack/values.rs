@@ -74,7 +74,11 @@ impl Emitter<'_> {
     pub(super) fn layout(&self, outlet: OutletId) -> TractResult<(usize, bool)> {
         let fact = self.network.model.outlet_fact(outlet)?;
         let shape = &fact.shape;
-        ensure!(shape.rank() == 3, "{outlet:?}: rank {}, not 3", shape.rank());
+        ensure!(
+            shape.rank() == 3,
+            "{outlet:?}: rank {}, not 3",
+            shape.rank()
+        );
         let turned = self.network.turned(outlet)?;
         let channels = shape[if turned { 2 } else { 1 }].to_usize()?;
         Ok((channels, turned))
@@ -83,7 +87,9 @@ impl Emitter<'_> {
     /// Exchanges the last two axes of a tensor of tract's.
     pub(super) fn turn(&mut self, outlet: OutletId) -> TractResult<OutletId> {
         let label = self.label("turn");
-        Ok(self.target.wire_node(label, AxisOp::Move(1, 2), &[outlet])?[0])
+        Ok(self
+            .target
+            .wire_node(label, AxisOp::Move(1, 2), &[outlet])?[0])
     }
 
     /// Integer rows of a value: as they are, or made of float ones.
@@ -115,7 +121,11 @@ impl Emitter<'_> {
             channels,
             scale,
             rate,
-            output: if dynamic { Written::Dynamic } else { Written::Signed },
+            output: if dynamic {
+                Written::Dynamic
+            } else {
+                Written::Signed
+            },
         };
         let label = self.label(&format!("{}_int8", self.network.model.node(of.node).name));
         let operator = spec.name();
@@ -125,7 +135,11 @@ impl Emitter<'_> {
             signal_to_noise: range.signal_to_noise(dynamic),
         };
         self.record(&label, operator, 0, Some(record));
-        let kind = if dynamic { RowKind::Dynamic } else { RowKind::Signed(scale) };
+        let kind = if dynamic {
+            RowKind::Dynamic
+        } else {
+            RowKind::Signed(scale)
+        };
         Ok(Value::Integer { outlet, kind, rate })
     }
 
@@ -167,9 +181,7 @@ impl Emitter<'_> {
                 let label = self.label("one_hot");
                 self.wire(&label, Spec::OneHot, &[self.input, self.length])?
             }
-            Some(
-                value @ (Value::Integer { .. } | Value::Rows { .. }),
-            ) => {
+            Some(value @ (Value::Integer { .. } | Value::Rows { .. })) => {
                 let label = self.label(&format!("{}_plain", source.name));
                 let (channels, turned) = self.layout(outlet)?;
                 let (rows, kind, rate) = match value {
@@ -188,7 +200,10 @@ impl Emitter<'_> {
                     false => wired,
                 }
             }
-            Some(other) => bail!("{} became {other:?} and is read by something that is not lowered", source.name),
+            Some(other) => bail!(
+                "{} became {other:?} and is read by something that is not lowered",
+                source.name
+            ),
             None => {
                 let fact = self.network.model.outlet_fact(outlet)?;
                 let konst = fact
