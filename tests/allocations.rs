@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use strandline::annotate::{Molecule, Options, Strands};
 use strandline::call::Call;
 use strandline::metrics::Metrics;
-use strandline::model::manifest::Task;
+use strandline::model::manifest::{Context, Manifest, Precision, Task};
+use strandline::model::pack::pack;
 use strandline::nucleotide::letter;
 use strandline::pipeline::{self, FinishedChunk, PipelineConfig};
 use strandline::simulate::read_genes;
@@ -206,8 +207,60 @@ fn the_pipeline_allocates_nothing_per_read(genes: &'static [Vec<u8>]) {
     }
 }
 
+/// Networks of every kind, as `pack` makes them of ONNX files: convolutions at full resolution and in strides, with pools and upsampling, and a
+/// transformer with its mask.
+fn networks_allocate_nothing() {
+    for (name, ids, columns, multiple) in [
+        ("keras", false, 2, 1),
+        ("branches_script", false, 3, 4),
+        ("pooled_script", false, 2, 4),
+        ("bert_script", true, 2, 1),
+    ] {
+        let path = format!("{}/tests/data/onnx/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+        for precision in [Precision::Int8, Precision::Fp16] {
+            let manifest = raw_manifest(ids, columns, multiple, precision);
+            let sample: Vec<u32> = (0..32).map(|t| t * 7 % 4).collect();
+            let packed = pack(Path::new(&path), &manifest, &[sample]).unwrap();
+            assert!(packed.plain.is_empty(), "{name}: {:?}", packed.plain);
+            let mut runner = packed.model.spawn().unwrap();
+            let values: Vec<u32> = (0..200).map(|t| t * 5 % 4).collect();
+            let codes: Vec<u8> = values.iter().map(|&code| code as u8).collect();
+            let mut pass = || {
+                for length in [32, 4, 20, 200] {
+                    match ids {
+                        true => runner.run_ids(&values[..length.min(32)]).unwrap().len(),
+                        false => runner.run(&codes[..length]).unwrap().len(),
+                    };
+                }
+            };
+            pass();
+            pass();
+            assert_eq!(allocations(pass), 0, "{name} {precision}");
+        }
+    }
+}
+
+fn raw_manifest(ids: bool, columns: usize, multiple: usize, precision: Precision) -> Manifest {
+    let mut manifest = builtin::file(Task::Splice).unwrap().manifest().clone();
+    let mut output = manifest.outputs.swap_remove(0);
+    output.kind = None;
+    output.calibration.clear();
+    manifest.outputs = vec![output; columns];
+    manifest.task = Task::Raw;
+    manifest.whole = None;
+    manifest.tokeniser = if ids { "ids" } else { "one-hot" }.to_string();
+    manifest.context = Context {
+        left: if ids { 0 } else { 60 },
+        right: if ids { 0 } else { 60 },
+    };
+    manifest.tile = if ids { 32 } else { 160 };
+    (manifest.multiple, manifest.precision) = (multiple, precision);
+    manifest
+}
+
 #[test]
 fn steady_state_allocates_nothing() {
+    networks_allocate_nothing();
     let genes: &'static [Vec<u8>] = genes().leak();
     read_states_allocate_nothing(genes);
     the_pipeline_allocates_nothing_per_read(genes);

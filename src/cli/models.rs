@@ -121,24 +121,27 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
         );
     }
     println!(
-        "\n{:32} {:28} {:>8} {:>12}",
-        "node", "operator", "MACs", "activations"
+        "\n{:32} {:24} {:>8} {:>12} {:>10} {:>8}",
+        "node", "operator", "MACs", "activations", "scale", "SNR"
     );
-    let mut arena = 0;
     for node in model.operators() {
-        arena += node.activation_bytes;
-        println!(
-            "{:32} {:28} {:>8} {:>12}{}",
-            node.name,
-            node.operator,
-            node.macs,
-            node.activation_bytes,
-            if node.lowered { "" } else { "  (tract, float)" }
+        let (scale, noise) = match (node.output_scale, node.signal_to_noise) {
+            (Some(scale), Some(noise)) => (format!("{scale:.3e}"), format!("{noise:.1} dB")),
+            (None, Some(noise)) => ("by row".to_string(), format!("{noise:.1} dB")),
+            _ => (String::new(), String::new()),
+        };
+        let plain = if node.lowered { "" } else { "  (tract, float)" };
+        let line = format!(
+            "{:32} {:24} {:>8} {:>12} {scale:>10} {noise:>8}{plain}",
+            node.name, node.operator, node.macs, node.activation_bytes,
         );
+        println!("{}", line.trim_end());
     }
     println!(
-        "\nactivations of one worker: {arena} bytes for a tile of {}",
-        file.manifest().tile
+        "\nactivations of one worker: {} bytes for a tile of {}, scratch: {} bytes",
+        model.activation_bytes()?,
+        file.manifest().tile,
+        model.scratch_bytes()
     );
     Ok(())
 }

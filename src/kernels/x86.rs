@@ -261,6 +261,7 @@ fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
 /// The epilogue of a tile; see the module docs of `kernels` for the formula.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 #[inline]
+#[allow(clippy::needless_range_loop)] // blocks are the inner index of the sums
 unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
     conv: &ConvInt8,
     sums: &[[__m512i; R]; P],
@@ -366,6 +367,7 @@ fn tail_mask(conv: &ConvInt8, first: usize) -> __mmask16 {
 
 /// The epilogue of whatever has none of its own.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+#[allow(clippy::needless_range_loop)]
 unsafe fn finish_any<const P: usize, const R: usize>(
     conv: &ConvInt8,
     sums: &[[__m512i; R]; P],

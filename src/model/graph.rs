@@ -4,9 +4,10 @@ use super::error::ModelError;
 use super::file::ModelFile;
 use super::manifest::{Manifest, Task};
 use super::map::Bytes;
-use super::ops::Layer;
 use super::ops::spec::Written;
+use super::ops::{Layer, arena};
 use super::registry::{FILE, FileResource, framework};
+use crate::kernels::Isa;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -34,10 +35,12 @@ pub struct Model {
     /// True where the output is a vector, not rows.
     pooled: bool,
     operators: Vec<OperatorRecord>,
+    /// What the symbols of the shapes stand for in a whole tile.
+    symbols: SymbolValues,
 }
 
 /// One node of a graph, for `inspect`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OperatorRecord {
     /// The node's name.
     pub name: String,
@@ -49,6 +52,10 @@ pub struct OperatorRecord {
     pub macs: u64,
     /// Bytes of its output for a whole tile.
     pub activation_bytes: u64,
+    /// Scale of its output, where that is integer rows of one scale; without it and with a signal-to-noise ratio, each row has its own.
+    pub output_scale: Option<f32>,
+    /// Of the integer rows on the calibration data, in decibels.
+    pub signal_to_noise: Option<f32>,
 }
 
 impl Model {
@@ -64,6 +71,11 @@ impl Model {
 
     /// Builds the graph of an opened file.
     pub fn build(file: ModelFile) -> Result<Model, ModelError> {
+        Model::build_on(file, Isa::selected())
+    }
+
+    /// Builds the graph of an opened file for one of [`Isa::available`].
+    pub fn build_on(file: ModelFile, isa: Isa) -> Result<Model, ModelError> {
         let file = Arc::new(file);
         let failed = |reason: String| ModelError::Graph {
             file: file.name().to_string(),
@@ -71,18 +83,19 @@ impl Model {
             reason,
         };
         // A graph's text is foreign input to tract's parser, which has places that panic.
-        let built = catch_unwind(AssertUnwindSafe(|| build_plan(&file)));
-        let (plan, exact_length, pooled, operators) = match built {
+        let built = catch_unwind(AssertUnwindSafe(|| build_plan(&file, isa)));
+        let built = match built {
             Ok(Ok(built)) => built,
             Ok(Err(error)) => return Err(failed(format!("{error:#}"))),
             Err(_) => return Err(failed("tract could not read it".to_string())),
         };
         Ok(Model {
             file,
-            plan,
-            exact_length,
-            pooled,
-            operators,
+            plan: built.plan,
+            exact_length: built.exact_length,
+            pooled: built.pooled,
+            operators: built.operators,
+            symbols: built.symbols,
         })
     }
 
@@ -99,6 +112,32 @@ impl Model {
     /// The nodes of its graph, in order of evaluation.
     pub fn operators(&self) -> &[OperatorRecord] {
         &self.operators
+    }
+
+    /// Bytes of the buffers that a worker's layers write to, for a whole tile: as many as live at the same time, by type and shape. Operators of
+    /// tract's own come on top, and allocate theirs in each run.
+    ///
+    /// # Errors
+    /// Where a shape depends on more than the length.
+    pub fn activation_bytes(&self) -> Result<usize, ModelError> {
+        let order = self.plan.order_without_consts();
+        arena::predicted(self.plan.model(), order, &self.symbols)
+            .map_err(|error| self.error("measuring", &error))
+    }
+
+    /// Bytes of working memory that a worker's int8 layers keep beside their outputs, for a whole tile: bases as rows, and what attention needs.
+    pub fn scratch_bytes(&self) -> usize {
+        let layers = self
+            .plan
+            .model()
+            .nodes()
+            .iter()
+            .filter_map(|node| node.op_as::<Layer>());
+        let tile = self.manifest().tile;
+        // Each kind is kept once a thread, as large as the largest layer needs it.
+        let sizes = layers.map(|layer| layer.scratch_bytes(tile));
+        let (bases, attention) = sizes.fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)));
+        bases + attention
     }
 
     /// A mutable state to run it with, for one worker.
@@ -141,13 +180,24 @@ impl Model {
     }
 }
 
-type Built = (Arc<Plan>, bool, bool, Vec<OperatorRecord>);
+struct Built {
+    plan: Arc<Plan>,
+    exact_length: bool,
+    pooled: bool,
+    operators: Vec<OperatorRecord>,
+    symbols: SymbolValues,
+}
 
-fn build_plan(file: &Arc<ModelFile>) -> TractResult<Built> {
-    let model = match super::layers::read(file)? {
+fn build_plan(file: &Arc<ModelFile>, isa: Isa) -> TractResult<Built> {
+    let mut model = match super::layers::read(file)? {
         Some(model) => model,
         None => read_nnef(file)?,
     };
+    for node in model.nodes_mut() {
+        if let Some(layer) = node.op_as_mut::<Layer>() {
+            layer.isa = isa;
+        }
+    }
     let sources = model.input_outlets()?;
     ensure!(
         sources.len() == 2,
@@ -156,13 +206,14 @@ fn build_plan(file: &Arc<ModelFile>) -> TractResult<Built> {
     );
     let source = model.outlet_fact(sources[0])?.datum_type;
     let manifest = file.manifest();
+    let symbol = model.symbols.sym(TILE);
+    let value = symbol_value(&model, manifest.tile)?;
+    let symbols = SymbolValues::default().with(&symbol, value as i64);
     let exact_length = !model.nodes().iter().all(is_ours);
     let model = if exact_length {
         model
     } else {
-        let symbol = model.symbols.sym(TILE);
-        let tile = symbol_value(&model, manifest.tile)?.to_dim();
-        model.set_symbols(&HashMap::from([(symbol, tile)]))?
+        model.set_symbols(&HashMap::from([(symbol, value.to_dim())]))?
     };
     let wanted = match manifest.tokeniser == "ids" {
         true => u32::datum_type(),
@@ -172,7 +223,13 @@ fn build_plan(file: &Arc<ModelFile>) -> TractResult<Built> {
     let operators = list_operators(&model, manifest)?;
     let pooled = check_output(&model, manifest)?;
     let plan = SimplePlan::new(model.into_optimized()?)?;
-    Ok((plan, exact_length, pooled, operators))
+    Ok(Built {
+        plan,
+        exact_length,
+        pooled,
+        operators,
+        symbols,
+    })
 }
 
 /// The graph of a file with operators of tract's own.
@@ -223,15 +280,17 @@ fn list_operators(model: &TypedModel, manifest: &Manifest) -> TractResult<Vec<Op
         let fact = &node.outputs[0].fact;
         let elements = fact.shape.volume().eval(&values).to_usize().unwrap_or(0);
         let layer = node.op_as::<Layer>();
+        let record = layer.and_then(|layer| {
+            let mut records = manifest.layers.iter();
+            records.find(|record| record.name == layer.label)
+        });
         records.push(OperatorRecord {
             name: node.name.clone(),
             operator: node.op.name().to_string(),
             lowered: layer.is_some(),
-            macs: layer.map_or(0, |layer| {
-                let mut records = manifest.layers.iter();
-                let record = records.find(|record| record.name == layer.label);
-                record.map_or(0, |record| record.macs)
-            }),
+            macs: record.map_or(0, |record| record.macs),
+            output_scale: record.and_then(|record| record.output_scale),
+            signal_to_noise: record.and_then(|record| record.signal_to_noise),
             activation_bytes: (elements * fact.datum_type.size_of()) as u64,
         });
     }

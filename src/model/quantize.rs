@@ -102,12 +102,12 @@ pub fn measure(
         let mut sums: Vec<Sums> = wanted.iter().map(|(_, c)| Sums::new(*c)).collect();
         for piece in &pieces {
             let values = state.run(network.feed(piece)?)?;
-            for (((sums, large), value), (_, channels)) in
+            for (((sums, large), value), (outlet, channels)) in
                 sums.iter_mut().zip(&largest).zip(values).zip(&wanted)
             {
                 let values = value.try_as_plain_ram()?.as_slice::<f32>()?;
                 // Rows lie one after the other only where channels come last.
-                let by_row = value.shape().last() == Some(channels);
+                let by_row = network.turned(*outlet)?;
                 sums.add(values, *large, by_row.then_some(*channels));
             }
         }
@@ -293,7 +293,7 @@ fn quantise_channel(step: &ConvStep, channel: usize, paired: bool) -> (Vec<i8>, 
     let weights = &step.weight[channel * per..(channel + 1) * per];
     let mut scale = weights.iter().fold(0f32, |m, w| m.max(w.abs())) / 127.0;
     let partner = |at: usize| {
-        let other = (at / width ^ 1) * width + at % width;
+        let other = ((at / width) ^ 1) * width + at % width;
         (other < per).then_some(other)
     };
     if paired {
@@ -388,7 +388,11 @@ pub fn conv_weights(
         let (own, unit) = quantise_channel(step, channel, paired);
         let mut lost = 0.0;
         for (at, q) in own.iter().enumerate() {
-            let mean = means.map_or(0.0, |means| means[at / s.width]);
+            // Channels that only fill up have none.
+            let mean = means
+                .and_then(|means| means.get(at / s.width))
+                .copied()
+                .unwrap_or(0.0);
             let weight = step.weight[channel * own.len() + at];
             lost += f64::from(mean) * f64::from(weight - unit * f32::from(*q));
         }

@@ -2,6 +2,7 @@
 //!
 //! One type, [`Fused`], so that the lowering can match on it. Shapes: `rows` is `[1, T, D]`, channel-first tensors are `[1, C, T]`; T may be a symbol.
 
+use serde::{Deserialize, Serialize};
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::einsum::EinSum;
 use tract_nnef::tract_core::ops::math::add;
@@ -13,7 +14,8 @@ use tract_onnx::tract_hir::internal::{
 };
 
 /// What a pool keeps of all positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// Their mean.
     Mean,
@@ -24,7 +26,8 @@ pub enum Pooling {
 }
 
 /// A fused operator. Floats are kept as their bits, for `Eq`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fused {
     /// Inputs: x `[1, T, D]`, gamma `[D]`, beta `[D]`. `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over D.
     LayerNorm {

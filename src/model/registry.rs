@@ -8,6 +8,7 @@ use super::file::ModelFile;
 use super::manifest::Precision;
 use super::map::Region;
 use super::ops::{Layer, Spec};
+use super::reference::Fused;
 use crate::kernels::Isa;
 use safetensors::tensor::Dtype;
 use std::str::FromStr;
@@ -22,6 +23,9 @@ pub const REGISTRY: &str = "strandline";
 
 /// The primitive's name.
 const LAYER: &str = "strandline_layer";
+
+/// The primitive of fused operators that were not lowered: its inputs, and the operator as JSON.
+const REFERENCE: &str = "strandline_reference";
 
 /// Most zero rows at an end.
 const MOST_HALO: usize = 1 << 20;
@@ -45,8 +49,40 @@ pub fn framework() -> Nnef {
     ];
     let output = [("output", TypeName::Scalar.tensor())];
     registry.register_primitive(LAYER, &parameters, &output, load);
+    registry.register_dumper(dump_reference);
+    let parameters = [
+        TypeName::Scalar.tensor().array().named("inputs"),
+        TypeName::String.named("operator"),
+    ];
+    registry.register_primitive(REFERENCE, &parameters, &output, load_reference);
     // tract-onnx keeps operators of its own beside NNEF's: a graph that was not lowered whole may hold some.
     tract_nnef::nnef().with_registry(registry).with_onnx()
+}
+
+fn dump_reference(
+    ast: &mut IntoAst,
+    node: &TypedNode,
+    op: &Fused,
+) -> TractResult<Option<Arc<RValue>>> {
+    let inputs = node
+        .inputs
+        .iter()
+        .map(|input| (*ast.mapping[input]).clone());
+    let named = [
+        ("inputs", RValue::Array(inputs.collect())),
+        ("operator", string(serde_json::to_string(op)?)),
+    ];
+    Ok(Some(invocation(REFERENCE, &[], &named)))
+}
+
+fn load_reference(
+    builder: &mut ModelBuilder,
+    invocation: &ResolvedInvocation,
+) -> TractResult<Value> {
+    let inputs: TVec<OutletId> = invocation.named_arg_as(builder, "inputs")?;
+    let text: String = invocation.named_arg_as(builder, "operator")?;
+    let op: Fused = serde_json::from_str(&text).context(REFERENCE)?;
+    builder.wire(op, &inputs)
 }
 
 fn dump(ast: &mut IntoAst, node: &TypedNode, op: &Layer) -> TractResult<Option<Arc<RValue>>> {
@@ -100,7 +136,8 @@ pub(super) fn layer(
     spec.validate(precision, halo)
         .map_err(|reason| format_err!("layer {label}: {reason}"))?;
     let most_inputs = match &spec {
-        Spec::Dense(_) => 1..2,
+        Spec::Dense(_) | Spec::Softmax { vector: true, .. } => 1..2,
+        Spec::Sum { .. } => 3..4,
         Spec::Join { channels, .. } => channels.len() + 1..channels.len() + 2,
         Spec::Attention { .. } => 4..5,
         _ => 2..4,

@@ -1,10 +1,10 @@
-"""Writes sigmoid_end.onnx and pool_between.onnx here: random float networks that `strandline pack` cannot lower whole.
+"""Writes softsign_end.onnx and softsign_between.onnx here: random float networks that `strandline pack` cannot lower whole.
 
     pip install numpy onnx
     python unlowered.py
 
-Both are [1, 4, T] -> convolution of 16 channels, width 5 -> ReLU -> [1, 2, T]; one ends in a sigmoid, the other
-averages three bases between its convolutions.
+Both are [1, 4, T] -> convolution of 16 channels, width 5 -> ReLU -> convolution -> [1, 2, T]; one ends in a Softsign, the
+other has it between its convolutions.
 """
 
 import numpy as np
@@ -37,11 +37,9 @@ def save(path, nodes, tensors):
 first, first_tensors = conv("first", 4, 16, 5, "x", "first_rows")
 relu = helper.make_node("Relu", ["first_rows"], ["rows"], name="relu")
 last, last_tensors = conv("last", 16, 2, 3, "rows", "logits")
-sigmoid = helper.make_node("Sigmoid", ["logits"], ["y"], name="sigmoid")
-save("sigmoid_end.onnx", [first, relu, last, sigmoid], first_tensors + last_tensors)
+softsign = helper.make_node("Softsign", ["logits"], ["y"], name="softsign")
+save("softsign_end.onnx", [first, relu, last, softsign], first_tensors + last_tensors)
 
-pool = helper.make_node(
-    "AveragePool", ["rows"], ["pooled"], name="pool", kernel_shape=[3], pads=[1, 1], count_include_pad=1
-)
-last, last_tensors = conv("last", 16, 2, 3, "pooled", "y")
-save("pool_between.onnx", [first, relu, pool, last], first_tensors + last_tensors)
+softsign = helper.make_node("Softsign", ["rows"], ["signs"], name="softsign")
+last, last_tensors = conv("last", 16, 2, 3, "signs", "y")
+save("softsign_between.onnx", [first, relu, softsign, last], first_tensors + last_tensors)

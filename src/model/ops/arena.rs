@@ -1,8 +1,9 @@
 //! The activations of a worker: buffers that layers take for their output and that come back when nobody holds them any more.
 //!
 //! One arena a thread, because a worker is a thread. A buffer is reused as soon as the values computed from it are done, by any layer whose
-//! output has the same type and shape, so the memory in use is that of the values that live at the same time.
+//! output has the same type, shape and halo, so the memory in use is that of the values that live at the same time.
 
+use super::Layer;
 use std::cell::RefCell;
 use tract_nnef::internal::*;
 
@@ -20,15 +21,18 @@ pub struct Buffer {
     pub tensor: Arc<Tensor>,
     /// Rows after which the end halo is zero.
     pub cleared: usize,
+    /// Rows at the beginning that have always been zero. Another model's layers may have buffers of the same shape with fewer of them.
+    halo: usize,
 }
 
-/// A buffer that nobody reads, of this type and shape.
-pub fn take(dt: DatumType, shape: &[usize]) -> TractResult<Buffer> {
+/// A buffer that nobody reads, of this type, shape and halo.
+pub fn take(dt: DatumType, shape: &[usize], halo: usize) -> TractResult<Buffer> {
     let found = ARENA.with_borrow_mut(|arena| {
         let fits = |b: &Buffer| {
             Arc::strong_count(&b.tensor) == 1
                 && b.tensor.shape() == shape
                 && b.tensor.datum_type() == dt
+                && b.halo == halo
         };
         let index = arena.iter().position(fits)?;
         Some(arena.swap_remove(index))
@@ -38,6 +42,7 @@ pub fn take(dt: DatumType, shape: &[usize]) -> TractResult<Buffer> {
         None => Ok(Buffer {
             tensor: Arc::new(Tensor::zero_dt(dt, shape)?),
             cleared: 0,
+            halo,
         }),
     }
 }
@@ -54,4 +59,104 @@ pub fn put(buffer: Buffer) -> Arc<Tensor> {
         arena.push(buffer);
     });
     tensor
+}
+
+/// Bytes that this thread's arena holds.
+#[cfg(test)]
+pub fn held() -> usize {
+    ARENA.with_borrow(|arena| arena.iter().map(|b| b.tensor.as_bytes().len()).sum())
+}
+
+/// Bytes that the arena of a worker which runs a graph alone will hold: `order` are its nodes in order of evaluation, `values` what the
+/// symbols of its shapes stand for.
+pub fn predicted(model: &TypedModel, order: &[usize], values: &SymbolValues) -> TractResult<usize> {
+    let mut last_read: HashMap<OutletId, usize> = HashMap::new();
+    for (step, id) in order.iter().enumerate() {
+        last_read.extend(model.node(*id).inputs.iter().map(|input| (*input, step)));
+    }
+    for output in model.output_outlets()? {
+        last_read.insert(*output, order.len());
+    }
+    type Kind = (DatumType, TVec<usize>, usize);
+    let mut free: HashMap<Kind, usize> = HashMap::new();
+    let mut live: Vec<(OutletId, Kind)> = vec![];
+    let mut held = 0;
+    for (step, id) in order.iter().enumerate() {
+        let node = model.node(*id);
+        if let Some(layer) = node.op_as::<Layer>() {
+            let fact = &node.outputs[0].fact;
+            let shape = fact.shape.eval_to_usize(values)?.into_owned();
+            let bytes = shape.iter().product::<usize>() * fact.datum_type.size_of();
+            let kind = (fact.datum_type, shape, layer.halo_rows());
+            match free.get_mut(&kind).filter(|count| **count > 0) {
+                Some(count) => *count -= 1,
+                None => held += bytes,
+            }
+            live.push((OutletId::new(*id, 0), kind));
+        }
+        // An operator's inputs are held until its output is there.
+        live.retain(|(outlet, kind)| {
+            let needed = last_read.get(outlet).is_some_and(|last| *last > step);
+            if !needed {
+                *free.entry(kind.clone()).or_insert(0) += 1;
+            }
+            needed
+        });
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin;
+    use crate::model::manifest::{Manifest, Precision, Task};
+    use crate::model::pack::pack;
+    use crate::model::{Model, ops};
+    use std::path::Path;
+
+    /// A worker is a thread, so each gets one of its own.
+    fn measured(model: &Model) -> (usize, usize) {
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut runner = model.spawn().unwrap();
+                let tile = runner.tile();
+                for length in [tile, tile, tile / 4 * 2] {
+                    match runner.reads_ids() {
+                        true => runner.run_ids(&vec![1; length]).unwrap().len(),
+                        false => runner.run(&vec![1; length]).unwrap().len(),
+                    };
+                }
+                (held(), ops::scratch_held())
+            });
+            worker.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn what_is_reported_is_what_is_held() {
+        for task in [Task::Splice, Task::Promoter] {
+            let model = builtin::model(task).unwrap();
+            let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());
+            assert_eq!(measured(&model), reported, "{task}");
+        }
+        for (name, multiple, columns) in [("bert_script", 1, 2), ("branches_script", 4, 3)] {
+            let ids = multiple == 1;
+            let mut manifest: Manifest = builtin::file(Task::Splice).unwrap().manifest().clone();
+            let mut output = manifest.outputs.swap_remove(0);
+            output.kind = None;
+            manifest.outputs = vec![output; columns];
+            (manifest.task, manifest.whole) = (Task::Raw, None);
+            manifest.tokeniser = if ids { "ids" } else { "one-hot" }.to_string();
+            (manifest.tile, manifest.multiple) = (if ids { 32 } else { 256 }, multiple);
+            manifest.precision = Precision::Int8;
+            let path =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"));
+            let packed = pack(&path, &manifest, &[(0..32).map(|t| t % 4).collect()]).unwrap();
+            assert_eq!(packed.plain, [""; 0]);
+            let model = &packed.model;
+            let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());
+            assert_eq!(measured(model), reported, "{name}");
+        }
+    }
 }

@@ -14,8 +14,26 @@ thread_local! {
     /// Base codes as rows of four channels, with zeros before and behind; grows to the largest tile a thread has seen.
     static ONE_HOT: RefCell<(Vec<u8>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
     /// The last step of a layer whose rows do not fill it, and room for what is added there.
-    static PART: RefCell<(Vec<f32>, Vec<u8>, Vec<f32>, Vec<u8>)> =
-        const { RefCell::new((Vec::new(), Vec::new(), Vec::new(), Vec::new())) };
+    static PART: RefCell<Part> = const { RefCell::new(Part::new()) };
+}
+
+/// Room for one step: its values as floats or bytes, and what is added to them.
+struct Part {
+    floats: Vec<f32>,
+    bytes: Vec<u8>,
+    added_floats: Vec<f32>,
+    added_bytes: Vec<u8>,
+}
+
+impl Part {
+    const fn new() -> Part {
+        Part {
+            floats: Vec::new(),
+            bytes: Vec::new(),
+            added_floats: Vec::new(),
+            added_bytes: Vec::new(),
+        }
+    }
 }
 
 impl Layer {
@@ -269,7 +287,13 @@ fn part(
     kept: usize,
     run: impl FnOnce(&ConvInt8, &mut Vec<f32>, &mut Vec<u8>),
 ) {
-    PART.with_borrow_mut(|(floats, bytes, added_floats, added_bytes)| {
+    PART.with_borrow_mut(|part| {
+        let Part {
+            floats,
+            bytes,
+            added_floats,
+            added_bytes,
+        } = part;
         let pitch = conv.shape.channels_out;
         let mut one = *conv;
         one.positions = 1;
@@ -306,4 +330,10 @@ fn part(
         };
         run(&one, floats, bytes);
     });
+}
+
+/// Bytes that this thread holds for base codes as rows.
+#[cfg(test)]
+pub(super) fn scratch_held() -> usize {
+    ONE_HOT.with_borrow(|(integers, values)| integers.len() + size_of_val(&values[..]))
 }

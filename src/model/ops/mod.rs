@@ -16,6 +16,7 @@ mod transformer;
 
 use super::map::Region;
 use crate::kernels::Isa;
+use crate::kernels::attention::{self, AttentionScratch};
 use crate::kernels::norm::SCALE_BYTES;
 use crate::model::manifest::Precision;
 pub use spec::Spec;
@@ -78,7 +79,7 @@ impl OpState for LayerState {
             .downcast_ref::<Layer>()
             .context("state of another operator")?;
         let (dt, concrete) = layer.concrete_shape(inputs[0].shape())?;
-        let mut buffer = arena::take(dt, &concrete)?;
+        let mut buffer = arena::take(dt, &concrete, layer.halo_rows())?;
         let tensor = Arc::get_mut(&mut buffer.tensor).context("an output is still in use")?;
         layer.compute(&inputs, tensor, &mut buffer.cleared)?;
         Ok(tvec!(TValue::from_const(arena::put(buffer))))
@@ -190,7 +191,10 @@ impl Layer {
             spec::Written::Unsigned | spec::Written::Signed | spec::Written::Rows => self.halo,
             _ => 0,
         };
-        if halo_rows > 0 && *cleared != extent.rows_out {
+        if halo_rows == 0 {
+            // What a longer run has left behind the last row is not known any more.
+            *cleared = usize::MAX;
+        } else if *cleared != extent.rows_out {
             let row = self.spec.channels_out() * out.datum_type().size_of();
             let first = (halo_rows + extent.rows_out) * row;
             let bytes = out.as_bytes_mut();
@@ -199,6 +203,38 @@ impl Layer {
             *cleared = extent.rows_out;
         }
         Ok(())
+    }
+
+    /// Rows at each end of the output that it leaves alone or clears.
+    fn halo_rows(&self) -> usize {
+        use spec::Written::{Dynamic, Last, Plain, Rows, Signed, Unsigned, Vector};
+        match self.spec.written() {
+            Unsigned | Signed | Dynamic | Rows => self.halo,
+            Last | Vector | Plain => 0,
+        }
+    }
+
+    /// Bytes of working memory for a tile: of bases as rows, and of attention.
+    pub fn scratch_bytes(&self, tile: usize) -> (usize, usize) {
+        match &self.spec {
+            Spec::Conv(conv) if conv.codes => {
+                let rows = crate::kernels::Rows {
+                    halo: conv.shape.reach(),
+                    positions: tile,
+                };
+                let floats = if self.precision == Precision::Int8 {
+                    0
+                } else {
+                    size_of::<f32>()
+                };
+                (rows.len(4) * (1 + floats), 0)
+            }
+            Spec::Attention { width, .. } if tile <= attention::MAX_TOKENS => (
+                0,
+                AttentionScratch::new(tile + 2 * self.halo, *width).bytes(),
+            ),
+            _ => (0, 0),
+        }
     }
 
     /// The rows that the run's length fills, checked against the tensors.
@@ -233,6 +269,12 @@ impl Layer {
     fn floats(&self, index: usize) -> TractResult<&[f32]> {
         self.tensor(index)?.f32().context("an f32 tensor")
     }
+}
+
+/// Bytes of working memory that this thread holds.
+#[cfg(test)]
+pub fn scratch_held() -> usize {
+    conv::scratch_held() + transformer::scratch_held()
 }
 
 fn bytes(value: &Tensor) -> TractResult<&[u8]> {

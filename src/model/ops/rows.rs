@@ -1,6 +1,6 @@
 //! Layers without weights of their own, and those between our rows and tract's tensors.
 
-use super::spec::{Pooled, RowKind, Spec, Written};
+use super::spec::{Pooled, RowKind, Spec, Taken, Written};
 use super::{Extent, Layer, bytes, floats};
 use crate::kernels::affine::{Affine, Sink, Source};
 use crate::kernels::{pool, softmax};
@@ -109,15 +109,10 @@ impl Layer {
             }
             Spec::Join {
                 channels,
-                factors,
+                rows: kinds,
                 output,
                 ..
             } => {
-                let kind = |factor| match output {
-                    Written::Unsigned => RowKind::Unsigned(factor),
-                    Written::Signed => RowKind::Signed(factor),
-                    _ => RowKind::Float,
-                };
                 // The second input is the length.
                 let rows = inputs.iter().take(1).chain(inputs.iter().skip(2));
                 ensure!(
@@ -125,9 +120,9 @@ impl Layer {
                     "{label}: {} inputs",
                     inputs.len()
                 );
-                let mut readers = vec![];
-                for ((input, channels), factor) in rows.zip(channels).zip(factors) {
-                    readers.push((self.reader(input, *channels, kind(*factor))?, *channels));
+                let mut readers: TVec<_> = tvec!();
+                for ((input, channels), kind) in rows.zip(channels).zip(kinds) {
+                    readers.push((self.reader(input, *channels, *kind)?, *channels));
                 }
                 let all = channels.iter().sum();
                 self.write_rows(*output, all, extent.rows_out, out, |row, values| {
@@ -138,12 +133,51 @@ impl Layer {
                     }
                 })
             }
+            Spec::Sum {
+                channels,
+                rows,
+                relu,
+                output,
+                ..
+            } => {
+                ensure!(inputs.len() == 3, "{label}: {} inputs", inputs.len());
+                // Values as they are, so that a sum is rounded once.
+                let (first, second) = (self.reader(&inputs[0], *channels, rows[0])?, rows[1]);
+                let one = super::spec::Real::try_from(1.0).map_err(|e| format_err!("{e}"))?;
+                let (kind, scale) = match second {
+                    RowKind::Unsigned(scale) => (RowKind::Unsigned(one), scale.get()),
+                    RowKind::Signed(scale) => (RowKind::Signed(one), scale.get()),
+                    other => (other, 1.0),
+                };
+                let second = self.reader(&inputs[2], *channels, kind)?;
+                let mut added = scratch(*channels);
+                self.write_rows(*output, *channels, extent.rows_out, out, |row, values| {
+                    first(row, values);
+                    second(row, &mut added);
+                    for (y, x) in values.iter_mut().zip(added.iter()) {
+                        let sum = x.mul_add(scale, *y);
+                        *y = if !*relu || sum > 0.0 { sum } else { 0.0 };
+                    }
+                })
+            }
+            Spec::Widen { channels, to, .. } => {
+                let size = out.datum_type().size_of();
+                self.rows_of(&inputs[0], *channels)?;
+                let (row, wide) = (channels * size, to * size);
+                let from = &inputs[0].as_bytes()[self.halo * row..][..extent.rows_in * row];
+                let to = &mut out.as_bytes_mut()[self.halo * wide..];
+                for (row, wide) in from.chunks_exact(row).zip(to.chunks_exact_mut(wide)) {
+                    wide[..row.len()].copy_from_slice(row);
+                    wide[row.len()..].fill(0);
+                }
+                Ok(())
+            }
             Spec::Window {
                 channels,
                 width,
                 stride,
                 before,
-                mean,
+                taken,
                 output,
                 ..
             } => {
@@ -162,18 +196,24 @@ impl Layer {
                     for from in first + 1..last {
                         read(from, &mut one);
                         for (y, x) in values.iter_mut().zip(one.iter()) {
-                            *y = if *mean { *y + x } else { y.max(*x) };
+                            *y = match taken {
+                                Taken::Max => y.max(*x),
+                                _ => *y + x,
+                            };
                         }
                     }
-                    if *mean {
-                        // Padding counts, as exporters have it by default where there is none.
-                        let count = (last - first) as f32;
-                        values.iter_mut().for_each(|y| *y /= count);
-                    }
+                    let count = match taken {
+                        Taken::Max => return,
+                        Taken::Mean => last - first,
+                        Taken::PaddedMean => *width,
+                    };
+                    values.iter_mut().for_each(|y| *y /= count as f32);
                 })
             }
-            Spec::Softmax { channels, .. } => {
-                let count = extent.rows_in * channels;
+            Spec::Softmax {
+                channels, vector, ..
+            } => {
+                let count = if *vector { 1 } else { extent.rows_in } * channels;
                 let mut memory = out.try_as_plain_ram_mut()?;
                 let target = &mut memory.as_slice_mut::<f32>()?[..count];
                 target.copy_from_slice(&floats(&inputs[0])?[..count]);

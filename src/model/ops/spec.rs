@@ -100,6 +100,8 @@ pub enum Function {
     ReluFirst,
     /// x · Φ(x).
     Gelu,
+    /// x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))).
+    GeluTanh,
     /// 1 / (1 + e^-x).
     Sigmoid,
     /// The hyperbolic tangent.
@@ -113,6 +115,7 @@ impl Function {
             Function::Identity => affine::Function::Identity,
             Function::Relu | Function::ReluFirst => affine::Function::Relu,
             Function::Gelu => affine::Function::Other(Activation::Gelu),
+            Function::GeluTanh => affine::Function::Other(Activation::GeluTanh),
             Function::Sigmoid => affine::Function::Other(Activation::Sigmoid),
             Function::Tanh => affine::Function::Other(Activation::Tanh),
         }
@@ -176,6 +179,18 @@ pub enum Pooled {
     First,
 }
 
+/// What is taken of a window of neighbouring rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// The largest.
+    Max,
+    /// The mean of those rows that there are.
+    Mean,
+    /// The mean with zeros for rows beyond the ends.
+    PaddedMean,
+}
+
 /// Integer or float rows, and the scale of integer ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -224,18 +239,42 @@ pub enum Spec {
         /// What is read and written.
         output: Written,
     },
-    /// Rows side by side. Inputs: rows, length, more rows; all of one kind, integer ones each times a factor.
+    /// Rows side by side. Inputs: rows, length, more rows.
     Join {
         /// Channels of each input.
         channels: Vec<usize>,
-        /// Scale of each input in units of the output.
-        factors: Vec<Real>,
+        /// What each input is; scales in units of the output.
+        rows: Vec<RowKind>,
         /// As for a convolution.
         rate: usize,
         /// What is read and written.
         output: Written,
     },
-    /// Maximum or mean of `width` rows every `stride` rows; rows beyond the ends do not count.
+    /// `y = fma(b, scale b, a · scale a)` of the values a and b of two rows, and a ReLU. Inputs: rows, length, rows.
+    Sum {
+        /// Channels.
+        channels: usize,
+        /// What the inputs are; scales in units of the output.
+        rows: [RowKind; 2],
+        /// True where negative sums become 0.
+        relu: bool,
+        /// As for a convolution.
+        rate: usize,
+        /// What is written.
+        output: Written,
+    },
+    /// Rows with channels of zeros behind their own: kernels take integer channels by fours.
+    Widen {
+        /// Channels of the input.
+        channels: usize,
+        /// Channels of the output.
+        to: usize,
+        /// As for a convolution.
+        rate: usize,
+        /// What is read and written.
+        output: Written,
+    },
+    /// What is taken of `width` rows every `stride` rows.
     Window {
         /// Channels.
         channels: usize,
@@ -245,8 +284,8 @@ pub enum Spec {
         stride: usize,
         /// Rows before the output's own position.
         before: usize,
-        /// The mean, or else the maximum.
-        mean: bool,
+        /// What is taken.
+        taken: Taken,
         /// As for a convolution.
         rate: usize,
         /// What is read and written.
@@ -301,10 +340,12 @@ pub enum Spec {
         /// What is written: float, signed or dynamic rows.
         output: Written,
     },
-    /// Soft-max over the channels of float rows without halo, in place of them.
+    /// Soft-max over the channels of float rows without halo, in place of them; or over a vector, its only input.
     Softmax {
         /// Channels.
         channels: usize,
+        /// True for a vector.
+        vector: bool,
         /// As for a convolution.
         rate: usize,
     },
@@ -371,6 +412,8 @@ impl Spec {
             Spec::Affine { .. } => "strandline_affine",
             Spec::Repeat { .. } => "strandline_repeat",
             Spec::Join { .. } => "strandline_join",
+            Spec::Sum { .. } => "strandline_sum",
+            Spec::Widen { .. } => "strandline_widen",
             Spec::Window { .. } => "strandline_window",
             Spec::Softmax { .. } => "strandline_softmax",
             Spec::Embed { .. } => "strandline_embed",
@@ -390,7 +433,7 @@ impl Spec {
         match self {
             Spec::Conv(c) if c.codes => Input::Codes,
             Spec::OneHot | Spec::Embed { .. } => Input::Codes,
-            Spec::Dense(_) => Input::Vector,
+            Spec::Dense(_) | Spec::Softmax { vector: true, .. } => Input::Vector,
             Spec::FromPlain { .. } => Input::Plain,
             Spec::Softmax { .. } => Input::Bare,
             _ => Input::Rows,
@@ -404,12 +447,15 @@ impl Spec {
             Spec::Affine { output, .. }
             | Spec::Repeat { output, .. }
             | Spec::Join { output, .. }
+            | Spec::Sum { output, .. }
+            | Spec::Widen { output, .. }
             | Spec::Window { output, .. }
             | Spec::Norm { output, .. }
             | Spec::Quantise { output, .. }
             | Spec::Attention { output, .. }
             | Spec::FromPlain { output, .. } => *output,
             Spec::Embed { .. } => Written::Rows,
+            Spec::Softmax { vector: true, .. } => Written::Vector,
             Spec::Softmax { .. } => Written::Last,
             Spec::Dense(_) | Spec::Frames { .. } | Spec::Pool { .. } => Written::Vector,
             Spec::OneHot | Spec::ToPlain { .. } => Written::Plain,
@@ -433,6 +479,8 @@ impl Spec {
             Spec::Affine { rate, .. }
             | Spec::Repeat { rate, .. }
             | Spec::Join { rate, .. }
+            | Spec::Sum { rate, .. }
+            | Spec::Widen { rate, .. }
             | Spec::Window { rate, .. }
             | Spec::Softmax { rate, .. }
             | Spec::Pool { rate, .. }
@@ -455,7 +503,9 @@ impl Spec {
             Spec::Dense(d) => d.outputs,
             Spec::Join { channels, .. } => channels.iter().sum(),
             Spec::Frames { channels, .. } => 2 * FRAMES * channels,
+            Spec::Widen { to, .. } => *to,
             Spec::Affine { channels, .. }
+            | Spec::Sum { channels, .. }
             | Spec::Repeat { channels, .. }
             | Spec::Window { channels, .. }
             | Spec::Softmax { channels, .. }
@@ -571,7 +621,7 @@ impl Spec {
                 }
                 // Codes have no halo of their own: their rows are made for each run.
                 let reach = s.reach() + c.step;
-                if c.codes && (reach > MOST || s.channels_in != 4 || s.stride != 1) {
+                if c.codes && (reach > MOST || s.channels_in != 4) {
                     return Err(format!("a convolution over base codes of {s:?}"));
                 }
                 if !c.codes && s.reach() > halo {
@@ -589,17 +639,13 @@ impl Spec {
                 vocabulary,
                 positions,
                 ..
-            } => {
-                if *vocabulary == 0 || *vocabulary > 1 << 24 || *positions > 1 << 24 {
-                    return Err(format!(
-                        "a vocabulary of {vocabulary}, {positions} positions"
-                    ));
-                }
+            } if *vocabulary == 0 || *vocabulary > 1 << 24 || *positions > 1 << 24 => {
+                return Err(format!(
+                    "a vocabulary of {vocabulary}, {positions} positions"
+                ));
             }
-            Spec::Norm { epsilon, scale, .. } => {
-                if epsilon.get() <= 0.0 || scale.get() <= 0.0 {
-                    return Err("epsilon and scale are positive".to_string());
-                }
+            Spec::Norm { epsilon, scale, .. } if epsilon.get() <= 0.0 || scale.get() <= 0.0 => {
+                return Err("epsilon and scale are positive".to_string());
             }
             Spec::Quantise { scale, .. } if scale.get() <= 0.0 => {
                 return Err("the scale is positive".to_string());
@@ -624,6 +670,12 @@ impl Spec {
                 }
             }
             Spec::Repeat { factor, .. } => size("factor", *factor)?,
+            Spec::Widen { channels, to, .. } => {
+                size("channels", *channels)?;
+                if channels > to {
+                    return Err(format!("{channels} channels widened to {to}"));
+                }
+            }
             Spec::Window {
                 width,
                 stride,
@@ -636,11 +688,9 @@ impl Spec {
                     return Err(format!("a window of {width} with {before} before it"));
                 }
             }
-            Spec::Join {
-                channels, factors, ..
-            } => {
-                if channels.len() != factors.len() || channels.is_empty() {
-                    return Err(format!("{} factors for {channels:?}", factors.len()));
+            Spec::Join { channels, rows, .. } => {
+                if channels.len() != rows.len() || channels.is_empty() {
+                    return Err(format!("{} kinds of rows for {channels:?}", rows.len()));
                 }
                 for channels in channels {
                     size("channels", *channels)?;

@@ -228,3 +228,9 @@ impl Layer {
         })
     }
 }
+
+/// Bytes that this thread holds for attention.
+#[cfg(test)]
+pub(super) fn scratch_held() -> usize {
+    SCRATCH.with_borrow(|kept| kept.as_ref().map_or(0, AttentionScratch::bytes))
+}

@@ -1,6 +1,9 @@
 //! `pack`: a float ONNX network becomes a model file of our operators, quantised by what it does on sample input.
 
+mod conv;
 mod layers;
+mod rows;
+mod transformer;
 mod values;
 
 use super::error::ModelError;
@@ -9,8 +12,6 @@ use super::graph::{INPUT, LENGTH, Model, TILE};
 use super::lower::{Network, PLAIN, Step};
 use super::manifest::{LayerRecord, Manifest, Precision};
 use super::map::Bytes;
-use super::ops::Spec;
-use super::ops::spec::Written;
 use super::quantize::{self, Ranges};
 use super::registry::framework;
 use safetensors::tensor::Dtype;
@@ -106,6 +107,8 @@ struct Emitter<'a> {
     bare: HashSet<OutletId>,
     /// Values that something reads in float.
     wanted_float: HashSet<OutletId>,
+    /// Values that something reads in float or in one scale.
+    plainly_read: HashSet<OutletId>,
     halo: usize,
     precision: Precision,
 }
@@ -131,21 +134,12 @@ impl<'a> Emitter<'a> {
             }
             _ => None,
         });
-        let (mut bare, mut wanted_float) = (HashSet::new(), HashSet::new());
-        bare.extend(network.model.output_outlets()?.iter().copied());
+        let (bare, wanted_float) = (bare_values(network)?, floats_wanted(network));
+        let mut plainly_read = HashSet::new();
         for step in &network.steps {
-            match step {
-                Step::Softmax { input, .. } => {
-                    bare.insert(*input);
-                }
-                Step::Conv(conv) => wanted_float.extend(conv.residual),
-                Step::Norm { input, .. } | Step::Pool { input, .. } => {
-                    wanted_float.insert(*input);
-                }
-                Step::Affine(affine) => {
-                    wanted_float.insert(affine.input);
-                }
-                _ => (),
+            plainly_read.extend(step.plainly_read());
+            if let Step::Plain(node) = step {
+                plainly_read.extend(network.model.node(*node).inputs.iter().copied());
             }
         }
         let first = match network.ids {
@@ -172,6 +166,7 @@ impl<'a> Emitter<'a> {
             plain: vec![],
             bare,
             wanted_float,
+            plainly_read,
         })
     }
 
@@ -206,23 +201,18 @@ impl<'a> Emitter<'a> {
 
     fn finish(mut self) -> TractResult<(Vec<TensorData>, Manifest, Vec<String>)> {
         let output = self.network.model.output_outlets()?[0];
-        let outlet = match self.values.get(&output).copied() {
-            Some(Value::Bare { outlet, .. } | Value::Vector(outlet)) => outlet,
-            Some(Value::Plain(outlet)) => {
-                let (channels, turned) = self.layout(output)?;
-                let outlet = match turned {
-                    true => self.turn(outlet)?,
-                    false => outlet,
-                };
-                let label = self.label("output_rows");
-                let spec = Spec::FromPlain {
-                    channels,
-                    rate: 1,
-                    output: Written::Last,
-                };
-                self.wire(&label, spec, &[outlet, self.length])?
+        let outlet = match self.vector(output)? {
+            Some(vector) => vector,
+            None => {
+                let rows = self.last_rows(output)?;
+                let (outlet, rate) = rows
+                    .with_context(|| format!("the output became {:?}", self.values.get(&output)))?;
+                ensure!(
+                    rate == 1,
+                    "the output has one row for {rate} positions, not for each"
+                );
+                outlet
             }
-            other => bail!("the output became {other:?}"),
         };
         self.target.select_output_outlets(&[outlet])?;
         if self.plain.is_empty() && self.precision == Precision::Int8 {
@@ -282,6 +272,41 @@ impl<'a> Emitter<'a> {
             macs,
         });
     }
+}
+
+/// Values that are written without halo: the output, and what a soft-max at the end reads. Where something else reads them, too, they are not.
+fn bare_values(network: &Network) -> TractResult<HashSet<OutletId>> {
+    let model = &network.model;
+    let readers = |outlet: &OutletId| {
+        model.node(outlet.node).outputs[outlet.slot]
+            .successors
+            .len()
+    };
+    let outputs = model.output_outlets()?.iter();
+    let mut bare: HashSet<OutletId> = outputs.copied().filter(|o| readers(o) == 0).collect();
+    for step in network.steps.iter().rev() {
+        if let Step::Softmax { input, output, .. } | Step::Turn { input, output } = step
+            && bare.contains(output)
+            && readers(input) == 1
+        {
+            bare.insert(*input);
+        }
+    }
+    Ok(bare)
+}
+
+/// Values that something reads in float.
+fn floats_wanted(network: &Network) -> HashSet<OutletId> {
+    let mut wanted = HashSet::new();
+    for step in &network.steps {
+        match step {
+            Step::Conv(conv) => wanted.extend(conv.residual),
+            Step::Norm { input, .. } | Step::Pool { input, .. } => drop(wanted.insert(*input)),
+            Step::Affine(affine) => drop(wanted.insert(affine.input)),
+            _ => (),
+        }
+    }
+    wanted
 }
 
 /// How rows were quantised.

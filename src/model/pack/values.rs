@@ -1,7 +1,7 @@
 //! What the values of the float graph have become, and how one form is made of another.
 
 use super::super::manifest::{LayerRecord, Precision};
-use super::super::ops::spec::{Real, RowKind, Written};
+use super::super::ops::spec::{Function, Real, RowKind, Written};
 use super::super::ops::{Layer, Spec};
 use super::{Emitter, RowsRecord};
 use crate::kernels::Isa;
@@ -115,7 +115,8 @@ impl Emitter<'_> {
     fn quantise(&mut self, of: OutletId, rows: OutletId, rate: usize) -> TractResult<Value> {
         let (channels, turned) = self.layout(of)?;
         let range = self.ranges.of(of)?;
-        let dynamic = turned && range.by_row();
+        // Rows with a scale behind them cannot be widened.
+        let dynamic = turned && range.by_row() && channels.is_multiple_of(4);
         let scale = real(range.scale(false))?;
         let spec = Spec::Quantise {
             channels,
@@ -145,28 +146,99 @@ impl Emitter<'_> {
 
     /// Float rows of a value that has them, or of one of tract's.
     pub(super) fn float(&mut self, of: OutletId) -> TractResult<Option<Value>> {
-        let value = match self.values.get(&of).copied() {
-            Some(value @ Value::Rows { .. }) => value,
-            Some(Value::Plain(outlet)) if self.network.model.outlet_fact(of)?.rank() == 3 => {
-                let (channels, turned) = self.layout(of)?;
-                let outlet = match turned {
-                    true => self.turn(outlet)?,
-                    false => outlet,
-                };
-                let label = self.label("rows");
-                let spec = Spec::FromPlain {
-                    channels,
-                    rate: 1,
-                    output: Written::Rows,
-                };
-                let outlet = self.wire(&label, spec, &[outlet, self.length])?;
-                let value = Value::Rows { outlet, rate: 1 };
-                self.values.insert(of, value);
-                value
-            }
+        let plain = match self.values.get(&of).copied() {
+            Some(value @ Value::Rows { .. }) => return Ok(Some(value)),
+            Some(Value::Plain(outlet)) => outlet,
             _ => return Ok(None),
         };
+        let Some((outlet, rate)) = self.rows_of_plain(of, plain, Written::Rows)? else {
+            return Ok(None);
+        };
+        let value = Value::Rows { outlet, rate };
+        self.values.insert(of, value);
+        self.plain_values.insert(of, plain);
         Ok(Some(value))
+    }
+
+    /// Rows of one of tract's values, where it has the shape of rows; and their rate.
+    fn rows_of_plain(
+        &mut self,
+        of: OutletId,
+        plain: OutletId,
+        output: Written,
+    ) -> TractResult<Option<(OutletId, usize)>> {
+        let fact = self.network.model.outlet_fact(of)?;
+        let single = fact.rank() == 3 && fact.shape[0] == 1.to_dim();
+        let (true, Ok((channels, turned)), Ok(rate)) = (
+            single && fact.datum_type == f32::datum_type(),
+            self.layout(of),
+            self.network.rate(of),
+        ) else {
+            return Ok(None);
+        };
+        let plain = match turned {
+            true => self.turn(plain)?,
+            false => plain,
+        };
+        let label = self.label("rows");
+        let spec = Spec::FromPlain {
+            channels,
+            rate,
+            output,
+        };
+        Ok(Some((
+            self.wire(&label, spec, &[plain, self.length])?,
+            rate,
+        )))
+    }
+
+    /// A vector of ours, or of tract's `[1, channels]`.
+    pub(super) fn vector(&mut self, of: OutletId) -> TractResult<Option<OutletId>> {
+        match self.values.get(&of).copied() {
+            Some(Value::Vector(outlet)) => Ok(Some(outlet)),
+            Some(Value::Plain(outlet)) => {
+                let fact = self.network.model.outlet_fact(of)?;
+                if fact.rank() != 2
+                    || fact.shape[0] != 1.to_dim()
+                    || fact.datum_type != f32::datum_type()
+                {
+                    return Ok(None);
+                }
+                let label = self.label("vector");
+                let outlet = self.target.wire_node(label, AxisOp::Rm(0), &[outlet])?[0];
+                self.values.insert(of, Value::Vector(outlet));
+                Ok(Some(outlet))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Float rows without halo, and their rate: what the graph gives and a soft-max takes.
+    pub(super) fn last_rows(&mut self, of: OutletId) -> TractResult<Option<(OutletId, usize)>> {
+        let (rows, kind, rate) = match self.values.get(&of).copied() {
+            Some(Value::Bare { outlet, rate }) => return Ok(Some((outlet, rate))),
+            Some(Value::Plain(outlet)) => return self.rows_of_plain(of, outlet, Written::Last),
+            _ => match self.any_rows(of)? {
+                Some((_, RowKind::Dynamic, _)) | None => return Ok(None),
+                Some(found) => found,
+            },
+        };
+        let (channels, _) = self.layout(of)?;
+        let label = self.label("output_rows");
+        self.floats(format!("{label}.factor"), &vec![1.0; channels]);
+        self.floats(format!("{label}.term"), &vec![0.0; channels]);
+        let spec = Spec::Affine {
+            channels,
+            rows: kind,
+            function: Function::Identity,
+            gain: real(1.0)?,
+            rate,
+            output: Written::Last,
+        };
+        let operator = spec.name();
+        let outlet = self.wire(&label, spec, &[rows, self.length])?;
+        self.record(&label, operator, 0, None);
+        Ok(Some((outlet, rate)))
     }
 
     /// The value of an outlet in the float graph's own layout.
@@ -177,6 +249,18 @@ impl Emitter<'_> {
         let source = self.network.model.node(outlet.node);
         let wired = match self.values.get(&outlet).copied() {
             Some(Value::Plain(wired)) => wired,
+            Some(Value::Vector(vector)) => {
+                let label = self.label(&format!("{}_plain", source.name));
+                self.target.wire_node(label, AxisOp::Add(0), &[vector])?[0]
+            }
+            Some(Value::Ids) => {
+                let wanted = self.network.model.outlet_fact(outlet)?.datum_type;
+                let label = self.label("ids");
+                let cast = tract_nnef::tract_core::ops::cast::cast(wanted);
+                let ids = self.target.wire_node(label, cast, &[self.input])?[0];
+                let label = self.label("ids_plain");
+                self.target.wire_node(label, AxisOp::Add(0), &[ids])?[0]
+            }
             Some(Value::Codes) => {
                 let label = self.label("one_hot");
                 self.wire(&label, Spec::OneHot, &[self.input, self.length])?
