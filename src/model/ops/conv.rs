@@ -335,5 +335,7 @@ fn part(
 /// Bytes that this thread holds for base codes as rows.
 #[cfg(test)]
 pub(super) fn scratch_held() -> usize {
-    ONE_HOT.with_borrow(|(integers, values)| integers.len() + size_of_val(&values[..]))
+    ONE_HOT.with_borrow(|(integers, values)| {
+        integers.capacity() + values.capacity() * size_of::<f32>()
+    })
 }
