@@ -196,7 +196,9 @@ fn the_pipeline_allocates_nothing_per_read(genes: &'static [Vec<u8>]) {
     for threads in [1, 3] {
         // The first run makes the models' states.
         run(&annotator, genes, 200, threads);
-        let few = run(&annotator, genes, 1_000, threads);
+        // Each thread makes its arena with its first read, and one that starts late may get none.
+        let few = (0..4).map(|_| run(&annotator, genes, 1_000, threads));
+        let few = few.max().unwrap_or(0);
         let many = run(&annotator, genes, 3_000, threads);
         // A slot's list of calls doubles whenever a read with more calls than any before lands in it, and which slots those
         // are is up to the threads: a few times for each of 8 slots, however many reads there are.

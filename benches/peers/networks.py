@@ -168,7 +168,7 @@ def manifest(network):
         f'name = "bench-{network.name}"', 'version = "1.0.0"', 'alphabet = "ACGT"',
         f'tokeniser = "{"one-hot" if network.encode is None else "ids"}"', "stride = 1", 'licence = "MIT OR Apache-2.0"',
         'task = "raw"', f'description = "{network.description}; random weights, for benchmarks"',
-        f"tile = {8192 if network.encode is None else max(network.lengths)}",
+        f"tile = {5632 if network.encode is None else max(network.lengths)}",
         f"multiple = {network.multiple}",
         "", "[context]", f"left = {network.context}", f"right = {network.context}",
     ]
