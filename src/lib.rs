@@ -55,16 +55,18 @@
 //! **Nothing disappears.** reads in = reads out + rejected + shed, printed at the end of a run and checked in tests; a truncated file
 //! is never taken for a complete one.
 //!
-//! **Steady state allocates nothing** and memory is bounded by configuration: chunks are pooled, every operator's output
-//! stays in its state, a read keeps only the bases that later positions can still see.
+//! **Steady state allocates nothing** and memory is bounded by configuration: chunks are pooled, operators'
+//! outputs come from one arena a worker, a read keeps only the bases that later positions can still see.
 //!
 //! # tract and our operators
 //!
-//! [`model::pack`] imports a float ONNX network with tract-onnx, recognises what our operators do (convolutions with batch
-//! norm, residual and ReLU; pooling by reading frame; dense layers), quantises them on sample reads and writes the graph as NNEF into
-//! one safetensors file with the weights in the layout of the kernels. Opening it maps the file, checks it whole, and builds a tract
-//! plan whose operators read their weights from the map. Where all operators are ours, the plan is fixed to one tile length and a
-//! second input says how much of the tile is filled; an operator that stayed tract's makes the plan take each length as it is.
+//! [`model::pack`] reads an ONNX network in three steps. [`model::fuse`] brings it to one form, whoever exported or quantised it: quantisation
+//! pairs become ranges, and what belongs together (layer norm, GELU, attention, embeddings, upsampling) becomes one operator, which tract can also run in
+//! float. The lowering then recognises what our operators do in tract's graph, and quantises it on sample input: int8 rows with one scale for all
+//! where that serves, with one each where it does not. The file is one safetensors with the weights in the layout of the kernels and the graph as a list of
+//! layers. Opening it maps the file, checks it whole, and builds a tract plan whose operators read their weights from the map and take their outputs from
+//! the worker's arena. Where all operators are ours, the plan is fixed to one tile length and a second input says how much of the tile is filled; an
+//! operator that stayed tract's makes the graph an NNEF text and the plan take each length as it is.
 //!
 //! # Without tract
 //!

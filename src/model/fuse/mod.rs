@@ -1,7 +1,7 @@
 //! ONNX graphs, as exporters and quantisers write them, in the few operators that the lowering knows.
 //!
 //! All of this happens on the ONNX file's own nodes, before tract reads them: there the patterns are still what the exporter wrote. Recognised parts become nodes
-//! of the domain `strandline`, which [`reference`](super::reference) computes in tract; the rest stays as it is.
+//! of the domain `strandline`, which [`super::reference`] computes in tract; the rest stays as it is.
 //!
 //! | step | file |
 //! | --- | --- |
