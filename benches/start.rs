@@ -21,7 +21,10 @@ fn process(c: &mut Criterion) {
             .expect("the program");
         assert!(output.status.success());
         let text = String::from_utf8(output.stdout).expect("text");
-        assert!(text.lines().any(|line| line.starts_with("read\t")), "{text}");
+        assert!(
+            text.lines().any(|line| line.starts_with("read\t")),
+            "{text}"
+        );
         text.len()
     };
     c.bench_function("start/process_to_last_call", |b| b.iter(run));

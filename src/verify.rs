@@ -1,12 +1,16 @@
 //! A packed model against the float network it came from.
 
 use crate::annotate::{AnnotateError, Scorer, WholeScorer};
+use crate::model::manifest::Task;
 use crate::model::{Model, ModelError, float};
 use crate::nucleotide::Strand;
 use std::path::Path;
 
 /// Longest piece that is compared at once.
 const PIECE: usize = 20_000;
+
+/// The same for other networks; a multiple of every stride.
+const RAW_PIECE: usize = 4_096;
 
 /// One output column of two models.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +87,20 @@ pub fn compare(
         }
     };
     let mut reference = float::FloatModel::read(onnx, &manifest)?;
-    if manifest.task.is_scan() {
+    if manifest.task == Task::Raw {
+        if manifest.tokeniser == "ids" {
+            let reason = "reads hold no token ids to compare on".to_string();
+            return Err(ModelError::Pack(reason).into());
+        }
+        let mut runner = model.spawn()?;
+        for piece in samples.iter().flat_map(|sample| sample.chunks(RAW_PIECE)) {
+            let piece = &piece[..piece.len() - piece.len() % manifest.multiple];
+            if !piece.is_empty() {
+                let own = runner.run(piece)?.to_vec();
+                add(&own, &reference.run(piece)?);
+            }
+        }
+    } else if manifest.task.is_scan() {
         let mut scorer = Scorer::new(model)?;
         for piece in samples.iter().flat_map(|sample| sample.chunks(PIECE)) {
             let own = scorer.raw(piece, Strand::Forward)?;

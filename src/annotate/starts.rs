@@ -61,7 +61,10 @@ impl Starts {
         let manifest = model.manifest();
         let output = &manifest.outputs[0];
         let sequence = manifest.sequence.clone().ok_or_else(|| {
-            AnnotateError::Options(format!("{} scores no sequences", manifest.name))
+            AnnotateError::Options(format!(
+                "{} is for task {}, which makes no calls",
+                manifest.name, manifest.task
+            ))
         })?;
         Ok(Starts {
             number,

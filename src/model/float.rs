@@ -13,7 +13,7 @@ type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
 #[derive(Debug)]
 pub struct FloatModel {
     path: PathBuf,
-    /// Kept open for scans; a sequence model is imported anew for each length, which its shapes need.
+    /// Kept open for rows; a sequence model is imported anew for each length, which its shapes need.
     open: Option<Plan>,
     by_length: HashMap<usize, Plan>,
 }
@@ -29,7 +29,7 @@ impl FloatModel {
             open: None,
             by_length: HashMap::new(),
         };
-        if manifest.task.is_scan() {
+        if manifest.sequence.is_none() {
             model.open = Some(model.plan(None)?);
         }
         Ok(model)
