@@ -1,6 +1,6 @@
 //! x86-64 with AVX-512 VNNI: `vpdpbusd` on 64 bytes.
 //!
-//! A tile is P positions by R blocks of 16 output channels, all sums in registers: 16 × 1, 12 × 2 or 8 × 3, so that each
+//! A tile is P positions by R blocks of 16 output channels, all sums in registers: 16 × 1, 12 × 2 or 8 × 3 (4 positions where no more are left), so that each
 //! weight register serves P positions and each four activations, broadcast, serve R blocks. A tile at the end of the rows is moved back to
 //! overlap its predecessor (positions are independent, so computing some twice changes nothing); fewer than P positions go one by one.
 //!
@@ -42,6 +42,9 @@ pub(super) fn conv_int8_vnni(conv: &ConvInt8, out: &mut Output) {
     // features; ConvInt8::run has checked every length that the pointers below are derived from.
     unsafe { vnni(conv, conv.input.data, out) }
 }
+
+/// Positions of the tile that ends the rows where no more are left: sequences of tokens are short.
+const SHORT: usize = 4;
 
 /// Addresses and steps in bytes that all tiles share.
 struct Walk {
@@ -163,9 +166,16 @@ unsafe fn rows<
         if positions >= P {
             let mut start = 0;
             while start < positions {
-                let at = start.min(positions - P);
-                let sums = tile::<P, R, QUADS, ROW>(walk, weights, &begin, at);
-                finish::<P, R, KIND>(conv, &sums, at, block, out);
+                let left = positions - start;
+                if left <= SHORT {
+                    let at = positions - SHORT;
+                    let sums = tile::<SHORT, R, QUADS, ROW>(walk, weights, &begin, at);
+                    finish::<SHORT, R, KIND>(conv, &sums, at, block, out);
+                } else {
+                    let at = start.min(positions - P);
+                    let sums = tile::<P, R, QUADS, ROW>(walk, weights, &begin, at);
+                    finish::<P, R, KIND>(conv, &sums, at, block, out);
+                }
                 start += P;
             }
         } else {
