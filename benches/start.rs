@@ -32,7 +32,7 @@ fn process(c: &mut Criterion) {
 }
 
 fn open(c: &mut Criterion) {
-    let codes = vec![0u8; 100];
+    let codes = [0u8; 100];
     for task in Task::ALL {
         c.bench_function(&format!("start/{task}_opened_and_run"), |b| {
             b.iter(|| {
