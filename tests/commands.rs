@@ -9,6 +9,7 @@ use flate2::read::MultiGzDecoder;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use strandline::annotate::Scorer;
 use strandline::builtin;
 use strandline::calibrate::Calibration;
@@ -558,4 +559,76 @@ fn a_model_of_ones_own_replaces_the_built_in_one() {
     fs::write(&model, b"no model").unwrap();
     let ran = run(fixed).exit(1);
     assert!(ran.err.contains("own.safetensors: byte 0"), "{}", ran.err);
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let splice = text(&path("models/splice.safetensors"));
+    for arguments in [&["models"][..], &["inspect", &splice]] {
+        let mut child = binary::strandline(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{arguments:?}");
+        assert!(ended.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn bench_model_times_and_writes_what_the_library_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.txt"), folder.path().join("out.txt"));
+    fs::write(&input, "GATTACAGGTAAGTCC\nACGTN\n").unwrap();
+    let names = [text(&input), text(&output)];
+    run([
+        "bench-model",
+        "splice",
+        "--input",
+        &names[0],
+        "--output",
+        &names[1],
+    ])
+    .exit(0);
+    let written = fs::read_to_string(&output).unwrap();
+    let mut scorer = Scorer::new(builtin::model(Task::Splice).unwrap()).unwrap();
+    for (letters, block) in ["GATTACAGGTAAGTCC", "ACGTN"]
+        .iter()
+        .zip(written.split("\n\n"))
+    {
+        let mut codes = vec![];
+        nucleotide::encode(letters.as_bytes(), &mut codes);
+        let expected = scorer.raw(&codes, Strand::Forward).unwrap();
+        let found: Vec<f32> = block
+            .split_whitespace()
+            .map(|x| x.parse().unwrap())
+            .collect();
+        assert_eq!(found, expected);
+    }
+    let steps = ["bench-model", "promoter", "--length", "500", "--steps"];
+    let ran = run_with(steps, b"\n\n\n").exit(0);
+    assert_eq!(ran.text().lines().count(), 3);
+    assert!(
+        ran.text()
+            .lines()
+            .all(|line| line.parse::<u64>().unwrap() > 0)
+    );
+    for threads in ["1", "2"] {
+        let ran = run([
+            "bench-model",
+            "splice",
+            "--length",
+            "20000",
+            "--runs",
+            "2",
+            "--threads",
+            threads,
+        ]);
+        assert!(ran.exit(0).text().contains("GMAC/s"));
+    }
+    let ran = run(["bench-model", "nothing.safetensors"]).exit(1);
+    assert!(ran.err.contains("nothing.safetensors"), "{}", ran.err);
+    run(["bench-model"]).exit(2);
 }

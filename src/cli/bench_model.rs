@@ -21,8 +21,8 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     if arguments.peak {
         let isa = Isa::selected();
         match peak::int8(isa) {
-            Some(peak) => println!("peak {:.1} GMAC/s on {isa}", peak.rate()),
-            None => println!("peak unknown on {isa}"),
+            Some(peak) => say!("peak {:.1} GMAC/s on {isa}", peak.rate()),
+            None => say!("peak unknown on {isa}"),
         }
         return Ok(());
     }
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     if arguments.steps {
         for line in stdin().lock().lines() {
             line.map_err(|e| CliError::Input(e.to_string()))?;
-            println!("{}", bench.once(&input)?.as_nanos());
+            say!("{}", bench.once(&input)?.as_nanos());
         }
         return Ok(());
     }
@@ -74,18 +74,18 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     } else {
         1.0
     };
-    println!("opened in      {:.3} ms", opened.as_secs_f64() * 1e3);
-    println!("length         {}", input.len());
-    println!("instructions   {}", Isa::selected());
-    println!("threads        {}", arguments.threads);
-    println!("median of {:<4} {:.4} ms", times.len(), median * 1e3);
-    println!("fastest        {:.4} ms", times[0].as_secs_f64() * 1e3);
+    say!("opened in      {:.3} ms", opened.as_secs_f64() * 1e3);
+    say!("length         {}", input.len());
+    say!("instructions   {}", Isa::selected());
+    say!("threads        {}", arguments.threads);
+    say!("median of {:<4} {:.4} ms", times.len(), median * 1e3);
+    say!("fastest        {:.4} ms", times[0].as_secs_f64() * 1e3);
     let positions = input.len() as f64;
-    println!(
+    say!(
         "rate           {:.3} M positions/s",
         positions / median / 1e6
     );
-    println!(
+    say!(
         "arithmetic     {:.1} GMAC/s",
         positions * macs * strands / median / 1e9
     );

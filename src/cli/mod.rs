@@ -1,5 +1,13 @@
 //! The command line: arguments to configuration, errors to exit codes.
 
+/// `println!` that takes a closed pipe for an error of its own kind, not for a reason to panic.
+macro_rules! say {
+    ($($part:tt)*) => {
+        writeln!(std::io::stdout(), $($part)*)
+            .map_err(crate::cli::CliError::io(std::path::Path::new("standard output")))?
+    };
+}
+
 mod annotate;
 mod bench_model;
 mod models;

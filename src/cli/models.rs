@@ -46,9 +46,9 @@ pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
         fs::rename(&name, target)
     };
     write().map_err(failed)?;
-    println!("{}: {} bytes", target.display(), packed.bytes.len());
+    say!("{}: {} bytes", target.display(), packed.bytes.len());
     for plain in &packed.plain {
-        println!("not lowered, stays in float: {plain}");
+        say!("not lowered, stays in float: {plain}");
     }
     Ok(())
 }
@@ -99,30 +99,35 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
     file.check_payload()?;
     let manifest = serde_json::to_string_pretty(file.manifest())
         .map_err(|e| CliError::Input(e.to_string()))?;
-    println!("{manifest}\n");
-    println!("file          {} bytes", file.len());
-    println!("tensors       BLAKE3 {}", file.content_hash());
+    say!("{manifest}\n");
+    say!("file          {} bytes", file.len());
+    say!("tensors       BLAKE3 {}", file.content_hash());
     let reproducible = file
         .manifest()
         .reproducible
         .as_deref()
         .unwrap_or("not declared");
-    println!("reproducible  {reproducible}");
-    println!(
+    say!("reproducible  {reproducible}");
+    say!(
         "arithmetic    {} multiply-accumulates {}\n",
         file.manifest().macs(),
         file.manifest().macs_unit()
     );
-    println!("{:32} {:>6} {:>10}  shape", "tensor", "type", "bytes");
+    say!("{:32} {:>6} {:>10}  shape", "tensor", "type", "bytes");
     for (name, dtype, shape, size) in file.tensors() {
-        println!(
+        say!(
             "{name:32} {:>6} {size:>10}  {shape:?}",
             format!("{dtype:?}")
         );
     }
-    println!(
+    say!(
         "\n{:32} {:24} {:>8} {:>12} {:>10} {:>8}",
-        "node", "operator", "MACs", "activations", "scale", "SNR"
+        "node",
+        "operator",
+        "MACs",
+        "activations",
+        "scale",
+        "SNR"
     );
     for node in model.operators() {
         let (scale, noise) = match (node.output_scale, node.signal_to_noise) {
@@ -135,9 +140,9 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
             "{:32} {:24} {:>8} {:>12} {scale:>10} {noise:>8}{plain}",
             node.name, node.operator, node.macs, node.activation_bytes,
         );
-        println!("{}", line.trim_end());
+        say!("{}", line.trim_end());
     }
-    println!(
+    say!(
         "\nactivations of one worker: {} bytes for a tile of {}, scratch: {} bytes",
         model.activation_bytes()?,
         file.manifest().tile,
@@ -149,7 +154,7 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
 pub(super) fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
     let file = ModelFile::open(&arguments.file)?;
     file.check_payload()?;
-    println!(
+    say!(
         "{}: header and tensors agree with their hashes",
         arguments.file.display()
     );
@@ -169,26 +174,31 @@ pub(super) fn verify(arguments: &VerifyArguments) -> Result<(), CliError> {
         })?;
     }
     let Comparison { columns, bases } = compare(Model::build(file)?, onnx, &samples)?;
-    println!("compared on {bases} positions with {}", onnx.display());
-    println!("output        largest    mean       cosine     calls      of them changed");
+    say!("compared on {bases} positions with {}", onnx.display());
+    say!("output        largest    mean       cosine     calls      of them changed");
     for c in columns {
-        println!(
+        say!(
             "{:12}  {:<9.5}  {:<9.6}  {:<9.6}  {:<9}  {}",
-            c.name, c.largest, c.mean, c.cosine, c.calls, c.changed
+            c.name,
+            c.largest,
+            c.mean,
+            c.cosine,
+            c.calls,
+            c.changed
         );
     }
     Ok(())
 }
 
 pub(super) fn list() -> Result<(), CliError> {
-    println!("instruction set {} (of {})\n", Isa::selected(), available());
+    say!("instruction set {} (of {})\n", Isa::selected(), available());
     for task in Task::ALL {
         let file = builtin::file(task)?;
         let manifest = file.manifest();
         let reproducible = manifest.reproducible.as_deref().unwrap_or("not declared");
-        println!("{} {} ({task})", manifest.name, manifest.version);
-        println!("  {}", manifest.description);
-        println!(
+        say!("{} {} ({task})", manifest.name, manifest.version);
+        say!("  {}", manifest.description);
+        say!(
             "  {} bytes, {}, {} kMAC {}, context {} + {} nt, reproducible: {reproducible}",
             file.len(),
             manifest.precision,
@@ -198,15 +208,17 @@ pub(super) fn list() -> Result<(), CliError> {
             manifest.context.right,
         );
         for output in &manifest.outputs {
-            println!(
+            say!(
                 "  {}: {}; threshold {}",
-                output.name, output.meaning, output.threshold
+                output.name,
+                output.meaning,
+                output.threshold
             );
         }
         for (name, value) in &manifest.figures {
-            println!("  {name} = {value}");
+            say!("  {name} = {value}");
         }
-        println!(
+        say!(
             "  licence {}; BLAKE3 {}\n",
             manifest.licence,
             file.content_hash()

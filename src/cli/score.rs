@@ -164,6 +164,6 @@ pub(super) fn evaluate(arguments: &EvalArguments) -> Result<(), CliError> {
         let (missing, file) = (truth.unmet(), truth_path.display());
         log::warn!("{file}: {missing} reads of the truth are not among the reads");
     }
-    println!("{}", evaluation.report());
+    say!("{}", evaluation.report());
     result
 }
