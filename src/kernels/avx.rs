@@ -4,8 +4,9 @@
 //! AVX2 takes the sign of a signed activation over to the weight (and relies on paired weights for unsigned ones), AVX-VNNI reads signed activations with 128 added, as AVX-512 does.
 #![allow(unsafe_code)]
 
+use super::lanes::activate_256;
 use super::x86::with_shifted;
-use super::{Activation, ConvInt8, LANES, Output, Residual, finish_lanes, padded};
+use super::{Activation, ConvInt8, LANES, Output, Residual, activation, finish_lanes, padded};
 use std::arch::x86_64::*;
 
 pub(super) fn conv_int8_avx2(conv: &ConvInt8, out: &mut Output) {
@@ -159,9 +160,7 @@ unsafe fn finish_position(
     out: &mut Output,
 ) {
     let first = block * LANES;
-    // A GELU works on 16 lanes at once.
-    let gelu = matches!(conv.activation, Activation::Gelu(_));
-    if gelu || conv.shape.channels_out - first < LANES {
+    if conv.shape.channels_out - first < LANES {
         let mut values = [0i32; LANES];
         // SAFETY: the array holds 16 i32.
         unsafe {
@@ -170,10 +169,11 @@ unsafe fn finish_position(
         }
         return finish_lanes(conv, &values, position, block, out);
     }
-    for (half, sum) in sums.iter().enumerate() {
+    let mut values = [_mm256_setzero_ps(); 2];
+    for (half, (sum, y)) in sums.iter().zip(&mut values).enumerate() {
         let c = first + half * 8;
-        // SAFETY: scale and bias hold padded(channels_out) values; residual and output have channels_out values at each position,
-        // checked in ConvInt8::run; eight channels from c exist, tested above.
+        // SAFETY: scale and bias hold padded(channels_out) values; the residual has channels_out values at each position, checked in
+        // ConvInt8::run; eight channels from c exist, tested above.
         unsafe {
             let scale = _mm256_loadu_ps(conv.scale.as_ptr().add(c));
             let bias = _mm256_loadu_ps(conv.bias.as_ptr().add(c));
@@ -181,9 +181,9 @@ unsafe fn finish_position(
             if let Some(scale) = conv.row_scale(position) {
                 sum = _mm256_mul_ps(sum, _mm256_set1_ps(scale));
             }
-            let mut y = _mm256_fmadd_ps(sum, scale, bias);
+            *y = _mm256_fmadd_ps(sum, scale, bias);
             if conv.activation == Activation::ReluFirst {
-                y = _mm256_max_ps(y, _mm256_setzero_ps());
+                *y = _mm256_max_ps(*y, _mm256_setzero_ps());
             }
             match &conv.residual {
                 Residual::None => (),
@@ -191,44 +191,53 @@ unsafe fn finish_position(
                     let at = rows.first + position * rows.pitch + c;
                     let bytes = _mm_loadl_epi64(rows.data.as_ptr().add(at).cast());
                     let x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-                    y = _mm256_fmadd_ps(x, _mm256_set1_ps(*scale), y);
+                    *y = _mm256_fmadd_ps(x, _mm256_set1_ps(*scale), *y);
                 }
                 Residual::Signed(rows, scale) => {
                     let at = rows.first + position * rows.pitch + c;
                     let bytes = _mm_loadl_epi64(rows.data.as_ptr().add(at).cast());
                     let x = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-                    y = _mm256_fmadd_ps(x, _mm256_set1_ps(*scale), y);
+                    *y = _mm256_fmadd_ps(x, _mm256_set1_ps(*scale), *y);
                 }
                 Residual::Float(rows) => {
                     let at = rows.first + position * rows.pitch + c;
-                    y = _mm256_add_ps(y, _mm256_loadu_ps(rows.data.as_ptr().add(at)));
+                    *y = _mm256_add_ps(*y, _mm256_loadu_ps(rows.data.as_ptr().add(at)));
                 }
             }
-            match conv.activation {
-                Activation::None | Activation::ReluFirst | Activation::Gelu(_) => (),
-                Activation::Relu => y = _mm256_max_ps(y, _mm256_setzero_ps()),
-            }
-            let (rows, low, high) = match out {
-                Output::Unsigned(rows) => (rows, 0.0, 255.0),
-                Output::Signed(rows) => (rows, -127.0, 127.0),
-                Output::Float(rows) => {
-                    let at = rows.first + position * rows.pitch + c;
-                    _mm256_storeu_ps(rows.data.as_mut_ptr().add(at), y);
-                    continue;
-                }
-            };
-            let y = _mm256_min_ps(_mm256_max_ps(y, _mm256_set1_ps(low)), _mm256_set1_ps(high));
-            let words = _mm256_cvtps_epi32(y);
-            let shorts = _mm_packs_epi32(
-                _mm256_castsi256_si128(words),
-                _mm256_extracti128_si256(words, 1),
-            );
-            let bytes = match low < 0.0 {
-                true => _mm_packs_epi16(shorts, shorts),
-                false => _mm_packus_epi16(shorts, shorts),
-            };
-            let at = rows.first + position * rows.pitch + c;
-            _mm_storel_epi64(rows.data.as_mut_ptr().add(at).cast(), bytes);
         }
+    }
+    match conv.activation {
+        Activation::None | Activation::ReluFirst => (),
+        Activation::Relu => values = values.map(|y| _mm256_max_ps(y, _mm256_setzero_ps())),
+        Activation::Gelu(gain) => {
+            values = activate_256(activation::Activation::Gelu, values);
+            values = values.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(gain)));
+        }
+    }
+    for (half, y) in values.into_iter().enumerate() {
+        let c = first + half * 8;
+        let (rows, low, high) = match out {
+            Output::Unsigned(rows) => (rows, 0.0, 255.0),
+            Output::Signed(rows) => (rows, -127.0, 127.0),
+            Output::Float(rows) => {
+                let at = rows.first + position * rows.pitch + c;
+                // SAFETY: the output has channels_out values at each position, checked in ConvInt8::run; eight from c exist.
+                unsafe { _mm256_storeu_ps(rows.data.as_mut_ptr().add(at), y) };
+                continue;
+            }
+        };
+        let y = _mm256_min_ps(_mm256_max_ps(y, _mm256_set1_ps(low)), _mm256_set1_ps(high));
+        let words = _mm256_cvtps_epi32(y);
+        let shorts = _mm_packs_epi32(
+            _mm256_castsi256_si128(words),
+            _mm256_extracti128_si256(words, 1),
+        );
+        let bytes = match low < 0.0 {
+            true => _mm_packs_epi16(shorts, shorts),
+            false => _mm_packus_epi16(shorts, shorts),
+        };
+        let at = rows.first + position * rows.pitch + c;
+        // SAFETY: as above.
+        unsafe { _mm_storel_epi64(rows.data.as_mut_ptr().add(at).cast(), bytes) };
     }
 }

@@ -10,7 +10,7 @@
 //! saturates to 0 and 255, and for signed rows one maximum over 64 bytes brings -128 to -127.
 #![allow(unsafe_code)]
 
-use super::lanes::Avx512Lanes;
+use super::lanes::activate_512;
 use super::{Activation, ConvInt8, LANES, Output, Residual, activation, padded};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -271,7 +271,6 @@ fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
 /// The epilogue of a tile; see the module docs of `kernels` for the formula.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 #[inline]
-#[allow(clippy::needless_range_loop)] // blocks are the inner index of the sums
 unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
     conv: &ConvInt8,
     sums: &[[__m512i; R]; P],
@@ -284,8 +283,8 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
         unsafe { finish_any(conv, sums, start, block, out) };
         return;
     }
-    for r in 0..R {
-        let first = (block + r) * LANES;
+    for (r, block) in (block..block + R).enumerate() {
+        let first = block * LANES;
         // SAFETY: scale and bias hold padded(channels_out) values; residual and output have channels_out values at each position,
         // checked in ConvInt8::run; blocks are whole, or the mask keeps to the channels.
         unsafe {
@@ -329,9 +328,8 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                 let Activation::Gelu(gain) = conv.activation else {
                     return;
                 };
-                let lanes = Avx512Lanes::new_unchecked();
                 for y in &mut values {
-                    let gelu = activation::Activation::Gelu.lanes(lanes, *y);
+                    let gelu = activate_512(activation::Activation::Gelu, *y);
                     let gelu = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
                     // The gain is not part of the bound that ConvInt8::run has checked.
                     let gelu = _mm512_min_ps(gelu, _mm512_set1_ps(127.0));
@@ -377,7 +375,6 @@ fn tail_mask(conv: &ConvInt8, first: usize) -> __mmask16 {
 
 /// The epilogue of whatever has none of its own.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-#[allow(clippy::needless_range_loop)]
 unsafe fn finish_any<const P: usize, const R: usize>(
     conv: &ConvInt8,
     sums: &[[__m512i; R]; P],
@@ -385,8 +382,8 @@ unsafe fn finish_any<const P: usize, const R: usize>(
     block: usize,
     out: &mut Output,
 ) {
-    for r in 0..R {
-        let first = (block + r) * LANES;
+    for (r, block) in (block..block + R).enumerate() {
+        let first = block * LANES;
         let mask = tail_mask(conv, first);
         // SAFETY: as in finish; the mask keeps to the channels that exist.
         unsafe {
@@ -439,9 +436,8 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                     }
                 }
                 Activation::Gelu(gain) => {
-                    let lanes = Avx512Lanes::new_unchecked();
                     for y in &mut values {
-                        let gelu = activation::Activation::Gelu.lanes(lanes, *y);
+                        let gelu = activate_512(activation::Activation::Gelu, *y);
                         *y = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
                     }
                 }

@@ -16,19 +16,18 @@ pub(super) fn run_neon<K: Kernel>(kernel: K) -> K::Out {
     kernel.run(NeonLanes::<false>(()))
 }
 
-/// Runs a kernel for `Isa::NeonDot` alone.
+/// Runs a kernel for `Isa::NeonDot` and what includes it.
 pub(super) fn run_dot<K: Kernel>(kernel: K) -> K::Out {
     #[target_feature(enable = "neon,dotprod")]
     fn run<K: Kernel>(kernel: K) -> K::Out {
         kernel.run(NeonLanes::<true>(()))
     }
-    // SAFETY: Isa::available lists NeonDot only after detecting the extension.
+    // SAFETY: Isa::available lists them only after detecting the extension.
     unsafe { run(kernel) }
 }
 
 /// A non-linearity of 16 lanes, for functions that hold their sums in registers.
 #[inline]
-#[allow(dead_code)]
 pub(crate) fn activate_neon(activation: Activation, x: [float32x4_t; 4]) -> [float32x4_t; 4] {
     activation.lanes(NeonLanes::<false>(()), x)
 }

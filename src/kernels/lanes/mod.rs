@@ -20,12 +20,10 @@ mod x86;
 use super::{Isa, LANES};
 
 #[cfg(target_arch = "aarch64")]
-#[allow(unused_imports)]
 pub(crate) use aarch64::activate_neon;
 pub(crate) use scalar::ScalarLanes;
 #[cfg(target_arch = "x86_64")]
-#[allow(unused_imports)]
-pub(crate) use x86::{Avx512Lanes, activate_256, activate_512};
+pub(crate) use x86::{activate_256, activate_512};
 
 /// Bytes of a line: 16 lanes of four.
 pub(crate) const LINE: usize = 4 * LANES;
@@ -193,7 +191,7 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => x86::run_512(kernel),
         #[cfg(target_arch = "aarch64")]
-        Isa::NeonDot => aarch64::run_dot(kernel),
+        Isa::NeonDot | Isa::NeonI8mm => aarch64::run_dot(kernel),
         #[cfg(target_arch = "aarch64")]
         _ => aarch64::run_neon(kernel),
         // Whatever else x86-64 has includes AVX2.

@@ -43,22 +43,9 @@ macro_rules! with {
     };
 }
 
-impl Avx512Lanes {
-    /// For functions that are compiled for AVX-512 themselves.
-    ///
-    /// # Safety
-    /// The processor has AVX-512 F, BW, VL and VNNI, AVX2 and FMA.
-    #[inline(always)]
-    #[allow(dead_code)]
-    pub(crate) unsafe fn new_unchecked() -> Avx512Lanes {
-        Avx512Lanes(())
-    }
-}
-
 /// A non-linearity of 16 lanes, for functions that hold their sums in registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 #[inline]
-#[allow(dead_code)]
 pub(crate) fn activate_512(activation: Activation, x: __m512) -> __m512 {
     activation.lanes(Avx512Lanes(()), x)
 }
@@ -66,7 +53,6 @@ pub(crate) fn activate_512(activation: Activation, x: __m512) -> __m512 {
 /// A non-linearity of 16 lanes, for functions that hold their sums in registers.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-#[allow(dead_code)]
 pub(crate) fn activate_256(activation: Activation, x: [__m256; 2]) -> [__m256; 2] {
     activation.lanes(Avx2Lanes(()), x)
 }
