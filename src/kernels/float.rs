@@ -110,6 +110,50 @@ impl ConvFloat<'_> {
     }
 }
 
+/// Addresses and steps that all tiles share; those of the input in values, those of the weights in bytes.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) struct Walk {
+    /// Tap 0 of position 0.
+    pub x: *const f32,
+    /// From one position to the next.
+    pub row: usize,
+    /// From one tap to the next.
+    pub tap: usize,
+    pub taps: usize,
+    /// Input channels of a tap.
+    pub channels: usize,
+    pub weights: *const u8,
+    /// From one input channel to the next.
+    pub line: usize,
+    /// From one block of output channels to the next.
+    pub block: usize,
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl Walk {
+    pub fn new(conv: &ConvFloat, weights: *const u8, bytes: usize) -> Walk {
+        let s = &conv.shape;
+        let tap = s.dilation * conv.input.pitch;
+        // Taps that follow each other without a gap are one tap of more channels: weights follow each other in the same order.
+        let (taps, channels) = if tap == s.channels_in {
+            (1, s.width * s.channels_in)
+        } else {
+            (s.width, s.channels_in)
+        };
+        Walk {
+            // ConvFloat::run has checked that the rows before row 0 exist.
+            x: conv.input.data[conv.input.first - s.before * tap..].as_ptr(),
+            row: s.stride * conv.input.pitch,
+            tap,
+            taps,
+            channels,
+            weights,
+            line: LANES * bytes,
+            block: s.width * s.channels_in * LANES * bytes,
+        }
+    }
+}
+
 /// The reference.
 fn scalar(conv: &ConvFloat, out: &mut Target<f32>) {
     let s = &conv.shape;

@@ -5,7 +5,7 @@
 //! the rows is moved back to overlap its predecessor; fewer positions than a tile holds go one by one.
 #![allow(unsafe_code)]
 
-use super::float::{ConvFloat, Weights, finish_lanes};
+use super::float::{ConvFloat, Walk, Weights, finish_lanes};
 use super::pool::{Columns, DenseWeights};
 use super::{Activation, LANES, Target, activation, lanes, padded};
 use std::arch::x86_64::*;
@@ -27,51 +27,6 @@ pub(super) fn conv_256(conv: &ConvFloat, out: &mut Target<f32>) {
         match conv.weights {
             Weights::F16(w) => rows_256::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
             Weights::F32(w) => rows_256::<false>(conv, &Walk::new(conv, w.as_ptr().cast(), 4), out),
-        }
-    }
-}
-
-/// Addresses and steps that all tiles share; those of the input in values, those of the weights in bytes.
-struct Walk {
-    /// Tap 0 of position 0.
-    x: *const f32,
-    /// From one position to the next.
-    row: usize,
-    /// From one tap to the next.
-    tap: usize,
-    taps: usize,
-    /// Input channels of a tap.
-    channels: usize,
-    weights: *const u8,
-    /// From one input channel to the next.
-    line: usize,
-    /// From one block of output channels to the next.
-    block: usize,
-}
-
-impl Walk {
-    fn new(conv: &ConvFloat, weights: *const u8, bytes: usize) -> Walk {
-        let s = &conv.shape;
-        let tap = s.dilation * conv.input.pitch;
-        // Taps that follow each other without a gap are one tap of more channels: weights follow each other in the same order.
-        let (taps, channels) = if tap == s.channels_in {
-            (1, s.width * s.channels_in)
-        } else {
-            (s.width, s.channels_in)
-        };
-        Walk {
-            // SAFETY: ConvFloat::run has checked that the rows before row 0 exist.
-            x: unsafe {
-                let first = conv.input.data.as_ptr().add(conv.input.first);
-                first.sub(s.before * tap)
-            },
-            row: s.stride * conv.input.pitch,
-            tap,
-            taps,
-            channels,
-            weights,
-            line: LANES * bytes,
-            block: s.width * s.channels_in * LANES * bytes,
         }
     }
 }

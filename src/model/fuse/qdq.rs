@@ -321,8 +321,7 @@ fn result(
         op,
         &raw,
         &out,
-        scale,
-        op.input.get(zero),
+        (scale, op.input.get(zero)),
         ranges,
         nonnegative,
     )?;
@@ -351,22 +350,19 @@ fn rectified(
         op,
         x,
         out,
-        scale,
-        zero,
+        (scale, zero),
         ranges,
         nonnegative,
     )?])
 }
 
 /// What quantisation to a range does beside rounding. Quantisers leave out a ReLU before a range that starts at zero, so there one is put back.
-#[allow(clippy::too_many_arguments)]
 fn clip(
     net: &Net,
     op: &NodeProto,
     x: &str,
     out: &str,
-    scale: &str,
-    zero: Option<&String>,
+    (scale, zero): (&str, Option<&String>),
     ranges: &mut Ranges,
     nonnegative: bool,
 ) -> Result<NodeProto, Fault> {

@@ -22,7 +22,7 @@ use super::file::ModelFile;
 use super::manifest::Manifest;
 use safetensors::tensor::Dtype;
 use std::path::Path;
-pub use steps::{AffineStep, AttentionStep, ConvStep, DenseStep, EmbedStep, Step};
+pub use steps::{AffineStep, AttentionStep, ConvStep, DenseStep, EmbedStep, NormStep, Step};
 use tract_nnef::ast::Identifier;
 use tract_nnef::internal::*;
 

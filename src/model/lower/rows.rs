@@ -1,7 +1,7 @@
 //! Steps on rows: functions, sums, concatenation, pools, soft-max, and the operators that the front end has found.
 
 use super::find::Finder;
-use super::{AffineStep, AttentionStep, EmbedStep, Step};
+use super::{AffineStep, AttentionStep, EmbedStep, NormStep, Step};
 use crate::model::ops::spec::{Function, Pooled, Taken};
 use crate::model::reference::{Fused, Pooling};
 use tract_nnef::internal::*;
@@ -28,14 +28,14 @@ impl Finder<'_> {
                 let (Some(gamma), Some(beta)) = (constant(1), constant(2)) else {
                     return Ok(None);
                 };
-                Step::Norm {
+                Step::Norm(NormStep {
                     name,
                     input,
                     gamma,
                     beta,
                     epsilon: f32::from_bits(*epsilon),
                     output,
-                }
+                })
             }
             Fused::Embedding => {
                 let (Some(tokens), Some(width)) = (constant(1), self.channels(output)) else {

@@ -65,6 +65,23 @@ pub struct DenseStep {
     pub output: OutletId,
 }
 
+/// Layer norm.
+#[derive(Debug, Clone)]
+pub struct NormStep {
+    /// Name of the node.
+    pub name: String,
+    /// The rows.
+    pub input: OutletId,
+    /// Multiplied.
+    pub gamma: Vec<f32>,
+    /// Added.
+    pub beta: Vec<f32>,
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// The normalised rows.
+    pub output: OutletId,
+}
+
 /// Embedding of token ids.
 #[derive(Debug, Clone)]
 pub struct EmbedStep {
@@ -177,20 +194,7 @@ pub enum Step {
     /// Rows of a table, one an id.
     Embed(EmbedStep),
     /// Layer norm.
-    Norm {
-        /// Name of the node.
-        name: String,
-        /// The rows.
-        input: OutletId,
-        /// Multiplied.
-        gamma: Vec<f32>,
-        /// Added.
-        beta: Vec<f32>,
-        /// Added to the variance.
-        epsilon: f32,
-        /// The normalised rows.
-        output: OutletId,
-    },
+    Norm(NormStep),
     /// Attention over a whole sequence.
     Attention(AttentionStep),
     /// Soft-max over the channels of rows, or over a vector.
@@ -227,6 +231,7 @@ impl Step {
             Step::Affine(step) => step.output,
             Step::Dense(step) => step.output,
             Step::Embed(step) => step.output,
+            Step::Norm(step) => step.output,
             Step::Attention(step) => step.output,
             Step::Repeat { output, .. }
             | Step::Join { output, .. }
@@ -234,7 +239,6 @@ impl Step {
             | Step::Turn { output, .. }
             | Step::Window { output, .. }
             | Step::Pool { output, .. }
-            | Step::Norm { output, .. }
             | Step::Softmax { output, .. }
             | Step::Frames { output, .. } => *output,
             Step::Plain(node) => OutletId::new(*node, 0),
@@ -246,12 +250,12 @@ impl Step {
         match self {
             Step::Conv(step) => step.residual.into_iter().collect(),
             Step::Affine(step) => vec![step.input],
+            Step::Norm(step) => vec![step.input],
             Step::Join { inputs, .. } => inputs.clone(),
             Step::Sum { inputs, .. } => inputs.to_vec(),
             Step::Repeat { input, .. }
             | Step::Window { input, .. }
             | Step::Pool { input, .. }
-            | Step::Norm { input, .. }
             | Step::Softmax { input, .. }
             | Step::Frames { input, .. } => vec![*input],
             Step::Dense(_)

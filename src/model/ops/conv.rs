@@ -67,20 +67,24 @@ impl Layer {
             halo,
             positions: codes.len(),
         };
+        let len = rows.len(4);
+        // Another model may have left its bases where this one has its halo.
         ONE_HOT.with_borrow_mut(|(integers, values)| {
-            let len = rows.len(4);
-            integers.resize(len, 0);
-            // Another model may have left its bases where this one has its halo.
-            let (start, data) = integers.split_at_mut(halo * 4);
-            let (data, end) = data.split_at_mut(codes.len() * 4);
-            start.fill(0);
-            kernels::one_hot(codes, data);
-            end.fill(0);
             if integer {
+                integers.resize(len, 0);
+                let (start, data) = integers.split_at_mut(halo * 4);
+                let (data, end) = data.split_at_mut(codes.len() * 4);
+                start.fill(0);
+                kernels::one_hot(codes, data);
+                end.fill(0);
                 return self.conv_int8(conv, extent, rows.view(integers, 4), inputs, out);
             }
-            values.clear();
-            values.extend(integers.iter().map(|&x| f32::from(x)));
+            values.resize(len, 0.0);
+            let (start, data) = values.split_at_mut(halo * 4);
+            let (data, end) = data.split_at_mut(codes.len() * 4);
+            start.fill(0.0);
+            kernels::float::one_hot(codes, data);
+            end.fill(0.0);
             self.conv_float(conv, extent, rows.view(values, 4), inputs, out)
         })
     }

@@ -222,12 +222,11 @@ impl Layer {
                     halo: conv.shape.reach(),
                     positions: tile,
                 };
-                let floats = if self.precision == Precision::Int8 {
-                    0
-                } else {
-                    size_of::<f32>()
+                let size = match self.precision {
+                    Precision::Int8 => 1,
+                    _ => size_of::<f32>(),
                 };
-                (rows.len(4) * (1 + floats), 0)
+                (rows.len(4) * size, 0)
             }
             Spec::Attention { width, .. } if tile <= attention::MAX_TOKENS => (
                 0,

@@ -98,11 +98,7 @@ impl Emitter<'_> {
                 form = Form::float(Written::Rows);
             }
         }
-        // A GELU needs the value in its own unit; other functions are as well applied to steps of the output.
-        let unit = match step.function {
-            Function::Gelu => 1.0,
-            _ => form.scale,
-        };
+        let unit = unit(step, &form);
         let added = match residual {
             None => Added::None,
             Some(RowKind::Unsigned(scale)) => Added::Unsigned(real(scale.get() / unit)?),
@@ -126,10 +122,9 @@ impl Emitter<'_> {
             RowKind::Unsigned(scale) | RowKind::Signed(scale) => scale.get(),
             RowKind::Dynamic | RowKind::Float => 1.0,
         };
-        self.emit_conv(step, &layout, spec, &inputs, scale_in, unit, form)
+        self.emit_conv(step, &layout, spec, &inputs, scale_in, form)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn emit_conv(
         &mut self,
         step: &ConvStep,
@@ -137,14 +132,14 @@ impl Emitter<'_> {
         spec: ConvSpec,
         inputs: &[OutletId],
         scale_in: f32,
-        unit: f32,
         form: Form,
     ) -> TractResult<bool> {
         let label = self.label(&step.name);
         if self.precision == Precision::Int8 {
             let paired = !spec.codes && !spec.signed;
             let means = self.ranges.means(step.input);
-            let packed = quantize::conv_weights(step, layout, (scale_in, unit), paired, means);
+            let units = (scale_in, unit(step, &form));
+            let packed = quantize::conv_weights(step, layout, units, paired, means);
             self.integers(format!("{label}.weight"), &packed.weight);
             self.floats(format!("{label}.bias"), &packed.bias);
             self.floats(format!("{label}.scale"), &packed.scale);
@@ -184,6 +179,15 @@ impl Emitter<'_> {
         let outlet = self.wire(&label, spec, &[input])?;
         self.record(&label, operator, (step.inputs * step.outputs) as u64, None);
         Ok(self.put(step.output, Value::Vector(outlet)))
+    }
+}
+
+/// What a convolution's epilogue counts in. A GELU needs the value in its own unit; other functions are as well applied to steps of
+/// the output.
+fn unit(step: &ConvStep, form: &Form) -> f32 {
+    match step.function {
+        Function::Gelu => 1.0,
+        _ => form.scale,
     }
 }
 

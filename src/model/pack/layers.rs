@@ -15,17 +15,7 @@ impl Emitter<'_> {
             Step::Affine(affine) => (self.affine(affine)?, affine.output),
             Step::Embed(embed) => (self.embed(embed)?, embed.output),
             Step::Attention(attention) => (self.attention(attention)?, attention.output),
-            Step::Norm {
-                name,
-                input,
-                gamma,
-                beta,
-                epsilon,
-                output,
-            } => (
-                self.norm(name, *input, gamma, beta, *epsilon, *output)?,
-                *output,
-            ),
+            Step::Norm(norm) => (self.norm(norm)?, norm.output),
             Step::Repeat {
                 name,
                 input,

@@ -301,7 +301,8 @@ fn floats_wanted(network: &Network) -> HashSet<OutletId> {
     for step in &network.steps {
         match step {
             Step::Conv(conv) => wanted.extend(conv.residual),
-            Step::Norm { input, .. } | Step::Pool { input, .. } => drop(wanted.insert(*input)),
+            Step::Norm(norm) => drop(wanted.insert(norm.input)),
+            Step::Pool { input, .. } => drop(wanted.insert(*input)),
             Step::Affine(affine) => drop(wanted.insert(affine.input)),
             _ => (),
         }

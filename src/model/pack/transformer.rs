@@ -1,6 +1,6 @@
 //! Embedding, layer norm and attention.
 
-use super::super::lower::{AttentionStep, EmbedStep};
+use super::super::lower::{AttentionStep, EmbedStep, NormStep};
 use super::super::manifest::Precision;
 use super::super::ops::Spec;
 use super::super::ops::spec::{RowKind, Written};
@@ -43,41 +43,31 @@ impl Emitter<'_> {
         Ok(self.put(step.output, Value::Rows { outlet, rate: 1 }))
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn norm(
-        &mut self,
-        name: &str,
-        input: OutletId,
-        gamma: &[f32],
-        beta: &[f32],
-        epsilon: f32,
-        output: OutletId,
-    ) -> TractResult<bool> {
-        let Some(Value::Rows { outlet: rows, .. }) = self.float(input)? else {
+    pub(super) fn norm(&mut self, step: &NormStep) -> TractResult<bool> {
+        let Some(Value::Rows { outlet: rows, .. }) = self.float(step.input)? else {
             return Ok(false);
         };
+        let (output, channels) = (step.output, step.gamma.len());
         // The graph's output, too, is made of float rows.
         let plain = self.wanted_float.contains(&output)
             || self.plainly_read.contains(&output)
             || self.bare.contains(&output);
         let integer = self.precision == Precision::Int8 && !plain;
-        let label = self.label(name);
-        self.floats(format!("{label}.gamma"), gamma);
-        self.floats(format!("{label}.beta"), beta);
+        let label = self.label(&step.name);
+        self.floats(format!("{label}.gamma"), &step.gamma);
+        self.floats(format!("{label}.beta"), &step.beta);
         let range = match integer {
             true => Some(self.ranges.of(output)?),
             false => None,
         };
         let (written, scale) = match range {
             None => (Written::Rows, 1.0),
-            Some(range) if range.by_row() && gamma.len().is_multiple_of(4) => {
-                (Written::Dynamic, 1.0)
-            }
+            Some(range) if range.by_row() && channels.is_multiple_of(4) => (Written::Dynamic, 1.0),
             Some(range) => (Written::Signed, range.scale(false)),
         };
         let spec = Spec::Norm {
-            channels: gamma.len(),
-            epsilon: real(epsilon)?,
+            channels,
+            epsilon: real(step.epsilon)?,
             scale: real(scale)?,
             output: written,
         };
