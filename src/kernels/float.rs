@@ -98,7 +98,7 @@ impl ConvFloat<'_> {
         assert!(fits, "output too small");
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => super::float_x86::conv_512(self, out),
+            Isa::Avx512Vnni | Isa::Amx => super::float_x86::conv_512(self, out),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::AvxVnni => super::float_x86::conv_256(self, out),
             #[cfg(target_arch = "aarch64")]

@@ -37,6 +37,8 @@
 mod aarch64;
 pub mod activation;
 pub mod affine;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx;
@@ -83,6 +85,8 @@ pub enum Isa {
     AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL and VNNI: `vpdpbusd`.
     Avx512Vnni,
+    /// The same with AMX, under Linux: `tdpbusd`, `tdpbssd`.
+    Amx,
     /// aarch64 as it always is: `smull`, `smlal2`, `sadalp`.
     Neon,
     /// aarch64 with the dot product extension: `sdot`.
@@ -114,6 +118,9 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vnni")
             {
                 found.push(Isa::Avx512Vnni);
+                if amx::available() {
+                    found.push(Isa::Amx);
+                }
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -132,7 +139,7 @@ impl Isa {
     }
 
     /// The one in use: the best available, or what the environment variable `STRANDLINE_ISA` names
-    /// (`scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon`, `neondot`, `neoni8mm`). A name that this machine cannot run is reported and ignored.
+    /// (`scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`, `neon`, `neondot`, `neoni8mm`). A name that this machine cannot run is reported and ignored.
     pub fn selected() -> Isa {
         static SELECTED: OnceLock<Isa> = OnceLock::new();
         *SELECTED.get_or_init(|| {
@@ -158,6 +165,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
             Isa::NeonDot => "neondot",
             Isa::NeonI8mm => "neoni8mm",
@@ -415,6 +423,8 @@ impl ConvInt8<'_> {
         match isa {
             // Vector conversions to integers need values below 2^31; a file that asks for more gets the slow way.
             _ if !self.bounded() => scalar::conv_int8(self, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => amx::conv_int8(self, out),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => x86::conv_int8_vnni(self, out),
             #[cfg(target_arch = "x86_64")]

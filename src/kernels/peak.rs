@@ -55,6 +55,8 @@ pub fn int8(isa: Isa) -> Option<Peak> {
         Isa::AvxVnni => peak(x86::avxvnni, 32),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => peak(x86::avx512vnni, 64),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => peak(x86::amx, 16 * 16 * 64),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => peak(arm::neon, 16),
         #[cfg(target_arch = "aarch64")]
@@ -84,6 +86,11 @@ mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::*;
     use std::hint::black_box;
+
+    /// Tiles of 16 by 16 sums.
+    pub fn amx() -> i64 {
+        crate::kernels::amx::peak(ROUNDS * CHAINS / 4)
+    }
 
     macro_rules! chains {
         ($name:ident, $inner:ident, $features:literal, $zero:expr, $one:expr, $round:expr, $store:expr, $lanes:literal, $lane:ty) => {

@@ -104,7 +104,9 @@ pub fn dense(
         let sums = &mut sums[..count / LANES];
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => super::float_x86::dense(&part, sums),
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Amx => {
+                super::float_x86::dense(&part, sums)
+            }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => super::float_aarch64::dense(&part, sums),
             _ => part.add_to(sums),

@@ -268,6 +268,32 @@ fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
     }
 }
 
+/// The epilogue of 16 positions by one block.
+///
+/// # Safety
+/// [`ConvInt8::run`] has checked the lengths, and positions and block exist.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+pub(super) unsafe fn finish_sixteen(
+    conv: &ConvInt8,
+    sums: &[[__m512i; 1]; 16],
+    start: usize,
+    block: usize,
+    out: &mut Output,
+) {
+    macro_rules! finish {
+        ($($kind:ident)*) => {
+            // SAFETY: forwarded from the caller.
+            unsafe {
+                match kind_of(conv, out) {
+                    $(kind::$kind => finish::<16, 1, { kind::$kind }>(conv, sums, start, block, out),)*
+                    _ => finish_any(conv, sums, start, block, out),
+                }
+            }
+        };
+    }
+    finish!(UNSIGNED UNSIGNED_ADD UNSIGNED_RELU_ADD SIGNED SIGNED_GELU FLOAT FLOAT_ADD)
+}
+
 /// The epilogue of a tile; see the module docs of `kernels` for the formula.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 #[inline]

@@ -189,7 +189,7 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
     match isa {
         Isa::Scalar => kernel.run(ScalarLanes),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => x86::run_512(kernel),
+        Isa::Avx512Vnni | Isa::Amx => x86::run_512(kernel),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonDot | Isa::NeonI8mm => aarch64::run_dot(kernel),
         #[cfg(target_arch = "aarch64")]

@@ -14,7 +14,7 @@ pub(crate) struct Avx512Lanes(());
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2Lanes(());
 
-/// Runs a kernel compiled for AVX-512; for `Isa::Avx512Vnni` alone.
+/// Runs a kernel compiled for AVX-512; for `Isa::Avx512Vnni` and `Isa::Amx` alone.
 pub(super) fn run_512<K: Kernel>(kernel: K) -> K::Out {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
     fn run<K: Kernel>(kernel: K) -> K::Out {
