@@ -8,8 +8,8 @@ The networks are made by networks.py on the first run, in target/peers, and pack
 process of its own on the same core that makes a run for each line it reads and answers with its nanoseconds; the processes
 take turns, a few milliseconds each, so that a change of clock or load meets all of them alike. Medians over the runs.
 
-On a processor with AMX every ONNX Runtime file is run twice, with AMX and in a process that the kernel refuses it
-(no_amx.py). strandline uses AVX-512 VNNI at most, so the ratio is the one without AMX; the other stands beside it.
+On a processor with AMX both sides are run twice, with AMX and without: ONNX Runtime in a process that the kernel refuses it
+(no_amx.py), strandline with STRANDLINE_ISA=avx512vnni. Each ratio compares like with like.
 
 Agreement is that of the logits with the float network in ONNX Runtime on the sample reads: the cosine over all outputs,
 and for encoders, whose outputs hardly vary beside their mean, the correlation too. From soft-max outputs the logits are
@@ -125,6 +125,7 @@ class Bench:
         self.folder = arguments.folder
         self.seconds = arguments.seconds
         self.amx = has_amx()
+        self.without_amx = ["env", "STRANDLINE_ISA=avx512vnni"] if self.amx else []
 
     def path(self, network, suffix):
         return os.path.join(self.folder, network.name + suffix)
@@ -147,7 +148,10 @@ class Bench:
         commands = {}
         for precision in PRECISIONS:
             packed = self.path(network, f"_{precision}.safetensors")
-            commands[f"strandline {precision}"] = [self.binary, "bench-model", packed, *steps]
+            command = [self.binary, "bench-model", packed, *steps]
+            commands[f"strandline {precision}"] = [*self.without_amx, *command]
+            if self.amx and precision == "int8":
+                commands[f"strandline {precision} AMX"] = command
         for name, suffix in FILES.items():
             command = [*PEER, self.path(network, f"{suffix}.onnx"), "--sequences", self.path(network, "_test.txt"), *steps]
             commands[name] = [*command, "--no-amx"]
@@ -158,12 +162,16 @@ class Bench:
 
     def peaks(self):
         """GMAC/s: strandline's own loop, and a large int8 product in ONNX Runtime without and with AMX."""
-        words = output_of([self.binary, "bench-model", "--peak"]).split()
-        peak = next((float(word) for word in words if word.replace(".", "", 1).isdigit()), None)
-        if peak is None:
-            sys.exit(f"`{self.binary} bench-model --peak` gave no number: {' '.join(words)}")
-        peaks = {"strandline": peak, "onnxruntime": float(output_of([*PEER, "--product", "--no-amx"]))}
+        def own(command):
+            words = output_of([*command, self.binary, "bench-model", "--peak"]).split()
+            peak = next((float(word) for word in words if word.replace(".", "", 1).isdigit()), None)
+            if peak is None:
+                sys.exit(f"`{self.binary} bench-model --peak` gave no number: {' '.join(words)}")
+            return peak
+
+        peaks = {"strandline": own(self.without_amx), "onnxruntime": float(output_of([*PEER, "--product", "--no-amx"]))}
         if self.amx:
+            peaks["strandline AMX"] = own([])
             peaks["onnxruntime AMX"] = float(output_of([*PEER, "--product"]))
         return peaks
 
@@ -270,7 +278,8 @@ def print_speed(bench, results, peaks):
                milliseconds(times["identity"])]
         if bench.amx:
             with_amx, which = better(times, " AMX")
-            row += [f"{milliseconds(with_amx)} ({which})", f"{with_amx / own:.2f}"]
+            own_amx = times["strandline int8 AMX"]
+            row += [milliseconds(own_amx), f"{milliseconds(with_amx)} ({which})", f"**{with_amx / own_amx:.2f}**"]
         rate = result["macs"] / own
         int8.append([*row, f"{rate:.0f}", f"{rate / peaks['strandline']:.0%}"])
         plain = times["f32"]
@@ -281,7 +290,7 @@ def print_speed(bench, results, peaks):
         floats.append(row)
     print("## int8, milliseconds a run\n")
     header = ["network", "length", "strandline", "ORT static", "ORT dynamic", "ratio", "less the call", "the call"]
-    table([*header, *(["ORT with AMX", "ratio"] if bench.amx else []), "GMAC/s", "of peak"], int8)
+    table([*header, *(["with AMX", "ORT with AMX", "ratio"] if bench.amx else []), "GMAC/s", "of peak"], int8)
     print('"The call" is ONNX Runtime called from Python with a network that returns its input, of the same size.\n')
     print("## Float, milliseconds a run\n")
     table(["network", "length", "ORT f32", "strandline f32", "ratio", "strandline fp16", "ratio"], floats)
@@ -337,7 +346,8 @@ def main():
     if load > 0.5:
         print(f"the load is {load:.1f}: medians mean little while something else runs", file=sys.stderr)
     peaks = bench.peaks()
-    print(f"{processor()}, one thread of one core; int8 peak {peaks['strandline']:.0f} GMAC/s.", end=" ")
+    print(f"{processor()}, one thread of one core; int8 peak {peaks['strandline']:.0f} GMAC/s"
+          + (f", {peaks['strandline AMX']:.0f} with AMX." if bench.amx else "."), end=" ")
     print(f"A product of 1,024 x 1,024 int8 matrices in ONNX Runtime: {peaks['onnxruntime']:.0f} GMAC/s"
           + (f", {peaks['onnxruntime AMX']:.0f} with AMX.\n" if bench.amx else "; no AMX here.\n"), flush=True)
     speeds, accuracies = [], {}

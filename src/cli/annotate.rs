@@ -1,6 +1,6 @@
 //! `annotate`: the pipeline with files at both ends.
 
-use super::{AnnotateArguments, CliError, OrderArgument, molecule, writer};
+use super::{AnnotateArguments, CliError, OrderArgument, models_in_use, molecule, writer};
 use crate::annotate::{Annotator, Options, default_tasks};
 use crate::builtin;
 use crate::fastx::Limits;
@@ -159,7 +159,11 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         Err(error) => Err(CliError::Input(error.to_string())),
     };
     if !quiet {
-        eprintln!("{}", metrics.summary());
+        eprintln!(
+            "{}\n{}",
+            metrics.summary(),
+            models_in_use(annotator.models().iter().map(|m| (&*m.name, &*m.version)))
+        );
     }
     result
 }

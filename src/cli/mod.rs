@@ -16,6 +16,7 @@ mod score;
 mod simulate;
 
 use crate::annotate::{AnnotateError, Molecule, Strands};
+use crate::kernels::Isa;
 use crate::model::ModelError;
 use crate::model::manifest::{Precision, Task};
 use crate::sink::Format;
@@ -332,7 +333,7 @@ pub fn main() -> ExitCode {
         Command::Annotate(a) => annotate::run(a, quiet),
         Command::Score(a) => score::run(a),
         Command::Simulate(a) => simulate::run(a),
-        Command::Eval(a) => score::evaluate(a),
+        Command::Eval(a) => score::evaluate(a, quiet),
         Command::Pack(a) => models::pack(a),
         Command::Inspect(a) => models::inspect(a),
         Command::Verify(a) => models::verify(a),
@@ -373,4 +374,12 @@ fn molecule(molecule: MoleculeArgument, strand: Option<StrandArgument>) -> (Mole
         MoleculeArgument::Dna => (Molecule::Dna, strand.map_or(Strands::Both, Into::into)),
         MoleculeArgument::Rna => (Molecule::Rna, strand.map_or(Strands::Forward, Into::into)),
     }
+}
+
+/// The line of a report that says what gave its figures: models by name and version, and the instruction set.
+fn models_in_use<'a>(models: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let names: Vec<String> = models
+        .map(|(name, version)| format!("{name}/{version}"))
+        .collect();
+    format!("models   {} on {}", names.join(", "), Isa::selected())
 }

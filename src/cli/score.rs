@@ -1,7 +1,7 @@
 //! `score` and `eval`: what the models say of every base.
 
 use super::records::each_record;
-use super::{CliError, EvalArguments, ScoreArguments, StrandArgument, writer};
+use super::{CliError, EvalArguments, ScoreArguments, StrandArgument, models_in_use, writer};
 use crate::annotate::{Scorer, Strands, WholeScorer};
 use crate::builtin;
 use crate::call::CallKind;
@@ -121,7 +121,7 @@ fn strands(strand: StrandArgument) -> &'static [Strand] {
     Strands::from(strand).each()
 }
 
-pub(super) fn evaluate(arguments: &EvalArguments) -> Result<(), CliError> {
+pub(super) fn evaluate(arguments: &EvalArguments, quiet: bool) -> Result<(), CliError> {
     let model = model(Some(arguments.task), arguments.model.as_deref())?;
     if model.manifest().task != Task::Splice {
         let message = "eval measures splice models; `score --whole` serves the others";
@@ -165,5 +165,10 @@ pub(super) fn evaluate(arguments: &EvalArguments) -> Result<(), CliError> {
         log::warn!("{file}: {missing} reads of the truth are not among the reads");
     }
     say!("{}", evaluation.report());
+    if !quiet {
+        let manifest = scorer.manifest();
+        let used = models_in_use([(&*manifest.name, &*manifest.version)].into_iter());
+        eprintln!("{used}");
+    }
     result
 }

@@ -113,6 +113,11 @@ impl LayerNorm<'_> {
 pub fn quantise(isa: Isa, rows: &[f32], width: usize, bytes: Int8Rows) {
     assert!(width > 0 && rows.len().is_multiple_of(width));
     bytes.check(rows.len() / width, width);
+    // With one scale for all, rows are one long row.
+    let width = match bytes {
+        Int8Rows::Static { .. } => rows.len().max(1),
+        Int8Rows::Dynamic { .. } => width,
+    };
     dispatch(isa, Quantise { rows, width, bytes });
 }
 
