@@ -24,8 +24,11 @@ thread_local! {
 /// Runs `run` with the bytes of `input` that are read, 128 added to each.
 pub(super) fn with_shifted(input: &[u8], run: impl FnOnce(&[u8])) {
     SHIFTED.with_borrow_mut(|shifted| {
-        shifted.clear();
-        shifted.extend(input.iter().map(|x| x ^ 0x80));
+        shifted.resize(shifted.len().max(input.len()), 0);
+        let shifted = &mut shifted[..input.len()];
+        for (to, x) in shifted.iter_mut().zip(input) {
+            *to = x ^ 0x80;
+        }
         run(shifted);
     });
 }
@@ -153,12 +156,22 @@ unsafe fn rows<
         let mut begin = [_mm512_setzero_si512(); R];
         if conv.signed_input {
             let all_128 = _mm512_set1_epi8(-128);
-            for (r, begin) in begin.iter_mut().enumerate() {
-                let mut sum = _mm512_setzero_si512();
-                for line in 0..walk.taps * walk.quads {
-                    let w = _mm512_loadu_si512(weights.add(r * walk.block + line * 64).cast());
-                    sum = _mm512_dpbusd_epi32(sum, all_128, w);
+            let lines = walk.taps * walk.quads;
+            // Of a short sequence these sums are a good part of the work: two of each block, so that none waits for the one before.
+            let mut sums = [[_mm512_setzero_si512(); 2]; R];
+            for pair in (0..lines).step_by(2) {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let line = weights.add(r * walk.block + pair * 64);
+                    sums[0] =
+                        _mm512_dpbusd_epi32(sums[0], all_128, _mm512_loadu_si512(line.cast()));
+                    if pair + 1 < lines {
+                        let next = _mm512_loadu_si512(line.add(64).cast());
+                        sums[1] = _mm512_dpbusd_epi32(sums[1], all_128, next);
+                    }
                 }
+            }
+            for (begin, sums) in begin.iter_mut().zip(sums) {
+                let sum = _mm512_add_epi32(sums[0], sums[1]);
                 *begin = _mm512_sub_epi32(_mm512_setzero_si512(), sum);
             }
         }

@@ -230,7 +230,7 @@ proptest! {
         let channels = heads * width;
         for (i, y) in float.iter().enumerate() {
             // Values reach 2.54; a weight is off by 0.4 % of the largest, a requantised score by some hundredths.
-            prop_assert!((f64::from(*y) - expected[i]).abs() < 0.25, "{} {}", y, expected[i]);
+            prop_assert!((f64::from(*y) - expected[i]).abs() < 0.16, "{} {}", y, expected[i]);
             let step = y * (1.0 / SCALE);
             prop_assert!((f32::from(one[i] as i8) - step.clamp(-127.0, 127.0)).abs() <= 0.501);
             let row = &own[i / channels * (channels + 4)..][..channels + 4];
@@ -255,7 +255,7 @@ fn bits_are_these() {
             .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
             });
-        assert_eq!(sum, 0xf0cc_6c89_0819_3491, "{isa}");
+        assert_eq!(sum, 0x01e4_5133_990f_840b, "{isa}");
     }
 }
 

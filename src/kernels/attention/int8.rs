@@ -1,4 +1,7 @@
 //! The int8 kernel; see the module above for what it computes.
+//!
+//! Lanes are queries. Scores, probabilities and outputs of sixteen queries are columns, so that the largest score, the sum of the
+//! probabilities and the division by it need no reduction within a register.
 
 use super::{Attention, AttentionScratch, Output, pack};
 use crate::kernels::LANES;
@@ -6,10 +9,14 @@ use crate::kernels::lanes::{Aligned, Kernel, LINE, Lanes};
 use crate::kernels::norm::{self, Int8Rows};
 use std::f32::consts::LOG2_E;
 
-/// 2^23: one in the exponent of a float's bits.
-const ONE_EXPONENT: f32 = 8_388_608.0;
-/// 127 · 2^(x-1) / x on [1, 2), from the highest power down.
-const EXP2: [f32; 4] = [-13.518_872, 89.850_92, -174.920_68, 225.505_34];
+/// Steps of a distance to the power of two.
+const OCTAVE: f32 = 2048.0;
+/// Distance of the largest score: half an octave, as [`Lanes::powers`] has it, and as much as rounding may take away.
+const NEAREST: f32 = OCTAVE / 2.0 + 8.0;
+/// Distances of scores at most, so that they are off by less than what [`NEAREST`] has for it.
+const FARTHEST: f32 = (1 << 27) as f32;
+/// Further than any key has weight.
+const NOWHERE: i32 = i16::MAX as i32;
 
 pub(super) struct Int8<'a> {
     pub attention: &'a Attention<'a>,
@@ -68,137 +75,180 @@ impl Int8<'_> {
             k_scale: pack::keys(s, self.attention, head, self.scratch),
             v_scale: pack::values(s, self.attention, head, self.scratch),
         };
-        if S::WIDE {
-            self.tiles::<S, 6, 4>(s, head);
-        } else {
-            self.tiles::<S, 4, 1>(s, head);
-        }
-    }
-
-    #[inline(always)]
-    fn tiles<S: Lanes, const P: usize, const R: usize>(&mut self, s: S, head: Head) {
-        let tokens = self.attention.tokens;
-        if tokens < P {
-            for token in 0..tokens {
-                self.tile::<S, 1, R>(s, head, token);
-            }
-            return;
-        }
-        let mut start = 0;
-        while start < tokens {
-            self.tile::<S, P, R>(s, head, start.min(tokens - P));
-            start += P;
-        }
-    }
-
-    /// Tokens `start` to `start + P`.
-    #[inline(always)]
-    fn tile<S: Lanes, const P: usize, const R: usize>(&mut self, s: S, head: Head, start: usize) {
-        let largest = self.scores::<S, P, R>(s, start);
-        let sums = self.probabilities::<S, P>(s, head, start, largest);
-        self.output::<S, P, R>(s, head, start, sums);
-    }
-
-    /// Scores of a tile, and the largest of each row.
-    #[inline(always)]
-    fn scores<S: Lanes, const P: usize, const R: usize>(&mut self, s: S, start: usize) -> [i32; P] {
-        let blocks = self.scratch.kept.len().div_ceil(LANES);
-        let row = row_blocks(self.scratch.kept.len());
-        let mut largest = [s.splat_i(i32::MIN); P];
+        let blocks = self.attention.tokens.div_ceil(LANES);
         let mut block = 0;
-        while block + R <= blocks {
-            self.score_blocks::<S, P, R>(s, start, block, row, &mut largest);
-            block += R;
+        if S::WIDE {
+            while block + 2 <= blocks {
+                self.tile::<S, 12, 2>(s, head, block);
+                block += 2;
+            }
+            if block < blocks {
+                self.tile::<S, 12, 1>(s, head, block);
+            }
+        } else {
+            while block < blocks {
+                self.tile::<S, 4, 1>(s, head, block);
+                block += 1;
+            }
         }
-        while block + 2 <= blocks {
-            self.score_blocks::<S, P, 2>(s, start, block, row, &mut largest);
-            block += 2;
-        }
-        if block < blocks {
-            self.score_blocks::<S, P, 1>(s, start, block, row, &mut largest);
-        }
-        let mut all = [0; P];
-        for (all, largest) in all.iter_mut().zip(largest) {
-            *all = s.max_lane_i(largest);
-        }
-        all
     }
 
+    /// R blocks of 16 queries, by P keys at a time.
     #[inline(always)]
-    fn score_blocks<S: Lanes, const P: usize, const R: usize>(
+    fn tile<S: Lanes, const P: usize, const R: usize>(&mut self, s: S, head: Head, block: usize) {
+        let largest = self.scores::<S, P, R>(s, block);
+        let sums = self.probabilities::<S, R>(s, head, block, largest);
+        if S::WIDE {
+            self.output::<S, 8, R>(s, head, block, sums);
+        } else {
+            self.output::<S, 4, R>(s, head, block, sums);
+        }
+    }
+
+    /// Scores of a tile, and the largest of each query.
+    #[inline(always)]
+    fn scores<S: Lanes, const P: usize, const R: usize>(
         &mut self,
         s: S,
-        start: usize,
         block: usize,
-        row: usize,
-        largest: &mut [S::I; P],
+    ) -> [S::I; R] {
+        // Known lengths make addresses constants and short loops straight.
+        match self.attention.width {
+            8 => self.scores_of::<S, P, R, 2>(s, block),
+            64 => self.scores_of::<S, P, R, 16>(s, block),
+            _ => self.scores_of::<S, P, R, 0>(s, block),
+        }
+    }
+
+    /// The same for heads of QUADS · 4 channels, or, by 0, any.
+    #[inline(always)]
+    fn scores_of<S: Lanes, const P: usize, const R: usize, const QUADS: usize>(
+        &mut self,
+        s: S,
+        block: usize,
+    ) -> [S::I; R] {
+        let kept = self.scratch.kept.len();
+        let mut largest = [s.splat_i(i32::MIN); R];
+        let mut key = 0;
+        while key + P <= kept {
+            self.score_keys::<S, P, R, QUADS>(s, block, key, &mut largest);
+            key += P;
+        }
+        if P > 4 {
+            while key + 4 <= kept {
+                self.score_keys::<S, 4, R, QUADS>(s, block, key, &mut largest);
+                key += 4;
+            }
+        }
+        while key < kept {
+            self.score_keys::<S, 1, R, QUADS>(s, block, key, &mut largest);
+            key += 1;
+        }
+        largest
+    }
+
+    #[inline(always)]
+    fn score_keys<S: Lanes, const P: usize, const R: usize, const QUADS: usize>(
+        &mut self,
+        s: S,
+        block: usize,
+        key: usize,
+        largest: &mut [S::I; R],
     ) {
         let scratch = &mut *self.scratch;
-        let quads = self.attention.width.div_ceil(4);
-        let pitch = quads * 4;
+        let quads = match QUADS {
+            0 => self.attention.width.div_ceil(4),
+            known => known,
+        };
         let mut first = [s.splat_i(0); R];
-        for (first, start) in first.iter_mut().zip(&scratch.starts[block..block + R]) {
-            *first = s.load_i(start);
+        let mut queries: [&[_]; R] = [&[]; R];
+        let lines = &scratch.queries[block * quads..][..R * quads];
+        for r in 0..R {
+            first[r] = s.load_i(&scratch.starts[block + r]);
+            queries[r] = &lines[r * quads..][..quads];
         }
-        let rows = &scratch.queries[start * pitch..];
-        let lines = &scratch.keys[block * quads..];
-        let sums = dots::<S, P, R, true>(s, first, rows, pitch, lines, quads, quads);
+        let mut keys: [&[[u8; 4]]; P] = [&[]; P];
+        let rows = &scratch.keys[key * quads..][..P * quads];
+        for (p, fours) in keys.iter_mut().enumerate() {
+            *fours = &rows[p * quads..][..quads];
+        }
+        let mut sums = [first; P];
+        for quad in 0..quads {
+            let mut line = [s.line(&queries[0][quad].0); R];
+            for r in 1..R {
+                line[r] = s.line(&queries[r][quad].0);
+            }
+            for p in 0..P {
+                for r in 0..R {
+                    sums[p][r] = s.dot_signed(sums[p][r], keys[p][quad], line[r]);
+                }
+            }
+        }
+        let scores = &mut scratch.scores[key * R..][..P * R];
         for p in 0..P {
-            let scores = &mut scratch.scores[p * row + block..][..R];
             for r in 0..R {
-                s.store_i(sums[p][r], &mut scores[r].0);
-                largest[p] = s.max_i(largest[p], sums[p][r]);
+                s.store_i(sums[p][r], &mut scores[p * R + r].0);
+                largest[r] = s.max_i(largest[r], sums[p][r]);
             }
         }
     }
 
     /// Probabilities of a tile, and their sums.
     #[inline(always)]
-    fn probabilities<S: Lanes, const P: usize>(
+    fn probabilities<S: Lanes, const R: usize>(
         &mut self,
         s: S,
         head: Head,
-        start: usize,
-        largest: [i32; P],
-    ) -> [f32; P] {
+        block: usize,
+        largest: [S::I; R],
+    ) -> [S::I; R] {
         let scratch = &mut *self.scratch;
         let kept = scratch.kept.len();
-        let row = row_blocks(kept);
-        let mut last = [[-1; LANES]; 4];
-        let filled = kept - (row / 4 - 1) * LINE;
-        last.as_flattened_mut()[filled..].fill(0);
-        let mut sums = [s.splat_i(0); P];
-        for p in 0..P {
-            let q_scale = scratch.query_scales[start + p];
-            let factor = q_scale * head.k_scale * self.attention.scale * (LOG2_E * ONE_EXPONENT);
-            let base = (-(largest[p] as f32)).mul_add(factor, 127.0 * ONE_EXPONENT);
-            let (factor, base) = (s.splat(factor), s.splat(base));
-            let scores = &scratch.scores[p * row..][..row].as_chunks::<4>().0;
-            let lines = &mut scratch.probabilities[p * row / 4..][..row / 4];
-            let mut sum = s.splat_i(0);
-            let end = lines.len() - 1;
-            for (scores, line) in scores[..end].iter().zip(&mut lines[..end]) {
+        let limit = s.splat(FARTHEST / (127 * 127 * self.attention.width) as f32);
+        let (mut factor, mut base) = ([s.splat(0.0); R], [s.splat(0.0); R]);
+        for r in 0..R {
+            let scale = s.mul(
+                s.load(&scratch.query_scales[block + r]),
+                s.splat(head.k_scale),
+            );
+            let scale = s.mul(
+                s.mul(scale, s.splat(self.attention.scale)),
+                s.splat(LOG2_E * OCTAVE),
+            );
+            let scale = s.min(scale, limit);
+            base[r] = s.fma(s.to_float(largest[r]), scale, s.splat(NEAREST));
+            factor[r] = s.sub(s.splat(0.0), scale);
+        }
+        let mut sums = [s.splat_i(0); R];
+        let (whole, rest) = (kept / 4, kept % 4);
+        let scores = &scratch.scores[..kept * R];
+        let (groups, last) = scores.split_at(whole * 4 * R);
+        let lines = &mut scratch.probabilities[..kept.div_ceil(4) * R];
+        for (scores, lines) in groups.chunks_exact(4 * R).zip(lines.chunks_exact_mut(R)) {
+            for r in 0..R {
                 let mut four = [s.splat_i(0); 4];
-                for (x, scores) in four.iter_mut().zip(scores) {
-                    *x = probability(s, s.load_i(&scores.0), factor, base);
+                for k in 0..4 {
+                    let score = s.to_float(s.load_i(&scores[k * R + r].0));
+                    four[k] = s.to_int(s.fma(score, factor[r], base[r]));
                 }
-                s.store_line(four, line);
-                sum = s.add_i(sum, total(s, four));
+                let line = s.powers(four);
+                s.store_line(line, &mut lines[r].0);
+                sums[r] = s.dot(sums[r], [1; 4], line);
             }
-            let mut four = [s.splat_i(0); 4];
-            for ((x, scores), last) in four.iter_mut().zip(&scores[end]).zip(&last) {
-                let any = probability(s, s.load_i(&scores.0), factor, base);
-                *x = s.and_i(any, s.load_i(last));
+        }
+        if rest > 0 {
+            for r in 0..R {
+                let mut four = [s.splat_i(NOWHERE); 4];
+                for k in 0..rest {
+                    let score = s.to_float(s.load_i(&last[k * R + r].0));
+                    four[k] = s.to_int(s.fma(score, factor[r], base[r]));
+                }
+                let line = s.powers(four);
+                s.store_line(line, &mut lines[whole * R + r].0);
+                sums[r] = s.dot(sums[r], [1; 4], line);
             }
-            s.store_line(four, &mut lines[end]);
-            sums[p] = s.add_i(sum, total(s, four));
         }
-        // Apart from the loop above, so that the reductions of several rows overlap.
-        let mut all = [0.0; P];
-        for (all, sum) in all.iter_mut().zip(sums) {
-            *all = s.sum_i(sum) as f32;
-        }
-        all
+        sums
     }
 
     #[inline(always)]
@@ -206,153 +256,115 @@ impl Int8<'_> {
         &mut self,
         s: S,
         head: Head,
-        start: usize,
-        sums: [f32; P],
+        block: usize,
+        sums: [S::I; R],
     ) {
         let factor = match self.out {
             Output::Int8(Int8Rows::Static { scale, .. }) => head.v_scale * (1.0 / scale),
             _ => head.v_scale,
         };
-        let mut factors = [0.0; P];
-        for (to, sum) in factors.iter_mut().zip(sums) {
-            *to = factor / sum;
+        let mut factors = [s.splat(0.0); R];
+        for r in 0..R {
+            factors[r] = s.div(s.splat(factor), s.to_float(sums[r]));
         }
-        let blocks = self.attention.width.div_ceil(LANES);
-        let mut block = 0;
-        while block + R <= blocks {
-            self.output_blocks::<S, P, R>(s, head.head, start, block, &factors);
-            block += R;
-        }
-        while block + 2 <= blocks {
-            self.output_blocks::<S, P, 2>(s, head.head, start, block, &factors);
-            block += 2;
-        }
-        if block < blocks {
-            self.output_blocks::<S, P, 1>(s, head.head, start, block, &factors);
-        }
-    }
-
-    #[inline(always)]
-    fn output_blocks<S: Lanes, const P: usize, const R: usize>(
-        &mut self,
-        s: S,
-        head: usize,
-        start: usize,
-        block: usize,
-        factors: &[f32; P],
-    ) {
-        let Attention { heads, width, .. } = *self.attention;
-        let scratch = &mut *self.scratch;
-        let kept = scratch.kept.len();
-        let quads = kept.div_ceil(LANES) * 4;
-        let pitch = row_blocks(kept) * LANES;
-        let rows = scratch.probabilities.as_flattened();
-        let lines = &scratch.values[block * quads..];
-        let first = [s.splat_i(0); R];
-        let sums = dots::<S, P, R, false>(s, first, rows, pitch, lines, quads, quads);
-        for (p, sums) in sums.into_iter().enumerate() {
-            let factor = s.splat(factors[p]);
-            for (r, sum) in sums.into_iter().enumerate() {
-                let y = s.mul(s.to_float(sum), factor);
-                let channel = (block + r) * LANES;
-                let at = ((start + p) * heads + head) * width + channel;
-                let count = LANES.min(width - channel);
-                match &mut self.out {
-                    Output::Float(out) => store(s, y, &mut out[at..at + count]),
-                    Output::Int8(Int8Rows::Dynamic { .. }) => {
-                        store(s, y, &mut scratch.rows[at..at + count]);
-                    }
-                    Output::Int8(Int8Rows::Static { bytes, .. }) => {
-                        let to = &mut bytes[at..at + count];
-                        let y = s.to_signed_byte(y);
-                        match to.first_chunk_mut() {
-                            Some(all) => s.store_bytes(y, all),
-                            None => {
-                                let mut all = [0; LANES];
-                                s.store_bytes(y, &mut all);
-                                match to.first_chunk_mut::<8>() {
-                                    // Heads of eight are common, and a copy of known length is not a call.
-                                    Some(eight) if count == 8 => eight.copy_from_slice(&all[..8]),
-                                    _ => to.copy_from_slice(&all[..count]),
-                                }
-                            }
-                        }
+        let quads = self.scratch.kept.len().div_ceil(4);
+        let mut channel = 0;
+        while channel < self.attention.width {
+            let lines = &self.scratch.values[channel / LANES * quads..][..quads];
+            let probabilities = &self.scratch.probabilities[..quads * R];
+            let at = channel % LANES;
+            let mut sums = [[s.splat_i(0); R]; P];
+            for (values, probabilities) in lines.iter().zip(probabilities.chunks_exact(R)) {
+                let mut line = [s.line(&probabilities[0].0); R];
+                for r in 1..R {
+                    line[r] = s.line(&probabilities[r].0);
+                }
+                let fours = &values.0.as_chunks::<4>().0[at..][..P];
+                for p in 0..P {
+                    for r in 0..R {
+                        sums[p][r] = s.dot_powers(sums[p][r], line[r], fours[p]);
                     }
                 }
             }
-        }
-    }
-}
-
-/// Blocks of 16 keys in a row of scores, in whole lines of probabilities.
-#[inline(always)]
-fn row_blocks(kept: usize) -> usize {
-    super::key_blocks(kept)
-}
-
-#[inline(always)]
-fn store<S: Lanes>(s: S, y: S::F, to: &mut [f32]) {
-    match to.first_chunk_mut() {
-        Some(all) => s.store(y, all),
-        None => s.store_part(y, to),
-    }
-}
-
-/// 127 times e to the scaled distance from the largest score, in integers.
-#[inline(always)]
-fn probability<S: Lanes>(s: S, score: S::I, factor: S::F, base: S::F) -> S::I {
-    let t = s.fma(s.to_float(score), factor, base);
-    let bits = s.to_int(s.max(t, s.splat(97.0 * ONE_EXPONENT)));
-    let linear = s.float_of_bits(bits);
-    let fraction = s.and_i(bits, s.splat_i(0x007f_ffff));
-    let x = s.float_of_bits(s.or_i(fraction, s.splat_i(0x3f80_0000)));
-    let mut g = s.splat(EXP2[0]);
-    for c in &EXP2[1..] {
-        g = s.fma(g, x, s.splat(*c));
-    }
-    s.to_int(s.mul(linear, g))
-}
-
-#[inline(always)]
-fn total<S: Lanes>(s: S, four: [S::I; 4]) -> S::I {
-    s.add_i(s.add_i(four[0], four[1]), s.add_i(four[2], four[3]))
-}
-
-/// `first[r]` plus, for each of P rows of `4 · quads` bytes and R blocks of `quads` lines, the sums of products.
-#[inline(always)]
-fn dots<S: Lanes, const P: usize, const R: usize, const SIGNED: bool>(
-    s: S,
-    first: [S::I; R],
-    rows: &[u8],
-    pitch: usize,
-    lines: &[Aligned<[u8; LINE]>],
-    stride: usize,
-    quads: usize,
-) -> [[S::I; R]; P] {
-    let mut sums = [first; P];
-    let mut bytes: [&[[u8; 4]]; P] = [&[]; P];
-    for (p, bytes) in bytes.iter_mut().enumerate() {
-        *bytes = &rows[p * pitch..][..quads * 4].as_chunks::<4>().0[..quads];
-    }
-    let mut blocks: [&[Aligned<[u8; LINE]>]; R] = [&[]; R];
-    for (r, block) in blocks.iter_mut().enumerate() {
-        *block = &lines[r * stride..][..quads];
-    }
-    for quad in 0..quads {
-        let mut line = [s.line(&blocks[0][quad].0); R];
-        for r in 1..R {
-            line[r] = s.line(&blocks[r][quad].0);
-        }
-        for p in 0..P {
-            let four = bytes[p][quad];
             for r in 0..R {
-                sums[p][r] = if SIGNED {
-                    s.dot_signed(sums[p][r], four, line[r])
-                } else {
-                    s.dot(sums[p][r], four, line[r])
-                };
+                let mut columns = [s.splat(0.0); P];
+                for p in 0..P {
+                    columns[p] = s.mul(s.to_float(sums[p][r]), factors[r]);
+                }
+                self.write(s, head.head, block + r, channel, columns);
+            }
+            channel += P;
+        }
+    }
+
+    /// P channels of 16 queries.
+    #[inline(always)]
+    fn write<S: Lanes, const P: usize>(
+        &mut self,
+        s: S,
+        head: usize,
+        block: usize,
+        channel: usize,
+        columns: [S::F; P],
+    ) {
+        let Attention {
+            tokens,
+            heads,
+            width,
+            ..
+        } = *self.attention;
+        let first = block * LANES;
+        let queries = LANES.min(tokens - first);
+        let channels = P.min(width - channel);
+        let pitch = heads * width;
+        let at = first * pitch + head * width + channel;
+        let floats = match &mut self.out {
+            Output::Float(out) => &mut out[at..],
+            Output::Int8(Int8Rows::Dynamic { .. }) => &mut self.scratch.rows[at..],
+            Output::Int8(Int8Rows::Static { bytes, .. }) => {
+                let mut lines = [Aligned([0; LINE]); 2];
+                for (i, line) in lines.iter_mut().take(P / 4).enumerate() {
+                    let mut four = [s.splat_i(0); 4];
+                    for (k, x) in four.iter_mut().enumerate() {
+                        *x = s.to_signed_byte(columns[4 * i + k]);
+                    }
+                    s.store_woven(four, &mut line.0);
+                }
+                let [low, high] = lines.each_ref().map(|line| line.0.as_chunks::<4>().0);
+                let number = |four: &[u8; 4]| u64::from(u32::from_le_bytes(*four));
+                // Joined in a register: bytes written one by one would have to reach the cache before eight can be read.
+                let eight =
+                    |lane: usize| (number(&low[lane]) | number(&high[lane]) << 32).to_le_bytes();
+                let bytes = &mut bytes[at..];
+                match channels {
+                    8 => {
+                        for lane in 0..queries {
+                            bytes[lane * pitch..][..8].copy_from_slice(&eight(lane));
+                        }
+                    }
+                    4 => {
+                        for lane in 0..queries {
+                            bytes[lane * pitch..][..4].copy_from_slice(&low[lane]);
+                        }
+                    }
+                    _ => {
+                        for lane in 0..queries {
+                            let all = eight(lane);
+                            bytes[lane * pitch..][..channels].copy_from_slice(&all[..channels]);
+                        }
+                    }
+                }
+                return;
+            }
+        };
+        let mut all = [[0.0; LANES]; P];
+        for p in 0..P {
+            s.store(columns[p], &mut all[p]);
+        }
+        for (lane, to) in floats.chunks_mut(pitch).take(queries).enumerate() {
+            for (p, to) in to[..channels].iter_mut().enumerate() {
+                *to = all[p][lane];
             }
         }
     }
-    sums
 }

@@ -1,16 +1,16 @@
-//! Multi-head attention over one sequence: scores, soft-max and the weighted sum of values in one pass, without transposes
-//! and without a matrix of scores in memory.
+//! Multi-head attention over one sequence: scores, soft-max and the weighted sum of values in one pass, without transposed
+//! tensors and without a matrix of scores in memory.
 //!
 //! # In int8, to the bit
 //!
 //! Per head, with queries q, keys k and values v as integers of -127 to 127 and their scales:
 //! 1. `s[i][j] = Σ q[i] · k[j]`, exact.
-//! 2. `c[i] = ((q_scale[i] · k_scale) · scale) · (log2 e · 2^23)`, `m = max s[i]`, and with `b = fma(-m, c, 127 · 2^23)` the
-//!    float `t[i][j] = max(fma(s[i][j], c, b), 97 · 2^23)`, whose integer (ties to even) read as the bits of a float is
-//!    `2^n · (1 + f)` where `(s - m) · c / 2^23 = n + f` with `0 <= f < 1`.
-//! 3. `p[i][j] = round(2^n · (1 + f) · g(1 + f))`, ties to even: 127 times e to the scaled distance from the largest score, within
-//!    0.07 %, 0 to 127; `g(x)` is the cubic in Horner form, fused, that fits `127 · 2^(x-1) / x` on [1, 2) (least squares of the relative
-//!    error, weights iterated towards the least largest error).
+//! 2. `c[i] = min(((q_scale[i] · k_scale) · scale) · (log2 e · 2048), 2^27 / (127² · width))`, `m[i] = max s[i]`, and with
+//!    `b[i] = fma(m[i], c[i], 1032)` the distance from the largest score `x[i][j] = fma(s[i][j], -c[i], b[i])`, to an integer (ties to
+//!    even), saturated to 16 bits: in 2048ths of an octave, from half an octave on. The 8 are for the rounding of b, so that
+//!    the nearest is never below 1024; the bound of c, which scores of 45,000 would have to pass, keeps it to that.
+//! 3. `p[i][j]`, 0 to 127: 127 times 2 to the distance, in integers of 16 bits with a quadratic polynomial, within 0.5 + 0.2 % of it;
+//!    the formula stands at `lanes::power`. Beyond eight octaves it is 0.
 //! 4. `o[i] = Σ p[i][j] · v[j]` and `d[i] = Σ p[i][j]`, exact; the output is `o[i] · ((v_scale · (1 / out_scale)) / d[i])`, without
 //!    `out_scale` for f32 and dynamic rows.
 //!
@@ -27,9 +27,13 @@
 //!
 //! # Layout
 //!
-//! Keys are packed as `[token / 16][width / 4][16 tokens][4]`, values as `[width / 16][token / 4][16 channels][4 tokens]`: a line
-//! of 64 bytes is what one `vpdpbusd` takes. Some tokens (6 or 4) are computed at a time, so that each line is read once for
-//! them; a tile at the end of the sequence is moved back to overlap its predecessor.
+//! In int8, queries are packed as `[token / 16][width / 4][16 tokens][4]` and lie in the lanes: sums, largest scores and soft-max of 16 or 32
+//! queries go down their columns, without reductions. Keys stay rows, of which four bytes at a time are broadcast. The probabilities of
+//! four keys are a line again, `[16 queries][4 keys]`, what one `vpdpbusd` takes, against four broadcast bytes of the values, which are
+//! packed as `[width / 16][key / 4][16 channels][4 keys]`. Outputs come channel by channel and are put into rows at the end.
+//!
+//! In f32, keys are packed `[token / 16][width][16 tokens]` and values `[width / 16][token][16 channels]`; some tokens (6 or 4) are computed
+//! at a time, so that each line is read once for them; a tile at the end of the sequence is moved back to overlap its predecessor.
 
 mod float;
 mod int8;
@@ -39,8 +43,11 @@ use super::lanes::{Aligned, LINE, dispatch};
 use super::norm::{Int8Rows, SCALE_BYTES};
 use super::{Isa, LANES};
 
-/// Tokens of a tile at most.
+/// Tokens of a tile of the f32 kernel at most.
 const TILE: usize = 6;
+
+/// Blocks of 16 queries in a tile of the int8 kernel at most.
+const BLOCKS: usize = 2;
 
 /// Tokens of a sequence at most, so that every integer sum is exact in 32 bits and every sum of probabilities in f32.
 pub const MAX_TOKENS: usize = 1 << 16;
@@ -218,23 +225,23 @@ pub struct AttentionScratch {
     width: usize,
     /// Tokens whose keys count.
     kept: Vec<u32>,
-    /// `[token][width rounded up to 4]`.
-    queries: Vec<u8>,
-    query_scales: Vec<f32>,
-    /// Lines of a head's keys.
-    keys: Vec<Aligned<[u8; LINE]>>,
-    /// First accumulators, one a key.
+    /// Lines of a head's queries.
+    queries: Vec<Aligned<[u8; LINE]>>,
+    query_scales: Vec<[f32; LANES]>,
+    /// First accumulators, one a query.
     starts: Vec<[i32; LANES]>,
+    /// A head's keys, `[key][width / 4, rounded up][4]`.
+    keys: Vec<[u8; 4]>,
     /// Lines of a head's values.
     values: Vec<Aligned<[u8; LINE]>>,
     /// One head of one projection, `[token][width rounded up to 16]`.
     head: Vec<f32>,
     /// The same in bytes.
     head_bytes: Vec<u8>,
-    /// Scores of a tile, `[row][keys]`.
+    /// Scores of a tile, `[key][block][16 queries]`.
     scores: Vec<Aligned<[i32; LANES]>>,
-    /// Probabilities of a tile, `[row][keys]`.
-    probabilities: Vec<[u8; LINE]>,
+    /// Probabilities of a tile, `[key / 4][block][16 queries][4 keys]`.
+    probabilities: Vec<Aligned<[u8; LINE]>>,
     /// Output before a dynamic quantisation.
     rows: Vec<f32>,
     /// Queries, keys, values and probabilities of the float kernel.
@@ -248,20 +255,20 @@ impl AttentionScratch {
     /// Where a size exceeds [`MAX_TOKENS`] or [`MAX_WIDTH`].
     pub fn new(tokens: usize, width: usize) -> AttentionScratch {
         assert!(tokens <= MAX_TOKENS && width <= MAX_WIDTH);
-        let blocks = key_blocks(tokens);
+        let (blocks, quads) = (tokens.div_ceil(LANES), width.div_ceil(4));
         AttentionScratch {
             tokens,
             width,
             kept: Vec::with_capacity(tokens),
-            queries: vec![0; tokens * width.next_multiple_of(4)],
-            query_scales: vec![0.0; tokens],
-            keys: vec![Aligned([0; LINE]); blocks * width.div_ceil(4)],
+            queries: vec![Aligned([0; LINE]); blocks * quads],
+            query_scales: vec![[0.0; LANES]; blocks],
             starts: vec![[0; LANES]; blocks],
-            values: vec![Aligned([0; LINE]); blocks * 4 * width.div_ceil(LANES)],
+            keys: vec![[0; 4]; tokens * quads],
+            values: vec![Aligned([0; LINE]); tokens.div_ceil(4) * width.div_ceil(LANES)],
             head: vec![0.0; tokens * width.next_multiple_of(LANES)],
             head_bytes: vec![0; tokens * width.next_multiple_of(LANES)],
-            scores: vec![Aligned([0; LANES]); TILE * blocks],
-            probabilities: vec![[0; LINE]; TILE * blocks / 4],
+            scores: vec![Aligned([0; LANES]); tokens * BLOCKS],
+            probabilities: vec![Aligned([0; LINE]); tokens.div_ceil(4) * BLOCKS],
             rows: Vec::new(),
             float: float::Scratch::default(),
         }
@@ -275,7 +282,7 @@ impl AttentionScratch {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.kept.capacity() * size_of::<u32>()
-            + self.queries.len()
+            + size_of_val(&self.queries[..])
             + size_of_val(&self.query_scales[..])
             + size_of_val(&self.keys[..])
             + size_of_val(&self.starts[..])

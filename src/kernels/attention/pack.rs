@@ -124,7 +124,7 @@ fn quantise<S: Lanes>(s: S, row: &[f32], inverse: f32, to: &mut [u8]) {
     }
 }
 
-/// Queries of a head, all tokens, in bytes that [`Lanes::dot_signed`] takes, and their scales.
+/// Queries of a head, all tokens, one a lane, with first accumulators, and their scales.
 #[inline(always)]
 pub(super) fn queries<S: Lanes>(
     s: S,
@@ -132,11 +132,41 @@ pub(super) fn queries<S: Lanes>(
     head: usize,
     scratch: &mut AttentionScratch,
 ) {
-    let width = attention.width;
+    let Attention { tokens, width, .. } = *attention;
     let padded = width.next_multiple_of(LANES);
-    let pitch = width.next_multiple_of(4);
-    for token in 0..attention.tokens {
-        let to = &mut scratch.queries[token * pitch..][..pitch];
+    let quads = width.div_ceil(4);
+    let blocks = tokens.div_ceil(LANES);
+    if !tokens.is_multiple_of(LANES) {
+        scratch.queries[(blocks - 1) * quads..][..quads].fill(Aligned([0; LINE]));
+        scratch.query_scales[blocks - 1] = [0.0; LANES];
+    }
+    let mut token = 0;
+    if let (
+        Projection::Static {
+            bytes,
+            pitch,
+            offset,
+            scale,
+        },
+        None,
+    ) = (attention.q, attention.rotary)
+        && width.is_multiple_of(4)
+    {
+        while token + 4 <= tokens {
+            let lines = &mut scratch.queries[token / LANES * quads..][..quads];
+            let mut rows: [&[[u8; 4]]; 4] = [&[]; 4];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let row_bytes = head_bytes(bytes, pitch, offset + head * width, width, token + i);
+                *row = &row_bytes.as_chunks::<4>().0[..quads];
+            }
+            four_into_lanes(rows, token % LANES, lines);
+            scratch.query_scales[token / LANES][token % LANES..][..4].fill(scale);
+            token += 4;
+        }
+    }
+    for token in token..tokens {
+        let lines = &mut scratch.queries[token / LANES * quads..][..quads];
+        let to_scale = &mut scratch.query_scales[token / LANES][token % LANES];
         match (attention.q, attention.rotary) {
             (
                 Projection::Static {
@@ -153,8 +183,8 @@ pub(super) fn queries<S: Lanes>(
                 None,
             ) => {
                 let row = head_bytes(bytes, pitch, offset + head * width, width, token);
-                flip(row, S::SIGN_FLIP, to);
-                scratch.query_scales[token] = row_scale(&attention.q, token);
+                into_lane(row, token % LANES, lines);
+                *to_scale = row_scale(&attention.q, token);
             }
             _ => {
                 let row = &mut scratch.head[..padded];
@@ -164,10 +194,60 @@ pub(super) fn queries<S: Lanes>(
                 let (scale, inverse) = dynamic_scale(all);
                 let bytes = &mut scratch.head_bytes[..padded];
                 quantise(s, row, inverse, bytes);
-                flip(&bytes[..width], S::SIGN_FLIP, to);
-                scratch.query_scales[token] = scale;
+                into_lane(&bytes[..width], token % LANES, lines);
+                *to_scale = scale;
             }
         }
+    }
+    for block in 0..blocks {
+        let start = &mut scratch.starts[block];
+        *start = [0; LANES];
+        if S::EXCESS != 0 {
+            let mut sum = s.splat_i(0);
+            for line in &scratch.queries[block * quads..][..quads] {
+                sum = s.dot(sum, [1; 4], s.line(&line.0));
+            }
+            s.store_i(sum, start);
+            for start in start.iter_mut() {
+                *start *= -S::EXCESS;
+            }
+        }
+    }
+}
+
+/// Four rows of as many quads as there are lines, from `lane` on.
+#[inline(always)]
+fn four_into_lanes(rows: [&[[u8; 4]]; 4], lane: usize, lines: &mut [Aligned<[u8; LINE]>]) {
+    let mut quad = 0;
+    // Sixteen numbers are exchanged in registers.
+    while quad + 4 <= lines.len() {
+        let mut block = [[[0; 4]; 4]; 4];
+        for (row, block) in rows.iter().zip(&mut block) {
+            block.copy_from_slice(&row[quad..][..4]);
+        }
+        for i in 0..4 {
+            let four = [block[0][i], block[1][i], block[2][i], block[3][i]];
+            lines[quad + i].0[4 * lane..][..16].copy_from_slice(four.as_flattened());
+        }
+        quad += 4;
+    }
+    for quad in quad..lines.len() {
+        let four = [rows[0][quad], rows[1][quad], rows[2][quad], rows[3][quad]];
+        lines[quad].0[4 * lane..][..16].copy_from_slice(four.as_flattened());
+    }
+}
+
+/// A row of bytes into its lane.
+#[inline(always)]
+fn into_lane(row: &[u8], lane: usize, lines: &mut [Aligned<[u8; LINE]>]) {
+    let (fours, rest) = row.as_chunks::<4>();
+    for (line, four) in lines.iter_mut().zip(fours) {
+        line.0.as_chunks_mut::<4>().0[lane] = *four;
+    }
+    if !rest.is_empty() {
+        let mut four = [0; 4];
+        four[..rest.len()].copy_from_slice(rest);
+        lines[fours.len()].0.as_chunks_mut::<4>().0[lane] = four;
     }
 }
 
@@ -178,11 +258,12 @@ fn flip(row: &[u8], flip: u8, to: &mut [u8]) {
         *to = (u64::from_ne_bytes(eight) ^ u64::from_ne_bytes([flip; 8])).to_ne_bytes();
         return;
     }
-    let (fours, rest) = row.as_chunks::<4>();
-    let (to_fours, to_rest) = to[..row.len()].as_chunks_mut::<4>();
-    let mask = u32::from_ne_bytes([flip; 4]);
-    for (to, four) in to_fours.iter_mut().zip(fours) {
-        *to = (u32::from_ne_bytes(*four) ^ mask).to_ne_bytes();
+    let (lines, rest) = row.as_chunks::<LINE>();
+    let (to_lines, to_rest) = to[..row.len()].as_chunks_mut::<LINE>();
+    for (to, line) in to_lines.iter_mut().zip(lines) {
+        for (to, x) in to.iter_mut().zip(line) {
+            *to = x ^ flip;
+        }
     }
     for (to, x) in to_rest.iter_mut().zip(rest) {
         *to = x ^ flip;
@@ -216,7 +297,7 @@ fn one_scale<S: Lanes>(
     scale
 }
 
-/// Keys of a head into lines, with first accumulators; their scale.
+/// Keys of a head as rows of bytes that [`Lanes::dot_signed`] takes; their scale.
 #[inline(always)]
 pub(super) fn keys<S: Lanes>(
     s: S,
@@ -227,11 +308,7 @@ pub(super) fn keys<S: Lanes>(
     let width = attention.width;
     let quads = width.div_ceil(4);
     let kept = scratch.kept.len();
-    let blocks = kept.div_ceil(LANES);
-    if !kept.is_multiple_of(LANES) {
-        scratch.keys[(blocks - 1) * quads..][..quads].fill(Aligned([0; LINE]));
-    }
-    let scale = match (attention.k, attention.rotary) {
+    match (attention.k, attention.rotary) {
         (
             Projection::Static {
                 bytes,
@@ -241,11 +318,11 @@ pub(super) fn keys<S: Lanes>(
             },
             None,
         ) => {
-            for (i, token) in scratch.kept.iter().enumerate() {
-                let first = offset + head * width;
+            let first = offset + head * width;
+            let rows = scratch.keys.chunks_exact_mut(quads);
+            for (token, to) in scratch.kept.iter().zip(rows) {
                 let row = head_bytes(bytes, pitch, first, width, *token as usize);
-                let lines = &mut scratch.keys[i / LANES * quads..][..quads];
-                key(row, i % LANES, lines);
+                flip(row, S::SIGN_FLIP, to.as_flattened_mut());
             }
             scale
         }
@@ -253,45 +330,12 @@ pub(super) fn keys<S: Lanes>(
             let size = (head, width);
             let scale = one_scale(s, &attention.k, attention.rotary, size, scratch);
             let padded = width.next_multiple_of(LANES);
-            for i in 0..kept {
-                let row = &scratch.head_bytes[i * padded..][..width];
-                let lines = &mut scratch.keys[i / LANES * quads..][..quads];
-                key(row, i % LANES, lines);
+            let rows = scratch.head_bytes[..kept * padded].chunks_exact(padded);
+            for (row, to) in rows.zip(scratch.keys.chunks_exact_mut(quads)) {
+                flip(&row[..width], S::SIGN_FLIP, to.as_flattened_mut());
             }
             scale
         }
-    };
-    for block in 0..blocks {
-        let start = &mut scratch.starts[block];
-        *start = [0; LANES];
-        if S::EXCESS != 0 {
-            let mut sum = s.splat_i(0);
-            for line in &scratch.keys[block * quads..][..quads] {
-                sum = s.dot(sum, [1; 4], s.line(&line.0));
-            }
-            s.store_i(sum, start);
-            for start in start.iter_mut() {
-                *start *= -S::EXCESS;
-            }
-        }
-        // Keys that do not exist: far below any sum, so that they are never the largest.
-        let filled = LANES.min(kept - block * LANES);
-        start[filled..].fill(i32::MIN / 2);
-    }
-    scale
-}
-
-/// One key into its lane.
-#[inline(always)]
-fn key(row: &[u8], lane: usize, lines: &mut [Aligned<[u8; LINE]>]) {
-    let (fours, rest) = row.as_chunks::<4>();
-    for (line, four) in lines.iter_mut().zip(fours) {
-        line.0.as_chunks_mut::<4>().0[lane] = *four;
-    }
-    if !rest.is_empty() {
-        let mut four = [0; 4];
-        four[..rest.len()].copy_from_slice(rest);
-        lines[fours.len()].0.as_chunks_mut::<4>().0[lane] = four;
     }
 }
 
@@ -307,7 +351,7 @@ pub(super) fn values<S: Lanes>(
     let padded = width.next_multiple_of(LANES);
     let kept = scratch.kept.len();
     // Lines of a block of channels.
-    let lines = kept.div_ceil(LANES) * 4;
+    let lines = kept.div_ceil(4);
     let scale = match attention.v {
         Projection::Static { scale, .. } => scale,
         _ => one_scale(s, &attention.v, None, (head, width), scratch),

@@ -1,7 +1,7 @@
 //! aarch64: four registers of NEON, with the dot product extension or without.
 #![allow(unsafe_code)]
 
-use super::{Kernel, LINE, Lanes};
+use super::{HALVES, Kernel, LINE, Lanes, POWER};
 use crate::kernels::LANES;
 use crate::kernels::activation::Activation;
 use std::arch::aarch64::*;
@@ -71,6 +71,30 @@ fn narrow(x: [int32x4_t; 4]) -> int8x16_t {
         let low = vcombine_s16(vmovn_s32(x[0]), vmovn_s32(x[1]));
         let high = vcombine_s16(vmovn_s32(x[2]), vmovn_s32(x[3]));
         vcombine_s8(vmovn_s16(low), vmovn_s16(high))
+    })
+}
+
+/// Bytes of eight words each: those of four lanes of four rows, row after row, in the order of the lanes.
+#[inline(always)]
+fn weave(low: int16x8_t, high: int16x8_t) -> int8x16_t {
+    const WOVEN: [u8; LANES] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+    with!(vqtbl1q_s8(
+        vcombine_s8(vmovn_s16(low), vmovn_s16(high)),
+        vld1q_u8(WOVEN.as_ptr())
+    ))
+}
+
+/// [`super::power`] of eight words.
+#[inline(always)]
+fn powers(x: int16x8_t) -> int16x8_t {
+    with!({
+        let n = vreinterpretq_u8_s16(vrshrq_n_s16::<11>(x));
+        let halves = vqtbl1q_u8(vld1q_u8(HALVES.as_ptr()), n);
+        let r = vshlq_n_s16::<5>(x);
+        let y = vqrdmulhq_s16(r, vdupq_n_s16(POWER[0]));
+        let y = vqrdmulhq_s16(r, vaddq_s16(y, vdupq_n_s16(POWER[1])));
+        let y = vaddq_s16(y, vdupq_n_s16(POWER[2]));
+        vqrdmulhq_s16(y, vreinterpretq_s16_u8(halves))
     })
 }
 
@@ -163,20 +187,6 @@ impl<const DOT: bool> Lanes for NeonLanes<DOT> {
         quarters!(q => vshlq_n_s32::<23>(x[q]))
     }
     #[inline(always)]
-    fn sum_i(self, x: Self::I) -> i32 {
-        with!(vaddvq_s32(vaddq_s32(
-            vaddq_s32(x[0], x[1]),
-            vaddq_s32(x[2], x[3])
-        )))
-    }
-    #[inline(always)]
-    fn max_lane_i(self, x: Self::I) -> i32 {
-        with!(vmaxvq_s32(vmaxq_s32(
-            vmaxq_s32(x[0], x[1]),
-            vmaxq_s32(x[2], x[3])
-        )))
-    }
-    #[inline(always)]
     fn bits(self, x: Self::F) -> Self::I {
         quarters!(q => vreinterpretq_s32_f32(x[q]))
     }
@@ -210,11 +220,25 @@ impl<const DOT: bool> Lanes for NeonLanes<DOT> {
         with!(vst1q_u8(to.as_mut_ptr(), vreinterpretq_u8_s8(narrow(x))))
     }
     #[inline(always)]
-    fn store_line(self, x: [Self::I; 4], to: &mut [u8; LINE]) {
-        let (blocks, _) = to.as_chunks_mut::<LANES>();
-        for (to, x) in blocks.iter_mut().zip(x) {
-            self.store_bytes(x, to);
-        }
+    fn store_woven(self, x: [Self::I; 4], to: &mut [u8; LINE]) {
+        let woven = quarters!(q => {
+            let low = vcombine_s16(vmovn_s32(x[0][q]), vmovn_s32(x[1][q]));
+            let high = vcombine_s16(vmovn_s32(x[2][q]), vmovn_s32(x[3][q]));
+            weave(low, high)
+        });
+        self.store_line(woven, to);
+    }
+    #[inline(always)]
+    fn powers(self, x: [Self::I; 4]) -> Self::Line {
+        quarters!(q => {
+            let low = vcombine_s16(vqmovn_s32(x[0][q]), vqmovn_s32(x[1][q]));
+            let high = vcombine_s16(vqmovn_s32(x[2][q]), vqmovn_s32(x[3][q]));
+            weave(powers(low), powers(high))
+        })
+    }
+    #[inline(always)]
+    fn store_line(self, x: Self::Line, to: &mut [u8; LINE]) {
+        quarters!(q => vst1q_u8(to.as_mut_ptr().add(16 * q), vreinterpretq_u8_s8(x[q])));
     }
     #[inline(always)]
     fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]) {
@@ -262,5 +286,9 @@ impl<const DOT: bool> Lanes for NeonLanes<DOT> {
                 vpadalq_s16(sum[q], vpaddq_s16(low, high))
             })
         }
+    }
+    #[inline(always)]
+    fn dot_powers(self, sum: Self::I, line: Self::Line, four: [u8; 4]) -> Self::I {
+        self.dot_signed(sum, four, line)
     }
 }

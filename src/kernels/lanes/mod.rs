@@ -33,6 +33,26 @@ pub(crate) const LINE: usize = 4 * LANES;
 #[repr(align(64))]
 pub(crate) struct Aligned<T>(pub T);
 
+/// `y = POWER[2] + r · (POWER[1] + r · POWER[0])`, products rounded, is within 0.18 % of `127 · 2^(15/2) · 2^(-r / 2^16)` for r in
+/// -2^15 to 2^15: least largest relative error over all that there are.
+pub(crate) const POWER: [i16; 3] = [1370, -8086, 23_000];
+
+/// 2^(8 - n) at place n for 1 to 8, 0 elsewhere.
+pub(crate) const HALVES: [u8; LANES] = [0, 128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0];
+
+/// The definition of [`Lanes::powers`]: `127 · 2^(1/2 - x / 2048)` as an integer of 0 to 127, for x from 1024; 0 for all below.
+///
+/// With `a ∘ b = ⌊(a · b + 2^14) / 2^15⌋`, what `vpmulhrsw` and `sqrdmulh` compute, `n = ⌊(x + 1024) / 2048⌋` and r the lower 16
+/// bits of `32 x`, signed: `(POWER[2] + r ∘ (POWER[1] + r ∘ POWER[0])) ∘ HALVES[n]`.
+pub(crate) fn power(x: i16) -> u8 {
+    let product = |a: i16, b: i16| ((i32::from(a) * i32::from(b) + (1 << 14)) >> 15) as i16;
+    let n = (i32::from(x) + 1024) >> 11;
+    let r = x << 5;
+    let y = POWER[2] + product(r, POWER[1] + product(r, POWER[0]));
+    let half = usize::try_from(n).ok().and_then(|n| HALVES.get(n));
+    product(y, half.map_or(0, |half| i16::from(*half))) as u8
+}
+
 /// Arithmetic on 16 lanes. Names without suffix work on floats, those with `_i` on i32, which wraps.
 pub(crate) trait Lanes: Copy {
     /// 16 f32.
@@ -45,7 +65,7 @@ pub(crate) trait Lanes: Copy {
     const SIGN_FLIP: u8;
     /// What that adds to each of them.
     const EXCESS: i32;
-    /// Rows and blocks of 16 that a tile of dot products keeps in registers: 6 by 4, or 4 by 1.
+    /// Whether registers hold a tile of dot products of 6 rows by 4 blocks of 16, or 12 by 2, and not 4 by 1.
     const WIDE: bool;
 
     fn splat(self, x: f32) -> Self::F;
@@ -87,10 +107,6 @@ pub(crate) trait Lanes: Copy {
     fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Shifted left by 23, to where a float has its exponent.
     fn to_exponent(self, x: Self::I) -> Self::I;
-    /// Sum of the lanes, which wraps.
-    fn sum_i(self, x: Self::I) -> i32;
-    /// The largest lane.
-    fn max_lane_i(self, x: Self::I) -> i32;
     /// The bits of the floats.
     fn bits(self, x: Self::F) -> Self::I;
     /// Floats of these bits.
@@ -103,8 +119,11 @@ pub(crate) trait Lanes: Copy {
     fn load_bytes(self, x: &[u8; LANES]) -> Self::I;
     /// Narrows lanes of -128 to 127.
     fn store_bytes(self, x: Self::I, to: &mut [u8; LANES]);
-    /// Narrows lanes of 0 to 127, in order.
-    fn store_line(self, x: [Self::I; 4], to: &mut [u8; LINE]);
+    /// Narrows lanes of -128 to 127: byte `4l + r` of the result is lane `l` of `x[r]`.
+    fn store_woven(self, x: [Self::I; 4], to: &mut [u8; LINE]);
+    /// [`power`] of every lane, saturated to 16 bits before: byte `4l + r` of the result is that of lane `l` of `x[r]`.
+    fn powers(self, x: [Self::I; 4]) -> Self::Line;
+    fn store_line(self, x: Self::Line, to: &mut [u8; LINE]);
     /// Byte `4c + r` of the result is byte `c` of row `r`.
     fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]);
 
@@ -114,6 +133,9 @@ pub(crate) trait Lanes: Copy {
     /// The same for four signed bytes (-127 to 127), xored with [`Lanes::SIGN_FLIP`]: the sum comes out too large by
     /// [`Lanes::EXCESS`] times the sum of the four bytes of the line.
     fn dot_signed(self, sum: Self::I, four: [u8; 4], line: Self::Line) -> Self::I;
+
+    /// The same with the signs the other way round: four bytes of -127 to 127 and a line of 0 to 127.
+    fn dot_powers(self, sum: Self::I, line: Self::Line, four: [u8; 4]) -> Self::I;
 
     /// Up to 16 values, zeros behind them.
     #[inline(always)]
@@ -199,5 +221,57 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
         _ => x86::run_256(kernel),
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         _ => kernel.run(ScalarLanes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Powers<'a>(&'a [[[i32; LANES]; 4]], &'a mut Vec<[u8; LINE]>);
+
+    impl Kernel for Powers<'_> {
+        type Out = ();
+
+        #[inline(always)]
+        fn run<S: Lanes>(self, s: S) {
+            for x in self.0 {
+                let x = [
+                    s.load_i(&x[0]),
+                    s.load_i(&x[1]),
+                    s.load_i(&x[2]),
+                    s.load_i(&x[3]),
+                ];
+                let mut line = [0; LINE];
+                s.store_line(s.powers(x), &mut line);
+                self.1.push(line);
+            }
+        }
+    }
+
+    #[test]
+    fn powers_are_close_and_the_same_everywhere() {
+        for x in i16::MIN..=i16::MAX {
+            let exact = 127.0 * (0.5 - f64::from(x) / 2048.0).exp2();
+            let expected = if x < 1024 { 0.0 } else { exact };
+            let error = (f64::from(power(x)) - expected).abs();
+            assert!(error < 0.5 + 0.002 * expected, "{x}");
+        }
+        let numbers: Vec<i32> = (-33_000..33_000).chain([i32::MIN, i32::MAX]).collect();
+        let mut blocks = Vec::new();
+        for block in numbers.chunks(LINE) {
+            let mut all = [0; LINE];
+            all[..block.len()].copy_from_slice(block);
+            let mut four = [[0; LANES]; 4];
+            four.as_flattened_mut().copy_from_slice(&all);
+            blocks.push(four);
+        }
+        let mut expected = Vec::new();
+        dispatch(Isa::Scalar, Powers(&blocks, &mut expected));
+        for isa in Isa::available() {
+            let mut found = Vec::new();
+            dispatch(isa, Powers(&blocks, &mut found));
+            assert!(found == expected, "{isa}");
+        }
     }
 }

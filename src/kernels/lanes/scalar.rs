@@ -1,6 +1,6 @@
 //! The reference: arrays and plain Rust.
 
-use super::{LINE, Lanes};
+use super::{LINE, Lanes, power};
 use crate::kernels::LANES;
 
 /// Sixteen lanes without vector instructions.
@@ -107,22 +107,6 @@ impl Lanes for ScalarLanes {
         lanes!(l => x[l] << 23)
     }
     #[inline(always)]
-    fn sum_i(self, x: Self::I) -> i32 {
-        let mut sum = 0i32;
-        for x in x {
-            sum = sum.wrapping_add(x);
-        }
-        sum
-    }
-    #[inline(always)]
-    fn max_lane_i(self, x: Self::I) -> i32 {
-        let mut largest = x[0];
-        for x in x {
-            largest = largest.max(x);
-        }
-        largest
-    }
-    #[inline(always)]
     fn bits(self, x: Self::F) -> Self::I {
         lanes!(l => x[l].to_bits() as i32)
     }
@@ -147,10 +131,27 @@ impl Lanes for ScalarLanes {
         *to = lanes!(l => x[l] as u8);
     }
     #[inline(always)]
-    fn store_line(self, x: [Self::I; 4], to: &mut [u8; LINE]) {
-        for (to, x) in to.iter_mut().zip(x.as_flattened()) {
-            *to = *x as u8;
+    fn store_woven(self, x: [Self::I; 4], to: &mut [u8; LINE]) {
+        for (r, x) in x.iter().enumerate() {
+            for (l, x) in x.iter().enumerate() {
+                to[4 * l + r] = *x as u8;
+            }
         }
+    }
+    #[inline(always)]
+    fn powers(self, x: [Self::I; 4]) -> Self::Line {
+        let limits = (i32::from(i16::MIN), i32::from(i16::MAX));
+        let mut all = [0; LINE];
+        for (r, x) in x.iter().enumerate() {
+            for (l, x) in x.iter().enumerate() {
+                all[4 * l + r] = power((*x).clamp(limits.0, limits.1) as i16);
+            }
+        }
+        all
+    }
+    #[inline(always)]
+    fn store_line(self, x: Self::Line, to: &mut [u8; LINE]) {
+        *to = x;
     }
     #[inline(always)]
     fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]) {
@@ -176,5 +177,9 @@ impl Lanes for ScalarLanes {
             }
         }
         sum
+    }
+    #[inline(always)]
+    fn dot_powers(self, sum: Self::I, line: Self::Line, four: [u8; 4]) -> Self::I {
+        self.dot_signed(sum, four, line)
     }
 }

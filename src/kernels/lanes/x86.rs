@@ -1,7 +1,7 @@
 //! x86-64: one register of 512 bits, or two of 256.
 #![allow(unsafe_code)]
 
-use super::{Kernel, LINE, Lanes};
+use super::{HALVES, Kernel, LINE, Lanes, POWER};
 use crate::kernels::LANES;
 use crate::kernels::activation::Activation;
 use std::arch::x86_64::*;
@@ -160,14 +160,6 @@ impl Lanes for Avx512Lanes {
         with!(_mm512_slli_epi32::<23>(x))
     }
     #[inline(always)]
-    fn sum_i(self, x: __m512i) -> i32 {
-        with!(_mm512_reduce_add_epi32(x))
-    }
-    #[inline(always)]
-    fn max_lane_i(self, x: __m512i) -> i32 {
-        with!(_mm512_reduce_max_epi32(x))
-    }
-    #[inline(always)]
     fn bits(self, x: __m512) -> __m512i {
         with!(_mm512_castps_si512(x))
     }
@@ -195,15 +187,25 @@ impl Lanes for Avx512Lanes {
         ))
     }
     #[inline(always)]
-    fn store_line(self, x: [__m512i; 4], to: &mut [u8; LINE]) {
+    fn store_woven(self, x: [__m512i; 4], to: &mut [u8; LINE]) {
         with!({
             let low = _mm512_packs_epi32(x[0], x[1]);
             let high = _mm512_packs_epi32(x[2], x[3]);
-            // Packing works in quarters of a register: 4 bytes of each operand in turn.
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let bytes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
-            _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes);
+            let woven = weave_512(_mm512_packs_epi16(low, high));
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), woven);
         })
+    }
+    #[inline(always)]
+    fn powers(self, x: [__m512i; 4]) -> __m512i {
+        with!({
+            let low = powers_512(_mm512_packs_epi32(x[0], x[1]));
+            let high = powers_512(_mm512_packs_epi32(x[2], x[3]));
+            weave_512(_mm512_packs_epi16(low, high))
+        })
+    }
+    #[inline(always)]
+    fn store_line(self, x: __m512i, to: &mut [u8; LINE]) {
+        with!(_mm512_storeu_si512(to.as_mut_ptr().cast(), x))
     }
     #[inline(always)]
     fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]) {
@@ -225,6 +227,61 @@ impl Lanes for Avx512Lanes {
     fn dot_signed(self, sum: __m512i, four: [u8; 4], line: __m512i) -> __m512i {
         self.dot(sum, four, line)
     }
+    #[inline(always)]
+    fn dot_powers(self, sum: __m512i, line: __m512i, four: [u8; 4]) -> __m512i {
+        with!(_mm512_dpbusd_epi32(
+            sum,
+            line,
+            _mm512_set1_epi32(i32::from_le_bytes(four))
+        ))
+    }
+}
+
+/// Puts quarters of a register, four bytes of each of four rows after another, in the order of the lanes.
+const WOVEN: [i8; LANES] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+
+#[inline(always)]
+fn weave_512(x: __m512i) -> __m512i {
+    with!(_mm512_shuffle_epi8(
+        x,
+        _mm512_broadcast_i32x4(_mm_loadu_si128(WOVEN.as_ptr().cast()))
+    ))
+}
+
+#[inline(always)]
+fn weave_256(x: __m256i) -> __m256i {
+    with!(_mm256_shuffle_epi8(
+        x,
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(WOVEN.as_ptr().cast()))
+    ))
+}
+
+/// [`super::power`] of 32 words.
+#[inline(always)]
+fn powers_512(x: __m512i) -> __m512i {
+    with!({
+        let n = _mm512_mulhrs_epi16(x, _mm512_set1_epi16(16));
+        let halves = _mm512_broadcast_i32x4(_mm_loadu_si128(HALVES.as_ptr().cast()));
+        let r = _mm512_slli_epi16::<5>(x);
+        let y = _mm512_mulhrs_epi16(r, _mm512_set1_epi16(POWER[0]));
+        let y = _mm512_mulhrs_epi16(r, _mm512_add_epi16(y, _mm512_set1_epi16(POWER[1])));
+        let y = _mm512_add_epi16(y, _mm512_set1_epi16(POWER[2]));
+        _mm512_mulhrs_epi16(y, _mm512_shuffle_epi8(halves, n))
+    })
+}
+
+/// [`super::power`] of 16 words.
+#[inline(always)]
+fn powers_256(x: __m256i) -> __m256i {
+    with!({
+        let n = _mm256_mulhrs_epi16(x, _mm256_set1_epi16(16));
+        let halves = _mm256_broadcastsi128_si256(_mm_loadu_si128(HALVES.as_ptr().cast()));
+        let r = _mm256_slli_epi16::<5>(x);
+        let y = _mm256_mulhrs_epi16(r, _mm256_set1_epi16(POWER[0]));
+        let y = _mm256_mulhrs_epi16(r, _mm256_add_epi16(y, _mm256_set1_epi16(POWER[1])));
+        let y = _mm256_add_epi16(y, _mm256_set1_epi16(POWER[2]));
+        _mm256_mulhrs_epi16(y, _mm256_shuffle_epi8(halves, n))
+    })
 }
 
 #[inline(always)]
@@ -351,24 +408,6 @@ impl Lanes for Avx2Lanes {
         halves!(h => _mm256_slli_epi32::<23>(x[h]))
     }
     #[inline(always)]
-    fn sum_i(self, x: Self::I) -> i32 {
-        with!({
-            let x = _mm256_add_epi32(x[0], x[1]);
-            let x = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
-            let x = _mm_add_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
-            _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x)))
-        })
-    }
-    #[inline(always)]
-    fn max_lane_i(self, x: Self::I) -> i32 {
-        with!({
-            let x = _mm256_max_epi32(x[0], x[1]);
-            let x = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
-            let x = _mm_max_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
-            _mm_cvtsi128_si32(_mm_max_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x)))
-        })
-    }
-    #[inline(always)]
     fn bits(self, x: Self::F) -> Self::I {
         halves!(h => _mm256_castps_si256(x[h]))
     }
@@ -401,18 +440,25 @@ impl Lanes for Avx2Lanes {
         })
     }
     #[inline(always)]
-    fn store_line(self, x: [Self::I; 4], to: &mut [u8; LINE]) {
-        let (first, second) = to.split_at_mut(LINE / 2);
-        for (to, pair) in [(first, [x[0], x[1]]), (second, [x[2], x[3]])] {
-            with!({
-                let low = _mm256_packs_epi32(pair[0][0], pair[0][1]);
-                let high = _mm256_packs_epi32(pair[1][0], pair[1][1]);
-                // As in store_bytes, in groups of four bytes.
-                let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-                let bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
-                _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes);
-            });
-        }
+    fn store_woven(self, x: [Self::I; 4], to: &mut [u8; LINE]) {
+        let woven = halves!(h => {
+            let low = _mm256_packs_epi32(x[0][h], x[1][h]);
+            let high = _mm256_packs_epi32(x[2][h], x[3][h]);
+            weave_256(_mm256_packs_epi16(low, high))
+        });
+        self.store_line(woven, to);
+    }
+    #[inline(always)]
+    fn powers(self, x: [Self::I; 4]) -> Self::Line {
+        halves!(h => {
+            let low = powers_256(_mm256_packs_epi32(x[0][h], x[1][h]));
+            let high = powers_256(_mm256_packs_epi32(x[2][h], x[3][h]));
+            weave_256(_mm256_packs_epi16(low, high))
+        })
+    }
+    #[inline(always)]
+    fn store_line(self, x: Self::Line, to: &mut [u8; LINE]) {
+        halves!(h => _mm256_storeu_si256(to.as_mut_ptr().add(32 * h).cast(), x[h]));
     }
     #[inline(always)]
     fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]) {
@@ -437,6 +483,14 @@ impl Lanes for Avx2Lanes {
         halves!(h => {
             let four = _mm256_set1_epi32(i32::from_le_bytes(four));
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(four), _mm256_sign_epi8(line[h], four));
+            _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+    #[inline(always)]
+    fn dot_powers(self, sum: Self::I, line: Self::Line, four: [u8; 4]) -> Self::I {
+        halves!(h => {
+            let four = _mm256_set1_epi32(i32::from_le_bytes(four));
+            let pairs = _mm256_maddubs_epi16(line[h], four);
             _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         })
     }
