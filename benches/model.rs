@@ -6,7 +6,7 @@ use std::time::Duration;
 use strandline::annotate::Strands;
 use strandline::call::Call;
 use strandline::fastx::{Chunk, Limits, Reader, Step};
-use strandline::model::manifest::Task;
+use strandline::model::manifest::{Task, Tier};
 use strandline::{Annotator, Options, builtin};
 
 const GZIP: &[u8] = include_bytes!("../tests/data/reads.fastq.gz");
@@ -33,7 +33,7 @@ fn sample(bases: usize) -> Vec<u8> {
 fn runner(c: &mut Criterion) {
     let mut group = c.benchmark_group("model");
     for task in Task::ALL {
-        let model = builtin::model(task).expect("a built-in model");
+        let model = builtin::model(task, Tier::Auto).expect("a built-in model");
         let tile = model.manifest().tile;
         let codes = sample(tile);
         let mut runner = model.spawn().expect("a runner");

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 use strandline::builtin;
-use strandline::model::manifest::Task;
+use strandline::model::manifest::{Task, Tier};
 
 /// An exon's end and the beginning of an intron, from the documentation's example.
 const READ: &str = "GATTACAGGTAAGTCCTTTTTCTCTCCCTGCAGGATCC";
@@ -36,7 +36,7 @@ fn open(c: &mut Criterion) {
     for task in Task::ALL {
         c.bench_function(&format!("start/{task}_opened_and_run"), |b| {
             b.iter(|| {
-                let model = builtin::model(task).expect("a built-in model");
+                let model = builtin::model(task, Tier::Auto).expect("a built-in model");
                 let mut runner = model.spawn().expect("a runner");
                 let length = if task.is_scan() { 100 } else { 99 };
                 let scores = runner.run(&codes[..length]).expect("scores");

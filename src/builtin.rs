@@ -1,7 +1,7 @@
 //! The models that are compiled in: aligned static bytes, opened by the same reader as a file.
 
 use crate::model::file::ModelFile;
-use crate::model::manifest::Task;
+use crate::model::manifest::{Task, Tier};
 use crate::model::map::{Aligned, Bytes};
 use crate::model::{Model, ModelError};
 
@@ -33,10 +33,10 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
     ModelFile::parse(Bytes::from_static(bytes), &format!("built-in {task} model"))
 }
 
-/// A task's built-in model.
+/// A task's built-in model, of the tier where it has several.
 ///
 /// # Errors
 /// As [`file()`].
-pub fn model(task: Task) -> Result<Model, ModelError> {
-    Model::build(file(task)?)
+pub fn model(task: Task, tier: Tier) -> Result<Model, ModelError> {
+    Model::build_tier(file(task)?, tier)
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use strandline::annotate::{Molecule, Options, Strands};
 use strandline::call::Call;
 use strandline::metrics::Metrics;
-use strandline::model::manifest::{Context, Manifest, Precision, Task};
+use strandline::model::manifest::{Context, Manifest, Precision, Task, Tier};
 use strandline::model::pack::pack;
 use strandline::nucleotide::letter;
 use strandline::pipeline::{self, FinishedChunk, PipelineConfig};
@@ -74,7 +74,7 @@ fn annotator(molecule: Molecule, eager: bool) -> Annotator {
         max_starts: 3,
         eager,
     };
-    let models = Task::ALL.map(|task| builtin::model(task).unwrap());
+    let models = Task::ALL.map(|task| builtin::model(task, Tier::Auto).unwrap());
     Annotator::new(models.into(), options).unwrap()
 }
 

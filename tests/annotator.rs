@@ -11,7 +11,7 @@ use strandline::annotate::{Molecule, Options, Scorer, Strands};
 use strandline::builtin;
 use strandline::calibrate::Calibration;
 use strandline::call::{Call, CallKind, Flags};
-use strandline::model::manifest::Task;
+use strandline::model::manifest::{Task, Tier};
 use strandline::model::map::Bytes;
 use strandline::nucleotide::{self, N, Strand, letter, reverse_complement};
 use strandline::simulate::read_genes;
@@ -39,7 +39,7 @@ fn options() -> Options {
 }
 
 fn all_models() -> Vec<Model> {
-    let models = Task::ALL.map(|task| builtin::model(task).unwrap());
+    let models = Task::ALL.map(|task| builtin::model(task, Tier::Auto).unwrap());
     models.into()
 }
 
@@ -168,7 +168,7 @@ proptest! {
     #[test]
     fn scores_of_every_base_mirror_too(codes in reads(12_000)) {
         for task in [Task::Splice, Task::Promoter] {
-            let mut scorer = Scorer::new(builtin::model(task).unwrap()).unwrap();
+            let mut scorer = Scorer::new(builtin::model(task, Tier::Auto).unwrap()).unwrap();
             let columns = scorer.manifest().outputs.len();
             let reverse = scorer.raw(&codes, Strand::Reverse).unwrap();
             let forward = scorer.raw(&reversed(&codes), Strand::Forward).unwrap();
@@ -197,7 +197,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// The call rule in the plainest form, over the raw outputs of the whole read.
 fn expected_calls(task: Task, model: u8, codes: &[u8]) -> Vec<Call> {
-    let mut scorer = Scorer::new(builtin::model(task).unwrap()).unwrap();
+    let mut scorer = Scorer::new(builtin::model(task, Tier::Auto).unwrap()).unwrap();
     let manifest = scorer.manifest().clone();
     let mut calls = vec![];
     for strand in [Strand::Forward, Strand::Reverse] {
@@ -265,7 +265,7 @@ proptest! {
         let own = Annotator::new(Task::ALL.map(altered).into(), options()).unwrap();
         prop_assert_eq!(calls_of(&own, &codes), calls_of(annotator(false), &codes));
         let mut scorer = Scorer::new(altered(Task::Splice)).unwrap();
-        let mut builtin = Scorer::new(builtin::model(Task::Splice).unwrap()).unwrap();
+        let mut builtin = Scorer::new(builtin::model(Task::Splice, Tier::Auto).unwrap()).unwrap();
         for strand in [Strand::Forward, Strand::Reverse] {
             let own = scorer.raw(&codes, strand).unwrap();
             prop_assert!(bits(&own) == bits(&builtin.raw(&codes, strand).unwrap()));

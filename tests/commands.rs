@@ -13,7 +13,7 @@ use std::process::Stdio;
 use strandline::annotate::Scorer;
 use strandline::builtin;
 use strandline::calibrate::Calibration;
-use strandline::model::manifest::{Context, Manifest, Task};
+use strandline::model::manifest::{Context, Manifest, Task, Tier};
 use strandline::nucleotide::{self, Strand};
 
 fn path(name: &str) -> PathBuf {
@@ -83,7 +83,7 @@ fn score_writes_a_row_a_base_in_forward_order() {
         let index = fs::read_to_string(out.join("index.tsv")).unwrap();
         let mut lines = index.lines();
         assert_eq!(lines.next(), Some("record\tstrand\tlength\tfile"));
-        let mut scorer = Scorer::new(builtin::model(task).unwrap()).unwrap();
+        let mut scorer = Scorer::new(builtin::model(task, Tier::Auto).unwrap()).unwrap();
         let outputs = scorer.manifest().outputs.clone();
         for (number, (name, letters)) in reads.iter().enumerate().filter(|(n, _)| *n != 1) {
             for (strand, side) in [(Strand::Forward, "forward"), (Strand::Reverse, "reverse")] {
@@ -593,7 +593,7 @@ fn bench_model_times_and_writes_what_the_library_gives() {
     ])
     .exit(0);
     let written = fs::read_to_string(&output).unwrap();
-    let mut scorer = Scorer::new(builtin::model(Task::Splice).unwrap()).unwrap();
+    let mut scorer = Scorer::new(builtin::model(Task::Splice, Tier::Auto).unwrap()).unwrap();
     for (letters, block) in ["GATTACAGGTAAGTCC", "ACGTN"]
         .iter()
         .zip(written.split("\n\n"))

@@ -12,7 +12,7 @@ use std::process::Command;
 use strandline::annotate::{Options, Scorer, WholeScorer};
 use strandline::call::{Call, CallKind};
 use strandline::kernels::Isa;
-use strandline::model::manifest::Task;
+use strandline::model::manifest::{Task, Tier};
 use strandline::nucleotide::{self, Strand, reverse_complement};
 use strandline::truth::{ReadSite, ReadSites};
 use strandline::{Annotator, builtin};
@@ -121,13 +121,14 @@ fn digest() -> String {
         .map(|(_, codes)| codes)
         .collect();
     for task in [Task::Splice, Task::Promoter] {
-        let mut scorer = Scorer::new(builtin::model(task).unwrap()).unwrap();
+        let mut scorer = Scorer::new(builtin::model(task, Tier::Auto).unwrap()).unwrap();
         for codes in &reads {
             add(&scorer.raw(codes, Strand::Forward).unwrap());
             add(&scorer.raw(codes, Strand::Reverse).unwrap());
         }
     }
-    let mut scorer = WholeScorer::new(builtin::model(Task::Expression).unwrap()).unwrap();
+    let mut scorer =
+        WholeScorer::new(builtin::model(Task::Expression, Tier::Auto).unwrap()).unwrap();
     for codes in &reads {
         let mut reverse = vec![0; codes.len()];
         reverse_complement(codes, &mut reverse);

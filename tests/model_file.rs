@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use strandline::builtin;
 use strandline::kernels::{ConvShape, padded};
 use strandline::model::file::{GRAPH, GRAPH_JSON, HASH_AT_OPEN, ModelFile, TensorData, serialize};
-use strandline::model::manifest::{Context, Manifest, Precision, Task};
+use strandline::model::manifest::{Context, Manifest, Precision, Task, Tier};
 use strandline::model::map::Bytes;
 use strandline::model::{Model, ModelError};
 
@@ -418,7 +418,7 @@ mod memory {
         let path = PathBuf::from(std::env::var_os(FILE).expect("run by another test"));
         let name = path.display().to_string();
         // tract and the registry of operators have their own memory, which is not the model's.
-        drop(builtin::model(Task::Splice).unwrap());
+        drop(builtin::model(Task::Splice, Tier::Auto).unwrap());
         let before = private_kilobytes();
         let model = Model::open(&path).unwrap();
         say(&(private_kilobytes().saturating_sub(before)).to_string());

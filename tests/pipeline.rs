@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use strandline::annotate::Options;
 use strandline::fastx::Limits;
 use strandline::metrics::{Metrics, Summary};
-use strandline::model::manifest::Task;
+use strandline::model::manifest::{Task, Tier};
 use strandline::pipeline::{self, FinishedChunk, Order, PipelineConfig};
 use strandline::sink::{CallWriter, Format, ModelTag};
 use strandline::source::Input;
@@ -23,7 +23,7 @@ fn annotator() -> Annotator {
         eager: false,
         ..Options::default()
     };
-    let models = Task::ALL.map(|task| builtin::model(task).unwrap());
+    let models = Task::ALL.map(|task| builtin::model(task, Tier::Auto).unwrap());
     Annotator::new(models.into(), options).unwrap()
 }
 

@@ -9,14 +9,15 @@ mod score;
 mod starts;
 
 use crate::call::{Call, CallKind, CallSink};
-use crate::model::manifest::Task;
-use crate::model::{Model, ModelError, Runner};
+use crate::model::manifest::{Task, Tier};
+use crate::model::{Model, ModelError, Runner, SecondLook};
 use crate::nucleotide::{self, Strand};
 use crate::pipeline::{Annotate, Annotation};
 use crossbeam::queue::ArrayQueue;
 use scan::Scan;
 use starts::{Starts, StartsState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use score::{Scorer, WholeScorer};
 
@@ -60,6 +61,8 @@ pub struct Options {
     pub molecule: Molecule,
     /// Which strands.
     pub strands: Strands,
+    /// Which tier of built-in models that have several.
+    pub tier: Tier,
     /// Least score of a call that is a probability; `None`: each model's own threshold.
     pub min_score: Option<f32>,
     /// Start codons a read and strand whose 5'UTR is scored.
@@ -74,6 +77,7 @@ impl Default for Options {
         Options {
             molecule: Molecule::Dna,
             strands: Strands::Both,
+            tier: Tier::Auto,
             min_score: None,
             max_starts: 1,
             eager: true,
@@ -144,6 +148,9 @@ struct Shared {
     /// Bases needed on each side of a position.
     margin: usize,
     idle: ArrayQueue<Box<Runners>>,
+    /// [`SecondLook`] of all workers.
+    positions: AtomicU64,
+    looked: AtomicU64,
 }
 
 /// The mutable states of all models, lent to one push at a time.
@@ -189,6 +196,8 @@ impl Annotator {
                 models: infos,
                 options,
                 idle: ArrayQueue::new(IDLE_RUNNERS),
+                positions: AtomicU64::new(0),
+                looked: AtomicU64::new(0),
             }),
         })
     }
@@ -199,13 +208,23 @@ impl Annotator {
     /// Where the options are wrong.
     pub fn builtin(options: Options) -> Result<Annotator, AnnotateError> {
         let tasks = default_tasks(options.molecule);
-        let models = tasks.iter().map(|&task| crate::builtin::model(task));
+        let models = tasks
+            .iter()
+            .map(|&task| crate::builtin::model(task, options.tier));
         Annotator::new(models.collect::<Result<_, _>>()?, options)
     }
 
     /// The models in use; [`Call::model`] counts from 0 in this list.
     pub fn models(&self) -> &[ModelInfo] {
         &self.shared.models
+    }
+
+    /// How often positions were looked at twice, in all reads so far; nothing where no model has tiers.
+    pub fn second_look(&self) -> SecondLook {
+        SecondLook {
+            positions: self.shared.positions.load(Ordering::Relaxed),
+            looked: self.shared.looked.load(Ordering::Relaxed),
+        }
     }
 
     /// The options in use.
@@ -395,6 +414,11 @@ impl ReadState {
                 starts.finish(runner, state, limit, &mut self.calls)?;
             }
             self.emit(sink);
+        }
+        for runner in &mut runners.scans {
+            let SecondLook { positions, looked } = runner.take_second_look();
+            shared.positions.fetch_add(positions, Ordering::Relaxed);
+            shared.looked.fetch_add(looked, Ordering::Relaxed);
         }
         // A full queue means more idle runners than anybody can use.
         let _ = shared.idle.push(runners);

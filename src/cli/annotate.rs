@@ -5,8 +5,8 @@ use crate::annotate::{Annotator, Options, default_tasks};
 use crate::builtin;
 use crate::fastx::Limits;
 use crate::metrics::Metrics;
-use crate::model::Model;
 use crate::model::manifest::Task;
+use crate::model::{Model, SecondLook};
 use crate::pipeline::{self, FinishedChunk, Order, PipelineConfig, PipelineError};
 use crate::sink::{CallWriter, Format, ModelTag};
 use crate::source::Input;
@@ -21,7 +21,7 @@ fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
     let (molecule, _) = molecule(arguments.molecule, arguments.strand);
     let mut given: Vec<Model> = vec![];
     for path in &arguments.models {
-        let model = Model::open(path)?;
+        let model = Model::open_tier(path, arguments.tier.into())?;
         if arguments.check_model {
             model.file().check_payload()?;
         }
@@ -47,7 +47,7 @@ fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
         let mut own = given.extract_if(.., |m| m.manifest().task == task);
         match own.next() {
             Some(model) => models.push(model),
-            None => models.push(builtin::model(task)?),
+            None => models.push(builtin::model(task, arguments.tier.into())?),
         }
         models.extend(own);
     }
@@ -76,6 +76,7 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         _ => models,
     };
     let options = Options {
+        tier: arguments.tier.into(),
         molecule,
         strands,
         min_score: arguments.min_score,
@@ -159,6 +160,11 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         Err(error) => Err(CliError::Input(error.to_string())),
     };
     if !quiet {
+        let SecondLook { positions, looked } = annotator.second_look();
+        if positions > 0 {
+            let part = 100.0 * looked as f64 / positions as f64;
+            eprintln!("second look at {part:.2} % of bases and strands");
+        }
         eprintln!(
             "{}\n{}",
             metrics.summary(),

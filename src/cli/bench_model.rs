@@ -33,8 +33,8 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     };
     let opened = Instant::now();
     let model = match Task::from_str(name) {
-        Ok(task) => builtin::model(task)?,
-        Err(_) => Model::open(Path::new(name))?,
+        Ok(task) => builtin::model(task, arguments.tier.into())?,
+        Err(_) => Model::open_tier(Path::new(name), arguments.tier.into())?,
     };
     let opened = opened.elapsed();
     let ids = model.manifest().tokeniser == "ids";

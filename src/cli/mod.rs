@@ -18,7 +18,7 @@ mod simulate;
 use crate::annotate::{AnnotateError, Molecule, Strands};
 use crate::kernels::Isa;
 use crate::model::ModelError;
-use crate::model::manifest::{Precision, Task};
+use crate::model::manifest::{Precision, Task, Tier};
 use crate::sink::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{self, BufWriter, Write};
@@ -97,6 +97,26 @@ impl From<StrandArgument> for Strands {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TierArgument {
+    /// The cheap network everywhere
+    Fast,
+    /// The better one everywhere
+    Accurate,
+    /// The cheap one everywhere, the better one around what survives it
+    Auto,
+}
+
+impl From<TierArgument> for Tier {
+    fn from(tier: TierArgument) -> Tier {
+        match tier {
+            TierArgument::Fast => Tier::Fast,
+            TierArgument::Accurate => Tier::Accurate,
+            TierArgument::Auto => Tier::Auto,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OrderArgument {
     /// In the order of the input: the same output whatever the number of threads
     Input,
@@ -112,6 +132,9 @@ struct AnnotateArguments {
     /// What to look for: splice, promoter, expression [default: all that suit --molecule]
     #[arg(long, value_delimiter = ',')]
     tasks: Vec<Task>,
+    /// Which network of models that have two
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: TierArgument,
     /// What the reads are
     #[arg(long, value_enum, default_value = "dna")]
     molecule: MoleculeArgument,
@@ -160,6 +183,9 @@ struct ScoreArguments {
     /// A model file instead of the built-in one
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Which network of models that have two
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: TierArgument,
     /// Strands to score [default: both; forward for --whole]
     #[arg(long, value_enum)]
     strand: Option<StrandArgument>,
@@ -208,6 +234,9 @@ struct EvalArguments {
     /// A model file instead of the built-in one
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Which network of models that have two
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: TierArgument,
     /// Strands that are scored
     #[arg(long, value_enum, default_value = "both")]
     strand: StrandArgument,
@@ -256,6 +285,9 @@ struct VerifyArguments {
 struct BenchModelArguments {
     /// A model file, or splice, promoter or expression
     model: Option<String>,
+    /// Which network of models that have two
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: TierArgument,
     /// Positions of the made-up input [default: the model's tile]
     #[arg(long, conflicts_with = "input")]
     length: Option<usize>,

@@ -7,7 +7,7 @@ use crate::builtin;
 use crate::call::CallKind;
 use crate::evaluate::Evaluation;
 use crate::model::Model;
-use crate::model::manifest::Task;
+use crate::model::manifest::{Task, Tier};
 use crate::nucleotide::Strand;
 use crate::sink::npy::NpyWriter;
 use crate::truth::ReadSites;
@@ -15,10 +15,10 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
-fn model(task: Option<Task>, file: Option<&Path>) -> Result<Model, CliError> {
+fn model(task: Option<Task>, file: Option<&Path>, tier: Tier) -> Result<Model, CliError> {
     let model = match (file, task) {
-        (Some(file), _) => Model::open(file)?,
-        (None, Some(task)) => builtin::model(task)?,
+        (Some(file), _) => Model::open_tier(file, tier)?,
+        (None, Some(task)) => builtin::model(task, tier)?,
         (None, None) => return Err(CliError::Usage("--task or --model".to_string())),
     };
     match task {
@@ -32,7 +32,8 @@ fn model(task: Option<Task>, file: Option<&Path>) -> Result<Model, CliError> {
 }
 
 pub(super) fn run(arguments: &ScoreArguments) -> Result<(), CliError> {
-    let model = model(arguments.task, arguments.model.as_deref())?;
+    let tier = arguments.tier.into();
+    let model = model(arguments.task, arguments.model.as_deref(), tier)?;
     if arguments.whole {
         return whole(arguments, model);
     }
@@ -122,7 +123,8 @@ fn strands(strand: StrandArgument) -> &'static [Strand] {
 }
 
 pub(super) fn evaluate(arguments: &EvalArguments, quiet: bool) -> Result<(), CliError> {
-    let model = model(Some(arguments.task), arguments.model.as_deref())?;
+    let tier = arguments.tier.into();
+    let model = model(Some(arguments.task), arguments.model.as_deref(), tier)?;
     if model.manifest().task != Task::Splice {
         let message = "eval measures splice models; `score --whole` serves the others";
         return Err(CliError::Usage(message.to_string()));

@@ -70,15 +70,23 @@ impl FloatModel {
         let run = || -> TractResult<Vec<f32>> {
             let codes: Vec<u32> = codes.iter().map(|&code| u32::from(code)).collect();
             let outputs = plan.run(tvec!(one_hot(&codes)?))?;
-            let output = &outputs[0];
-            let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
-            let shape = output.shape();
-            if shape.len() < 3 {
-                return Ok(values.to_vec());
+            if outputs[0].rank() < 3 {
+                return Ok(outputs[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec());
             }
-            let (channels, positions) = (shape[1], shape[2]);
-            let at = |i: usize| values[i % channels * positions + i / channels];
-            Ok((0..channels * positions).map(at).collect())
+            let positions = outputs[0].shape()[2];
+            let columns: usize = outputs.iter().map(|output| output.shape()[1]).sum();
+            let mut rows = vec![0.0; positions * columns];
+            let mut first = 0;
+            for output in &outputs {
+                let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
+                for (channel, values) in values.chunks_exact(positions).enumerate() {
+                    for (position, value) in values.iter().enumerate() {
+                        rows[position * columns + first + channel] = *value;
+                    }
+                }
+                first += output.shape()[1];
+            }
+            Ok(rows)
         };
         run().map_err(|error| self.failed(&error))
     }

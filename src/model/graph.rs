@@ -2,10 +2,11 @@
 
 use super::error::ModelError;
 use super::file::ModelFile;
-use super::manifest::{Manifest, Task};
+use super::layers::Stages;
+use super::manifest::{Cascade, LayerRecord, Manifest, Task, Tier};
 use super::map::Bytes;
 use super::ops::spec::Written;
-use super::ops::{Layer, arena};
+use super::ops::{Layer, arena, wanted};
 use super::registry::{FILE, FileResource, framework};
 use crate::kernels::Isa;
 use std::ops::Range;
@@ -29,7 +30,11 @@ type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
 #[derive(Debug)]
 pub struct Model {
     file: Arc<ModelFile>,
+    /// What the tier shows of the file's.
+    manifest: Manifest,
     plan: Arc<Plan>,
+    /// The rest of the network, where there are tiers, and not for the fast one.
+    second: Option<Arc<Second>>,
     /// True where an operator of tract's own needs tensors of the very length of the input.
     exact_length: bool,
     /// True where the output is a vector, not rows.
@@ -37,6 +42,25 @@ pub struct Model {
     operators: Vec<OperatorRecord>,
     /// What the symbols of the shapes stand for in a whole tile.
     symbols: SymbolValues,
+}
+
+/// What is computed only where the first part of the network asks for it.
+#[derive(Debug)]
+struct Second {
+    plan: Arc<Plan>,
+    tier: Tier,
+    cascade: Cascade,
+    /// Around a position that survives, for the call rule.
+    around: usize,
+}
+
+/// How often a worker took the second look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SecondLook {
+    /// Positions that were scored, context included.
+    pub positions: u64,
+    /// Of them, those with a score of the better tier.
+    pub looked: u64,
 }
 
 /// One node of a graph, for `inspect`.
@@ -64,6 +88,11 @@ impl Model {
         Model::build(ModelFile::open(path)?)
     }
 
+    /// The same for what a tier of the file takes; see [`Model::build_tier`].
+    pub fn open_tier(path: &Path, tier: Tier) -> Result<Model, ModelError> {
+        Model::build_tier(ModelFile::open(path)?, tier)
+    }
+
     /// Builds the model that `bytes` hold; `name` is what errors call it.
     pub fn from_bytes(bytes: Arc<Bytes>, name: &str) -> Result<Model, ModelError> {
         Model::build(ModelFile::parse(bytes, name)?)
@@ -76,6 +105,15 @@ impl Model {
 
     /// Builds the graph of an opened file for one of [`Isa::available`].
     pub fn build_on(file: ModelFile, isa: Isa) -> Result<Model, ModelError> {
+        Model::build_as(file, isa, None)
+    }
+
+    /// Builds what a tier of an opened file takes, or all of it where it has none. The manifest is the tier's own then.
+    pub fn build_tier(file: ModelFile, tier: Tier) -> Result<Model, ModelError> {
+        Model::build_as(file, Isa::selected(), Some(tier))
+    }
+
+    fn build_as(file: ModelFile, isa: Isa, tier: Option<Tier>) -> Result<Model, ModelError> {
         let file = Arc::new(file);
         let failed = |reason: String| ModelError::Graph {
             file: file.name().to_string(),
@@ -83,7 +121,7 @@ impl Model {
             reason,
         };
         // A graph's text is foreign input to tract's parser, which has places that panic.
-        let built = catch_unwind(AssertUnwindSafe(|| build_plan(&file, isa)));
+        let built = catch_unwind(AssertUnwindSafe(|| build_plan(&file, isa, tier)));
         let built = match built {
             Ok(Ok(built)) => built,
             Ok(Err(error)) => return Err(failed(format!("{error:#}"))),
@@ -91,7 +129,9 @@ impl Model {
         };
         Ok(Model {
             file,
+            manifest: built.manifest,
             plan: built.plan,
+            second: built.second.map(Arc::new),
             exact_length: built.exact_length,
             pooled: built.pooled,
             operators: built.operators,
@@ -104,9 +144,9 @@ impl Model {
         &self.file
     }
 
-    /// Its manifest.
+    /// Its manifest: the file's, or what the tier shows of it.
     pub fn manifest(&self) -> &Manifest {
-        self.file.manifest()
+        &self.manifest
     }
 
     /// The nodes of its graph, in order of evaluation.
@@ -145,6 +185,8 @@ impl Model {
         let failed = |error: TractError| self.error("spawning a worker", &error);
         let tile = self.manifest().tile;
         let (context, multiple) = (self.manifest().context, self.manifest().multiple);
+        // Whether a position is looked at may be up to a neighbour, which needs its own context.
+        let around = self.second.as_ref().map_or(0, |second| second.around);
         let room = if self.exact_length { 0 } else { tile };
         let ids = self.manifest().tokeniser == "ids";
         let input = match ids {
@@ -153,18 +195,28 @@ impl Model {
         };
         Ok(Runner {
             state: self.plan.spawn().map_err(failed)?,
+            second: match &self.second {
+                Some(second) => Some(SecondState {
+                    state: second.plan.spawn().map_err(failed)?,
+                    part: second.clone(),
+                    ranges: Vec::new(),
+                    looked: SecondLook::default(),
+                }),
+                None => None,
+            },
             input: Arc::new(input.map_err(failed)?),
             ids,
             multiple,
             length: Arc::new(tensor0(0i64)),
             output: None,
+            joined: Vec::new(),
             tile,
             columns: self.manifest().outputs.len(),
             rows: !self.pooled,
             exact_length: self.exact_length,
             margins: (
-                context.left.next_multiple_of(multiple),
-                context.right.next_multiple_of(multiple),
+                (context.left + around).next_multiple_of(multiple),
+                (context.right + around).next_multiple_of(multiple),
             ),
             whole: Vec::new(),
             file: self.file.clone(),
@@ -181,31 +233,75 @@ impl Model {
 }
 
 struct Built {
+    manifest: Manifest,
     plan: Arc<Plan>,
+    second: Option<Second>,
     exact_length: bool,
     pooled: bool,
     operators: Vec<OperatorRecord>,
     symbols: SymbolValues,
 }
 
-fn build_plan(file: &Arc<ModelFile>, isa: Isa) -> TractResult<Built> {
-    let mut model = match super::layers::read(file)? {
+fn build_plan(file: &Arc<ModelFile>, isa: Isa, tier: Option<Tier>) -> TractResult<Built> {
+    let own = file.manifest();
+    if let (Some(tier), Some(cascade)) = (tier, &own.cascade) {
+        let Stages {
+            mut first,
+            second,
+            in_second,
+        } = super::layers::read_stages(file)?;
+        let is_second = |layer: &LayerRecord| in_second.contains(&layer.name);
+        let mut manifest = own.of_tier(tier);
+        if tier == Tier::Fast {
+            manifest.layers.retain(|layer| !is_second(layer));
+        }
+        let columns = |model: &TypedModel| -> TractResult<Option<usize>> {
+            let shape = &model.outlet_fact(model.output_outlets()?[0])?.shape;
+            Ok(shape.last().map(|d| d.to_usize()).transpose()?)
+        };
+        ensure!(
+            columns(&first)? == Some(cascade.columns)
+                && columns(&second)? == Some(own.outputs.len() - cascade.columns),
+            "the outputs have other columns than the tiers in the manifest"
+        );
+        if tier == Tier::Fast {
+            let output = first.output_outlets()?[0];
+            first.select_output_outlets(&[output])?;
+        }
+        let mut built = plan(first, own, isa)?;
+        built.manifest = manifest;
+        if tier != Tier::Fast {
+            let second = plan(second, own, isa)?;
+            built.operators.extend(second.operators);
+            built.second = Some(Second {
+                plan: second.plan,
+                tier,
+                cascade: cascade.clone(),
+                around: own.outputs.iter().map(|o| o.separation).max().unwrap_or(0),
+            });
+        }
+        return Ok(built);
+    }
+    let model = match super::layers::read(file)? {
         Some(model) => model,
         None => read_nnef(file)?,
     };
+    let pooled = check_output(&model, own)?;
+    let mut built = plan(model, own, isa)?;
+    built.pooled = pooled;
+    Ok(built)
+}
+
+/// Fixes a graph to the tile, for one instruction set.
+fn plan(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Built> {
     for node in model.nodes_mut() {
         if let Some(layer) = node.op_as_mut::<Layer>() {
             layer.isa = isa;
         }
     }
     let sources = model.input_outlets()?;
-    ensure!(
-        sources.len() == 2,
-        "a graph of {} sources, not 2",
-        sources.len()
-    );
+    ensure!(sources.len() >= 2, "a graph of {} sources", sources.len());
     let source = model.outlet_fact(sources[0])?.datum_type;
-    let manifest = file.manifest();
     let symbol = model.symbols.sym(TILE);
     let value = symbol_value(&model, manifest.tile)?;
     let symbols = SymbolValues::default().with(&symbol, value as i64);
@@ -221,12 +317,12 @@ fn build_plan(file: &Arc<ModelFile>, isa: Isa) -> TractResult<Built> {
     };
     ensure!(source == wanted, "a source of {source:?}, not {wanted:?}");
     let operators = list_operators(&model, manifest)?;
-    let pooled = check_output(&model, manifest)?;
-    let plan = SimplePlan::new(model.into_optimized()?)?;
     Ok(Built {
-        plan,
+        manifest: manifest.clone(),
+        plan: SimplePlan::new(model.into_optimized()?)?,
+        second: None,
         exact_length,
-        pooled,
+        pooled: false,
         operators,
         symbols,
     })
@@ -297,36 +393,42 @@ fn list_operators(model: &TypedModel, manifest: &Manifest) -> TractResult<Vec<Op
     Ok(records)
 }
 
-/// The graph's output must have the columns that the manifest names; true where it is a vector.
+/// The graph's outputs must have the columns that the manifest names; true where it is a vector.
 fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
     let outputs = model.output_outlets()?;
+    let (mut columns, mut pooled) = (0, false);
+    for output in outputs {
+        let fact = model.outlet_fact(*output)?;
+        ensure!(
+            fact.datum_type == f32::datum_type(),
+            "an output of {fact:?}"
+        );
+        columns += fact.shape.last().map_or(Ok(0), |d| d.to_usize())?;
+        pooled |= match model.node(output.node).op_as::<Layer>() {
+            Some(layer) => layer.spec.written() == Written::Vector,
+            None => fact.rank() == 1,
+        };
+    }
     ensure!(
-        outputs.len() == 1,
-        "a graph of {} outputs, not 1",
-        outputs.len()
-    );
-    let node = model.node(outputs[0].node);
-    let fact = model.outlet_fact(outputs[0])?;
-    ensure!(
-        fact.datum_type == f32::datum_type(),
-        "an output of {fact:?}"
-    );
-    let columns = fact.shape.last().map(|d| d.to_usize()).transpose()?;
-    ensure!(
-        columns == Some(manifest.outputs.len()),
-        "an output of {fact:?} for {} columns in the manifest",
+        columns == manifest.outputs.len(),
+        "outputs of {columns} columns for {} in the manifest",
         manifest.outputs.len()
     );
-    let pooled = match node.op_as::<Layer>() {
-        Some(layer) => layer.spec.written() == Written::Vector,
-        None => fact.rank() == 1,
-    };
+    ensure!(
+        outputs.len() == 1 || !pooled,
+        "several outputs, one of them a vector"
+    );
     let fits = match manifest.task {
         Task::Splice | Task::Promoter => !pooled,
         Task::Expression => pooled,
         Task::Raw => true,
     };
-    ensure!(fits, "task {} with an output of {fact:?}", manifest.task);
+    ensure!(
+        fits,
+        "task {} with {}",
+        manifest.task,
+        if pooled { "a vector" } else { "rows" }
+    );
     Ok(pooled)
 }
 
@@ -334,11 +436,14 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
 #[derive(Debug)]
 pub struct Runner {
     state: SimpleState<TypedFact, Box<dyn TypedOp>>,
+    second: Option<SecondState>,
     input: Arc<Tensor>,
     ids: bool,
     multiple: usize,
     length: Arc<Tensor>,
     output: Option<TValue>,
+    /// Rows put together from several outputs.
+    joined: Vec<f32>,
     tile: usize,
     columns: usize,
     rows: bool,
@@ -412,23 +517,23 @@ impl Runner {
     fn evaluate<T: Datum + Copy>(&mut self, input: &[T]) -> Result<&[f32], ModelError> {
         self.output = None;
         let count = if self.rows { input.len() } else { 1 } * self.columns;
-        match self.turn(input) {
-            Ok(output) => {
-                let output = &*self.output.insert(output);
-                let floats = output.try_as_plain_ram().and_then(|o| o.as_slice::<f32>());
-                match floats {
-                    Ok(floats) if floats.len() >= count => Ok(&floats[..count]),
-                    _ => Err(graph_error(
-                        &self.file,
-                        "an output that is too short".into(),
-                    )),
-                }
-            }
-            Err(error) => Err(graph_error(&self.file, format!("{error:#}"))),
+        if let Err(error) = self.turn(input) {
+            return Err(graph_error(&self.file, format!("{error:#}")));
         }
+        let floats = match &self.output {
+            None => Some(&*self.joined),
+            Some(output) => {
+                let ram = output.try_as_plain_ram();
+                ram.and_then(|ram| ram.as_slice::<f32>()).ok()
+            }
+        };
+        floats
+            .and_then(|floats| floats.get(..count))
+            .ok_or_else(|| graph_error(&self.file, "an output that is too short".into()))
     }
 
-    fn turn<T: Datum + Copy>(&mut self, values: &[T]) -> TractResult<TValue> {
+    /// Runs the graph: its rows are `output` then, or `joined`.
+    fn turn<T: Datum + Copy>(&mut self, values: &[T]) -> TractResult<()> {
         let (count, tile) = (values.len(), self.tile);
         ensure!(count <= tile, "{count} positions in a tile of {tile}");
         ensure!(
@@ -451,12 +556,51 @@ impl Runner {
         }
         let length = Arc::get_mut(&mut self.length).context("the length is still in use")?;
         length.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?[0] = count as i64;
-        let inputs = tvec!(
+        let mut outputs = self.state.run(self.sources())?;
+        if self.second.is_some() || outputs.len() > 1 {
+            return self.join(count, outputs);
+        }
+        self.output = Some(outputs.pop().context("no output")?);
+        Ok(())
+    }
+
+    fn sources(&self) -> TVec<TValue> {
+        tvec!(
             TValue::from_const(self.input.clone()),
             TValue::from_const(self.length.clone())
-        );
-        let mut outputs = self.state.run(inputs)?;
-        outputs.pop().context("no output")
+        )
+    }
+
+    /// Puts the rows of several outputs side by side, or takes the second look.
+    fn join(&mut self, positions: usize, mut outputs: TVec<TValue>) -> TractResult<()> {
+        self.joined.clear();
+        let Some(mut second) = self.second.take() else {
+            self.joined.resize(positions * self.columns, 0.0);
+            let mut first = 0;
+            for output in &outputs {
+                let width = output.shape().last().copied().unwrap_or(0);
+                let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
+                let rows = self.joined.chunks_exact_mut(self.columns);
+                for (row, values) in rows.zip(values.chunks_exact(width)) {
+                    row[first..first + width].copy_from_slice(values);
+                }
+                first += width;
+            }
+            return Ok(());
+        };
+        let first = outputs.remove(0);
+        let inputs = self.sources().into_iter().chain(outputs).collect();
+        let result = second.look(positions, self.columns, &first, inputs, &mut self.joined);
+        self.second = Some(second);
+        result
+    }
+
+    /// How often it took the second look since this was last asked for.
+    pub fn take_second_look(&mut self) -> SecondLook {
+        let second = self.second.as_mut();
+        second.map_or(SecondLook::default(), |second| {
+            std::mem::take(&mut second.looked)
+        })
     }
 
     /// True where it reads token ids, not base codes.
@@ -467,6 +611,72 @@ impl Runner {
     /// Positions it takes at once.
     pub fn tile(&self) -> usize {
         self.tile
+    }
+}
+
+/// A worker's state of the second part of a network.
+#[derive(Debug)]
+struct SecondState {
+    state: SimpleState<TypedFact, Box<dyn TypedOp>>,
+    part: Arc<Second>,
+    /// Rows that are looked at, ascending and apart.
+    ranges: Vec<Range<usize>>,
+    looked: SecondLook,
+}
+
+impl SecondState {
+    /// Rows of the better tier where they are asked for, and minus infinity elsewhere.
+    fn look(
+        &mut self,
+        positions: usize,
+        columns: usize,
+        first: &TValue,
+        inputs: TVec<TValue>,
+        rows: &mut Vec<f32>,
+    ) -> TractResult<()> {
+        rows.resize(positions * columns, f32::NEG_INFINITY);
+        let cascade = &self.part.cascade;
+        self.ranges.clear();
+        if self.part.tier == Tier::Accurate {
+            self.ranges.push(0..positions);
+        } else {
+            let values = first.try_as_plain_ram()?.as_slice::<f32>()?;
+            let around = self.part.around;
+            let scores = values.chunks_exact(cascade.columns).take(positions);
+            for (position, scores) in scores.enumerate() {
+                if !scores
+                    .iter()
+                    .zip(&cascade.survive)
+                    .any(|(x, least)| x >= least)
+                {
+                    continue;
+                }
+                let range = position.saturating_sub(around)..(position + around + 1).min(positions);
+                match self.ranges.last_mut() {
+                    Some(last) if range.start <= last.end => last.end = range.end,
+                    _ => self.ranges.push(range),
+                }
+            }
+        }
+        self.looked.positions += positions as u64;
+        self.looked.looked += self.ranges.iter().map(|r| r.len() as u64).sum::<u64>();
+        if self.ranges.is_empty() {
+            return Ok(());
+        }
+        let ranges = std::mem::take(&mut self.ranges);
+        let (outputs, ranges) = wanted::with(ranges, || self.state.run(inputs));
+        let outputs = outputs?;
+        let output = outputs.first().context("no output")?;
+        let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
+        for range in &ranges {
+            let cells = range.start * columns..range.end * columns;
+            let from = values
+                .get(cells.clone())
+                .context("an output that is too short")?;
+            rows[cells].copy_from_slice(from);
+        }
+        self.ranges = ranges;
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use super::manifest::Precision;
 use super::ops::{Layer, Spec};
 use super::registry;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use tract_nnef::internal::*;
 
 /// Most layers of a graph.
@@ -22,6 +23,9 @@ struct Graph {
     /// Positions for one of the symbol of the length.
     stride: usize,
     layers: Vec<Entry>,
+    /// Labels of the layers whose rows, side by side, are the output; none for the last layer alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,12 +38,13 @@ struct Entry {
     spec: Spec,
 }
 
-/// Writes a graph that consists of our layers alone; the last one gives its output.
+/// Writes a graph that consists of our layers alone.
 pub(super) fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
     let mut graph = Graph {
         halo: 0,
         stride,
         layers: vec![],
+        outputs: vec![],
     };
     for id in model.eval_order()? {
         let node = model.node(id);
@@ -57,17 +62,104 @@ pub(super) fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
             spec: layer.spec.clone(),
         });
     }
-    let output = model.output_outlets()?[0].node;
-    let last = graph.layers.last().map(|layer| &layer.label);
-    ensure!(
-        last == Some(&model.node(output).name),
-        "the output is not the last layer"
-    );
+    let outputs = model.output_outlets()?.iter();
+    graph.outputs = outputs.map(|o| model.node(o.node).name.clone()).collect();
+    if let ([output], Some(last)) = (&*graph.outputs, graph.layers.last())
+        && *output == last.label
+    {
+        graph.outputs.clear();
+    }
     Ok(serde_json::to_vec(&graph)?)
 }
 
 /// Builds the graph of a file, or gives nothing where it has one in NNEF.
 pub(super) fn read(file: &ModelFile) -> TractResult<Option<TypedModel>> {
+    let Some(graph) = parse(file)? else {
+        return Ok(None);
+    };
+    let mut builder = Builder::new(file, &graph)?;
+    for entry in &graph.layers {
+        builder.add(entry, None)?;
+    }
+    let outputs = builder.outlets(&graph.outputs()?)?;
+    builder.model.select_output_outlets(&outputs)?;
+    Ok(Some(builder.model))
+}
+
+/// A graph of two outputs in two parts.
+pub(super) struct Stages {
+    /// What the first output needs. It gives that, and behind it whatever the second part reads.
+    pub first: TypedModel,
+    /// The rest. It reads bases, length, and what the first part gives behind its output.
+    pub second: TypedModel,
+    /// Labels of its layers.
+    pub in_second: Vec<String>,
+}
+
+/// Builds the graph of a file with two outputs in parts.
+pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
+    let graph = parse(file)?.context("tiers need a network that is lowered whole")?;
+    let outputs = graph.outputs()?;
+    let [early, late] = &*outputs else {
+        bail!("tiers need two outputs, there are {}", outputs.len());
+    };
+    let mut in_first = HashSet::from([early.as_str()]);
+    for entry in graph.layers.iter().rev() {
+        if in_first.contains(entry.label.as_str()) {
+            in_first.extend(entry.inputs.iter().map(String::as_str));
+        }
+    }
+    let is_first = |entry: &&Entry| in_first.contains(entry.label.as_str());
+    let is_second = |entry: &&Entry| !in_first.contains(entry.label.as_str());
+    let mut first = Builder::new(file, &graph)?;
+    for entry in graph.layers.iter().filter(is_first) {
+        first.add(entry, None)?;
+    }
+    let mut shared: Vec<String> = vec![];
+    for name in graph
+        .layers
+        .iter()
+        .filter(is_second)
+        .flat_map(|entry| &entry.inputs)
+    {
+        let produced = name != INPUT && name != LENGTH && in_first.contains(name.as_str());
+        if produced && !shared.contains(name) {
+            shared.push(name.clone());
+        }
+    }
+    // How far from a row of the output the rows of each layer are still needed.
+    let mut spread: HashMap<&str, usize> = HashMap::from([(late.as_str(), 0)]);
+    for entry in graph.layers.iter().filter(is_second).rev() {
+        let own = *spread.entry(&entry.label).or_insert(0);
+        for input in &entry.inputs {
+            let of = spread.entry(input).or_insert(0);
+            *of = own.saturating_add(entry.spec.reach()).max(*of);
+        }
+    }
+    let mut second = Builder::new(file, &graph)?;
+    second.model.symbols = first.model.symbols.clone();
+    for name in &shared {
+        let fact = first.model.outlet_fact(first.values[name])?.clone();
+        let outlet = second.model.add_source(name, fact.without_value())?;
+        second.values.insert(name.clone(), outlet);
+    }
+    for entry in graph.layers.iter().filter(is_second) {
+        second.add(entry, spread.get(entry.label.as_str()).copied())?;
+    }
+    let wanted: Vec<String> = std::iter::once(early.clone()).chain(shared).collect();
+    let outlets = first.outlets(&wanted)?;
+    first.model.select_output_outlets(&outlets)?;
+    let outlets = second.outlets(std::slice::from_ref(late))?;
+    second.model.select_output_outlets(&outlets)?;
+    let in_second = graph.layers.iter().filter(is_second);
+    Ok(Stages {
+        in_second: in_second.map(|entry| entry.label.clone()).collect(),
+        first: first.model,
+        second: second.model,
+    })
+}
+
+fn parse(file: &ModelFile) -> TractResult<Option<Graph>> {
     let Some(text) = file.graph_json() else {
         return Ok(None);
     };
@@ -86,38 +178,67 @@ pub(super) fn read(file: &ModelFile) -> TractResult<Option<TypedModel>> {
         "{GRAPH_JSON}: a stride of {}",
         graph.stride
     );
-    let mut model = TypedModel::default();
-    let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
-    let fact = match file.manifest().tokeniser == "ids" {
-        true => u32::fact([length]),
-        false => u8::fact([length]),
-    };
-    let mut values = HashMap::new();
-    values.insert(INPUT.to_string(), model.add_source(INPUT, fact)?);
-    let length = model.add_source(LENGTH, i64::fact::<&[usize]>(&[]))?;
-    values.insert(LENGTH.to_string(), length);
-    let mut last = None;
-    for entry in graph.layers {
-        let mut inputs: TVec<OutletId> = tvec!();
-        for name in &entry.inputs {
-            let found = values.get(name).copied();
-            inputs.push(found.with_context(|| format!("layer {} reads {name:?}", entry.label))?);
+    Ok(Some(graph))
+}
+
+impl Graph {
+    fn outputs(&self) -> TractResult<Vec<String>> {
+        if !self.outputs.is_empty() {
+            return Ok(self.outputs.clone());
         }
-        let label = entry.label;
-        let layer = registry::layer(
-            file,
-            entry.spec,
-            entry.precision,
-            graph.halo,
-            &label,
-            inputs.len(),
-        )?;
-        let outlet = model.wire_node(&label, layer, &inputs)?[0];
-        let taken = values.insert(label.clone(), outlet);
-        ensure!(taken.is_none(), "two layers are called {label:?}");
-        last = Some(outlet);
+        let last = self.layers.last().context("a graph without layers")?;
+        Ok(vec![last.label.clone()])
     }
-    let output = last.context("a graph without layers")?;
-    model.select_output_outlets(&[output])?;
-    Ok(Some(model))
+}
+
+/// A graph of tract's that grows layer by layer.
+struct Builder<'a> {
+    file: &'a ModelFile,
+    halo: usize,
+    model: TypedModel,
+    values: HashMap<String, OutletId>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(file: &'a ModelFile, graph: &Graph) -> TractResult<Builder<'a>> {
+        let mut model = TypedModel::default();
+        let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
+        let fact = match file.manifest().tokeniser == "ids" {
+            true => u32::fact([length]),
+            false => u8::fact([length]),
+        };
+        let mut values = HashMap::new();
+        values.insert(INPUT.to_string(), model.add_source(INPUT, fact)?);
+        let length = model.add_source(LENGTH, i64::fact::<&[usize]>(&[]))?;
+        values.insert(LENGTH.to_string(), length);
+        Ok(Builder {
+            file,
+            halo: graph.halo,
+            model,
+            values,
+        })
+    }
+
+    fn add(&mut self, entry: &Entry, spread: Option<usize>) -> TractResult<()> {
+        let label = &entry.label;
+        let inputs = self
+            .outlets(&entry.inputs)
+            .with_context(|| format!("layer {label}"))?;
+        let (spec, precision) = (entry.spec.clone(), entry.precision);
+        let mut layer =
+            registry::layer(self.file, spec, precision, self.halo, label, inputs.len())?;
+        layer.spread = spread;
+        let outlet = self.model.wire_node(label, layer, &inputs)?[0];
+        let taken = self.values.insert(label.clone(), outlet);
+        ensure!(taken.is_none(), "two layers are called {label:?}");
+        Ok(())
+    }
+
+    fn outlets(&self, names: &[String]) -> TractResult<Vec<OutletId>> {
+        let found = names.iter().map(|name| {
+            let found = self.values.get(name).copied();
+            found.with_context(|| format!("it reads {name:?}, which no layer before it gives"))
+        });
+        found.collect()
+    }
 }

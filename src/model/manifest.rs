@@ -192,6 +192,42 @@ pub struct LayerRecord {
     pub macs: u64,
 }
 
+/// Two outputs of one network: a cheap one for every position, and a better one that `Tier::Auto` takes only around positions that
+/// survive the first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cascade {
+    /// Columns of the network's first output, the fast tier's: the first of [`Manifest::outputs`].
+    pub columns: usize,
+    /// Context of the fast tier.
+    pub context: Context,
+    /// Raw output of the fast tier from which on a position survives, for each of its columns.
+    pub survive: Vec<f32>,
+}
+
+/// Which output of a [`Cascade`] is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tier {
+    /// The fast one.
+    Fast,
+    /// The better one, everywhere.
+    Accurate,
+    /// The better one around whatever survives the fast one. Scores are those of [`Tier::Accurate`], and 0 elsewhere.
+    #[default]
+    Auto,
+}
+
+impl Tier {
+    /// The name on the command line and behind the model's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Fast => "fast",
+            Tier::Accurate => "accurate",
+            Tier::Auto => "auto",
+        }
+    }
+}
+
 /// Where the weights come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -231,6 +267,9 @@ pub struct Manifest {
     pub tile: usize,
     /// Columns of the output.
     pub outputs: Vec<OutputColumn>,
+    /// Tiers, where the network has two outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cascade: Option<Cascade>,
     /// Scoring of whole windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Whole>,
@@ -278,6 +317,29 @@ impl Manifest {
     pub fn lookahead(&self) -> usize {
         let separation = self.outputs.iter().map(|o| o.separation).max().unwrap_or(0);
         self.context.left.max(self.context.right) + separation
+    }
+
+    /// What a program sees that uses one tier: its columns, its context, its own name. The same where there is one tier only.
+    pub fn of_tier(&self, tier: Tier) -> Manifest {
+        let mut own = self.clone();
+        let Some(cascade) = own.cascade.take() else {
+            return own;
+        };
+        own.name = format!("{}-{}", self.name, tier.name());
+        match tier {
+            Tier::Fast => {
+                own.outputs.truncate(cascade.columns);
+                own.context = cascade.context;
+            }
+            Tier::Accurate | Tier::Auto => drop(own.outputs.drain(..cascade.columns)),
+        }
+        if let Some(whole) = &mut own.whole {
+            whole.index = match tier {
+                Tier::Fast => whole.index.iter().copied().take(cascade.columns).collect(),
+                _ => whole.index.iter().copied().skip(cascade.columns).collect(),
+            };
+        }
+        own
     }
 
     /// Multiply-accumulates: a base and strand for a scan, the longest sequence for a model that scores sequences whole.
@@ -378,6 +440,20 @@ impl Manifest {
                         self.lookahead()
                     ));
                 }
+            }
+        }
+        if let Some(cascade) = &self.cascade {
+            let columns = 1..self.outputs.len();
+            if !self.task.is_scan()
+                || !columns.contains(&cascade.columns)
+                || cascade.survive.len() != cascade.columns
+            {
+                return Err("cascade: a scanning task, columns for both tiers, one least output a fast column".into());
+            }
+            let fits = cascade.context.left <= self.context.left
+                && cascade.context.right <= self.context.right;
+            if !fits || cascade.survive.iter().any(|least| least.is_nan()) {
+                return Err("cascade: its context is no wider than the other tier's, its least outputs are numbers".into());
             }
         }
         if let Some(whole) = &self.whole

@@ -29,6 +29,6 @@ mod registry;
 
 pub use error::ModelError;
 #[cfg(feature = "tract")]
-pub use graph::{Model, OperatorRecord, Runner};
+pub use graph::{Model, OperatorRecord, Runner, SecondLook};
 #[cfg(feature = "tract")]
 pub use parallel::Parallel;

@@ -159,6 +159,7 @@ pub(super) fn layer(
         label: label.to_string(),
         tensors,
         isa: Isa::selected(),
+        spread: None,
     })
 }
 

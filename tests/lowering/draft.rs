@@ -210,11 +210,18 @@ impl Draft {
     }
 
     /// The file, with `output` as the graph's.
-    pub fn finish(mut self, output: &str) -> Vec<u8> {
-        self.graph.output.push(ValueInfoProto {
-            name: output.to_string(),
-            ..ValueInfoProto::default()
-        });
+    pub fn finish(self, output: &str) -> Vec<u8> {
+        self.finish_all(&[output])
+    }
+
+    /// The same with several outputs.
+    pub fn finish_all(mut self, outputs: &[&str]) -> Vec<u8> {
+        for output in outputs {
+            self.graph.output.push(ValueInfoProto {
+                name: output.to_string(),
+                ..ValueInfoProto::default()
+            });
+        }
         let model = ModelProto {
             ir_version: 8,
             opset_import: vec![OperatorSetIdProto {

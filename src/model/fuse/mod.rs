@@ -232,9 +232,9 @@ pub fn to_tract(imported: &Imported, length: Option<usize>) -> TractResult<Typed
             };
             model.set_input_fact(at, fact.into())?;
         }
-        let outputs = model.output_outlets()?.len();
-        ensure!(outputs == 1, "{outputs} outputs, not 1");
-        model.set_output_fact(0, Default::default())?;
+        for output in 0..model.output_outlets()?.len() {
+            model.set_output_fact(output, Default::default())?;
+        }
         let mut model = model.into_typed()?;
         model.prop_consts()?;
         Ok(model)

@@ -4,6 +4,7 @@ use super::{Network, Step};
 use std::collections::HashSet;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::binary::{BinMiniOp, TypedBinOp};
+use tract_nnef::tract_core::ops::cnn::Conv;
 use tract_nnef::tract_core::ops::konst::Const;
 use tract_nnef::tract_core::ops::math::Max;
 use tract_nnef::tract_core::ops::source::TypedSource;
@@ -18,7 +19,7 @@ pub(super) fn steps(network: &Network) -> TractResult<Vec<Step>> {
         network,
         ready: model.input_outlets()?.iter().copied().collect(),
     };
-    for id in model.eval_order()? {
+    for id in order(model)? {
         let node = model.node(id);
         if done.contains(&id) || node.op_is::<Const>() || node.op_is::<TypedSource>() {
             continue;
@@ -49,6 +50,40 @@ pub(super) fn steps(network: &Network) -> TractResult<Vec<Step>> {
         }
     }
     Ok(steps)
+}
+
+/// Nodes in order of evaluation. Of a node's operands, those with the longest way behind them come first, but convolutions last: what is
+/// added to a convolution should be there before it.
+fn order(model: &TypedModel) -> TractResult<Vec<usize>> {
+    let all = model.eval_order()?;
+    let mut way: HashMap<usize, usize> = HashMap::new();
+    for &id in &all {
+        let inputs = model.node(id).inputs.iter();
+        let longest = inputs.filter_map(|input| way.get(&input.node)).max();
+        way.insert(id, longest.map_or(0, |longest| longest + 1));
+    }
+    let mut order = vec![];
+    let mut seen: HashSet<usize> = HashSet::new();
+    let mut stack: Vec<(usize, bool)> = vec![];
+    for output in model.output_outlets()? {
+        stack.push((output.node, false));
+        while let Some((id, operands_done)) = stack.pop() {
+            if operands_done {
+                order.push(id);
+                continue;
+            }
+            if !seen.insert(id) {
+                continue;
+            }
+            stack.push((id, true));
+            let mut operands: Vec<usize> = model.node(id).inputs.iter().map(|i| i.node).collect();
+            let is_conv = |id: &usize| model.node(*id).op_is::<Conv>();
+            operands.sort_by_key(|operand| (!is_conv(operand), way.get(operand)));
+            // The last one pushed is the first to be done.
+            stack.extend(operands.into_iter().map(|operand| (operand, false)));
+        }
+    }
+    Ok(order)
 }
 
 /// A convolution of width 1 commutes with repeating rows, and is done on fewer of them.

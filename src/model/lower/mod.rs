@@ -203,11 +203,10 @@ impl Network {
         })
     }
 
-    /// Positions to the left and right that the output's rows depend on, where every step concerns rows.
-    pub fn reach(&self) -> Option<(usize, usize)> {
+    /// Positions to the left and right that the rows of each output depend on, where every step concerns rows.
+    pub fn reach(&self) -> Option<Vec<(usize, usize)>> {
         // Of each value: left, right, and positions a row.
         let mut reach: HashMap<OutletId, (usize, usize, usize)> = HashMap::new();
-        let mut last = (0, 0, 1);
         let wider =
             |a: (usize, usize, usize), b: (usize, usize, usize)| (a.0.max(b.0), a.1.max(b.1), a.2);
         for step in &self.steps {
@@ -264,9 +263,10 @@ impl Network {
                 _ => return None,
             };
             reach.insert(output, own);
-            last = own;
         }
-        Some((last.0, last.1))
+        let outputs = self.model.output_outlets().ok()?.iter();
+        let found = outputs.map(|output| reach.get(output).map(|(left, right, _)| (*left, *right)));
+        found.collect()
     }
 }
 

@@ -110,7 +110,7 @@ pub fn predicted(model: &TypedModel, order: &[usize], values: &SymbolValues) -> 
 mod tests {
     use super::*;
     use crate::builtin;
-    use crate::model::manifest::{Manifest, Precision, Task};
+    use crate::model::manifest::{Manifest, Precision, Task, Tier};
     use crate::model::pack::pack;
     use crate::model::{Model, ops};
     use std::path::Path;
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_reported_is_what_is_held() {
         for task in [Task::Splice, Task::Promoter] {
-            let model = builtin::model(task).unwrap();
+            let model = builtin::model(task, Tier::Auto).unwrap();
             let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());
             assert_eq!(measured(&model), reported, "{task}");
         }

@@ -8,6 +8,7 @@ use crate::kernels::pool::{self, DenseWeights};
 use crate::kernels::{self, Activation, ConvInt8, Output, Residual, Rows, Target, View, affine};
 use crate::model::manifest::Precision;
 use std::cell::RefCell;
+use std::ops::Range;
 use tract_nnef::internal::*;
 
 thread_local! {
@@ -112,10 +113,26 @@ impl Layer {
         inputs: &[TValue],
         out: &mut Tensor,
     ) -> TractResult<()> {
+        let step = spec.step;
+        self.each_range(extent.rows_out, step, |rows| {
+            self.conv_int8_rows(spec, rows, input, inputs, out)
+        })
+    }
+
+    /// Rows `rows` of the output; they begin with a step.
+    fn conv_int8_rows(
+        &self,
+        spec: &ConvSpec,
+        rows: Range<usize>,
+        input: View<u8>,
+        inputs: &[TValue],
+        out: &mut Tensor,
+    ) -> TractResult<()> {
         let channels = spec.channels();
         let pitch = spec.shape.channels_out;
-        let first = self.halo * channels;
-        let (steps, rest) = (extent.rows_out / spec.step, extent.rows_out % spec.step);
+        let (steps, rest) = (rows.len() / spec.step, rows.len() % spec.step);
+        let halo = self.halo * channels;
+        let first = halo + rows.start * channels;
         let view = |data| View { data, first, pitch };
         let residual = match (spec.added, inputs.get(2)) {
             (Added::None, _) => Residual::None,
@@ -145,7 +162,7 @@ impl Layer {
             shape: spec.shape,
             positions: steps,
             signed_input: spec.signed,
-            input,
+            input: part_of(spec, rows.start / spec.step, steps + rest.min(1), input),
             row_scales: spec.row_scales,
             weights: self.tensor(0)?.i8(),
             scale: self.floats(2)?,
@@ -157,7 +174,7 @@ impl Layer {
         match spec.output {
             Written::Unsigned | Written::Signed => {
                 let data = memory.as_slice_mut::<u8>()?;
-                let end = first + extent.rows_out * channels;
+                let end = first + rows.len() * channels;
                 fn kind(signed: bool, target: Target<u8>) -> Output {
                     match signed {
                         true => Output::Signed(target),
@@ -177,13 +194,12 @@ impl Layer {
                 }
             }
             Written::Rows | Written::Last => {
-                let first = if spec.output == Written::Last {
-                    0
-                } else {
-                    first
+                let first = match spec.output {
+                    Written::Last => first - halo,
+                    _ => first,
                 };
                 let data = memory.as_slice_mut::<f32>()?;
-                let end = first + extent.rows_out * channels;
+                let end = first + rows.len() * channels;
                 conv.run(self.isa, &mut Output::Float(Target { data, first, pitch }));
                 if rest > 0 {
                     let data = memory.as_slice_mut::<f32>()?;
@@ -280,6 +296,26 @@ impl Layer {
             function.apply(self.isa, target);
         }
         Ok(())
+    }
+}
+
+/// The rows that some steps read: kernels that copy what they read copy no more than that.
+fn part_of<'a>(spec: &ConvSpec, first: usize, steps: usize, input: View<'a, u8>) -> View<'a, u8> {
+    let s = &spec.shape;
+    let before = s.before * s.dilation * input.pitch;
+    let start = input.first + first * s.stride * input.pitch;
+    let rows = steps.saturating_sub(1) * s.stride + (s.width - 1) * s.dilation + 1;
+    match start.checked_sub(before) {
+        Some(from) if from <= input.data.len() => {
+            let end = (from + rows * input.pitch).min(input.data.len());
+            View {
+                data: &input.data[from..end],
+                first: before,
+                pitch: input.pitch,
+            }
+        }
+        // The kernel says what is wrong with it.
+        _ => input,
     }
 }
 

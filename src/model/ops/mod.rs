@@ -13,6 +13,7 @@ mod conv;
 mod rows;
 pub mod spec;
 mod transformer;
+pub mod wanted;
 
 use super::map::Region;
 use crate::kernels::Isa;
@@ -37,6 +38,8 @@ pub struct Layer {
     pub tensors: Vec<Region>,
     /// Instruction set.
     pub isa: Isa,
+    /// How far from a wanted row of the graph's output the rows of this layer are needed; `None`: all of them, always. See [`wanted`].
+    pub spread: Option<usize>,
 }
 
 impl Op for Layer {

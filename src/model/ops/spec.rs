@@ -496,6 +496,24 @@ impl Spec {
         }
     }
 
+    /// Rows of the input, before and behind, that a row of the output may depend on.
+    pub fn reach(&self) -> usize {
+        match self {
+            Spec::Conv(c) if c.step == 1 && c.shape.stride == 1 => c.shape.reach(),
+            // A step writes several rows.
+            Spec::Conv(c) => (c.shape.width - 1) * c.shape.dilation + c.step,
+            Spec::Affine { .. }
+            | Spec::Join { .. }
+            | Spec::Sum { .. }
+            | Spec::Widen { .. }
+            | Spec::Softmax { .. }
+            | Spec::Quantise { .. }
+            | Spec::Norm { .. }
+            | Spec::OneHot => 0,
+            _ => usize::MAX,
+        }
+    }
+
     /// Channels of an output row, or the length of a vector.
     pub fn channels_out(&self) -> usize {
         match self {

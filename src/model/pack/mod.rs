@@ -38,21 +38,23 @@ pub struct Packed {
 /// Where the file is not ONNX, has other inputs than one-hot bases or token ids, or needs more context than the manifest states.
 pub fn pack(onnx: &Path, manifest: &Manifest, samples: &[Vec<u32>]) -> Result<Packed, ModelError> {
     let network = Network::read(onnx, manifest)?;
-    let stated = &manifest.context;
-    match network.reach() {
-        Some((left, right)) if left > stated.left || right > stated.right => {
+    for (output, (left, right)) in network.reach().unwrap_or_default().into_iter().enumerate() {
+        let stated = match &manifest.cascade {
+            Some(cascade) if output == 0 => &cascade.context,
+            _ => &manifest.context,
+        };
+        if left > stated.left || right > stated.right {
             return Err(ModelError::Pack(format!(
                 "the network reaches {left} bases to the left and {right} to the right, the manifest states {} and {}",
                 stated.left, stated.right
             )));
         }
-        _ if manifest.task.is_scan() && network.strided() => {
-            return Err(ModelError::Pack(format!(
-                "task {} takes no strides: scores would depend on where a read is cut",
-                manifest.task
-            )));
-        }
-        _ => (),
+    }
+    if manifest.task.is_scan() && network.strided() {
+        return Err(ModelError::Pack(format!(
+            "task {} takes no strides: scores would depend on where a read is cut",
+            manifest.task
+        )));
     }
     let ranges = match manifest.precision {
         Precision::Int8 => quantize::measure(&network, manifest, samples)?,
@@ -200,21 +202,29 @@ impl<'a> Emitter<'a> {
     }
 
     fn finish(mut self) -> TractResult<(Vec<TensorData>, Manifest, Vec<String>)> {
-        let output = self.network.model.output_outlets()?[0];
-        let outlet = match self.vector(output)? {
-            Some(vector) => vector,
-            None => {
-                let rows = self.last_rows(output)?;
-                let (outlet, rate) = rows
-                    .with_context(|| format!("the output became {:?}", self.values.get(&output)))?;
-                ensure!(
-                    rate == 1,
-                    "the output has one row for {rate} positions, not for each"
-                );
-                outlet
-            }
-        };
-        self.target.select_output_outlets(&[outlet])?;
+        let outputs = self.network.model.output_outlets()?.to_vec();
+        let mut outlets = vec![];
+        for &output in &outputs {
+            let vector = match outputs.len() {
+                1 => self.vector(output)?,
+                _ => None,
+            };
+            outlets.push(match vector {
+                Some(vector) => vector,
+                None => {
+                    let rows = self.last_rows(output)?;
+                    let (outlet, rate) = rows.with_context(|| {
+                        format!("the output became {:?}", self.values.get(&output))
+                    })?;
+                    ensure!(
+                        rate == 1,
+                        "the output has one row for {rate} positions, not for each"
+                    );
+                    outlet
+                }
+            });
+        }
+        self.target.select_output_outlets(&outlets)?;
         if self.plain.is_empty() && self.precision == Precision::Int8 {
             self.manifest.reproducible = Some("bits".to_string());
         }

@@ -66,6 +66,7 @@ impl Emitter<'_> {
             label: label.to_string(),
             tensors: vec![],
             isa: Isa::Scalar,
+            spread: None,
         };
         Ok(self.target.wire_node(label, layer, inputs)?[0])
     }
