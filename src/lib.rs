@@ -68,6 +68,9 @@
 //! the worker's arena. Where all operators are ours, the plan is fixed to one tile length and a second input says how much of the tile is filled; an
 //! operator that stayed tract's makes the graph an NNEF text and the plan take each length as it is.
 //!
+//! A network of two outputs becomes two plans. The first gives the cheap tier's rows and whatever the rest reads of it; the second is told which rows of the output are
+//! wanted, and each of its convolutions computes those that these need, as far away as the layers behind it reach. A row's bits do not depend on which others are computed.
+//!
 //! # Without tract
 //!
 //! The feature `tract` is on by default. Without it everything but [`annotate`], [`builtin`], [`verify`] and the graph
