@@ -1,15 +1,15 @@
-//! A model that runs: the file's graph, read into tract, fixed to a tile and optimised once; then one [`Runner`] a worker.
+//! A model that runs: the file's graph, read into tract, fixed to a tile and optimised once; then one [`Runner`](super::runner::Runner) a worker.
 
 use super::error::ModelError;
 use super::file::ModelFile;
 use super::layers::Stages;
-use super::manifest::{Cascade, LayerRecord, Manifest, Task, Tier};
+use super::manifest::{LayerRecord, Manifest, Task, Tier};
 use super::map::Bytes;
 use super::ops::spec::Written;
-use super::ops::{Layer, arena, wanted};
+use super::ops::{Layer, arena};
 use super::registry::{FILE, FileResource, framework};
+use super::runner::Second;
 use crate::kernels::Isa;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tract_nnef::ProtoModel;
@@ -24,43 +24,24 @@ pub const INPUT: &str = "codes";
 /// The name of the second source.
 pub const LENGTH: &str = "length";
 
-type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
+pub(super) type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
 
-/// An immutable model: share it in an `Arc`, and spawn a [`Runner`] for each worker.
+/// An immutable model: share it in an `Arc`, and spawn a [`Runner`](super::runner::Runner) for each worker.
 #[derive(Debug)]
 pub struct Model {
-    file: Arc<ModelFile>,
+    pub(super) file: Arc<ModelFile>,
     /// What the tier shows of the file's.
-    manifest: Manifest,
-    plan: Arc<Plan>,
+    pub(super) manifest: Manifest,
+    pub(super) plan: Arc<Plan>,
     /// The rest of the network, where there are tiers, and not for the fast one.
-    second: Option<Arc<Second>>,
+    pub(super) second: Option<Arc<Second>>,
     /// True where an operator of tract's own needs tensors of the very length of the input.
-    exact_length: bool,
+    pub(super) exact_length: bool,
     /// True where the output is a vector, not rows.
-    pooled: bool,
-    operators: Vec<OperatorRecord>,
+    pub(super) pooled: bool,
+    pub(super) operators: Vec<OperatorRecord>,
     /// What the symbols of the shapes stand for in a whole tile.
-    symbols: SymbolValues,
-}
-
-/// What is computed only where the first part of the network asks for it.
-#[derive(Debug)]
-struct Second {
-    plan: Arc<Plan>,
-    tier: Tier,
-    cascade: Cascade,
-    /// Around a position that survives, for the call rule.
-    around: usize,
-}
-
-/// How often a worker took the second look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SecondLook {
-    /// Positions that were scored, context included.
-    pub positions: u64,
-    /// Of them, those with a score of the better tier.
-    pub looked: u64,
+    pub(super) symbols: SymbolValues,
 }
 
 /// One node of a graph, for `inspect`.
@@ -160,9 +141,14 @@ impl Model {
     /// # Errors
     /// Where a shape depends on more than the length.
     pub fn activation_bytes(&self) -> Result<usize, ModelError> {
-        let order = self.plan.order_without_consts();
-        arena::predicted(self.plan.model(), order, &self.symbols)
-            .map_err(|error| self.error("measuring", &error))
+        let second = self.second.as_ref().map(|second| &second.plan);
+        let plans = std::iter::once(&self.plan).chain(second);
+        let bytes = plans.map(|plan| {
+            let order = plan.order_without_consts();
+            arena::predicted(plan.model(), order, &self.symbols)
+        });
+        let sum: TractResult<usize> = bytes.sum();
+        sum.map_err(|error| self.error("measuring", &error))
     }
 
     /// Bytes of working memory that a worker's int8 layers keep beside their outputs, for a whole tile: bases as rows, and what attention needs.
@@ -180,50 +166,7 @@ impl Model {
         bases + attention
     }
 
-    /// A mutable state to run it with, for one worker.
-    pub fn spawn(&self) -> Result<Runner, ModelError> {
-        let failed = |error: TractError| self.error("spawning a worker", &error);
-        let tile = self.manifest().tile;
-        let (context, multiple) = (self.manifest().context, self.manifest().multiple);
-        // Whether a position is looked at may be up to a neighbour, which needs its own context.
-        let around = self.second.as_ref().map_or(0, |second| second.around);
-        let room = if self.exact_length { 0 } else { tile };
-        let ids = self.manifest().tokeniser == "ids";
-        let input = match ids {
-            true => Tensor::zero::<u32>(&[room]),
-            false => Tensor::zero::<u8>(&[room]),
-        };
-        Ok(Runner {
-            state: self.plan.spawn().map_err(failed)?,
-            second: match &self.second {
-                Some(second) => Some(SecondState {
-                    state: second.plan.spawn().map_err(failed)?,
-                    part: second.clone(),
-                    ranges: Vec::new(),
-                    looked: SecondLook::default(),
-                }),
-                None => None,
-            },
-            input: Arc::new(input.map_err(failed)?),
-            ids,
-            multiple,
-            length: Arc::new(tensor0(0i64)),
-            output: None,
-            joined: Vec::new(),
-            tile,
-            columns: self.manifest().outputs.len(),
-            rows: !self.pooled,
-            exact_length: self.exact_length,
-            margins: (
-                (context.left + around).next_multiple_of(multiple),
-                (context.right + around).next_multiple_of(multiple),
-            ),
-            whole: Vec::new(),
-            file: self.file.clone(),
-        })
-    }
-
-    fn error(&self, action: &'static str, error: &TractError) -> ModelError {
+    pub(super) fn error(&self, action: &'static str, error: &TractError) -> ModelError {
         ModelError::Graph {
             file: self.file.name().to_string(),
             action,
@@ -430,260 +373,4 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
         if pooled { "a vector" } else { "rows" }
     );
     Ok(pooled)
-}
-
-/// One worker's state: activations, reused from run to run.
-#[derive(Debug)]
-pub struct Runner {
-    state: SimpleState<TypedFact, Box<dyn TypedOp>>,
-    second: Option<SecondState>,
-    input: Arc<Tensor>,
-    ids: bool,
-    multiple: usize,
-    length: Arc<Tensor>,
-    output: Option<TValue>,
-    /// Rows put together from several outputs.
-    joined: Vec<f32>,
-    tile: usize,
-    columns: usize,
-    rows: bool,
-    exact_length: bool,
-    /// Context to the left and right, in whole multiples.
-    margins: (usize, usize),
-    /// The output of more than one tile.
-    whole: Vec<f32>,
-    file: Arc<ModelFile>,
-}
-
-impl Runner {
-    /// Runs the model on `codes` (see [`nucleotide`](crate::nucleotide)) and gives its raw output: `[codes.len(), columns]`, or
-    /// `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the read. More codes than the tile holds are
-    /// run in tiles that overlap by the context, which changes nothing.
-    ///
-    /// # Errors
-    /// Where tract fails, the model reads ids, there are no multiple of the codes that the manifest asks for, or more than the tile where the output is
-    /// no rows.
-    pub fn run(&mut self, codes: &[u8]) -> Result<&[f32], ModelError> {
-        if codes.len() <= self.tile || !self.rows {
-            return self.evaluate(codes);
-        }
-        let mut whole = std::mem::take(&mut self.whole);
-        whole.resize(codes.len() * self.columns, 0.0);
-        let result = self.run_range(codes, 0..codes.len(), &mut whole);
-        self.whole = whole;
-        result?;
-        Ok(&self.whole)
-    }
-
-    /// Runs the model on those tiles of `codes` that make up `range`, into `out` of `[range.len(), columns]`: what a thread does of a read that
-    /// several share. The range begins at a multiple of what the manifest asks for.
-    ///
-    /// # Errors
-    /// As [`Runner::run`], and where the tile does not hold the context.
-    pub fn run_range(
-        &mut self,
-        codes: &[u8],
-        range: Range<usize>,
-        out: &mut [f32],
-    ) -> Result<(), ModelError> {
-        let (left, right) = self.margins;
-        let step = self.tile.saturating_sub(left + right) / self.multiple * self.multiple;
-        if step == 0 || !self.rows || !range.start.is_multiple_of(self.multiple) {
-            let reason = format!("a tile of {} for a context of {left} + {right}", self.tile);
-            return Err(graph_error(&self.file, reason));
-        }
-        let columns = self.columns;
-        let mut from = range.start;
-        while from < range.end {
-            let to = (from + step).min(range.end);
-            let first = from.saturating_sub(left);
-            let last = (to + right).min(codes.len());
-            let rows = self.evaluate(&codes[first..last])?;
-            let rows = &rows[(from - first) * columns..(to - first) * columns];
-            out[(from - range.start) * columns..(to - range.start) * columns].copy_from_slice(rows);
-            from = to;
-        }
-        Ok(())
-    }
-
-    /// The same for a model whose tokeniser is `ids`, on at most a tile of them.
-    ///
-    /// # Errors
-    /// As [`Runner::run`], and for an id outside the vocabulary.
-    pub fn run_ids(&mut self, ids: &[u32]) -> Result<&[f32], ModelError> {
-        self.evaluate(ids)
-    }
-
-    fn evaluate<T: Datum + Copy>(&mut self, input: &[T]) -> Result<&[f32], ModelError> {
-        self.output = None;
-        let count = if self.rows { input.len() } else { 1 } * self.columns;
-        if let Err(error) = self.turn(input) {
-            return Err(graph_error(&self.file, format!("{error:#}")));
-        }
-        let floats = match &self.output {
-            None => Some(&*self.joined),
-            Some(output) => {
-                let ram = output.try_as_plain_ram();
-                ram.and_then(|ram| ram.as_slice::<f32>()).ok()
-            }
-        };
-        floats
-            .and_then(|floats| floats.get(..count))
-            .ok_or_else(|| graph_error(&self.file, "an output that is too short".into()))
-    }
-
-    /// Runs the graph: its rows are `output` then, or `joined`.
-    fn turn<T: Datum + Copy>(&mut self, values: &[T]) -> TractResult<()> {
-        let (count, tile) = (values.len(), self.tile);
-        ensure!(count <= tile, "{count} positions in a tile of {tile}");
-        ensure!(
-            count.is_multiple_of(self.multiple),
-            "{count} positions are no multiple of {}",
-            self.multiple
-        );
-        let ids = T::datum_type() == u32::datum_type();
-        ensure!(
-            ids == self.ids,
-            "a model that reads {}",
-            if self.ids { "ids" } else { "codes" }
-        );
-        if self.exact_length {
-            self.input = Arc::new(tensor1(values));
-        } else {
-            let tensor = Arc::get_mut(&mut self.input).context("the input is still in use")?;
-            let mut view = tensor.try_as_plain_ram_mut()?;
-            view.as_slice_mut::<T>()?[..count].copy_from_slice(values);
-        }
-        let length = Arc::get_mut(&mut self.length).context("the length is still in use")?;
-        length.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?[0] = count as i64;
-        let mut outputs = self.state.run(self.sources())?;
-        if self.second.is_some() || outputs.len() > 1 {
-            return self.join(count, outputs);
-        }
-        self.output = Some(outputs.pop().context("no output")?);
-        Ok(())
-    }
-
-    fn sources(&self) -> TVec<TValue> {
-        tvec!(
-            TValue::from_const(self.input.clone()),
-            TValue::from_const(self.length.clone())
-        )
-    }
-
-    /// Puts the rows of several outputs side by side, or takes the second look.
-    fn join(&mut self, positions: usize, mut outputs: TVec<TValue>) -> TractResult<()> {
-        self.joined.clear();
-        let Some(mut second) = self.second.take() else {
-            self.joined.resize(positions * self.columns, 0.0);
-            let mut first = 0;
-            for output in &outputs {
-                let width = output.shape().last().copied().unwrap_or(0);
-                let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
-                let rows = self.joined.chunks_exact_mut(self.columns);
-                for (row, values) in rows.zip(values.chunks_exact(width)) {
-                    row[first..first + width].copy_from_slice(values);
-                }
-                first += width;
-            }
-            return Ok(());
-        };
-        let first = outputs.remove(0);
-        let inputs = self.sources().into_iter().chain(outputs).collect();
-        let result = second.look(positions, self.columns, &first, inputs, &mut self.joined);
-        self.second = Some(second);
-        result
-    }
-
-    /// How often it took the second look since this was last asked for.
-    pub fn take_second_look(&mut self) -> SecondLook {
-        let second = self.second.as_mut();
-        second.map_or(SecondLook::default(), |second| {
-            std::mem::take(&mut second.looked)
-        })
-    }
-
-    /// True where it reads token ids, not base codes.
-    pub fn reads_ids(&self) -> bool {
-        self.ids
-    }
-
-    /// Positions it takes at once.
-    pub fn tile(&self) -> usize {
-        self.tile
-    }
-}
-
-/// A worker's state of the second part of a network.
-#[derive(Debug)]
-struct SecondState {
-    state: SimpleState<TypedFact, Box<dyn TypedOp>>,
-    part: Arc<Second>,
-    /// Rows that are looked at, ascending and apart.
-    ranges: Vec<Range<usize>>,
-    looked: SecondLook,
-}
-
-impl SecondState {
-    /// Rows of the better tier where they are asked for, and minus infinity elsewhere.
-    fn look(
-        &mut self,
-        positions: usize,
-        columns: usize,
-        first: &TValue,
-        inputs: TVec<TValue>,
-        rows: &mut Vec<f32>,
-    ) -> TractResult<()> {
-        rows.resize(positions * columns, f32::NEG_INFINITY);
-        let cascade = &self.part.cascade;
-        self.ranges.clear();
-        if self.part.tier == Tier::Accurate {
-            self.ranges.push(0..positions);
-        } else {
-            let values = first.try_as_plain_ram()?.as_slice::<f32>()?;
-            let around = self.part.around;
-            let scores = values.chunks_exact(cascade.columns).take(positions);
-            for (position, scores) in scores.enumerate() {
-                if !scores
-                    .iter()
-                    .zip(&cascade.survive)
-                    .any(|(x, least)| x >= least)
-                {
-                    continue;
-                }
-                let range = position.saturating_sub(around)..(position + around + 1).min(positions);
-                match self.ranges.last_mut() {
-                    Some(last) if range.start <= last.end => last.end = range.end,
-                    _ => self.ranges.push(range),
-                }
-            }
-        }
-        self.looked.positions += positions as u64;
-        self.looked.looked += self.ranges.iter().map(|r| r.len() as u64).sum::<u64>();
-        if self.ranges.is_empty() {
-            return Ok(());
-        }
-        let ranges = std::mem::take(&mut self.ranges);
-        let (outputs, ranges) = wanted::with(ranges, || self.state.run(inputs));
-        let outputs = outputs?;
-        let output = outputs.first().context("no output")?;
-        let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
-        for range in &ranges {
-            let cells = range.start * columns..range.end * columns;
-            let from = values
-                .get(cells.clone())
-                .context("an output that is too short")?;
-            rows[cells].copy_from_slice(from);
-        }
-        self.ranges = ranges;
-        Ok(())
-    }
-}
-
-fn graph_error(file: &ModelFile, reason: String) -> ModelError {
-    ModelError::Graph {
-        file: file.name().to_string(),
-        action: "running the graph",
-        reason,
-    }
 }

@@ -26,9 +26,13 @@ mod quantize;
 pub mod reference;
 #[cfg(feature = "tract")]
 mod registry;
+#[cfg(feature = "tract")]
+pub mod runner;
 
 pub use error::ModelError;
 #[cfg(feature = "tract")]
-pub use graph::{Model, OperatorRecord, Runner, SecondLook};
+pub use graph::{Model, OperatorRecord};
 #[cfg(feature = "tract")]
 pub use parallel::Parallel;
+#[cfg(feature = "tract")]
+pub use runner::{Runner, SecondLook};

@@ -1,7 +1,8 @@
 //! One read on several threads: each takes a part of its tiles.
 
 use super::error::ModelError;
-use super::graph::{Model, Runner};
+use super::graph::Model;
+use super::runner::Runner;
 use crossbeam::thread;
 
 /// A model with a worker for each of several threads. Rows of a read do not depend on how many there are.
