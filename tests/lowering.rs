@@ -3,6 +3,8 @@
 
 #[path = "lowering/draft.rs"]
 mod draft;
+#[path = "lowering/tiers.rs"]
+mod tiers;
 
 use draft::{Draft, Rows, attribute};
 use proptest::prelude::*;

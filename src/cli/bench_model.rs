@@ -46,6 +46,7 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
     };
     let macs = model.manifest().macs() as f64;
     let scan = model.manifest().task.is_scan();
+    let all = model.computes_all();
     let mut bench = Bench::new(model, arguments)?;
     if let Some(path) = &arguments.output {
         return write(&mut bench, &given, path);
@@ -85,10 +86,12 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
         "rate           {:.3} M positions/s",
         positions / median / 1e6
     );
-    say!(
-        "arithmetic     {:.1} GMAC/s",
-        positions * macs * strands / median / 1e9
-    );
+    if all {
+        say!(
+            "arithmetic     {:.1} GMAC/s",
+            positions * macs * strands / median / 1e9
+        );
+    }
     Ok(())
 }
 

@@ -98,44 +98,53 @@ pub enum Isa {
 impl Isa {
     /// Those that this machine can run, best last. Never empty: [`Isa::Scalar`] is always there.
     pub fn available() -> Vec<Isa> {
-        #[allow(unused_mut)]
-        let mut found = vec![Isa::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c");
-            if avx2 {
-                found.push(Isa::Avx2);
-            }
-            if avx2 && is_x86_feature_detected!("avxvnni") {
-                found.push(Isa::AvxVnni);
-            }
-            if avx2
-                && is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vnni")
-            {
-                found.push(Isa::Avx512Vnni);
-                if amx::available() {
-                    found.push(Isa::Amx);
-                }
-            }
+        let vectors = Isa::available_vectors();
+        std::iter::once(Isa::Scalar).chain(vectors).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn available_vectors() -> Vec<Isa> {
+        let mut found = vec![];
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        if avx2 {
+            found.push(Isa::Avx2);
         }
-        #[cfg(target_arch = "aarch64")]
+        if avx2 && is_x86_feature_detected!("avxvnni") {
+            found.push(Isa::AvxVnni);
+        }
+        if avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
         {
-            found.push(Isa::Neon);
-            if std::arch::is_aarch64_feature_detected!("dotprod") {
-                found.push(Isa::NeonDot);
-            }
-            if std::arch::is_aarch64_feature_detected!("dotprod")
-                && std::arch::is_aarch64_feature_detected!("i8mm")
-            {
-                found.push(Isa::NeonI8mm);
+            found.push(Isa::Avx512Vnni);
+            if amx::available() {
+                found.push(Isa::Amx);
             }
         }
         found
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn available_vectors() -> Vec<Isa> {
+        let mut found = vec![Isa::Neon];
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            found.push(Isa::NeonDot);
+        }
+        if std::arch::is_aarch64_feature_detected!("dotprod")
+            && std::arch::is_aarch64_feature_detected!("i8mm")
+        {
+            found.push(Isa::NeonI8mm);
+        }
+        found
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn available_vectors() -> Vec<Isa> {
+        vec![]
     }
 
     /// The one in use: the best available, or what the environment variable `STRANDLINE_ISA` names

@@ -74,6 +74,11 @@ impl FloatModel {
                 return Ok(outputs[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec());
             }
             let positions = outputs[0].shape()[2];
+            let alike = |output: &TValue| output.rank() == 3 && output.shape()[2] == positions;
+            ensure!(
+                positions > 0 && outputs.iter().all(alike),
+                "outputs of different lengths"
+            );
             let columns: usize = outputs.iter().map(|output| output.shape()[1]).sum();
             let mut rows = vec![0.0; positions * columns];
             let mut first = 0;

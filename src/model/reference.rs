@@ -294,16 +294,8 @@ impl Fused {
                     rotate(&mut q, shape[2], *heads, f32::from_bits(*base));
                     rotate(&mut k, shape[2], *heads, f32::from_bits(*base));
                 }
-                attention(
-                    &q,
-                    &k,
-                    floats(&inputs[2])?,
-                    shape[2],
-                    *heads,
-                    f32::from_bits(*scale),
-                    &real,
-                    out,
-                );
+                let rows = [&q, &k, floats(&inputs[2])?];
+                attention(rows, shape[2], *heads, f32::from_bits(*scale), &real, out);
             }
             Fused::Embedding => {
                 let ids = inputs[0].cast_to::<i64>()?;
@@ -399,11 +391,9 @@ fn rotate(x: &mut [f32], width: usize, heads: usize, base: f32) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Of queries, keys and values.
 fn attention(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    [q, k, v]: [&[f32]; 3],
     width: usize,
     heads: usize,
     scale: f32,

@@ -28,6 +28,12 @@ pub struct SecondLook {
 }
 
 impl Model {
+    /// True where a run computes every layer at every position, as [`Manifest::macs`](super::manifest::Manifest::macs) counts them.
+    pub fn computes_all(&self) -> bool {
+        let second = self.second.as_ref();
+        second.is_none_or(|second| second.tier == Tier::Accurate)
+    }
+
     /// A mutable state to run it with, for one worker.
     pub fn spawn(&self) -> Result<Runner, ModelError> {
         let failed = |error: TractError| self.error("spawning a worker", &error);

@@ -9,6 +9,7 @@
 //! last of the rows that `length` fills: a read's end is the zero padding that the network was trained with, whatever the tile's size.
 
 pub mod arena;
+mod check;
 mod conv;
 mod rows;
 pub mod spec;

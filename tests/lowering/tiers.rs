@@ -1,41 +1,13 @@
 //! Networks of two outputs: each tier gives the bits of the whole network, the second look those of the better tier.
 
-#![allow(dead_code)]
-
-#[path = "lowering/draft.rs"]
-mod draft;
-
-use draft::Draft;
+use super::draft::Draft;
+use super::{Shape, cases, sequence, shape};
 use proptest::prelude::*;
 use strandline::model::Model;
 use strandline::model::file::ModelFile;
 use strandline::model::manifest::{Manifest, Tier};
 use strandline::model::map::Bytes;
 use strandline::model::pack::pack;
-
-/// Taps, their distance, and how many of them lie before the output's own position.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    pub width: usize,
-    pub dilation: usize,
-    pub before: usize,
-}
-
-impl Shape {
-    fn reach(&self) -> usize {
-        (self.width - 1) * self.dilation
-    }
-}
-
-fn shape() -> impl Strategy<Value = Shape> {
-    (1usize..6, 1usize..7).prop_flat_map(|(width, dilation)| {
-        (0..width).prop_map(move |before| Shape {
-            width,
-            dilation,
-            before,
-        })
-    })
-}
 
 fn manifest(fast: usize, context: usize, separation: usize, survive: f32) -> Manifest {
     let mut text = format!(
@@ -56,18 +28,12 @@ fn manifest(fast: usize, context: usize, separation: usize, survive: f32) -> Man
 
 /// Codes, the same for a seed.
 fn codes(seed: u32, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        (state >> 8) % 5
-    };
-    (0..length).map(|_| next() as u8).collect()
+    let codes = sequence(seed, length, 5).into_iter();
+    codes.map(|code| code as u8).collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn tiers_have_the_bits_of_the_whole_network(
@@ -95,7 +61,7 @@ proptest! {
         let path = folder.path().join("draft.onnx");
         std::fs::write(&path, d.finish_all(&[&fast, &accurate])).unwrap();
         let reach = tower.iter().map(Shape::reach).sum::<usize>() + trunk.reach() + wide.reach() + 4;
-        let samples: Vec<Vec<u32>> = (0..8).map(|n| codes(seed + n, 300).into_iter().map(u32::from).collect()).collect();
+        let samples: Vec<Vec<u32>> = (0..8).map(|n| sequence(seed + n, 300, 5)).collect();
         let least = {
             let manifest = manifest(trunk.reach() + 2, reach, separation, 0.0);
             let packed = pack(&path, &manifest, &samples).unwrap();
