@@ -13,7 +13,10 @@ macro_rules! embed {
 
 embed!(SPLICE, "../models/splice.safetensors");
 embed!(PROMOTER, "../models/promoter.safetensors");
+embed!(PROMOTER_300, "../models/promoter-300.safetensors");
 embed!(EXPRESSION, "../models/expression.safetensors");
+embed!(TE, "../models/te.safetensors");
+embed!(PROMOTER_STRENGTH, "../models/promoter-strength.safetensors");
 
 /// The file of a task's built-in model.
 ///
@@ -23,7 +26,10 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
     let bytes: &'static [u8] = match task {
         Task::Splice => &SPLICE.0,
         Task::Promoter => &PROMOTER.0,
+        Task::Promoter300 => &PROMOTER_300.0,
         Task::Expression => &EXPRESSION.0,
+        Task::Te => &TE.0,
+        Task::PromoterStrength => &PROMOTER_STRENGTH.0,
         Task::Raw => {
             return Err(ModelError::Pack(
                 "there is no built-in model for task raw".to_string(),

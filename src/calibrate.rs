@@ -8,6 +8,8 @@ use crate::model::manifest::Link;
 pub struct Calibration {
     knots: Vec<[f32; 2]>,
     link: Link,
+    /// Added to a calibrated logit.
+    shift: f32,
 }
 
 impl Calibration {
@@ -16,7 +18,18 @@ impl Calibration {
         Calibration {
             knots: knots.to_vec(),
             link,
+            shift: 0.0,
         }
+    }
+
+    /// The same where the feature is as frequent as `prior` and not as `base_rate`, both above 0 and below 1: the odds change by the
+    /// ratio of the two rates' odds. Nothing changes for a score that is no probability.
+    pub fn with_prior(mut self, prior: f64, base_rate: f64) -> Calibration {
+        let logit = |p: f64| (p / (1.0 - p)).ln();
+        if self.link == Link::Logit {
+            self.shift = (logit(prior) - logit(base_rate)) as f32;
+        }
+        self
     }
 
     /// The score of a raw output. Never falls where `raw` rises.
@@ -29,7 +42,7 @@ impl Calibration {
             }
         };
         match self.link {
-            Link::Logit => sigmoid(y),
+            Link::Logit => sigmoid(y + self.shift),
             Link::Identity => y,
         }
     }
@@ -81,6 +94,20 @@ mod tests {
         let logit = Calibration::new(&knots, Link::Logit);
         assert_eq!(logit.score(0.0), 0.5);
         assert_eq!(Calibration::new(&[], Link::Identity).score(3.25), 3.25);
+    }
+
+    #[test]
+    fn a_prior_scales_the_odds() {
+        let logit = Calibration::new(&[], Link::Logit).with_prior(0.001, 0.01);
+        let odds = |p: f32| f64::from(p) / (1.0 - f64::from(p));
+        let expected = odds(sigmoid(1.5)) * (0.001 / 0.999) / (0.01 / 0.99);
+        assert!((odds(logit.score(1.5)) / expected - 1.0).abs() < 1e-5);
+        assert_eq!(
+            Calibration::new(&[], Link::Identity)
+                .with_prior(0.001, 0.01)
+                .score(1.5),
+            1.5
+        );
     }
 
     #[test]

@@ -193,7 +193,8 @@ impl fmt::Display for Summary {
             self.bases_per_second() / 1e6
         )?;
         write!(f, "calls   ")?;
-        for (i, (kind, count)) in self.calls.iter().enumerate() {
+        let told = |(kind, count): &&(CallKind, u64)| kind.is_probability() || *count > 0;
+        for (i, (kind, count)) in self.calls.iter().filter(told).enumerate() {
             write!(f, "{} {count} {kind}", if i == 0 { "" } else { "," })?;
         }
         let Some([p50, p90, p99, p999]) = self.latency else {
@@ -249,7 +250,7 @@ mod tests {
             "reads    3 in = 1 out + 1 rejected + 0 shed\n\
              \x20        1 reads UNACCOUNTED FOR\n\
              bases    900 in, 400 out in 2.0 s, 0.000 Mb/s\n\
-             calls    0 donor, 0 acceptor, 2 promoter, 0 expression\n\
+             calls    0 donor, 0 acceptor, 2 promoter\n\
              latency  p50 1.0ms, p90 20.0ms, p99 300.0ms, p99.9 4.0s from bytes received to calls written"
         );
         metrics.read_shed();

@@ -73,9 +73,9 @@ fn annotator(molecule: Molecule, eager: bool) -> Annotator {
         min_score: Some(0.02),
         max_starts: 3,
         eager,
-        tier: Tier::Auto,
+        ..Options::default()
     };
-    let models = Task::ALL.map(|task| builtin::model(task, Tier::Auto).unwrap());
+    let models = Task::CALLING.map(|task| builtin::model(task, Tier::Auto).unwrap());
     Annotator::new(models.into(), options).unwrap()
 }
 

@@ -7,7 +7,9 @@ mod altered;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::OnceLock;
-use strandline::annotate::{Molecule, Options, Scorer, Strands};
+use strandline::annotate::{
+    AnnotateError, Molecule, Options, Priors, Scorer, Strands, WholeScorer,
+};
 use strandline::builtin;
 use strandline::calibrate::Calibration;
 use strandline::call::{Call, CallKind, Flags};
@@ -39,11 +41,11 @@ fn options() -> Options {
 }
 
 fn all_models() -> Vec<Model> {
-    let models = Task::ALL.map(|task| builtin::model(task, Tier::Auto).unwrap());
+    let models = Task::CALLING.map(|task| builtin::model(task, Tier::Auto).unwrap());
     models.into()
 }
 
-/// All three tasks on both strands.
+/// All tasks that make calls, on both strands.
 fn annotator(eager: bool) -> &'static Annotator {
     static EAGER: OnceLock<Annotator> = OnceLock::new();
     static LAZY: OnceLock<Annotator> = OnceLock::new();
@@ -203,7 +205,12 @@ fn expected_calls(task: Task, model: u8, codes: &[u8]) -> Vec<Call> {
     for strand in [Strand::Forward, Strand::Reverse] {
         let raw = scorer.raw(codes, strand).unwrap();
         for (column, output) in manifest.outputs.iter().enumerate() {
-            let calibration = Calibration::new(&output.calibration, output.link);
+            let calibration = |at: usize, length: usize| {
+                let ends = at.min(length - 1 - at);
+                let short = output.short_context.iter().find(|s| ends < s.below);
+                let knots = short.map_or(&output.calibration, |s| &s.calibration);
+                Calibration::new(knots, output.link)
+            };
             let mut line: Vec<f32> = raw
                 .chunks_exact(manifest.outputs.len())
                 .map(|row| row[column])
@@ -217,7 +224,7 @@ fn expected_calls(task: Task, model: u8, codes: &[u8]) -> Vec<Call> {
                 let before = &line[at.saturating_sub(output.separation)..at];
                 let after = &line[at + 1..(at + 1 + output.separation).min(line.len())];
                 let peak = before.iter().all(|&x| x < own) && after.iter().all(|&x| x <= own);
-                let score = calibration.score(own);
+                let score = calibration(at, line.len()).score(own);
                 if !peak || score < LEAST {
                     continue;
                 }
@@ -262,7 +269,7 @@ proptest! {
             });
             Model::from_bytes(Bytes::copy_of(&bytes).unwrap(), "altered").unwrap()
         };
-        let own = Annotator::new(Task::ALL.map(altered).into(), options()).unwrap();
+        let own = Annotator::new(Task::CALLING.map(altered).into(), options()).unwrap();
         prop_assert_eq!(calls_of(&own, &codes), calls_of(annotator(false), &codes));
         let mut scorer = Scorer::new(altered(Task::Splice)).unwrap();
         let mut builtin = Scorer::new(builtin::model(Task::Splice, Tier::Auto).unwrap()).unwrap();
@@ -328,7 +335,7 @@ fn reads_of_no_and_few_bases_end_well() {
             let codes = &gene[i * 500..i * 500 + length];
             let calls = calls_of(annotator(eager), codes);
             assert!(calls.iter().all(|c| c.end <= length as u64), "{length}");
-            let scans = calls.iter().filter(|c| c.kind != CallKind::Expression);
+            let scans = calls.iter().filter(|c| c.kind.is_probability());
             let mut scans = scans.map(|c| c.flags);
             assert!(scans.all(|f| f.contains(Flags::SHORT_CONTEXT)));
         }
@@ -439,9 +446,9 @@ fn leader(length: usize) -> Vec<u8> {
 
 #[test]
 fn the_first_start_codon_with_enough_before_it_counts() {
-    // At 10: too early. At 40 and at 60: candidates.
+    // At 5: too early. At 40 and at 60: candidates.
     let mut rna_read = leader(80);
-    for at in [10, 40, 60] {
+    for at in [5, 40, 60] {
         rna_read[at..at + 3].copy_from_slice(b"AUG");
     }
     let spans = |n: usize| -> Vec<(u64, u64)> {
@@ -462,8 +469,8 @@ fn the_first_start_codon_with_enough_before_it_counts() {
 }
 
 #[test]
-fn a_5utr_needs_25_bases() {
-    for (upstream, calls) in [(24, 0), (25, 1), (26, 1)] {
+fn a_5utr_needs_10_bases() {
+    for (upstream, calls) in [(9, 0), (10, 1), (11, 1)] {
         let mut letters = leader(upstream);
         letters.extend_from_slice(b"AUG");
         let found = rna_calls(&rna(1, Strands::Forward), &letters);
@@ -474,15 +481,15 @@ fn a_5utr_needs_25_bases() {
 }
 
 #[test]
-fn only_the_last_100_bases_of_a_5utr_count() {
+fn only_the_last_200_bases_of_a_5utr_count() {
     let one = rna(1, Strands::Forward);
     let score = |before: usize, first: u8| {
         let mut letters = vec![first; before];
-        letters.extend(leader(100));
+        letters.extend(leader(200));
         letters.extend_from_slice(b"AUG");
         let calls = rna_calls(&one, &letters);
         assert_eq!(calls.len(), 1);
-        assert_eq!(calls[0].end, before as u64 + 100);
+        assert_eq!(calls[0].end, before as u64 + 200);
         calls[0].score.to_bits()
     };
     assert_eq!(score(5_000, b'C'), score(0, b'C'));
@@ -492,7 +499,7 @@ fn only_the_last_100_bases_of_a_5utr_count() {
 #[test]
 fn start_codons_of_the_reverse_strand_count_from_the_end() {
     let mut letters = leader(90);
-    for at in [10, 40, 60] {
+    for at in [5, 40, 60] {
         letters[at..at + 3].copy_from_slice(b"AUG");
     }
     letters[20] = b'N';
@@ -509,6 +516,106 @@ fn start_codons_of_the_reverse_strand_count_from_the_end() {
         let flags = Flags::AMBIGUOUS | Flags::UNVERIFIED_5P;
         assert!(forward.iter().all(|c| c.flags == flags));
         assert_eq!(sorted(mirrored(&reverse, letters.len())), sorted(forward));
+    }
+}
+
+#[test]
+fn a_record_is_one_bacterial_promoter() {
+    let model = || builtin::model(Task::PromoterStrength, Tier::Auto).unwrap();
+    let annotator = Annotator::new(vec![model()], Options::default()).unwrap();
+    let mut scorer = WholeScorer::new(model()).unwrap();
+    let gene = &genes()[2];
+    for length in [0, 39, 40, 41, 149, 150, 151, 9_000] {
+        let codes = &gene[..length];
+        let calls = calls_in_pieces(&annotator, codes, &[7, 100]);
+        let expected: Vec<Call> = [Strand::Forward, Strand::Reverse]
+            .into_iter()
+            .filter_map(|strand| {
+                let score = scorer.score(codes, strand).unwrap()?[0];
+                Some(Call {
+                    start: 0,
+                    end: length as u64,
+                    strand,
+                    kind: CallKind::PromoterStrength,
+                    score,
+                    flags: Flags::NONE,
+                    model: 0,
+                })
+            })
+            .collect();
+        assert_eq!(expected.is_empty(), length < 40);
+        assert_eq!(sorted(calls), sorted(expected), "{length}");
+    }
+}
+
+#[test]
+fn a_prior_moves_probabilities_and_nothing_else() {
+    let codes = &genes()[1][..9_000];
+    let model = || builtin::model(Task::Splice, Tier::Auto).unwrap();
+    let rate = model().manifest().outputs[0].base_rate / 10.0;
+    let priors = Priors::new(&[(CallKind::Acceptor, rate)]).unwrap();
+    let mut scorer = Scorer::with_priors(model(), &priors).unwrap();
+    let mut plain = Scorer::new(model()).unwrap();
+    let all = |scorer: &mut Scorer| {
+        let mut rows = vec![];
+        let take = |row: &[f32]| {
+            rows.extend_from_slice(row);
+            Ok::<(), AnnotateError>(())
+        };
+        scorer.score(codes, Strand::Forward, take).unwrap();
+        rows
+    };
+    let (own, plain) = (all(&mut scorer), all(&mut plain));
+    let odds = |p: f32| f64::from(p) / (1.0 - f64::from(p));
+    let mut moved = 0;
+    for (own, plain) in own.chunks_exact(2).zip(plain.chunks_exact(2)) {
+        assert_eq!(own[1].to_bits(), plain[1].to_bits());
+        if (0.001..0.99).contains(&plain[0]) {
+            let ratio = odds(own[0]) / odds(plain[0]);
+            assert!((0.099..0.101).contains(&ratio), "{ratio}");
+            moved += 1;
+        }
+    }
+    assert!(moved > 3);
+    let rarer = Options {
+        priors,
+        ..options()
+    };
+    let annotator = Annotator::new(vec![model()], rarer).unwrap();
+    assert_eq!(
+        annotator.models()[0].base_rates[0],
+        (CallKind::Acceptor, rate)
+    );
+    let fewer = calls_of(&annotator, codes).len();
+    let more = Annotator::new(vec![model()], options()).unwrap();
+    assert!(fewer < calls_of(&more, codes).len());
+}
+
+#[test]
+fn priors_that_no_model_can_use_are_refused() {
+    for (kind, rate) in [
+        (CallKind::Donor, 0.0),
+        (CallKind::Donor, 1.0),
+        (CallKind::Donor, f64::NAN),
+        (CallKind::Expression, 0.1),
+    ] {
+        assert!(Priors::new(&[(kind, rate)]).is_err(), "{kind} {rate}");
+    }
+    let options = Options {
+        priors: Priors::new(&[(CallKind::Promoter, 0.1)]).unwrap(),
+        ..options()
+    };
+    let splice = builtin::model(Task::Splice, Tier::Auto).unwrap();
+    let error = Annotator::new(vec![splice], options).err().unwrap();
+    assert!(error.to_string().contains("promoter"), "{error}");
+}
+
+#[test]
+fn models_that_make_no_calls_are_refused() {
+    for task in Task::ALL.into_iter().filter(|task| !task.makes_calls()) {
+        let model = builtin::model(task, Tier::Auto).unwrap();
+        let error = Annotator::new(vec![model], options()).err().unwrap();
+        assert!(error.to_string().contains("makes no calls"), "{error}");
     }
 }
 

@@ -23,7 +23,7 @@ fn annotator() -> Annotator {
         eager: false,
         ..Options::default()
     };
-    let models = Task::ALL.map(|task| builtin::model(task, Tier::Auto).unwrap());
+    let models = Task::CALLING.map(|task| builtin::model(task, Tier::Auto).unwrap());
     Annotator::new(models.into(), options).unwrap()
 }
 

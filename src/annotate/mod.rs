@@ -7,6 +7,7 @@
 mod scan;
 mod score;
 mod starts;
+mod whole;
 
 use crate::call::{Call, CallKind, CallSink};
 use crate::model::manifest::{Task, Tier};
@@ -18,6 +19,7 @@ use scan::Scan;
 use starts::{Starts, StartsState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use whole::{Whole, WholeState};
 
 pub use score::{Scorer, WholeScorer};
 
@@ -54,6 +56,47 @@ impl Strands {
     }
 }
 
+/// How often features occur where they could (see [`OutputColumn::base_rate`](crate::model::manifest::OutputColumn::base_rate)) in what is
+/// annotated, where that is not the population that a model's probabilities are for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Priors(Vec<(CallKind, f64)>);
+
+impl Priors {
+    /// Rates by kind; the last of a kind counts.
+    ///
+    /// # Errors
+    /// Where one is not above 0 and below 1, or of a kind whose scores are no probabilities.
+    pub fn new(rates: &[(CallKind, f64)]) -> Result<Priors, AnnotateError> {
+        for &(kind, rate) in rates {
+            if !(kind.is_probability() && rate > 0.0 && rate < 1.0) {
+                let reason = format!("prior {kind}={rate}: above 0 and below 1, of a probability");
+                return Err(AnnotateError::Options(reason));
+            }
+        }
+        Ok(Priors(rates.to_vec()))
+    }
+
+    fn of(&self, kind: CallKind) -> Option<f64> {
+        let last = self.0.iter().rev().find(|(own, _)| *own == kind);
+        last.map(|(_, rate)| *rate)
+    }
+
+    /// Refuses a rate that no model can use.
+    fn check<'a>(&self, models: impl IntoIterator<Item = &'a Model>) -> Result<(), AnnotateError> {
+        let outputs = models.into_iter().flat_map(|m| &m.manifest().outputs);
+        let known: Vec<CallKind> = outputs
+            .filter(|o| o.base_rate > 0.0 && o.base_rate < 1.0)
+            .filter_map(|o| o.kind)
+            .collect();
+        match self.0.iter().find(|(kind, _)| !known.contains(kind)) {
+            Some((kind, _)) => Err(AnnotateError::Options(format!(
+                "prior of {kind}: no model in use calls it and states its own base rate"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How reads are annotated.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -65,6 +108,8 @@ pub struct Options {
     pub tier: Tier,
     /// Least score of a call that is a probability; `None`: each model's own threshold.
     pub min_score: Option<f32>,
+    /// Rates of features, where they are others than those of the models' populations.
+    pub priors: Priors,
     /// Start codons a read and strand whose 5'UTR is scored.
     pub max_starts: usize,
     /// True: every push scores all that has its context, so that calls leave as early as they can. False: positions are scored by
@@ -79,6 +124,7 @@ impl Default for Options {
             strands: Strands::Both,
             tier: Tier::Auto,
             min_score: None,
+            priors: Priors::default(),
             max_starts: 1,
             eager: true,
         }
@@ -101,7 +147,7 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
-    fn new(model: &Model) -> ModelInfo {
+    fn new(model: &Model, priors: &Priors) -> ModelInfo {
         let manifest = model.manifest();
         ModelInfo {
             name: manifest.name.clone(),
@@ -110,7 +156,10 @@ impl ModelInfo {
             base_rates: manifest
                 .outputs
                 .iter()
-                .map(|o| (o.calls(), o.base_rate))
+                .map(|o| {
+                    let kind = o.calls();
+                    (kind, priors.of(kind).unwrap_or(o.base_rate))
+                })
                 .collect(),
             hash: model.file().content_hash().to_string(),
         }
@@ -141,6 +190,7 @@ pub struct Annotator {
 struct Shared {
     scans: Vec<Scan>,
     starts: Vec<Starts>,
+    wholes: Vec<Whole>,
     models: Vec<ModelInfo>,
     options: Options,
     /// Positions scored at once.
@@ -157,6 +207,7 @@ struct Shared {
 struct Runners {
     scans: Vec<Runner>,
     starts: Vec<Runner>,
+    wholes: Vec<Runner>,
     reverse: Vec<u8>,
 }
 
@@ -164,7 +215,8 @@ impl Annotator {
     /// Joins models and options.
     ///
     /// # Errors
-    /// Where there is no model, more than 255, or a score outside [0, 1] is asked for.
+    /// Where there is no model, more than 255, one that makes no calls, a score outside [0, 1] is asked for, or a prior of what no
+    /// model calls.
     pub fn new(models: Vec<Model>, options: Options) -> Result<Annotator, AnnotateError> {
         if models.is_empty() || models.len() > 255 {
             let reason = format!("{} models: 1 to 255", models.len());
@@ -174,18 +226,24 @@ impl Annotator {
             let reason = format!("a least score of {score} is no probability");
             return Err(AnnotateError::Options(reason));
         }
-        let infos = models.iter().map(ModelInfo::new).collect();
-        let (mut scans, mut starts) = (vec![], vec![]);
+        let priors = &options.priors;
+        priors.check(&models)?;
+        let infos = models.iter().map(|m| ModelInfo::new(m, priors)).collect();
+        let (mut scans, mut starts, mut wholes) = (vec![], vec![], vec![]);
         for (number, model) in models.into_iter().enumerate() {
             let number = number as u8;
-            if model.manifest().task.is_scan() {
-                scans.push(Scan::new(model, number, options.min_score));
-            } else {
-                starts.push(Starts::new(model, number, &options)?);
+            whole::check(&model)?;
+            match (model.manifest().task, model.manifest().sequence.clone()) {
+                (Task::Expression, Some(sequence)) => {
+                    starts.push(Starts::new(model, number, sequence, &options)?);
+                }
+                (_, Some(sequence)) => wholes.push(Whole::new(model, number, sequence)),
+                (_, None) => scans.push(Scan::new(model, number, options.min_score, priors)),
             }
         }
         let margins = scans.iter().map(Scan::margin);
-        let margin = margins.chain(starts.iter().map(Starts::margin)).max();
+        let margins = margins.chain(starts.iter().map(Starts::margin));
+        let margin = margins.chain(wholes.iter().map(Whole::margin)).max();
         let steps = scans.iter().map(|s| s.tile() - 2 * s.margin());
         Ok(Annotator {
             shared: Arc::new(Shared {
@@ -193,6 +251,7 @@ impl Annotator {
                 margin: margin.unwrap_or(0),
                 scans,
                 starts,
+                wholes,
                 models: infos,
                 options,
                 idle: ArrayQueue::new(IDLE_RUNNERS),
@@ -247,6 +306,7 @@ impl Annotator {
                 .iter()
                 .map(|s| s.state(reverse))
                 .collect(),
+            wholes: self.shared.wholes.iter().map(Whole::state).collect(),
             shared: self.shared.clone(),
             codes: Vec::new(),
             letters: Vec::new(),
@@ -272,9 +332,11 @@ impl Shared {
         }
         let scans = self.scans.iter().map(|s| s.model().spawn());
         let starts = self.starts.iter().map(|s| s.model().spawn());
+        let wholes = self.wholes.iter().map(|w| w.model().spawn());
         Ok(Box::new(Runners {
             scans: scans.collect::<Result<_, _>>()?,
             starts: starts.collect::<Result<_, _>>()?,
+            wholes: wholes.collect::<Result<_, _>>()?,
             reverse: Vec::new(),
         }))
     }
@@ -291,6 +353,7 @@ pub struct ReadState {
     /// Every position before this one has been scored.
     done: u64,
     starts: Vec<StartsState>,
+    wholes: Vec<WholeState>,
     calls: Vec<Call>,
 }
 
@@ -333,6 +396,9 @@ impl ReadState {
         codes: &[u8],
         sink: &mut dyn CallSink,
     ) -> Result<(), AnnotateError> {
+        for (whole, state) in self.shared.wholes.iter().zip(&mut self.wholes) {
+            whole.push(state, codes);
+        }
         let step = self.shared.step;
         for piece in codes.chunks(step) {
             self.codes.extend_from_slice(piece);
@@ -373,6 +439,7 @@ impl ReadState {
         self.first = 0;
         self.done = 0;
         self.starts.iter_mut().for_each(StartsState::reset);
+        self.wholes.iter_mut().for_each(WholeState::reset);
     }
 
     /// Scores positions `done..limit`.
@@ -412,6 +479,11 @@ impl ReadState {
             let starts = shared.starts.iter().zip(&mut self.starts);
             for ((starts, state), runner) in starts.zip(&mut runners.starts) {
                 starts.finish(runner, state, limit, &mut self.calls)?;
+            }
+            let wholes = shared.wholes.iter().zip(&mut self.wholes);
+            for ((whole, state), runner) in wholes.zip(&mut runners.wholes) {
+                let (last, strands) = (&self.codes, shared.options.strands.each());
+                whole.finish(runner, state, last, limit, strands, &mut self.calls)?;
             }
             self.emit(sink);
         }

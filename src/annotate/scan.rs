@@ -1,6 +1,6 @@
 //! Models that score every base: windows, strands, and the rule that turns scores into calls.
 
-use super::{AnnotateError, Piece};
+use super::{AnnotateError, Piece, Priors};
 use crate::calibrate::Calibration;
 use crate::call::{Call, CallKind, Flags};
 use crate::model::manifest::Link;
@@ -14,6 +14,8 @@ const AMBIGUITY: usize = 20;
 struct Column {
     kind: CallKind,
     calibration: Calibration,
+    /// With the distance from the nearer end of a read below which it counts.
+    short: Vec<(u64, Calibration)>,
     least: f32,
     /// Raw outputs below this are not looked at twice.
     floor: f32,
@@ -29,18 +31,40 @@ pub(crate) struct Scan {
     whole: Vec<Calibration>,
 }
 
+impl Column {
+    /// The calibration of position `before` bases from a read's start and `after` from its end.
+    fn calibration(&self, before: u64, after: u64) -> &Calibration {
+        let ends = before.min(after);
+        let short = self.short.iter().find(|(below, _)| ends < *below);
+        short.map_or(&self.calibration, |(_, calibration)| calibration)
+    }
+}
+
 impl Scan {
-    pub fn new(model: Model, number: u8, min_score: Option<f32>) -> Scan {
+    pub fn new(model: Model, number: u8, min_score: Option<f32>, priors: &Priors) -> Scan {
         let manifest = model.manifest();
         let columns = manifest.outputs.iter().map(|output| {
-            let calibration = Calibration::new(&output.calibration, output.link);
+            let calibration = |knots: &[[f32; 2]]| {
+                let own = Calibration::new(knots, output.link);
+                match output.kind.and_then(|kind| priors.of(kind)) {
+                    Some(prior) => own.with_prior(prior, output.base_rate),
+                    None => own,
+                }
+            };
+            let short = output.short_context.iter();
+            let short: Vec<_> = short
+                .map(|s| (s.below as u64, calibration(&s.calibration)))
+                .collect();
+            let calibration = calibration(&output.calibration);
             let probability = output.link == Link::Logit;
             let least = min_score
                 .filter(|_| probability)
                 .unwrap_or(output.threshold);
+            let floors = short.iter().map(|(_, short)| short.raw_floor(least));
             Column {
                 kind: output.calls(),
-                floor: calibration.raw_floor(least),
+                floor: floors.fold(calibration.raw_floor(least), f32::min),
+                short,
                 calibration,
                 least,
                 separation: output.separation,
@@ -73,10 +97,15 @@ impl Scan {
         self.model.manifest().lookahead().max(AMBIGUITY)
     }
 
-    /// Calibrated scores of one row of raw outputs.
-    pub fn scores<'a>(&'a self, row: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+    /// Calibrated scores of one row of raw outputs, `before` bases from a read's start and `after` from its end.
+    pub fn scores<'a>(
+        &'a self,
+        row: &'a [f32],
+        before: u64,
+        after: u64,
+    ) -> impl Iterator<Item = f32> + 'a {
         let columns = self.columns.iter().zip(row);
-        columns.map(|(column, &raw)| column.calibration.score(raw))
+        columns.map(move |(column, &raw)| column.calibration(before, after).score(raw))
     }
 
     /// Scores of a whole window from its raw outputs in forward order: that of the stated base, or the highest.
@@ -174,15 +203,19 @@ impl Scan {
                 if score < column.floor || !self.is_peak(raw, row, c) {
                     continue;
                 }
-                let score = column.calibration.score(score);
-                if score < column.least {
-                    continue;
-                }
                 let index = match strand {
                     Strand::Forward => window.start + row,
                     Strand::Reverse => window.end - 1 - row,
                 };
                 let start = piece.first + index as u64;
+                let after = match piece.ended {
+                    true => (piece.codes.len() - 1 - index) as u64,
+                    false => u64::MAX,
+                };
+                let score = column.calibration(start, after).score(score);
+                if score < column.least {
+                    continue;
+                }
                 calls.push(Call {
                     start,
                     end: start + 1,
@@ -250,14 +283,17 @@ impl Rows<'_> {
         self.columns
     }
 
-    /// Gives each row, in forward order.
-    pub fn each(&self, mut take: impl FnMut(&[f32])) {
+    /// Gives each row with its index in the piece, in forward order.
+    pub fn each(&self, mut take: impl FnMut(usize, &[f32])) {
         for index in self.range.clone() {
             let row = match self.strand {
                 Strand::Forward => index - self.window.start,
                 Strand::Reverse => self.window.end - 1 - index,
             };
-            take(&self.rows[row * self.columns..(row + 1) * self.columns]);
+            take(
+                index,
+                &self.rows[row * self.columns..(row + 1) * self.columns],
+            );
         }
     }
 }

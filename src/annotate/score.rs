@@ -1,7 +1,7 @@
 //! Scores instead of calls: of every base, or of a sequence as a whole.
 
 use super::scan::{Rows, Scan};
-use super::{AnnotateError, Piece, starts};
+use super::{AnnotateError, Piece, Priors, starts};
 use crate::model::manifest::Manifest;
 use crate::model::{Model, Runner};
 use crate::nucleotide::{self, Strand};
@@ -19,13 +19,22 @@ impl Scorer {
     /// # Errors
     /// Where the model cannot be run.
     pub fn new(model: Model) -> Result<Scorer, AnnotateError> {
+        Scorer::with_priors(model, &Priors::default())
+    }
+
+    /// The same with other rates of features than those of the model's population.
+    ///
+    /// # Errors
+    /// As [`Scorer::new`]; where a rate is of no use to the model.
+    pub fn with_priors(model: Model, priors: &Priors) -> Result<Scorer, AnnotateError> {
+        priors.check([&model])?;
         if !model.manifest().task.is_scan() {
             let reason = format!("task {} scores no single bases", model.manifest().task);
             return Err(AnnotateError::Options(reason));
         }
         let runner = model.spawn()?;
         Ok(Scorer {
-            scan: Scan::new(model, 0, None),
+            scan: Scan::new(model, 0, None, priors),
             runner,
             reverse: Vec::new(),
         })
@@ -48,7 +57,10 @@ impl Scorer {
     ) -> Result<(), E> {
         self.run(codes, strand, |rows, scan| {
             let mut scores = Vec::with_capacity(rows.count() * rows.columns());
-            rows.each(|row| scores.extend(scan.scores(row)));
+            rows.each(|index, row| {
+                let after = codes.len() - 1 - index;
+                scores.extend(scan.scores(row, index as u64, after as u64));
+            });
             take(&scores)
         })
     }
@@ -64,7 +76,7 @@ impl Scorer {
         mut take: impl FnMut(&[f32]),
     ) -> Result<(), AnnotateError> {
         self.run(codes, strand, |rows, _| {
-            rows.each(|row| take(row));
+            rows.each(|_, row| take(row));
             Ok(())
         })
     }

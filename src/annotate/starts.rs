@@ -53,19 +53,17 @@ impl StartsState {
 }
 
 impl Starts {
-    pub fn new(model: Model, number: u8, options: &Options) -> Result<Starts, AnnotateError> {
+    pub fn new(
+        model: Model,
+        number: u8,
+        sequence: Sequence,
+        options: &Options,
+    ) -> Result<Starts, AnnotateError> {
         if options.max_starts == 0 || options.max_starts > MOST_STARTS {
             let reason = format!("{} start codons: 1 to {MOST_STARTS}", options.max_starts);
             return Err(AnnotateError::Options(reason));
         }
-        let manifest = model.manifest();
-        let output = &manifest.outputs[0];
-        let sequence = manifest.sequence.clone().ok_or_else(|| {
-            AnnotateError::Options(format!(
-                "{} is for task {}, which makes no calls",
-                manifest.name, manifest.task
-            ))
-        })?;
+        let output = &model.manifest().outputs[0];
         Ok(Starts {
             number,
             kind: output.calls(),
@@ -207,7 +205,7 @@ impl Starts {
 }
 
 /// A sequence as the model takes it: its last bases, padded on the left to whole codons.
-fn pad(sequence: &Sequence, codes: &[u8], padded: &mut Vec<u8>) {
+pub(super) fn pad(sequence: &Sequence, codes: &[u8], padded: &mut Vec<u8>) {
     let kept = &codes[codes.len().saturating_sub(sequence.longest)..];
     let length = kept.len().next_multiple_of(sequence.multiple);
     padded.clear();

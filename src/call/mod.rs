@@ -16,15 +16,18 @@ pub enum CallKind {
     Promoter,
     /// A 5'UTR with its predicted mean ribosome load.
     Expression,
+    /// A bacterial promoter with the logarithm of its predicted transcription rate.
+    PromoterStrength,
 }
 
 impl CallKind {
     /// Every kind, in the order in which calls of one place are written.
-    pub const ALL: [CallKind; 4] = [
+    pub const ALL: [CallKind; 5] = [
         CallKind::Donor,
         CallKind::Acceptor,
         CallKind::Promoter,
         CallKind::Expression,
+        CallKind::PromoterStrength,
     ];
 
     /// The name in every text format.
@@ -34,7 +37,13 @@ impl CallKind {
             CallKind::Acceptor => "acceptor",
             CallKind::Promoter => "promoter",
             CallKind::Expression => "expression",
+            CallKind::PromoterStrength => "promoter-strength",
         }
+    }
+
+    /// True where the score is a probability.
+    pub fn is_probability(self) -> bool {
+        !matches!(self, CallKind::Expression | CallKind::PromoterStrength)
     }
 }
 
@@ -117,7 +126,8 @@ pub struct Call {
     pub strand: Strand,
     /// What it is.
     pub kind: CallKind,
-    /// A calibrated probability in [0, 1]; for [`CallKind::Expression`] the predicted mean ribosome load.
+    /// A calibrated probability in [0, 1]; for [`CallKind::Expression`] the predicted mean ribosome load, for
+    /// [`CallKind::PromoterStrength`] the natural logarithm of the rate over a reference promoter's.
     pub score: f32,
     /// Caveats.
     pub flags: Flags,

@@ -1,7 +1,7 @@
 //! `annotate`: the pipeline with files at both ends.
 
 use super::{AnnotateArguments, CliError, OrderArgument, models_in_use, molecule, writer};
-use crate::annotate::{Annotator, Options, default_tasks};
+use crate::annotate::{Annotator, Options, Priors, default_tasks};
 use crate::builtin;
 use crate::fastx::Limits;
 use crate::metrics::Metrics;
@@ -73,6 +73,14 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
     let models = models(arguments)?;
     let models = match arguments.format {
         Format::SpliceTsv => splice_only(models, !arguments.tasks.is_empty())?,
+        Format::Bedgraph
+            if models
+                .iter()
+                .any(|m| m.manifest().task == Task::PromoterStrength) =>
+        {
+            let message = "bedgraph's sign tells the strand, and rates have a sign of their own";
+            return Err(CliError::Usage(message.to_string()));
+        }
         _ => models,
     };
     let options = Options {
@@ -80,13 +88,11 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         molecule,
         strands,
         min_score: arguments.min_score,
+        priors: Priors::new(&arguments.priors).map_err(CliError::usage)?,
         max_starts: arguments.max_starts,
         eager: false,
     };
-    let annotator = Annotator::new(models, options).map_err(|error| match error {
-        crate::annotate::AnnotateError::Options(message) => CliError::Usage(message),
-        other => other.into(),
-    })?;
+    let annotator = Annotator::new(models, options).map_err(CliError::usage)?;
     let threads = match arguments.threads {
         Some(threads) => usize::from(threads),
         None => std::thread::available_parallelism().map_or(1, usize::from),

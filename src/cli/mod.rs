@@ -16,6 +16,7 @@ mod score;
 mod simulate;
 
 use crate::annotate::{AnnotateError, Molecule, Strands};
+use crate::call::CallKind;
 use crate::kernels::Isa;
 use crate::model::ModelError;
 use crate::model::manifest::{Precision, Task, Tier};
@@ -129,7 +130,8 @@ struct AnnotateArguments {
     /// FASTA or FASTQ, plain, gzip or bgzip, told apart by content; '-' is standard input
     #[arg(value_name = "INPUT", default_value = "-")]
     inputs: Vec<PathBuf>,
-    /// What to look for: splice, promoter, expression [default: all that suit --molecule]
+    /// What to look for: splice, promoter, expression, or promoter-strength, which takes each record for one bacterial
+    /// promoter [default: splice and promoter; expression with --molecule rna]
     #[arg(long, value_delimiter = ',')]
     tasks: Vec<Task>,
     /// Which network of models that have two
@@ -150,6 +152,10 @@ struct AnnotateArguments {
     /// Least probability of a splice or promoter call [default: each model's own]
     #[arg(long, value_name = "P")]
     min_score: Option<f32>,
+    /// How often a site occurs where it could (a donor or an acceptor: a GT or AG; a promoter: a base), if not as often as in the genes
+    /// that the probabilities are for; donor=0.0005, say (repeatable)
+    #[arg(long = "prior", value_name = "KIND=RATE", value_parser = prior)]
+    priors: Vec<(CallKind, f64)>,
     /// Start codons a read and strand whose 5'UTR is scored
     #[arg(long, value_name = "N", default_value_t = 1)]
     max_starts: usize,
@@ -186,6 +192,9 @@ struct ScoreArguments {
     /// Which network of models that have two
     #[arg(long, value_enum, default_value = "auto")]
     tier: TierArgument,
+    /// As in annotate: how often a site occurs where it could (repeatable)
+    #[arg(long = "prior", value_name = "KIND=RATE", value_parser = prior, conflicts_with = "whole")]
+    priors: Vec<(CallKind, f64)>,
     /// Strands to score [default: both; forward for --whole]
     #[arg(long, value_enum)]
     strand: Option<StrandArgument>,
@@ -237,6 +246,9 @@ struct EvalArguments {
     /// Which network of models that have two
     #[arg(long, value_enum, default_value = "auto")]
     tier: TierArgument,
+    /// As in annotate: how often a site occurs where it could (repeatable)
+    #[arg(long = "prior", value_name = "KIND=RATE", value_parser = prior)]
+    priors: Vec<(CallKind, f64)>,
     /// Strands that are scored
     #[arg(long, value_enum, default_value = "both")]
     strand: StrandArgument,
@@ -283,7 +295,7 @@ struct VerifyArguments {
 
 #[derive(Debug, Args)]
 struct BenchModelArguments {
-    /// A model file, or splice, promoter or expression
+    /// A model file, or the task of a built-in model
     model: Option<String>,
     /// Which network of models that have two
     #[arg(long, value_enum, default_value = "auto")]
@@ -320,6 +332,15 @@ impl BenchModelArguments {
     }
 }
 
+/// `KIND=RATE`.
+fn prior(text: &str) -> Result<(CallKind, f64), String> {
+    let split = text.split_once('=').and_then(|(kind, rate)| {
+        let kind = CallKind::ALL.into_iter().find(|k| k.name() == kind)?;
+        Some((kind, rate.parse().ok()?))
+    });
+    split.ok_or_else(|| "KIND=RATE, such as donor=0.0005".to_string())
+}
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -339,6 +360,14 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
+    /// Options that do not go together are wrong usage; the rest stays what it is.
+    fn usage(error: AnnotateError) -> CliError {
+        match error {
+            AnnotateError::Options(message) => CliError::Usage(message),
+            other => other.into(),
+        }
+    }
+
     fn io(file: &Path) -> impl Fn(io::Error) -> CliError + '_ {
         move |source| CliError::Io {
             file: file.display().to_string(),

@@ -2,7 +2,7 @@
 
 use super::records::each_record;
 use super::{CliError, EvalArguments, ScoreArguments, StrandArgument, models_in_use, writer};
-use crate::annotate::{Scorer, Strands, WholeScorer};
+use crate::annotate::{Priors, Scorer, Strands, WholeScorer};
 use crate::builtin;
 use crate::call::CallKind;
 use crate::evaluate::Evaluation;
@@ -31,6 +31,11 @@ fn model(task: Option<Task>, file: Option<&Path>, tier: Tier) -> Result<Model, C
     }
 }
 
+fn scorer(model: Model, priors: &[(CallKind, f64)]) -> Result<Scorer, CliError> {
+    let priors = Priors::new(priors).map_err(CliError::usage)?;
+    Scorer::with_priors(model, &priors).map_err(CliError::usage)
+}
+
 pub(super) fn run(arguments: &ScoreArguments) -> Result<(), CliError> {
     let tier = arguments.tier.into();
     let model = model(arguments.task, arguments.model.as_deref(), tier)?;
@@ -44,7 +49,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<(), CliError> {
         )));
     }
     let strands = strands(arguments.strand.unwrap_or(StrandArgument::Both));
-    let mut scorer = Scorer::new(model)?;
+    let mut scorer = scorer(model, &arguments.priors)?;
     let folder = &arguments.output;
     fs::create_dir_all(folder).map_err(CliError::io(folder))?;
     let index_path = folder.join("index.tsv");
@@ -133,7 +138,7 @@ pub(super) fn evaluate(arguments: &EvalArguments, quiet: bool) -> Result<(), Cli
     let truth = File::open(truth_path).map_err(CliError::io(truth_path))?;
     let mut truth = ReadSites::read(BufReader::new(truth), &truth_path.display().to_string())
         .map_err(|e| CliError::Input(e.to_string()))?;
-    let mut scorer = Scorer::new(model)?;
+    let mut scorer = scorer(model, &arguments.priors)?;
     let outputs = scorer.manifest().outputs.iter();
     let kinds: Vec<(CallKind, f32)> = outputs.map(|o| (o.calls(), o.threshold)).collect();
     let mut evaluation = Evaluation::new(&kinds);

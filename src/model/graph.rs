@@ -362,9 +362,8 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
         "several outputs, one of them a vector"
     );
     let fits = match manifest.task {
-        Task::Splice | Task::Promoter => !pooled,
-        Task::Expression => pooled,
         Task::Raw => true,
+        task => pooled != task.is_scan(),
     };
     ensure!(
         fits,

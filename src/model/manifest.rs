@@ -14,29 +14,59 @@ pub enum Task {
     Splice,
     /// Transcription start sites of genomic reads, per base.
     Promoter,
+    /// TATA promoters among windows of 300 nt, of which half are promoters.
+    #[serde(rename = "promoter-300")]
+    Promoter300,
     /// Mean ribosome load of a 5'UTR.
     Expression,
+    /// Translation efficiency of a 5'UTR in several cell types.
+    Te,
+    /// Transcription rate of a bacterial promoter.
+    PromoterStrength,
     /// Numbers without calls: any network, for `bench-model` and for programs that use the library.
     Raw,
 }
 
 impl Task {
     /// The tasks that there are built-in models for.
-    pub const ALL: [Task; 3] = [Task::Splice, Task::Promoter, Task::Expression];
+    pub const ALL: [Task; 6] = [
+        Task::Splice,
+        Task::Promoter,
+        Task::Promoter300,
+        Task::Expression,
+        Task::Te,
+        Task::PromoterStrength,
+    ];
+
+    /// Those whose scores become calls in reads; the others serve `score`.
+    pub const CALLING: [Task; 4] = [
+        Task::Splice,
+        Task::Promoter,
+        Task::Expression,
+        Task::PromoterStrength,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Task::Splice => "splice",
             Task::Promoter => "promoter",
+            Task::Promoter300 => "promoter-300",
             Task::Expression => "expression",
+            Task::Te => "te",
+            Task::PromoterStrength => "promoter-strength",
             Task::Raw => "raw",
         }
     }
 
-    /// True where every base is scored and called.
+    /// True where every base is scored.
     pub fn is_scan(self) -> bool {
-        matches!(self, Task::Splice | Task::Promoter)
+        matches!(self, Task::Splice | Task::Promoter | Task::Promoter300)
+    }
+
+    /// True for those of [`Task::CALLING`].
+    pub fn makes_calls(self) -> bool {
+        Task::CALLING.contains(&self)
     }
 }
 
@@ -52,7 +82,10 @@ impl FromStr for Task {
         Task::ALL
             .into_iter()
             .find(|task| task.name() == name)
-            .ok_or_else(|| format!("no task {name:?}: splice, promoter or expression"))
+            .ok_or_else(|| {
+                let names = Task::ALL.map(Task::name).join(", ");
+                format!("no task {name:?}: {names}")
+            })
     }
 }
 
@@ -116,7 +149,7 @@ pub struct Context {
 pub struct OutputColumn {
     /// Column header, such as `acceptor`.
     pub name: String,
-    /// What a call of it says: `donor`, `acceptor`, `promoter` or `expression`; none for task `raw`.
+    /// What a call of it says; none for a task that makes no calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CallKind>,
     /// In words, with the unit.
@@ -127,6 +160,10 @@ pub struct OutputColumn {
     /// segment goes on.
     #[serde(default)]
     pub calibration: Vec<[f32; 2]>,
+    /// Knots where bases are missing: the first entry counts whose `below` exceeds the bases between a position and the nearer end of
+    /// its read. Ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub short_context: Vec<ShortContext>,
     /// Default threshold of a call, as a score.
     #[serde(default)]
     pub threshold: f32,
@@ -137,6 +174,16 @@ pub struct OutputColumn {
     /// or an acceptor a GT or AG, else a base and strand.
     #[serde(default)]
     pub base_rate: f64,
+}
+
+/// The calibration of positions near an end of a read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShortContext {
+    /// Fewer bases than this lie between the position and the nearer end.
+    pub below: usize,
+    /// Knots as in [`OutputColumn::calibration`].
+    pub calibration: Vec<[f32; 2]>,
 }
 
 impl OutputColumn {
@@ -349,18 +396,18 @@ impl Manifest {
             .iter()
             .partition(|layer| layer.operator == "strandline_dense");
         let sum = |layers: Vec<&LayerRecord>| layers.iter().map(|l| l.macs).sum::<u64>();
-        let positions = match self.task {
-            Task::Expression => self.tile as u64,
-            _ => 1,
+        let positions = match self.sequence {
+            Some(_) => self.tile as u64,
+            None => 1,
         };
         sum(pooled) + positions * sum(rows)
     }
 
     /// What [`Manifest::macs`] counts, in words.
     pub fn macs_unit(&self) -> &'static str {
-        match self.task {
-            Task::Expression => "the longest sequence",
-            Task::Raw => "a position",
+        match (self.task, &self.sequence) {
+            (_, Some(_)) => "the longest sequence",
+            (Task::Raw, None) => "a position",
             _ => "a base and strand",
         }
     }
@@ -394,6 +441,8 @@ impl Manifest {
             return Err(format!("context or tile above {MOST}"));
         }
         let knots = self.outputs.iter().map(|o| &o.calibration);
+        let short = self.outputs.iter().flat_map(|o| &o.short_context);
+        let knots = knots.chain(short.map(|s| &s.calibration));
         for knots in knots.chain(self.whole.iter().map(|w| &w.calibration)) {
             let ascending = knots
                 .windows(2)
@@ -406,23 +455,34 @@ impl Manifest {
             }
         }
         for output in &self.outputs {
-            if output.kind.is_none() && self.task != Task::Raw {
+            if output.kind.is_none() && self.task.makes_calls() {
                 return Err(format!("output {}: no kind of calls", output.name));
             }
             if output.separation > MOST {
                 return Err(format!("output {}: separation above {MOST}", output.name));
+            }
+            let ascending = |s: &[ShortContext]| s.windows(2).all(|s| s[0].below < s[1].below);
+            if !output.short_context.is_empty()
+                && !(self.task.is_scan() && ascending(&output.short_context))
+            {
+                return Err(format!(
+                    "output {}: short_context is for scanning tasks, below ascending",
+                    output.name
+                ));
             }
             if !output.threshold.is_finite() || !output.base_rate.is_finite() {
                 return Err(format!("output {}: a figure is not finite", output.name));
             }
         }
         match (&self.sequence, self.task) {
-            (None, Task::Expression) => return Err("this task needs the table `sequence`".into()),
-            (Some(_), Task::Splice | Task::Promoter) => {
+            (Some(_), task) if task.is_scan() => {
                 return Err("a scanning task takes no table `sequence`".into());
             }
             (None, Task::Raw) if self.tile == 0 => return Err("tile 0".into()),
             (None, Task::Raw) => (),
+            (None, task) if !task.is_scan() => {
+                return Err("this task needs the table `sequence`".into());
+            }
             (Some(s), _) => {
                 let most = s.longest.checked_next_multiple_of(s.multiple.max(1));
                 if s.multiple == 0 || s.shortest == 0 || s.shortest > s.longest {
@@ -432,7 +492,7 @@ impl Manifest {
                     return Err(format!("sequence: tile {} is too small", self.tile));
                 }
             }
-            (None, Task::Splice | Task::Promoter) => {
+            (None, _) => {
                 if self.tile < 2 * self.lookahead() + 64 {
                     return Err(format!(
                         "tile {} is too small for a context and separation of {}",

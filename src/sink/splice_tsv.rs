@@ -48,7 +48,7 @@ pub fn boundary(position: u64, strand: Strand, kind: CallKind) -> Option<u64> {
         (CallKind::Acceptor, Strand::Forward) | (CallKind::Donor, Strand::Reverse) => {
             Some(position)
         }
-        (CallKind::Promoter | CallKind::Expression, _) => None,
+        (CallKind::Promoter | CallKind::Expression | CallKind::PromoterStrength, _) => None,
     }
 }
 

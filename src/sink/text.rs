@@ -6,7 +6,7 @@ use serde::ser::{Serialize, Serializer};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
-/// A call's score as text: four decimals for a probability, three for a ribosome load.
+/// A call's score as text: four decimals for a probability, three for the others.
 pub(super) struct Score<'a>(pub &'a Call);
 
 impl fmt::Display for Score<'_> {
@@ -16,7 +16,7 @@ impl fmt::Display for Score<'_> {
 }
 
 fn decimals(kind: CallKind) -> usize {
-    if kind == CallKind::Expression { 3 } else { 4 }
+    if kind.is_probability() { 4 } else { 3 }
 }
 
 /// `name` as UTF-8 without control characters, never empty.
@@ -67,13 +67,14 @@ pub(super) fn tsv(out: &mut Vec<u8>, name: &str, call: &Call, model: &str) -> io
 pub(super) fn bed(out: &mut Vec<u8>, name: &str, call: &Call, model: &str) -> io::Result<()> {
     let Call { start, end, .. } = call;
     let (strand, kind, score, flags) = (call.strand, call.kind, Score(call), call.flags);
-    let full = if kind == CallKind::Expression {
-        100.0
-    } else {
-        1000.0
+    // Of 10 ribosomes, and of rates between e^-5 and e^5 times the reference.
+    let share = match kind {
+        CallKind::Expression => call.score / 10.0,
+        CallKind::PromoterStrength => (call.score + 5.0) / 10.0,
+        _ => call.score,
     };
     // `as` takes NaN and negative values to 0.
-    let shade = (call.score * full).round().min(1000.0) as u32;
+    let shade = (share * 1000.0).round().min(1000.0) as u32;
     writeln!(
         out,
         "{name}\t{start}\t{end}\t{kind}\t{shade}\t{strand}\t{score}\t{model}\t{flags}"
@@ -87,12 +88,14 @@ pub(super) fn gff3(out: &mut Vec<u8>, seqid: &str, call: &Call, model: &str) -> 
         CallKind::Acceptor => "three_prime_cis_splice_site",
         CallKind::Promoter => "TSS",
         CallKind::Expression => "five_prime_UTR",
+        CallKind::PromoterStrength => "promoter",
     };
     write!(out, "{seqid}\tstrandline\t{term}\t{first}\t{last}\t")?;
-    if call.kind == CallKind::Expression {
-        write!(out, ".\t{strand}\t.\tmean_ribosome_load={};", Score(call))?;
-    } else {
-        write!(out, "{}\t{strand}\t.\t", Score(call))?;
+    let score = Score(call);
+    match call.kind {
+        CallKind::Expression => write!(out, ".\t{strand}\t.\tmean_ribosome_load={score};")?,
+        CallKind::PromoterStrength => write!(out, ".\t{strand}\t.\tlog_rate={score};")?,
+        _ => write!(out, "{score}\t{strand}\t.\t")?,
     }
     out.extend_from_slice(b"model=");
     for byte in model.bytes() {

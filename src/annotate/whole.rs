@@ -1,0 +1,119 @@
+//! Models that score a record as a whole: a promoter that was cut out already.
+
+use super::AnnotateError;
+use super::starts::pad;
+use crate::calibrate::Calibration;
+use crate::call::{Call, CallKind, Flags};
+use crate::model::manifest::Sequence;
+use crate::model::{Model, ModelError, Runner};
+use crate::nucleotide::{self, N, Strand};
+
+pub(crate) struct Whole {
+    model: Model,
+    number: u8,
+    kind: CallKind,
+    calibration: Calibration,
+    sequence: Sequence,
+}
+
+/// The first bases of a read, which are the last of its reverse complement.
+pub(crate) struct WholeState {
+    first: Vec<u8>,
+    reverse: Vec<u8>,
+    padded: Vec<u8>,
+}
+
+impl WholeState {
+    pub fn reset(&mut self) {
+        self.first.clear();
+    }
+}
+
+impl Whole {
+    pub fn new(model: Model, number: u8, sequence: Sequence) -> Whole {
+        let output = &model.manifest().outputs[0];
+        Whole {
+            number,
+            kind: output.calls(),
+            calibration: Calibration::new(&output.calibration, output.link),
+            sequence,
+            model,
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Bases of a read that must be at hand at its end.
+    pub fn margin(&self) -> usize {
+        self.sequence.longest
+    }
+
+    pub fn state(&self) -> WholeState {
+        WholeState {
+            first: Vec::with_capacity(self.sequence.longest),
+            reverse: Vec::with_capacity(self.sequence.longest),
+            padded: Vec::new(),
+        }
+    }
+
+    /// Sees the codes of a read as they come.
+    pub fn push(&self, state: &mut WholeState, codes: &[u8]) {
+        let missing = self.sequence.longest - state.first.len();
+        state
+            .first
+            .extend_from_slice(&codes[..missing.min(codes.len())]);
+    }
+
+    /// Scores a read of `length` bases that ended with `last`.
+    pub fn finish(
+        &self,
+        runner: &mut Runner,
+        state: &mut WholeState,
+        last: &[u8],
+        length: u64,
+        strands: &[Strand],
+        calls: &mut Vec<Call>,
+    ) -> Result<(), ModelError> {
+        if length < self.sequence.shortest as u64 {
+            return Ok(());
+        }
+        state.reverse.resize(state.first.len(), N);
+        nucleotide::reverse_complement(&state.first, &mut state.reverse);
+        for &strand in strands {
+            let codes = match strand {
+                Strand::Forward => last,
+                Strand::Reverse => &state.reverse,
+            };
+            let codes = &codes[codes.len().saturating_sub(self.sequence.longest)..];
+            pad(&self.sequence, codes, &mut state.padded);
+            let raw = runner.run(&state.padded)?[0];
+            calls.push(Call {
+                start: 0,
+                end: length,
+                strand,
+                kind: self.kind,
+                score: self.calibration.score(raw),
+                flags: match codes.contains(&N) {
+                    true => Flags::AMBIGUOUS,
+                    false => Flags::NONE,
+                },
+                model: self.number,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Refuses models whose scores do not become calls.
+pub(super) fn check(model: &Model) -> Result<(), AnnotateError> {
+    let manifest = model.manifest();
+    if manifest.task.makes_calls() {
+        return Ok(());
+    }
+    Err(AnnotateError::Options(format!(
+        "{} is for task {}, which makes no calls: `score` serves it",
+        manifest.name, manifest.task
+    )))
+}
