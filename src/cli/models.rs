@@ -6,7 +6,7 @@ use crate::builtin;
 use crate::kernels::Isa;
 use crate::model::Model;
 use crate::model::file::ModelFile;
-use crate::model::manifest::{Manifest, Task};
+use crate::model::manifest::{Manifest, Task, Tier};
 use crate::model::pack;
 use crate::verify::{Comparison, compare};
 use std::fs;
@@ -199,21 +199,18 @@ pub(super) fn list() -> Result<(), CliError> {
         say!("{} {} ({task})", manifest.name, manifest.version);
         say!("  {}", manifest.description);
         say!(
-            "  {} bytes, {}, {} kMAC {}, context {} + {} nt, reproducible: {reproducible}",
+            "  {} bytes, {}, reproducible: {reproducible}",
             file.len(),
-            manifest.precision,
-            manifest.macs() as f64 / 1000.0,
-            manifest.macs_unit(),
-            manifest.context.left,
-            manifest.context.right,
+            manifest.precision
         );
-        for output in &manifest.outputs {
-            say!(
-                "  {}: {}; threshold {}",
-                output.name,
-                output.meaning,
-                output.threshold
-            );
+        if manifest.cascade.is_none() {
+            cost(manifest)?;
+        } else {
+            for tier in [Tier::Fast, Tier::Accurate] {
+                say!("  --tier {}", tier.name());
+                cost(builtin::model(task, tier)?.manifest())?;
+            }
+            say!("  --tier auto: fast everywhere, accurate around what survives it");
         }
         for (name, value) in &manifest.figures {
             say!("  {name} = {value}");
@@ -223,6 +220,25 @@ pub(super) fn list() -> Result<(), CliError> {
             manifest.licence,
             file.content_hash()
         );
+    }
+    Ok(())
+}
+
+/// What a model costs, sees and gives.
+fn cost(manifest: &Manifest) -> Result<(), CliError> {
+    say!(
+        "  {} kMAC {}, context {} + {} nt",
+        manifest.macs() as f64 / 1000.0,
+        manifest.macs_unit(),
+        manifest.context.left,
+        manifest.context.right,
+    );
+    for output in &manifest.outputs {
+        let threshold = match output.kind {
+            Some(kind) if kind.is_probability() => format!("; threshold {}", output.threshold),
+            _ => String::new(),
+        };
+        say!("  {}: {}{threshold}", output.name, output.meaning);
     }
     Ok(())
 }
