@@ -4,7 +4,8 @@
     python models/train/chr9.py --data DIR
 
 The whole contig is one record, so every call has its context. A splice site counts as annotated where any transcript
-of the GTF has an exon edge there on that strand that faces an intron.
+of the GTF has an exon edge there on that strand that faces an intron. A promoter call is counted against the starts of genes and
+of transcripts of its strand, and as false by three measures of what is none: near no gene's start, near no transcript's, in no gene.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import gzip
 import os
 from collections import defaultdict
 
-from packed import Packed, read_sequences
+from packed import Packed, encode, read_sequences
 
 
 def annotation(path):
@@ -41,6 +42,45 @@ def annotation(path):
     return sites, coding_sites, starts, spans
 
 
+def start_sites(path):
+    """Start sites of genes and of transcripts, {(position, strand)} by name, and the spans of genes."""
+    starts, spans = {name: set() for name in ("genes", "coding genes", "transcripts", "coding transcripts")}, []
+    with gzip.open(path, "rt") as lines:
+        for fields in (line.split("\t") for line in lines if not line.startswith("#")):
+            if fields[2] in ("gene", "transcript"):
+                first, last, strand = int(fields[3]) - 1, int(fields[4]) - 1, fields[6]
+                own = (first if strand == "+" else last, strand)
+                starts[fields[2] + "s"].add(own)
+                if f'{fields[2]}_biotype "protein_coding"' in fields[8]:
+                    starts[f"coding {fields[2]}s"].add(own)
+                if fields[2] == "gene":
+                    spans.append((first, last))
+    return starts, spans
+
+
+def promoter(binary, text, annotation_path):
+    """Calls lie 100 nt apart at least: a cluster of high scores is one call, at its highest base."""
+    starts, spans = start_sites(annotation_path)
+    found = {(call["start"], call["strand"]) for call in Packed(binary, "models/promoter.safetensors").annotate([text])}
+    print(f"\n{'promoter':20} {'start sites':>11} {'with a call within 10':>22} {'50':>5} {'500 nt':>7}")
+    for name, sites in starts.items():
+        near = [sum(any(s == t and abs(p - q) <= reach for p, s in found) for q, t in sites) for reach in (10, 50, 500)]
+        print(f"{name:20} {len(sites):11} {near[0]:22} {near[1]:5} {near[2]:7}")
+    print(f"\n{'promoter':34} {'calls':>5} {'Mb of strand':>13} {'a Mb':>6}")
+    zones = {
+        "everywhere": [],
+        "beyond 1 kb of gene starts": [(p - 1000, p + 1000) for p, _ in starts["genes"]],
+        "beyond 1 kb of transcript starts": [(p - 1000, p + 1000) for p, _ in starts["transcripts"]],
+        "outside genes by 1 kb": [(a - 1000, b + 1000) for a, b in spans],
+    }
+    for name, ranges in zones.items():
+        keep = encode(text) < 4
+        for a, b in ranges:
+            keep[max(0, a):b + 1] = False
+        calls, megabases = sum(keep[p] for p, _ in found), 2 * keep.sum() / 1e6
+        print(f"{name:34} {calls:5} {megabases:13.2f} {calls / megabases:6.1f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the data kit")
@@ -64,11 +104,7 @@ def main():
         rest = len(own - true) - len(inside)
         recall = len(own & main_sites) / len(main_sites)
         print(f"{kind:9} {len(true):9} {len(own):7} {len(own & true):8} {recall:8.2f} {len(inside):12} {rest / (len(text) / 1e6):11.0f}")
-    packed = Packed(binary, "models/promoter.safetensors")
-    calls = [(c["start"], c["strand"]) for c in packed.annotate([text])]
-    near = lambda reach: sum(any(abs(p - q) <= reach and s == t for p, s in calls) for q, t in starts)
-    far = [p for p, _ in calls if all(abs(p - q) > 1000 for q, _ in starts)]
-    print(f"promoter  {len(calls)} calls; gene starts with one within 100 nt: {near(100)} of {len(starts)}, within 1,000 nt: {near(1000)}; beyond 1,000 nt of any: {len(far)}")
+    promoter(binary, text, stem + ".gtf.gz")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Turns a recipe's TASK.json into the manifest (TOML) that `strandline pack` takes.
+"""Turns a recipe's report into the manifest (TOML) that `strandline pack` takes.
 
-    python manifest.py splice TASK.json -o splice.toml
+    python manifest.py splice splice_report.json -o ../splice.toml
+    python manifest.py promoter promoter_report.json -o ../promoter.toml           the same report for promoter-300
 """
 
 import argparse
@@ -30,6 +31,7 @@ def splice(report):
             figures[f"held_out_{name}_{key}_at_threshold"] = report["calibration"][name][key]
     return {
         "name": "splice-fast",
+        "version": "1.0.0",
         "task": "splice",
         "description": "Splice sites of human genes, every base, fully convolutional",
         "context": report["receptive_field"],
@@ -60,29 +62,29 @@ def splice(report):
     }
 
 
+PROMOTER_TRAINING = {
+    "data": "GUE core and 300-nt promoters (EPDnew), their negatives made anew, and interiors of human chr1 genes (hg19), both strands",
+    "recipe": "models/train/promoter.py",
+}
+
+
 def promoter(report):
-    figures = {f"gue_core_{k}_mcc": v for k, v in report["figures"]["int8"]["mcc_dev"].items()}
-    calls = report["figures"]["int8"]["calls_per_mb_strand"]
-    figures["false_calls_per_mb_and_strand_held_out_genes"] = calls["test_genes"]
-    figures["false_calls_per_mb_and_strand_chr9"] = calls["chr9_beyond_1kb_of_gene_starts"]
-    figures["recall_at_threshold_gue_core_bare"] = report["figures"]["int8"]["recall_dev_positives_bare"]["all"]
-    context = "recall_true_context_all_within_50"
-    figures["recall_at_threshold_gue_in_context_within_50"] = report["figures"]["int8"][context]
-    window = report.get("window_calibration", {}).get("knots")
-    if window is None:
-        middle = report["window_threshold_raw_logit"]
-        window = [[middle - 10, -10], [middle + 10, 10]]
+    int8 = report["figures"]["int8"]
+    figures = {f"gue_core_{k}_mcc": int8["mcc_dev"][k] for k in ("all", "notata", "tata")}
+    figures["false_calls_per_mb_and_strand_held_out_genes"] = int8["genes_calls_per_mb_strand"]["test"]
+    calls = int8["chr9"]["calls_per_mb_strand"]
+    for where in ("beyond_1kb_of_gene_starts", "beyond_1kb_of_transcript_starts", "outside_genes_and_1kb"):
+        figures[f"false_calls_per_mb_and_strand_chr9_{where}"] = calls[where]
+    for reach in (10, 50):
+        figures[f"recall_at_threshold_in_context_within_{reach}"] = int8[f"recall_true_context_within_{reach}"]
     return {
         "name": "promoter-core",
+        "version": "1.1.0",
         "task": "promoter",
-        "description": "Transcription start sites from core-promoter context, every base",
+        "description": "Transcription start sites, every base, from core promoter and what lies upstream",
         "context": report["receptive_field"],
         "tile": 8192,
-        "training": {
-            "data": "GUE core promoters (EPDnew) and interiors of human chr1 genes (hg19), both strands",
-            "split": report["split"],
-            "recipe": "models/train/promoter.py",
-        },
+        "training": PROMOTER_TRAINING | {"split": report["split"]},
         "outputs": [
             {
                 "name": "promoter",
@@ -95,22 +97,50 @@ def promoter(report):
                 "calibration": report["calibration"]["knots"],
             }
         ],
-        # A GUE core window has its start site at index 34; there 0.5 is the decision threshold.
-        "whole": {"length": 70, "index": [34], "calibration": window},
+        # A GUE core window has its start site at index 34; half of the windows are promoters.
+        "whole": {"length": 70, "index": [34], "calibration": report["window_calibration"]["knots"]},
         "figures": figures,
+    }
+
+
+def promoter_300(report):
+    return {
+        "name": "promoter-300",
+        "version": "1.1.0",
+        "task": "promoter-300",
+        "description": "TATA promoters among 300-nt windows of which half are promoters; not for scanning",
+        "context": report["receptive_field"],
+        "tile": 8192,
+        "training": PROMOTER_TRAINING | {"split": report["split"]},
+        "outputs": [
+            {
+                "name": "promoter",
+                "kind": "promoter",
+                "meaning": "probability that transcription starts at the base, where it does at index 250 of every second window",
+                "link": "logit",
+                "threshold": 0.5,
+                "separation": report["merge_nt"],
+                "base_rate": 0.5,
+                "calibration": [],
+            }
+        ],
+        "whole": {"length": 300, "index": [250], "calibration": report["window_calibration"]["knots"]},
+        "figures": {"gue_300_tata_mcc": report["figures"]["int8"]["mcc_dev"]["300_tata"]},
     }
 
 
 def expression(report):
     return {
         "name": "expression-mrl",
+        "version": "2.0.0",
         "task": "expression",
-        "description": "Mean ribosome load of a 5'UTR of 25 to 100 nt, from its last bases",
+        "description": "Mean ribosome load of a 5'UTR of 10 to 200 nt, from its last bases",
         "context": {"left": 0, "right": 0},
-        "tile": 102,
-        "sequence": {"shortest": 25, "longest": 100, "multiple": 3},
+        "tile": 201,
+        "sequence": {"shortest": 10, "longest": 200, "multiple": 3},
         "training": {
-            "data": "polysome profiling of 50-nt 5'UTRs, random and human (Sample et al. 2019)",
+            "data": "polysome profiling of 50-nt 5'UTRs, random and human (Sample et al. 2019); a million made-up UTRs of 10 to "
+            "200 nt labelled by FramePool (Karollus et al. 2021), whose licence (MIT) covers the teacher, not these weights",
             "split": report["split"],
             "recipe": "models/train/expression.py",
         },
@@ -123,8 +153,62 @@ def expression(report):
             }
         ],
         "figures": {
-            "held_out_random_r2": report["r2_random_test"]["int8"],
-            "held_out_human_r2": report["r2_human_test"]["int8"],
+            "held_out_random_r2": report["r2_test"]["random16k"]["exported"],
+            "held_out_human_r2": report["r2_test"]["human25k"]["exported"],
+        },
+    }
+
+
+def te(report):
+    cells = {"muscle": "muscle tissue", "pc3": "PC3 cells", "hek": "HEK293 cells"}
+    figures = {f"held_out_genes_{c}_spearman": report["spearman_exported_held_out_genes"][c] for c in cells}
+    figures |= {f"five_folds_by_gene_{c}_spearman": report["five_folds"]["gene"][c]["spearman"] for c in cells}
+    return {
+        "name": "translation-efficiency",
+        "version": "0.1.0",
+        "task": "te",
+        "description": "Experimental: logarithm of the translation efficiency of a 5'UTR of 30 to 200 nt in three cell types, from its last bases",
+        "context": {"left": 0, "right": 0},
+        "tile": 201,
+        "sequence": {"shortest": 30, "longest": 200, "multiple": 3},
+        "training": {
+            "data": "100-nt windows of human 5'UTRs, bare and between the vector's ends of 20 nt, with the TE of their transcripts (Cao et al. 2021)",
+            "split": report["split"],
+            "recipe": "models/train/te.py",
+        },
+        "outputs": [
+            {"name": c, "meaning": f"natural logarithm of translation efficiency in {where}", "link": "identity"}
+            for c, where in cells.items()
+        ],
+        "figures": figures,
+    }
+
+
+def promoter_strength(report):
+    return {
+        "name": "promoter-strength-ecoli",
+        "version": "1.0.0",
+        "task": "promoter-strength",
+        "description": "Transcription rate of an E. coli sigma-70 promoter of 40 to 150 nt, from its last bases",
+        "context": {"left": 0, "right": 0},
+        "tile": 150,
+        "sequence": {"shortest": 40, "longest": 150, "multiple": 3},
+        "training": {
+            "data": "E. coli promoters, designed (La Fleur et al. 2022) and of Urtecho et al. 2019, log(TX/Txref)",
+            "split": report["split"],
+            "recipe": "models/train/promoter_strength.py",
+        },
+        "outputs": [
+            {
+                "name": "log_rate",
+                "kind": "promoter-strength",
+                "meaning": "natural logarithm of the transcription rate over the reference promoter's, La Fleur's units",
+                "link": "identity",
+            }
+        ],
+        "figures": {
+            "held_out_lafleur_r2": report["r2_lafleur_bare"],
+            "held_out_urtecho_r2": report["r2_urtecho_exported_output"],
         },
     }
 
@@ -154,17 +238,26 @@ def write_toml(manifest, out):
                 out.write(f"{name} = {toml_value(value)}\n")
 
 
+TASKS = {
+    "splice": splice,
+    "promoter": promoter,
+    "promoter-300": promoter_300,
+    "expression": expression,
+    "te": te,
+    "promoter-strength": promoter_strength,
+}
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=["splice", "promoter", "expression"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("report")
-    parser.add_argument("--version", default="1.0.0")
     parser.add_argument("-o", "--output", required=True)
     arguments = parser.parse_args()
     with open(arguments.report) as file:
         report = json.load(file)
-    manifest = {"splice": splice, "promoter": promoter, "expression": expression}[arguments.task](report)
-    manifest = {"name": manifest.pop("name"), "version": arguments.version, **COMMON, **manifest}
+    manifest = TASKS[arguments.task](report)
+    manifest = {"name": manifest.pop("name"), "version": manifest.pop("version"), **COMMON, **manifest}
     with open(arguments.output, "w") as out:
         write_toml(manifest, out)
 

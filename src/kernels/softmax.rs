@@ -11,43 +11,47 @@ use super::{Isa, LANES};
 /// Values of a row that is computed in one lane.
 pub const SHORT: usize = 16;
 
-/// Soft-max of each row of `[row][width]` finite values, in place.
+/// Soft-max of each row of `[row][width]` finite values, into as many of `out`.
 ///
 /// # Panics
-/// Where the width is 0 or does not divide the length.
-pub fn softmax(isa: Isa, rows: &mut [f32], width: usize) {
+/// Where the lengths differ, the width is 0 or it does not divide them.
+pub fn softmax(isa: Isa, rows: &[f32], width: usize, out: &mut [f32]) {
     assert!(width > 0 && rows.len().is_multiple_of(width));
+    assert_eq!(out.len(), rows.len());
     if width <= SHORT {
-        dispatch(isa, Short { rows, width });
+        dispatch(isa, Short { rows, width, out });
     } else {
-        dispatch(isa, Long { rows, width });
+        dispatch(isa, Long { rows, width, out });
     }
 }
 
-struct Short<'a> {
-    rows: &'a mut [f32],
+struct Short<'a, 'b> {
+    rows: &'a [f32],
     width: usize,
+    out: &'b mut [f32],
 }
 
-impl Kernel for Short<'_> {
+impl Kernel for Short<'_, '_> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
         // A width known beforehand lets the transposition be unrolled.
         match self.width {
-            2 => short::<S, 2>(s, self.rows),
+            2 => short::<S, 2>(s, self.rows, self.out),
             3 => {
-                let (blocks, rest) = self.rows.as_chunks_mut::<{ 3 * LANES }>();
-                for block in blocks {
-                    three(s, block);
+                let (blocks, rest) = self.rows.as_chunks::<{ 3 * LANES }>();
+                let (out, rest_out) = self.out.as_chunks_mut::<{ 3 * LANES }>();
+                for (block, out) in blocks.iter().zip(out) {
+                    three(s, block, out);
                 }
-                sixteen(s, rest, 3);
+                sixteen(s, rest, 3, rest_out);
             }
-            4 => short::<S, 4>(s, self.rows),
+            4 => short::<S, 4>(s, self.rows, self.out),
             width => {
-                for rows in self.rows.chunks_mut(width * LANES) {
-                    sixteen(s, rows, width);
+                let blocks = self.rows.chunks(width * LANES);
+                for (rows, out) in blocks.zip(self.out.chunks_mut(width * LANES)) {
+                    sixteen(s, rows, width, out);
                 }
             }
         }
@@ -103,8 +107,9 @@ const TOGETHER: [[[i32; LANES]; 2]; 3] = {
 
 /// Sixteen rows of three, exchanged in registers.
 #[inline(always)]
-fn three<S: Lanes>(s: S, rows: &mut [f32; 3 * LANES]) {
-    let (blocks, _) = rows.as_chunks_mut::<LANES>();
+fn three<S: Lanes>(s: S, rows: &[f32; 3 * LANES], out: &mut [f32; 3 * LANES]) {
+    let (blocks, _) = rows.as_chunks::<LANES>();
+    let (out, _) = out.as_chunks_mut::<LANES>();
     let [a, b, c] = [s.load(&blocks[0]), s.load(&blocks[1]), s.load(&blocks[2])];
     let mut columns = [a, b, c];
     for class in 0..3 {
@@ -124,20 +129,21 @@ fn three<S: Lanes>(s: S, rows: &mut [f32; 3 * LANES]) {
     for register in 0..3 {
         let early = s.permute(columns[0], columns[1], &TOGETHER[register][0]);
         let all = s.permute(early, columns[2], &TOGETHER[register][1]);
-        s.store(all, &mut blocks[register]);
+        s.store(all, &mut out[register]);
     }
 }
 
 #[inline(always)]
-fn short<S: Lanes, const C: usize>(s: S, rows: &mut [f32]) {
-    for rows in rows.chunks_mut(C * LANES) {
-        sixteen(s, rows, C);
+fn short<S: Lanes, const C: usize>(s: S, rows: &[f32], out: &mut [f32]) {
+    let blocks = rows.chunks(C * LANES);
+    for (rows, out) in blocks.zip(out.chunks_mut(C * LANES)) {
+        sixteen(s, rows, C, out);
     }
 }
 
 /// Up to sixteen rows.
 #[inline(always)]
-fn sixteen<S: Lanes>(s: S, rows: &mut [f32], width: usize) {
+fn sixteen<S: Lanes>(s: S, rows: &[f32], width: usize, out: &mut [f32]) {
     let mut columns = [[0.0; LANES]; SHORT];
     let columns = &mut columns[..width];
     if rows.len() == width * LANES {
@@ -167,14 +173,14 @@ fn sixteen<S: Lanes>(s: S, rows: &mut [f32], width: usize) {
     for column in columns.iter_mut() {
         s.store(s.mul(s.load(column), inverse), column);
     }
-    if rows.len() == width * LANES {
+    if out.len() == width * LANES {
         for lane in 0..LANES {
             for c in 0..width {
-                rows[lane * width + c] = columns[c][lane];
+                out[lane * width + c] = columns[c][lane];
             }
         }
     } else {
-        for (lane, row) in rows.chunks_exact_mut(width).enumerate() {
+        for (lane, row) in out.chunks_exact_mut(width).enumerate() {
             for (x, column) in row.iter_mut().zip(columns.iter()) {
                 *x = column[lane];
             }
@@ -182,30 +188,33 @@ fn sixteen<S: Lanes>(s: S, rows: &mut [f32], width: usize) {
     }
 }
 
-struct Long<'a> {
-    rows: &'a mut [f32],
+struct Long<'a, 'b> {
+    rows: &'a [f32],
     width: usize,
+    out: &'b mut [f32],
 }
 
-impl Kernel for Long<'_> {
+impl Kernel for Long<'_, '_> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
-        for row in self.rows.chunks_exact_mut(self.width) {
-            let (groups, tail) = row.as_chunks_mut::<LANES>();
+        let rows = self.rows.chunks_exact(self.width);
+        for (row, out) in rows.zip(self.out.chunks_exact_mut(self.width)) {
+            let (groups, tail) = row.as_chunks::<LANES>();
+            let (out, out_tail) = out.as_chunks_mut::<LANES>();
             // Missing values repeat the first one, so that they are never the only largest.
             let mut last = [groups[0][0]; LANES];
             last[..tail.len()].copy_from_slice(tail);
             let mut largest = s.load(&last);
-            for group in groups.iter() {
+            for group in groups {
                 largest = s.max(largest, s.load(group));
             }
             let largest = s.splat(s.max_lane(largest));
             let mut sum = s.splat(0.0);
-            for group in groups.iter_mut() {
+            for (group, out) in groups.iter().zip(out.iter_mut()) {
                 let e = exp(s, s.sub(s.load(group), largest));
-                s.store(e, group);
+                s.store(e, out);
                 sum = s.add(sum, e);
             }
             if !tail.is_empty() {
@@ -215,11 +224,11 @@ impl Kernel for Long<'_> {
                 sum = s.add(sum, s.load(&last));
             }
             let inverse = s.div(s.splat(1.0), s.splat(s.sum(sum)));
-            for group in groups.iter_mut() {
-                s.store(s.mul(s.load(group), inverse), group);
+            for out in out {
+                s.store(s.mul(s.load(out), inverse), out);
             }
             if !tail.is_empty() {
-                s.store_part(s.mul(s.load(&last), inverse), tail);
+                s.store_part(s.mul(s.load(&last), inverse), out_tail);
             }
         }
     }

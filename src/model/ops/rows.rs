@@ -216,8 +216,8 @@ impl Layer {
                 let count = if *vector { 1 } else { extent.rows_in } * channels;
                 let mut memory = out.try_as_plain_ram_mut()?;
                 let target = &mut memory.as_slice_mut::<f32>()?[..count];
-                target.copy_from_slice(&floats(&inputs[0])?[..count]);
-                softmax::softmax(self.isa, target, *channels);
+                let values = &floats(&inputs[0])?[..count];
+                softmax::softmax(self.isa, values, *channels, target);
                 Ok(())
             }
             Spec::Frames { channels, rows } => {
