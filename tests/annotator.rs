@@ -13,6 +13,7 @@ use strandline::annotate::{
 use strandline::builtin;
 use strandline::calibrate::Calibration;
 use strandline::call::{Call, CallKind, Flags};
+use strandline::model::file::ModelFile;
 use strandline::model::manifest::{Task, Tier};
 use strandline::model::map::Bytes;
 use strandline::nucleotide::{self, N, Strand, letter, reverse_complement};
@@ -68,7 +69,9 @@ fn crowded(eager: bool) -> &'static Annotator {
             eager,
             ..options()
         };
-        Annotator::new(all_models(), options).unwrap()
+        // Everywhere: what tier auto leaves out is no call whatever the least score.
+        let models = Task::CALLING.map(|task| builtin::model(task, Tier::Accurate).unwrap());
+        Annotator::new(models.into(), options).unwrap()
     })
 }
 
@@ -267,7 +270,8 @@ proptest! {
                 };
                 manifest.tile = least + more;
             });
-            Model::from_bytes(Bytes::copy_of(&bytes).unwrap(), "altered").unwrap()
+            let file = ModelFile::parse(Bytes::copy_of(&bytes).unwrap(), "altered").unwrap();
+            Model::build_tier(file, Tier::Auto).unwrap()
         };
         let own = Annotator::new(Task::CALLING.map(altered).into(), options()).unwrap();
         prop_assert_eq!(calls_of(&own, &codes), calls_of(annotator(false), &codes));
@@ -608,6 +612,13 @@ fn priors_that_no_model_can_use_are_refused() {
     let splice = builtin::model(Task::Splice, Tier::Auto).unwrap();
     let error = Annotator::new(vec![splice], options).err().unwrap();
     assert!(error.to_string().contains("promoter"), "{error}");
+}
+
+#[test]
+fn a_model_of_tiers_must_be_of_one() {
+    let both = Model::build(builtin::file(Task::Splice).unwrap()).unwrap();
+    let error = Annotator::new(vec![both], options()).err().unwrap();
+    assert!(error.to_string().contains("tier"), "{error}");
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn a_manifest_that_cannot_be_is_refused() {
         ("sequence", |m| m.task = Task::Expression),
     ];
     for (expected, change) in changes {
-        let error = parse(&builtin_bytes(Task::Splice, change)).unwrap_err();
+        let error = parse(&builtin_bytes(Task::Promoter, change)).unwrap_err();
         assert!(matches!(error, ModelError::Manifest { .. }), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -157,7 +157,7 @@ fn a_manifest_that_cannot_be_is_refused() {
 
 #[test]
 fn a_graph_that_cannot_be_is_refused() {
-    let file = builtin::file(Task::Splice).unwrap();
+    let file = builtin::file(Task::Promoter).unwrap();
     let broken = |change: &dyn Fn(&mut Vec<TensorData>)| {
         let mut all = tensors(&file);
         change(&mut all);
@@ -196,7 +196,7 @@ fn a_graph_that_cannot_be_is_refused() {
         text("\"width\":", "\"width\":0"),
         text("\"channels_out\":", "\"channels_out\":9"),
         text("\"halo\":", "\"halo\":-"),
-        text("\"halo\":5", "\"halo\":0"),
+        text("\"halo\":1", "\"halo\":"),
         text("\"op\":\"conv\"", "\"op\":\"no_such_layer\""),
         text("\"output\":\"last\"", "\"output\":\"signed\""),
         text("[\"codes\",\"length\"]", "[\"codes\"]"),
@@ -228,7 +228,10 @@ fn large_model() -> Vec<u8> {
         whole: None,
         precision: Precision::Int8,
         layers: vec![],
-        ..builtin::file(Task::Splice).unwrap().manifest().clone()
+        ..builtin::file(Task::Splice)
+            .unwrap()
+            .manifest()
+            .of_tier(Tier::Fast)
     };
     let mut graph = String::from(
         "version 1.0;\n\nextension tract_registry strandline;\nextension tract_registry tract_core;\n\

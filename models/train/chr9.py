@@ -92,7 +92,7 @@ def main():
     binary = os.path.abspath(arguments.binary)
     print(f"{'':9} {'annotated':>9} {'called':>7} {'of them':>8} {'recall,':>8} {'in genes on':>12} {'elsewhere,':>11}")
     print(f"{'':9} {'sites':>9} {'':>7} {'sites':>8} {'coding':>8} {'the strand':>12} {'a Mb':>11}")
-    packed = Packed(binary, "models/splice.safetensors")
+    packed = Packed(binary, "models/splice.safetensors", "auto")
     found = defaultdict(set)
     for call in packed.annotate([text]):
         found[call["kind"], call["strand"]].add(call["start"])

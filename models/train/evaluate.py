@@ -1,11 +1,11 @@
 """Prints the figures of the model cards: each packed model as the program runs it, beside its float network.
 
     cargo build --release
-    python models/train/evaluate.py --data DIR            the data kit; all but splice take half a minute on one core
+    python models/train/evaluate.py --data DIR            the data kit; a minute and a half on one core
 
 Packed figures come from `strandline score` and `strandline annotate`, float figures from ONNX Runtime with the same
 calibration, thresholds and call rule. All sequences are held out, by the rules that the recipes train by:
-  splice             genes with md5(symbol) mod 100 < 10, whole, sense strand, all bases pooled
+  splice             genes with md5(symbol) mod 100 < 10, whole, sense strand, all bases pooled; GUE's windows; the cascade
   promoter           GUE core windows of the dev files; promoters of theirs in their true surroundings; interiors of the same
                      held-out genes (beyond their first 1,000 nt), and the chr9 megabase
   promoter-300       300-nt windows of the dev file
@@ -24,6 +24,7 @@ import sys
 
 import numpy as np
 
+from evaluate_splice import splice
 from packed import FloatNetwork, Packed, calls, encode, read_sequences, reverse_complement, scores
 
 MOST_LOST = 0.005
@@ -33,20 +34,6 @@ TSS, TSS_300 = 34, 250  # index of the start site in GUE core windows and in tho
 
 def bucket(text, count=100):
     return int(hashlib.md5(text.encode()).hexdigest(), 16) % count
-
-
-def top_k(score, truth):
-    """Share of true sites among as many best-scored bases as there are true sites."""
-    k = int(truth.sum())
-    return float(truth[np.argpartition(-score, k - 1)[:k]].mean())
-
-
-def average_precision(score, truth, candidates=300_000):
-    """Area under precision over recall; the best candidates hold all but nothing of it."""
-    n = min(len(score), candidates)
-    best = np.argpartition(-score, n - 1)[:n]
-    hits = truth[best[np.argsort(-score[best], kind="stable")]]
-    return float((np.cumsum(hits) / np.arange(1, n + 1))[hits].sum() / truth.sum())
 
 
 def correlation(label, call):
@@ -60,33 +47,6 @@ def held_out_genes(data):
         name, symbol = header.split()[:2]
         if bucket(symbol) < 10:
             yield name, text
-
-
-def splice_truth(data, genes, kinds):
-    """[bases of all genes, kinds], true at the sites."""
-    truth = {name: np.zeros((len(text), len(kinds)), bool) for name, text in genes}
-    with open(os.path.join(data, "splice", "sites_chr1.tsv")) as lines:
-        for row in csv.DictReader(lines, delimiter="\t"):
-            if row["gene_idx"] in truth:
-                truth[row["gene_idx"]][int(row["pos0"]), kinds.index(row["kind"])] = True
-    return np.concatenate(list(truth.values()))
-
-
-def splice(data, packed, network):
-    genes = list(held_out_genes(data))
-    kinds = [output["kind"] for output in packed.manifest["outputs"]]
-    truth = splice_truth(data, genes, kinds)
-    packed_scores = np.concatenate(packed.scan([text for _, text in genes]))
-    # Logits: in float64 their order is that of the probabilities.
-    float_scores = np.concatenate([scores(packed.manifest, network.scan(encode(text))) for _, text in genes])
-    print(f"splice: {len(genes)} genes, {len(truth):,} nt, {truth.sum():,} sites")
-    for c, output in enumerate(packed.manifest["outputs"]):
-        sides = [(s[:, c], truth[:, c]) for s in (packed_scores, float_scores)]
-        yield f"{output['name']} top-k *", [top_k(*side) for side in sides]
-        yield f"{output['name']} AUPRC *", [average_precision(*side) for side in sides]
-        called = [score >= output["threshold"] for score, _ in sides]
-        yield f"{output['name']} precision at threshold", [truth[c_, c].mean() for c_ in called]
-        yield f"{output['name']} recall at threshold", [c_[truth[:, c]].mean() for c_ in called]
 
 
 def rows_of(data, *path, delimiter=","):

@@ -18,48 +18,56 @@ COMMON = {
 }
 
 
-def splice(report):
-    kinds = {
+def splice(report, raw=False):
+    """`raw`: for a file whose scores are the network's outputs, which calibrations are fitted on."""
+    meanings = {
         "acceptor": "probability that the base is the first of an exon",
         "donor": "probability that the base is the last of an exon",
     }
-    figures = {}
-    for name in report["outputs"]:
-        for key, value in report["figures"]["int8"][name].items():
-            figures[f"held_out_{name}_{key}"] = value
-        for key in ("precision", "recall"):
-            figures[f"held_out_{name}_{key}_at_threshold"] = report["calibration"][name][key]
-    return {
-        "name": "splice-fast",
-        "version": "1.0.0",
+    result = {
+        "name": "splice",
+        "version": "2.0.0",
         "task": "splice",
-        "description": "Splice sites of human genes, every base, fully convolutional",
-        "context": report["receptive_field"],
-        "tile": 8192,
+        "description": "Splice sites of human genes, every base, fully convolutional, two tiers",
+        "tile": 16384,
+        "context": report["context"],
+        "cascade": {key: report["cascade"][key] for key in ("columns", "context", "survive")},
         "training": {
             "data": "422 human chr1 genes (hg19, GENCODE labels) with soft labels of OpenSpliceAI-MANE "
             "10,000-nt networks, and windows re-joined from them labelled by the 2,000-nt network; "
             "the teachers' licence (GPL-3) covers the teachers, not these weights",
-            "split": report["split"],
+            "split": "by gene; held out: md5(symbol) mod 100 < 10",
             "recipe": "models/train/splice.py",
         },
         "outputs": [
             {
-                "name": name,
-                "kind": name,
-                "meaning": kinds[name],
-                "link": "logit",
-                "threshold": report["calibration"][name]["threshold"],
+                "name": f"{tier}_{kind}" if raw else kind,
+                "kind": kind,
+                "meaning": meanings[kind],
+                "link": "identity" if raw else "logit",
                 "separation": 4,
-                "base_rate": SPLICE_BASE_RATES[name],
-                "calibration": report["calibration"][name]["knots"],
+                "base_rate": SPLICE_BASE_RATES[kind],
             }
-            for name in report["outputs"]
+            for tier in ("fast", "accurate")
+            for kind in ("acceptor", "donor")
         ],
-        # Windows of 400 nt with the site in the middle, as in GUE: acceptor at 200, donor at 199.
-        "whole": {"length": 400, "index": [{"acceptor": 200, "donor": 199}[n] for n in report["outputs"]]},
-        "figures": figures,
     }
+    if raw:
+        return result
+    figures = {"cascade_arithmetic": report["cascade"]["checks"][-1]["arithmetic"], "cascade_calls_kept": report["cascade"]["checks"][-1]["kept"]}
+    for output, column in zip(result["outputs"], report["columns"]):
+        output["threshold"] = column["threshold"]
+        output["calibration"] = column["knots"]
+        output["short_context"] = [{"below": below, "calibration": knots} for below, knots in column["ends"]]
+        for key in ("top_k", "auprc", "precision", "recall"):
+            figures[f"{column['tier']}_{column['kind']}_{key}"] = column[key]
+        figures[f"{column['tier']}_{column['kind']}_ece"] = column["calibration"]["ece"]
+    for tier in ("fast", "accurate"):
+        figures[f"{tier}_gue_mcc"] = report["whole"][tier]["gue_dev_mcc"]
+    # Windows of 400 nt with the site in the middle, as in GUE: acceptor at 200, donor at 199.
+    result["whole"] = {"length": 400, "index": [200, 199, 200, 199], "calibration": report["whole"]["calibration"]}
+    result["figures"] = figures
+    return result
 
 
 PROMOTER_TRAINING = {

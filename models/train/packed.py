@@ -13,11 +13,14 @@ import tempfile
 
 import numpy as np
 
+from scoring import apply_knots
+
 CODE = np.full(256, 4, np.uint8)
 for _i, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"TtUu")):
     CODE[list(_letters)] = _i
 ONE_HOT = np.eye(5, dtype=np.float32)[:, :4]
 COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
+TIERS = ("fast", "accurate")
 PIECE = 20_000  # bases the float network sees at once, without their context
 
 
@@ -69,22 +72,33 @@ def read_manifest(path):
     return json.loads(header["__metadata__"]["strandline.manifest"])
 
 
-def calibrate(knots, raw):
-    """The piecewise linear map through knots [raw, calibrated]; the outer segments go on beyond the ends."""
-    if not knots:
-        return raw
-    x, y = np.array(knots, np.float64).T
-    at = np.clip(np.searchsorted(x[1:-1], raw, side="right"), 0, len(x) - 2)
-    return y[at] + (raw - x[at]) * ((y[1:] - y[:-1]) / (x[1:] - x[:-1]))[at]
+def of_tier(manifest, tier):
+    """What a user of one tier sees of a model that has two: its columns, which of the network's they are, its context."""
+    cascade = manifest.get("cascade")
+    if not cascade:
+        return manifest
+    count = cascade["columns"]
+    columns = slice(0, count) if tier == "fast" else slice(count, None)
+    own = {**manifest, "name": f"{manifest['name']}-{tier}", "outputs": manifest["outputs"][columns], "columns": columns}
+    if tier == "fast":
+        own["context"] = cascade["context"]
+    if manifest.get("whole"):
+        own["whole"] = {**manifest["whole"], "index": manifest["whole"]["index"][columns]}
+    return own
 
 
-def scores(manifest, raw, whole=False):
-    """Scores [n, outputs] of raw outputs, as the program gives them for single bases or for whole windows."""
+def scores(manifest, raw, whole=False, read=False):
+    """Scores [n, outputs] of raw outputs, as the program gives them for single bases, for whole windows, or for the bases of one read,
+    whose ends have calibrations of their own."""
     raw = np.asarray(raw, np.float64)
     result = np.empty_like(raw)
+    place = np.arange(len(raw))
     for column, output in enumerate(manifest["outputs"]):
         knots = (manifest.get("whole") or {}).get("calibration") if whole else None
-        y = calibrate(knots or output["calibration"], raw[:, column])
+        y = apply_knots(knots or output["calibration"], raw[:, column])
+        for end in reversed(output.get("short_context", []) if read else []):
+            near = np.minimum(place, place[::-1]) < end["below"]
+            y[near] = apply_knots(end["calibration"], raw[near, column])
         result[:, column] = 1 / (1 + np.exp(-y)) if output["link"] == "logit" else y
     return result
 
@@ -112,7 +126,8 @@ class FloatNetwork:
         self.manifest = manifest
 
     def run(self, codes):
-        return self.session.run(None, {self.input: np.ascontiguousarray(ONE_HOT[codes].T[None])})[0][0]
+        outputs = self.session.run(None, {self.input: np.ascontiguousarray(ONE_HOT[codes].T[None])})
+        return np.concatenate(outputs, 1)[0][self.manifest.get("columns", slice(None))]
 
     def scan(self, codes):
         """Raw outputs [length, outputs] of a sequence, piece by piece with the context that the manifest states."""
@@ -137,20 +152,22 @@ class FloatNetwork:
 
 
 class Packed:
-    """A packed model file, scored by the program itself."""
+    """A packed model file, scored by the program itself; of a model with two tiers, one of them."""
 
-    def __init__(self, binary, path):
-        self.binary, self.path, self.manifest = binary, path, read_manifest(path)
+    def __init__(self, binary, path, tier="accurate"):
+        self.binary, self.path, self.tier = binary, path, tier
+        self.manifest = of_tier(read_manifest(path), tier)
 
     def command(self, *arguments):
-        return subprocess.run([self.binary, "-q", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+        arguments = [self.binary, "-q", *arguments, "--model", self.path, "--tier", self.tier]
+        return subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def scan(self, texts, strand="forward"):
         """Scores [length, outputs] of each sequence, in forward order."""
         with tempfile.TemporaryDirectory() as folder:
             fasta, out = os.path.join(folder, "sequences.fa"), os.path.join(folder, "scores")
             write_fasta(fasta, texts)
-            self.command("score", fasta, "--model", self.path, "--strand", strand, "-o", out)
+            self.command("score", fasta, "--strand", strand, "-o", out)
             with open(os.path.join(out, "index.tsv")) as file:
                 names = [line.rstrip("\n").split("\t")[3] for line in file][1:]
             assert len(names) == len(texts)
@@ -161,7 +178,7 @@ class Packed:
         with tempfile.TemporaryDirectory() as folder:
             fasta = os.path.join(folder, "sequences.fa")
             write_fasta(fasta, texts)
-            lines = self.command("score", fasta, "--model", self.path, "--whole", "--strand", strand, "-o", "-").splitlines()
+            lines = self.command("score", fasta, "--whole", "--strand", strand, "-o", "-").splitlines()
         assert len(lines) == len(texts) + 1
         return np.array([line.split("\t")[1:] for line in lines[1:]], np.float64)
 
@@ -170,5 +187,5 @@ class Packed:
         with tempfile.TemporaryDirectory() as folder:
             fasta = os.path.join(folder, "sequences.fa")
             write_fasta(fasta, texts)
-            arguments = ["--tasks", self.manifest["task"], "--model", self.path, "--threads", "1", "--format", "jsonl"]
+            arguments = ["--tasks", self.manifest["task"], "--threads", "1", "--format", "jsonl"]
             return [json.loads(line) for line in self.command("annotate", fasta, *arguments).splitlines()]

@@ -106,9 +106,13 @@ impl Whole {
     }
 }
 
-/// Refuses models whose scores do not become calls.
+/// Refuses models whose scores do not become calls, or whose calls would come twice.
 pub(super) fn check(model: &Model) -> Result<(), AnnotateError> {
     let manifest = model.manifest();
+    if manifest.cascade.is_some() {
+        let reason = format!("{} has tiers: open it with one", manifest.name);
+        return Err(AnnotateError::Options(reason));
+    }
     if manifest.task.makes_calls() {
         return Ok(());
     }

@@ -135,30 +135,29 @@ impl Model {
         &self.operators
     }
 
-    /// Bytes of the buffers that a worker's layers write to, for a whole tile: as many as live at the same time, by type and shape. Operators of
+    /// The graphs that a worker runs, in their order.
+    fn plans(&self) -> impl Iterator<Item = &Plan> {
+        let second = self.second.iter().map(|second| &*second.plan);
+        std::iter::once(&*self.plan).chain(second)
+    }
+
+    /// Bytes of the buffers that a worker's layers write to, for a whole tile: as many as live at the same time, by type and shape; of a network
+    /// of two parts at most that many. Operators of
     /// tract's own come on top, and allocate theirs in each run.
     ///
     /// # Errors
     /// Where a shape depends on more than the length.
     pub fn activation_bytes(&self) -> Result<usize, ModelError> {
-        let second = self.second.as_ref().map(|second| &second.plan);
-        let plans = std::iter::once(&self.plan).chain(second);
-        let bytes = plans.map(|plan| {
-            let order = plan.order_without_consts();
-            arena::predicted(plan.model(), order, &self.symbols)
-        });
-        let sum: TractResult<usize> = bytes.sum();
-        sum.map_err(|error| self.error("measuring", &error))
+        let graphs = self.plans();
+        let graphs = graphs.map(|plan| (plan.model(), plan.order_without_consts()));
+        let bytes = arena::predicted(graphs, &self.symbols);
+        bytes.map_err(|error| self.error("measuring", &error))
     }
 
     /// Bytes of working memory that a worker's int8 layers keep beside their outputs, for a whole tile: bases as rows, and what attention needs.
     pub fn scratch_bytes(&self) -> usize {
-        let layers = self
-            .plan
-            .model()
-            .nodes()
-            .iter()
-            .filter_map(|node| node.op_as::<Layer>());
+        let nodes = self.plans().flat_map(|plan| plan.model().nodes());
+        let layers = nodes.filter_map(|node| node.op_as::<Layer>());
         let tile = self.manifest().tile;
         // Each kind is kept once a thread, as large as the largest layer needs it.
         let sizes = layers.map(|layer| layer.scratch_bytes(tile));

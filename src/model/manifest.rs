@@ -462,9 +462,8 @@ impl Manifest {
                 return Err(format!("output {}: separation above {MOST}", output.name));
             }
             let ascending = |s: &[ShortContext]| s.windows(2).all(|s| s[0].below < s[1].below);
-            if !output.short_context.is_empty()
-                && !(self.task.is_scan() && ascending(&output.short_context))
-            {
+            let fits = self.task.is_scan() && ascending(&output.short_context);
+            if !output.short_context.is_empty() && !fits {
                 return Err(format!(
                     "output {}: short_context is for scanning tasks, below ascending",
                     output.name

@@ -39,7 +39,7 @@ def bases(packed, network, sequences):
     """Scores of every base in 5' to 3' order, one array a sequence and strand: (ours, ONNX Runtime's)."""
     own = packed.scan(sequences) + [rows[::-1] for rows in packed.scan(sequences, "reverse")]
     for rows, (_, codes) in zip(own, both_strands(sequences)):
-        yield rows, scores(packed.manifest, network.scan(codes))
+        yield rows, scores(packed.manifest, network.scan(codes), read=True)
 
 
 def whole(packed, network, sequences, strands):

@@ -67,9 +67,30 @@ pub fn held() -> usize {
     ARENA.with_borrow(|arena| arena.iter().map(|b| b.tensor.as_bytes().len()).sum())
 }
 
-/// Bytes that the arena of a worker which runs a graph alone will hold: `order` are its nodes in order of evaluation, `values` what the
-/// symbols of its shapes stand for.
-pub fn predicted(model: &TypedModel, order: &[usize], values: &SymbolValues) -> TractResult<usize> {
+/// Bytes that the arena of a worker will hold which runs some graphs alone, one after another, with all their outputs kept to the end: each
+/// with its nodes in order of evaluation. `values` are what the symbols of their shapes stand for.
+pub fn predicted<'a>(
+    graphs: impl IntoIterator<Item = (&'a TypedModel, &'a [usize])>,
+    values: &SymbolValues,
+) -> TractResult<usize> {
+    let mut free = HashMap::new();
+    let mut held = 0;
+    for (model, order) in graphs {
+        held += added(model, order, values, &mut free)?;
+    }
+    Ok(held)
+}
+
+/// Type, shape and halo of a buffer.
+type Kind = (DatumType, TVec<usize>, usize);
+
+/// Bytes of the buffers that a graph needs beyond those that are `free`.
+fn added(
+    model: &TypedModel,
+    order: &[usize],
+    values: &SymbolValues,
+    free: &mut HashMap<Kind, usize>,
+) -> TractResult<usize> {
     let mut last_read: HashMap<OutletId, usize> = HashMap::new();
     for (step, id) in order.iter().enumerate() {
         last_read.extend(model.node(*id).inputs.iter().map(|input| (*input, step)));
@@ -77,8 +98,6 @@ pub fn predicted(model: &TypedModel, order: &[usize], values: &SymbolValues) -> 
     for output in model.output_outlets()? {
         last_read.insert(*output, order.len());
     }
-    type Kind = (DatumType, TVec<usize>, usize);
-    let mut free: HashMap<Kind, usize> = HashMap::new();
     let mut live: Vec<(OutletId, Kind)> = vec![];
     let mut held = 0;
     for (step, id) in order.iter().enumerate() {
@@ -136,15 +155,27 @@ mod tests {
     #[test]
     fn what_is_reported_is_what_is_held() {
         for task in [Task::Splice, Task::Promoter] {
-            let model = builtin::model(task, Tier::Auto).unwrap();
+            // Not auto: its second part holds nothing before a position needs it.
+            let model = builtin::model(task, Tier::Accurate).unwrap();
             let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());
-            assert_eq!(measured(&model), reported, "{task}");
+            let held = measured(&model);
+            assert_eq!(held.1, reported.1, "{task}");
+            // What the second part of a network reads of the first is given back when it is read for the last time.
+            match model.computes_all() && model.manifest().name.ends_with("accurate") {
+                true => assert!(
+                    held.0 <= reported.0 && held.0 * 5 > reported.0 * 4,
+                    "{task}"
+                ),
+                false => assert_eq!(held.0, reported.0, "{task}"),
+            }
         }
         for (name, multiple, columns) in [("bert_script", 1, 2), ("branches_script", 4, 3)] {
             let ids = multiple == 1;
-            let mut manifest: Manifest = builtin::file(Task::Splice).unwrap().manifest().clone();
+            let file = builtin::file(Task::Splice).unwrap();
+            let mut manifest: Manifest = file.manifest().of_tier(Tier::Fast);
             let mut output = manifest.outputs.swap_remove(0);
             output.kind = None;
+            output.short_context.clear();
             manifest.outputs = vec![output; columns];
             (manifest.task, manifest.whole) = (Task::Raw, None);
             manifest.tokeniser = if ids { "ids" } else { "one-hot" }.to_string();

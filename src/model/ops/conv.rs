@@ -72,6 +72,7 @@ impl Layer {
         // Another model may have left its bases where this one has its halo.
         ONE_HOT.with_borrow_mut(|(integers, values)| {
             if integer {
+                integers.reserve_exact(len.saturating_sub(integers.len()));
                 integers.resize(len, 0);
                 let (start, data) = integers.split_at_mut(halo * 4);
                 let (data, end) = data.split_at_mut(codes.len() * 4);
@@ -80,6 +81,7 @@ impl Layer {
                 end.fill(0);
                 return self.conv_int8(conv, extent, rows.view(integers, 4), inputs, out);
             }
+            values.reserve_exact(len.saturating_sub(values.len()));
             values.resize(len, 0.0);
             let (start, data) = values.split_at_mut(halo * 4);
             let (data, end) = data.split_at_mut(codes.len() * 4);
