@@ -90,6 +90,7 @@ pub mod cli;
 pub mod evaluate;
 pub mod fastx;
 pub mod kernels;
+pub mod live;
 pub mod metrics;
 pub mod model;
 pub mod nucleotide;

@@ -1,10 +1,14 @@
 //! Counters that must add up, and the latency from bytes received to calls written.
 
+mod prometheus;
+
+pub use prometheus::Endpoint;
+
 use crate::call::{Call, CallKind};
 use hdrhistogram::Histogram;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The longest latency told apart, in microseconds: an hour.
@@ -23,6 +27,44 @@ pub struct Metrics {
     calls: [AtomicU64; CallKind::ALL.len()],
     queued: AtomicU64,
     latency: Mutex<Histogram<u64>>,
+    live: OnceLock<Live>,
+}
+
+/// What only a live run counts.
+#[derive(Debug)]
+struct Live {
+    sources: Vec<OneSource>,
+    deadline: Option<Duration>,
+    partial: AtomicU64,
+    bases_shed: AtomicU64,
+    bases_rejected: AtomicU64,
+    without_context: AtomicU64,
+    late: AtomicU64,
+    keep: AtomicU64,
+    eject: AtomicU64,
+    to_decision: Mutex<Histogram<u64>>,
+    /// Lanes whose fast tier stands in, one bit each, and how often one came or went.
+    fast: AtomicU64,
+    tier_changes: AtomicU64,
+}
+
+struct OneSource {
+    name: String,
+    reads: AtomicU64,
+    bases: AtomicU64,
+    own: Option<Arc<dyn SourceCounters>>,
+}
+
+impl fmt::Debug for OneSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OneSource({})", self.name)
+    }
+}
+
+/// Counters that a source keeps itself.
+pub trait SourceCounters: Send + Sync {
+    /// Their names, in lower case with underscores, and their values at this moment.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
 }
 
 impl Default for Metrics {
@@ -46,6 +88,113 @@ impl Metrics {
             calls: Default::default(),
             queued: AtomicU64::new(0),
             latency: Mutex::new(latency.expect("constant bounds that the crate accepts")),
+            live: OnceLock::new(),
+        }
+    }
+
+    /// A live run of these sources begins.
+    pub(crate) fn live(
+        &self,
+        sources: impl Iterator<Item = (String, Option<Arc<dyn SourceCounters>>)>,
+        deadline: Option<Duration>,
+    ) {
+        let sources = sources.map(|(name, own)| OneSource {
+            name,
+            reads: AtomicU64::new(0),
+            bases: AtomicU64::new(0),
+            own,
+        });
+        let latency = Histogram::new_with_bounds(1, LONGEST, 3);
+        let live = Live {
+            sources: sources.collect(),
+            deadline,
+            partial: AtomicU64::new(0),
+            bases_shed: AtomicU64::new(0),
+            bases_rejected: AtomicU64::new(0),
+            without_context: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            keep: AtomicU64::new(0),
+            eject: AtomicU64::new(0),
+            to_decision: Mutex::new(latency.expect("constant bounds that the crate accepts")),
+            fast: AtomicU64::new(0),
+            tier_changes: AtomicU64::new(0),
+        };
+        // A second run counts on in the first one's counters.
+        let _ = self.live.set(live);
+    }
+
+    fn add(&self, of: impl Fn(&Live) -> &AtomicU64, count: u64) {
+        if let Some(live) = self.live.get() {
+            of(live).fetch_add(count, Relaxed);
+        }
+    }
+
+    /// A read's beginning, or bases of one, came from a source.
+    pub(crate) fn heard(&self, source: usize, reads: u64, bases: u64) {
+        self.reads_in.fetch_add(reads, Relaxed);
+        self.bases_in.fetch_add(bases, Relaxed);
+        if let Some(source) = self.live.get().and_then(|l| l.sources.get(source)) {
+            source.reads.fetch_add(reads, Relaxed);
+            source.bases.fetch_add(bases, Relaxed);
+        }
+    }
+
+    /// Positions were scored.
+    pub(crate) fn bases_scored(&self, bases: u64) {
+        self.bases_out.fetch_add(bases, Relaxed);
+    }
+
+    /// Of those scored, these had an end of the read, or of a stretch of it, within their context.
+    pub(crate) fn without_context(&self, bases: u64) {
+        self.add(|l| &l.without_context, bases);
+    }
+
+    /// Bases were shed because of overload, or of a stop.
+    pub(crate) fn bases_shed(&self, bases: u64) {
+        self.add(|l| &l.bases_shed, bases);
+    }
+
+    /// Bases came in whose read was rejected.
+    pub(crate) fn bases_rejected(&self, bases: u64) {
+        self.add(|l| &l.bases_rejected, bases);
+    }
+
+    /// A read that is out has bases missing.
+    pub(crate) fn read_partial(&self) {
+        self.add(|l| &l.partial, 1);
+    }
+
+    /// A lane's fast tier stands in, or no longer does.
+    pub(crate) fn fast_tier(&self, lane: usize, on: bool) {
+        let Some(live) = self.live.get() else { return };
+        let bit = 1 << (lane % 64);
+        let was = match on {
+            true if live.fast.load(Relaxed) & bit == 0 => live.fast.fetch_or(bit, Relaxed),
+            false if live.fast.load(Relaxed) & bit != 0 => live.fast.fetch_and(!bit, Relaxed),
+            _ => return,
+        };
+        if (was & bit != 0) != on {
+            live.tier_changes.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A read was decided on, by calls of bases that came in at `received`.
+    pub fn decided(&self, eject: bool, received: Instant) {
+        let Some(live) = self.live.get() else { return };
+        let counter = if eject { &live.eject } else { &live.keep };
+        counter.fetch_add(1, Relaxed);
+        record(&live.to_decision, received);
+    }
+
+    /// Calls were written, of pieces that came in at these times.
+    pub(crate) fn flushed(&self, received: &[Instant]) {
+        for &received in received {
+            record(&self.latency, received);
+            if let Some(live) = self.live.get()
+                && live.deadline.is_some_and(|most| received.elapsed() > most)
+            {
+                live.late.fetch_add(1, Relaxed);
+            }
         }
     }
 
@@ -87,26 +236,27 @@ impl Metrics {
     /// The calls of `bases` bases, which came in at `received`, were written.
     pub fn written(&self, bases: u64, calls: &[Call], received: Instant) {
         self.bases_out.fetch_add(bases, Relaxed);
+        self.calls(calls);
+        record(&self.latency, received);
+    }
+
+    /// Calls were made that are about to be written.
+    pub(crate) fn calls(&self, calls: &[Call]) {
         for call in calls {
             if let Some(i) = CallKind::ALL.iter().position(|&kind| kind == call.kind) {
                 self.calls[i].fetch_add(1, Relaxed);
             }
         }
-        let micros = u64::try_from(received.elapsed().as_micros()).unwrap_or(LONGEST);
-        self.latency
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .saturating_record(micros.max(1));
     }
 
     /// The numbers of this moment.
     pub fn summary(&self) -> Summary {
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
-        let quantile = |q| Duration::from_micros(latency.value_at_quantile(q));
         // What leaves is read before what comes in, so that a look in mid-run never shows more out than in.
         let reads_out = self.reads_out.load(Relaxed);
         let rejected = self.rejected.load(Relaxed);
         let shed = self.shed.load(Relaxed);
+        let live = self.live.get().map(Live::summary);
         let bases_out = self.bases_out.load(Relaxed);
         Summary {
             reads_in: self.reads_in.load(Relaxed),
@@ -117,8 +267,47 @@ impl Metrics {
             bases_out,
             calls: CallKind::ALL.map(|kind| (kind, self.calls[kind as usize].load(Relaxed))),
             queued: self.queued.load(Relaxed),
-            latency: (!latency.is_empty()).then(|| [0.5, 0.9, 0.99, 0.999].map(quantile)),
+            latency: quantiles(&latency),
             elapsed: self.started.elapsed(),
+            live,
+        }
+    }
+}
+
+fn record(histogram: &Mutex<Histogram<u64>>, since: Instant) {
+    let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(LONGEST);
+    let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
+    histogram.saturating_record(micros.max(1));
+}
+
+/// p50, p90, p99 and p99.9.
+fn quantiles(histogram: &Histogram<u64>) -> Option<[Duration; 4]> {
+    let quantile = |q| Duration::from_micros(histogram.value_at_quantile(q));
+    (!histogram.is_empty()).then(|| [0.5, 0.9, 0.99, 0.999].map(quantile))
+}
+
+impl Live {
+    fn summary(&self) -> LiveSummary {
+        let sources = self.sources.iter().map(|source| SourceSummary {
+            name: source.name.clone(),
+            reads: source.reads.load(Relaxed),
+            bases: source.bases.load(Relaxed),
+            own: source.own.as_ref().map_or(vec![], |own| own.counters()),
+        });
+        let to_decision = self.to_decision.lock();
+        LiveSummary {
+            partial: self.partial.load(Relaxed),
+            bases_shed: self.bases_shed.load(Relaxed),
+            bases_rejected: self.bases_rejected.load(Relaxed),
+            without_context: self.without_context.load(Relaxed),
+            late: self.late.load(Relaxed),
+            deadline: self.deadline,
+            keep: self.keep.load(Relaxed),
+            eject: self.eject.load(Relaxed),
+            to_decision: quantiles(&to_decision.unwrap_or_else(PoisonError::into_inner)),
+            fast_lanes: self.fast.load(Relaxed).count_ones(),
+            tier_changes: self.tier_changes.load(Relaxed),
+            sources: sources.collect(),
         }
     }
 }
@@ -146,6 +335,50 @@ pub struct Summary {
     pub latency: Option<[Duration; 4]>,
     /// Since the metrics were made.
     pub elapsed: Duration,
+    /// What only a live run counts.
+    pub live: Option<LiveSummary>,
+}
+
+/// The numbers of a live run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSummary {
+    /// Of the reads out, those with bases missing.
+    pub partial: u64,
+    /// Bases that were shed.
+    pub bases_shed: u64,
+    /// Bases of rejected reads.
+    pub bases_rejected: u64,
+    /// Of the bases out, those scored with an end of the read, or of a stretch of it, within their context.
+    pub without_context: u64,
+    /// Pieces whose calls were written after their deadline.
+    pub late: u64,
+    /// The deadline.
+    pub deadline: Option<Duration>,
+    /// Reads to keep.
+    pub keep: u64,
+    /// Reads to eject.
+    pub eject: u64,
+    /// As [`Summary::latency`], from the bytes received to a decision.
+    pub to_decision: Option<[Duration; 4]>,
+    /// Lanes where the fast tier stands in.
+    pub fast_lanes: u32,
+    /// How often it came or went.
+    pub tier_changes: u64,
+    /// Each source.
+    pub sources: Vec<SourceSummary>,
+}
+
+/// The numbers of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSummary {
+    /// Its name.
+    pub name: String,
+    /// Reads begun.
+    pub reads: u64,
+    /// Bases received.
+    pub bases: u64,
+    /// Counters of its own.
+    pub own: Vec<(&'static str, u64)>,
 }
 
 impl Summary {
@@ -157,9 +390,12 @@ impl Summary {
             - i128::from(self.shed)
     }
 
-    /// reads in = reads out + rejected + shed.
+    /// reads in = reads out + rejected + shed; at the end of a live run also bases in = scored + shed + rejected.
     pub fn adds_up(&self) -> bool {
         self.unaccounted() == 0
+            && self.live.as_ref().is_none_or(|live| {
+                self.bases_in == self.bases_out + live.bases_shed + live.bases_rejected
+            })
     }
 
     /// Bases written a second since the start.
@@ -184,11 +420,21 @@ impl fmt::Display for Summary {
         if !self.adds_up() {
             writeln!(f, "         {} reads UNACCOUNTED FOR", self.unaccounted())?;
         }
+        match &self.live {
+            None => write!(f, "bases    {} in, {} out", self.bases_in, self.bases_out)?,
+            Some(live) => write!(
+                f,
+                "bases    {} in = {} scored + {} without context + {} shed + {} rejected",
+                self.bases_in,
+                self.bases_out.saturating_sub(live.without_context),
+                live.without_context,
+                live.bases_shed,
+                live.bases_rejected
+            )?,
+        }
         writeln!(
             f,
-            "bases    {} in, {} out in {:.1} s, {:.3} Mb/s",
-            self.bases_in,
-            self.bases_out,
+            " in {:.1} s, {:.3} Mb/s",
             self.elapsed.as_secs_f64(),
             self.bases_per_second() / 1e6
         )?;
@@ -197,13 +443,50 @@ impl fmt::Display for Summary {
         for (i, (kind, count)) in self.calls.iter().filter(told).enumerate() {
             write!(f, "{} {count} {kind}", if i == 0 { "" } else { "," })?;
         }
-        let Some([p50, p90, p99, p999]) = self.latency else {
-            return Ok(());
-        };
-        write!(
-            f,
-            "\nlatency  p50 {p50:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?} from bytes received to calls written"
-        )
+        if let Some([p50, p90, p99, p999]) = self.latency {
+            write!(
+                f,
+                "\nlatency  p50 {p50:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?} from bytes received to calls written"
+            )?;
+        }
+        self.live
+            .as_ref()
+            .map_or(Ok(()), |live| write!(f, "{live}"))
+    }
+}
+
+impl fmt::Display for LiveSummary {
+    /// What follows the common lines, each with its line end before it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(deadline) = self.deadline {
+            write!(f, "\ndeadline {deadline:?} missed by {} pieces", self.late)?;
+            if self.tier_changes > 0 {
+                write!(f, "; {} changes of tier", self.tier_changes)?;
+            }
+        }
+        if self.partial > 0 {
+            write!(f, "\npartial  {} reads", self.partial)?;
+        }
+        if let Some([p50, .., p999]) = self.to_decision {
+            write!(
+                f,
+                "\ndecided  {} keep, {} eject; p50 {p50:.1?}, p99.9 {p999:.1?} from bytes received",
+                self.keep, self.eject
+            )?;
+        }
+        for source in &self.sources {
+            let SourceSummary {
+                name,
+                reads,
+                bases,
+                own,
+            } = source;
+            write!(f, "\nsource   {name}: {reads} reads, {bases} bases")?;
+            for (name, count) in own.iter().filter(|(_, count)| *count > 0) {
+                write!(f, ", {count} {}", name.replace('_', " "))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ mod score;
 mod starts;
 mod whole;
 
-use crate::call::{Call, CallKind, CallSink};
+use crate::call::{Call, CallKind, CallSink, Flags};
 use crate::model::manifest::{Task, Tier};
 use crate::model::{Model, ModelError, Runner, SecondLook};
 use crate::nucleotide::{self, Strand};
@@ -189,6 +189,8 @@ pub struct Annotator {
 
 struct Shared {
     scans: Vec<Scan>,
+    /// What stands in for each of them under overload.
+    fast: Vec<Option<Scan>>,
     starts: Vec<Starts>,
     wholes: Vec<Whole>,
     models: Vec<ModelInfo>,
@@ -206,6 +208,7 @@ struct Shared {
 /// The mutable states of all models, lent to one push at a time.
 struct Runners {
     scans: Vec<Runner>,
+    fast: Vec<Option<Runner>>,
     starts: Vec<Runner>,
     wholes: Vec<Runner>,
     reverse: Vec<u8>,
@@ -218,8 +221,22 @@ impl Annotator {
     /// Where there is no model, more than 255, one that makes no calls, a score outside [0, 1] is asked for, or a prior of what no
     /// model calls.
     pub fn new(models: Vec<Model>, options: Options) -> Result<Annotator, AnnotateError> {
-        if models.is_empty() || models.len() > 255 {
-            let reason = format!("{} models: 1 to 255", models.len());
+        Annotator::with_fast_tier(models, vec![], options)
+    }
+
+    /// The same with a cheaper model for some of them, by task, which [`ReadState::use_fast_tier`] switches to. The models in use are then
+    /// `models`, and after them `fast`.
+    ///
+    /// # Errors
+    /// As [`Annotator::new`]; also where one of `fast` is for a task that no scanning model is for.
+    pub fn with_fast_tier(
+        models: Vec<Model>,
+        fast: Vec<Model>,
+        options: Options,
+    ) -> Result<Annotator, AnnotateError> {
+        let count = models.len() + fast.len();
+        if models.is_empty() || count > 255 {
+            let reason = format!("{count} models: 1 to 255");
             return Err(AnnotateError::Options(reason));
         }
         if let Some(score) = options.min_score.filter(|s| !(0.0..=1.0).contains(s)) {
@@ -228,7 +245,9 @@ impl Annotator {
         }
         let priors = &options.priors;
         priors.check(&models)?;
-        let infos = models.iter().map(|m| ModelInfo::new(m, priors)).collect();
+        let all = models.iter().chain(&fast);
+        let infos = all.map(|m| ModelInfo::new(m, priors)).collect();
+        let first_fast = models.len();
         let (mut scans, mut starts, mut wholes) = (vec![], vec![], vec![]);
         for (number, model) in models.into_iter().enumerate() {
             let number = number as u8;
@@ -241,15 +260,31 @@ impl Annotator {
                 (_, None) => scans.push(Scan::new(model, number, options.min_score, priors)),
             }
         }
-        let margins = scans.iter().map(Scan::margin);
+        let mut stand_ins: Vec<Option<Scan>> = scans.iter().map(|_| None).collect();
+        for (number, model) in (first_fast..).zip(fast) {
+            let task = model.manifest().task;
+            let place = scans
+                .iter()
+                .position(|s| s.model().manifest().task == task)
+                .filter(|_| model.manifest().sequence.is_none());
+            let Some(place) = place else {
+                let reason = format!("a fast tier for {task}, which no scanning model is for");
+                return Err(AnnotateError::Options(reason));
+            };
+            let scan = Scan::new(model, number as u8, options.min_score, priors);
+            stand_ins[place] = Some(scan);
+        }
+        let scanning = || scans.iter().chain(stand_ins.iter().flatten());
+        let margins = scanning().map(Scan::margin);
         let margins = margins.chain(starts.iter().map(Starts::margin));
         let margin = margins.chain(wholes.iter().map(Whole::margin)).max();
-        let steps = scans.iter().map(|s| s.tile() - 2 * s.margin());
+        let steps = scanning().map(|s| s.tile() - 2 * s.margin());
         Ok(Annotator {
             shared: Arc::new(Shared {
                 step: steps.min().unwrap_or(4096).max(1),
                 margin: margin.unwrap_or(0),
                 scans,
+                fast: stand_ins,
                 starts,
                 wholes,
                 models: infos,
@@ -286,6 +321,16 @@ impl Annotator {
         }
     }
 
+    /// Bases on either side of a position that scores depend on, at most.
+    pub fn context(&self) -> usize {
+        let scans = self.shared.scans.iter();
+        let reach = scans.map(|s| {
+            let context = &s.model().manifest().context;
+            context.left.max(context.right)
+        });
+        reach.max().unwrap_or(0)
+    }
+
     /// The options in use.
     pub fn options(&self) -> &Options {
         &self.shared.options
@@ -313,6 +358,7 @@ impl Annotator {
             first: 0,
             done: 0,
             calls: Vec::new(),
+            use_fast: false,
         }
     }
 }
@@ -331,10 +377,13 @@ impl Shared {
             return Ok(runners);
         }
         let scans = self.scans.iter().map(|s| s.model().spawn());
+        let fast = self.fast.iter();
+        let fast = fast.map(|f| f.as_ref().map(|s| s.model().spawn()).transpose());
         let starts = self.starts.iter().map(|s| s.model().spawn());
         let wholes = self.wholes.iter().map(|w| w.model().spawn());
         Ok(Box::new(Runners {
             scans: scans.collect::<Result<_, _>>()?,
+            fast: fast.collect::<Result<_, _>>()?,
             starts: starts.collect::<Result<_, _>>()?,
             wholes: wholes.collect::<Result<_, _>>()?,
             reverse: Vec::new(),
@@ -355,6 +404,7 @@ pub struct ReadState {
     starts: Vec<StartsState>,
     wholes: Vec<WholeState>,
     calls: Vec<Call>,
+    use_fast: bool,
 }
 
 /// Codes of a read that are at hand.
@@ -427,6 +477,17 @@ impl ReadState {
         Ok(())
     }
 
+    /// From now on positions are scored by the models that stand in (true), or no longer (false). Calls that these make carry
+    /// [`Flags::FAST_TIER`](crate::call::Flags::FAST_TIER). Which positions these are depends on the pushes.
+    pub fn use_fast_tier(&mut self, on: bool) {
+        self.use_fast = on;
+    }
+
+    /// Positions before this one have been scored, and their calls have left.
+    pub fn scored(&self) -> u64 {
+        self.done
+    }
+
     /// Drops the read; no more calls are made of it.
     pub fn abort(&mut self) {
         self.reset();
@@ -459,12 +520,20 @@ impl ReadState {
                 ended,
             };
             let strands = shared.options.strands.each();
-            for (scan, runner) in shared.scans.iter().zip(&mut runners.scans) {
+            let scans = shared.scans.iter().zip(&mut runners.scans);
+            let fast = shared.fast.iter().zip(&mut runners.fast);
+            for ((mut scan, mut runner), fast) in scans.zip(fast) {
+                let made = self.calls.len();
+                let mut flags = Flags::NONE;
+                if let (true, (Some(stand_in), Some(its))) = (self.use_fast, fast) {
+                    (scan, runner, flags) = (stand_in, its, Flags::FAST_TIER);
+                }
                 for &strand in strands {
                     let range = self.done..to;
                     let calls = &mut self.calls;
                     scan.call(runner, &piece, range, strand, &mut runners.reverse, calls)?;
                 }
+                self.calls[made..].iter_mut().for_each(|c| c.flags |= flags);
             }
             let starts = shared.starts.iter().zip(&mut self.starts);
             for ((starts, state), runner) in starts.zip(&mut runners.starts) {
@@ -522,6 +591,14 @@ impl Annotate for Annotator {
     fn read(&self) -> ReadState {
         Annotator::read(self)
     }
+
+    fn context(&self) -> usize {
+        Annotator::context(self)
+    }
+
+    fn has_fast_tier(&self) -> bool {
+        self.shared.fast.iter().any(Option::is_some)
+    }
 }
 
 impl Annotation for ReadState {
@@ -537,5 +614,13 @@ impl Annotation for ReadState {
 
     fn abort(&mut self) {
         ReadState::abort(self);
+    }
+
+    fn use_fast_tier(&mut self, on: bool) {
+        ReadState::use_fast_tier(self, on);
+    }
+
+    fn scored(&self) -> u64 {
+        ReadState::scored(self)
     }
 }

@@ -66,11 +66,17 @@ impl Flags {
     pub const AMBIGUOUS: Flags = Flags(2);
     /// Direct RNA enters 3' end first, so a read's start need not be the transcript's start.
     pub const UNVERIFIED_5P: Flags = Flags(4);
+    /// Bases of the read were lost, or shed because of overload, before the call or within its context; or the read was cut short.
+    pub const PARTIAL: Flags = Flags(8);
+    /// Made by the fast tier because of overload, where the better one was asked for.
+    pub const FAST_TIER: Flags = Flags(16);
 
-    const NAMES: [(Flags, &'static str); 3] = [
+    const NAMES: [(Flags, &'static str); 5] = [
         (Flags::SHORT_CONTEXT, "short-context"),
         (Flags::AMBIGUOUS, "ambiguous"),
         (Flags::UNVERIFIED_5P, "5p-unverified"),
+        (Flags::PARTIAL, "partial"),
+        (Flags::FAST_TIER, "fast-tier"),
     ];
 
     /// True where every flag of `other` is set.

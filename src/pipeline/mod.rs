@@ -20,11 +20,13 @@
 //! takes the floor and streams; every other record then on its way is read whole already.
 
 mod order;
-mod queue;
+pub(crate) mod queue;
 mod source;
 #[cfg(test)]
 mod tests;
 mod worker;
+
+pub(crate) use worker::panic_text;
 
 use crate::call::{Call, CallSink};
 use crate::fastx::{Chunk, Limits, RecordEnd, Reject};
@@ -87,6 +89,16 @@ pub trait Annotate: Sync {
 
     /// A fresh state.
     fn read(&self) -> Self::State;
+
+    /// Bases on either side of a position that its calls depend on.
+    fn context(&self) -> usize {
+        0
+    }
+
+    /// True where [`Annotation::use_fast_tier`] makes a difference.
+    fn has_fast_tier(&self) -> bool {
+        false
+    }
 }
 
 /// A read being annotated.
@@ -108,6 +120,14 @@ pub trait Annotation {
 
     /// Forgets the read.
     fn abort(&mut self);
+
+    /// Scores what comes next by cheaper models (true), or no longer.
+    fn use_fast_tier(&mut self, _on: bool) {}
+
+    /// Positions of the read whose calls have been given out; the read so far, unless something else is known.
+    fn scored(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// A chunk with its calls, about to be written.

@@ -39,7 +39,7 @@ impl Slot {
 }
 
 /// What a thread sleeps on; each queue has one consumer, and this is its.
-pub(super) type Bell = Parker;
+pub(crate) type Bell = Parker;
 
 /// The bells of a pipeline's threads.
 pub(super) struct Bells {
@@ -373,7 +373,7 @@ fn put(queue: &ArrayQueue<Box<Slot>>, slot: Box<Slot>) {
 }
 
 /// Asks `ready` until it answers, asleep in between; `None` where `limit` passes first.
-fn wait<T>(
+pub(crate) fn wait<T>(
     bell: &Bell,
     limit: Option<Duration>,
     mut ready: impl FnMut() -> Option<T>,

@@ -1,0 +1,280 @@
+//! The numbers of a run in Prometheus' text format (version 0.0.4), over HTTP.
+
+use super::{Metrics, Summary};
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a client may take, and how often the endpoint looks whether it is to end.
+const PATIENCE: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Answers every request with the numbers of the moment, until it is dropped. One client at a time: a scraper comes every few seconds.
+#[derive(Debug)]
+pub struct Endpoint {
+    address: SocketAddr,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Endpoint {
+    /// Listens on `address`. `models` are the models in use, as `name/version`.
+    ///
+    /// # Errors
+    /// Where the address cannot be listened on, or no thread started.
+    pub fn new(
+        address: SocketAddr,
+        metrics: Arc<Metrics>,
+        models: Vec<String>,
+    ) -> io::Result<Endpoint> {
+        let listener = TcpListener::bind(address)?;
+        // A blocking accept could not be ended.
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let own = ended.clone();
+        let thread = std::thread::Builder::new()
+            .name("metrics".into())
+            .spawn(move || {
+                while !own.load(Ordering::Relaxed) {
+                    match listener.accept() {
+                        // A client that went away is no concern of the run.
+                        Ok((client, _)) => drop(answer(client, &metrics, &models)),
+                        Err(_) => std::thread::sleep(LOOK),
+                    }
+                }
+            })?;
+        Ok(Endpoint {
+            address,
+            ended,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens; the port that was chosen where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic, and there is nothing to do if it did.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(mut client: TcpStream, metrics: &Metrics, models: &[String]) -> io::Result<()> {
+    client.set_nonblocking(false)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    // The request's content does not matter, but unread bytes would reset the connection.
+    let mut request = [0; 4096];
+    let mut filled = 0;
+    while filled < request.len() {
+        let n = client.read(&mut request[filled..])?;
+        filled += n;
+        if n == 0 || request[..filled].windows(4).any(|w| w == b"\r\n\r\n") {
+            break;
+        }
+    }
+    let body = metrics.summary().prometheus(models);
+    write!(
+        client,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A value of a label, escaped.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+impl Summary {
+    /// The numbers in Prometheus' text format.
+    pub fn prometheus(&self, models: &[String]) -> String {
+        let mut text = String::with_capacity(4096);
+        let mut family = |name: &str, kind: &str, help: &str, rows: &[(String, f64)]| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "# HELP strandline_{name} {help}\n# TYPE strandline_{name} {kind}"
+            );
+            for (labels, value) in rows {
+                let _ = writeln!(text, "strandline_{name}{labels} {value}");
+            }
+        };
+        let one = |value: u64| vec![(String::new(), value as f64)];
+        let by = |key: &str, rows: &[(&str, u64)]| -> Vec<(String, f64)> {
+            let row =
+                |&(name, n): &(&str, u64)| (format!("{{{key}=\"{}\"}}", label(name)), n as f64);
+            rows.iter().map(row).collect()
+        };
+        family(
+            "reads_in_total",
+            "counter",
+            "Reads begun.",
+            &one(self.reads_in),
+        );
+        let ends = [
+            ("out", self.reads_out),
+            ("rejected", self.rejected),
+            ("shed", self.shed),
+        ];
+        let help = "Reads that are over, by what became of them.";
+        family("reads_total", "counter", help, &by("end", &ends));
+        family(
+            "bases_in_total",
+            "counter",
+            "Bases received.",
+            &one(self.bases_in),
+        );
+        let live = self.live.as_ref();
+        let without = live.map_or(0, |l| l.without_context);
+        let bases = [
+            ("scored", self.bases_out.saturating_sub(without)),
+            ("without_context", without),
+            ("shed", live.map_or(0, |l| l.bases_shed)),
+            ("rejected", live.map_or(0, |l| l.bases_rejected)),
+        ];
+        let help = "Bases dealt with, by what became of them.";
+        family("bases_total", "counter", help, &by("end", &bases));
+        let calls: Vec<_> = self.calls.iter().map(|(k, n)| (k.name(), *n)).collect();
+        family(
+            "calls_total",
+            "counter",
+            "Calls written.",
+            &by("kind", &calls),
+        );
+        let help = "Pieces in the queues.";
+        family("queued", "gauge", help, &one(self.queued));
+        let seconds = self.elapsed.as_secs_f64();
+        let help = "Since the start of the run.";
+        family(
+            "elapsed_seconds",
+            "gauge",
+            help,
+            &[(String::new(), seconds)],
+        );
+        let quantiles = |of: Option<[Duration; 4]>| -> Vec<(String, f64)> {
+            let named = ["0.5", "0.9", "0.99", "0.999"].into_iter();
+            let rows = named.zip(of.into_iter().flatten());
+            rows.map(|(q, d)| (format!("{{quantile=\"{q}\"}}"), d.as_secs_f64()))
+                .collect()
+        };
+        let help = "From bytes received to calls written.";
+        family("latency_seconds", "summary", help, &quantiles(self.latency));
+        let models: Vec<(&str, u64)> = models.iter().map(|m| (&**m, 1)).collect();
+        family("model", "gauge", "Models in use.", &by("model", &models));
+        let Some(live) = live else {
+            return text;
+        };
+        let help = "Of the reads out, those with bases missing.";
+        family("reads_partial_total", "counter", help, &one(live.partial));
+        let help = "Pieces whose calls were written after their deadline.";
+        family("late_total", "counter", help, &one(live.late));
+        let decisions = [("keep", live.keep), ("eject", live.eject)];
+        family(
+            "decisions_total",
+            "counter",
+            "Reads decided on.",
+            &by("decision", &decisions),
+        );
+        let help = "From bytes received to a decision.";
+        family(
+            "decision_seconds",
+            "summary",
+            help,
+            &quantiles(live.to_decision),
+        );
+        let help = "Workers whose fast tier stands in.";
+        family(
+            "fast_tier_workers",
+            "gauge",
+            help,
+            &one(live.fast_lanes.into()),
+        );
+        let help = "How often the fast tier came or went.";
+        family(
+            "tier_changes_total",
+            "counter",
+            help,
+            &one(live.tier_changes),
+        );
+        let reads: Vec<_> = live.sources.iter().map(|s| (&*s.name, s.reads)).collect();
+        family(
+            "source_reads_total",
+            "counter",
+            "Reads begun, by source.",
+            &by("source", &reads),
+        );
+        let bases: Vec<_> = live.sources.iter().map(|s| (&*s.name, s.bases)).collect();
+        family(
+            "source_bases_total",
+            "counter",
+            "Bases received, by source.",
+            &by("source", &bases),
+        );
+        let own: Vec<(String, f64)> = live
+            .sources
+            .iter()
+            .flat_map(|s| {
+                s.own.iter().map(move |(counter, n)| {
+                    (
+                        format!("{{source=\"{}\",counter=\"{counter}\"}}", label(&s.name)),
+                        *n as f64,
+                    )
+                })
+            })
+            .collect();
+        family(
+            "source_total",
+            "counter",
+            "What a source counts itself.",
+            &own,
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scraper_gets_the_numbers() {
+        let metrics = Arc::new(Metrics::new());
+        metrics.live([("tcp \"a\"".to_string(), None)].into_iter(), None);
+        metrics.heard(0, 3, 700);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let endpoint = Endpoint::new(any, metrics, vec!["splice-fast/2".into()]).unwrap();
+        let mut client = TcpStream::connect(endpoint.address()).unwrap();
+        client
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}", body.len())));
+        for line in [
+            "# TYPE strandline_reads_in_total counter",
+            "strandline_reads_in_total 3",
+            "strandline_bases_total{end=\"shed\"} 0",
+            "strandline_source_bases_total{source=\"tcp \\\"a\\\"\"} 700",
+            "strandline_model{model=\"splice-fast/2\"} 1",
+        ] {
+            assert!(body.lines().any(|l| l == line), "{line} in\n{body}");
+        }
+    }
+}
