@@ -436,10 +436,10 @@ fn under_overload_everything_is_still_counted() {
                 assert!(live.late > 0);
             }
             OverloadPolicy::ShedNewest | OverloadPolicy::ShedOldest => {
-                assert!(
-                    live.bases_shed > 0 && live.partial > 0 && partial > 0,
-                    "{overload:?}"
-                );
+                assert!(live.bases_shed > 0 && live.partial > 0, "{overload:?}");
+                // The newest are shed at once to the reads' ends, so that nothing follows the gap.
+                let newest = overload == OverloadPolicy::ShedNewest;
+                assert!(newest || partial > 0);
                 assert_eq!(calls.len() as u64, 160 - live.bases_shed / 4);
             }
             OverloadPolicy::FastTier => {
