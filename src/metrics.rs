@@ -398,6 +398,30 @@ impl Summary {
             })
     }
 
+    /// One line for a run that goes on.
+    pub fn line(&self) -> String {
+        let calls: u64 = self.calls.iter().map(|(_, count)| count).sum();
+        let mut line = format!(
+            "{:.0} s: {} reads in, {} out, {:.3} Mb in, {:.3} Mb/s, {calls} calls, {} queued",
+            self.elapsed.as_secs_f64(),
+            self.reads_in,
+            self.reads_out,
+            self.bases_in as f64 / 1e6,
+            self.bases_per_second() / 1e6,
+            self.queued,
+        );
+        if let Some([p50, .., p999]) = self.latency {
+            line += &format!(", p50 {p50:.1?}, p99.9 {p999:.1?}");
+        }
+        if let Some(live) = &self.live {
+            line += &format!(
+                ", {} late, {} bases shed, {} rejected, fast tier on {} workers",
+                live.late, live.bases_shed, self.rejected, live.fast_lanes
+            );
+        }
+        line
+    }
+
     /// Bases written a second since the start.
     pub fn bases_per_second(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();

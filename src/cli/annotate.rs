@@ -1,20 +1,28 @@
 //! `annotate`: the pipeline with files at both ends.
 
-use super::{AnnotateArguments, CliError, OrderArgument, models_in_use, molecule, writer};
+use super::status::{Progress, Status};
+use super::{AnnotateArguments, CliError, OrderArgument, live, models_in_use, molecule, writer};
 use crate::annotate::{Annotator, Options, Priors, default_tasks};
 use crate::builtin;
 use crate::fastx::Limits;
-use crate::metrics::Metrics;
-use crate::model::manifest::Task;
+use crate::live::{LiveError, OverloadPolicy};
+use crate::metrics::{Endpoint, Metrics};
+use crate::model::manifest::{Task, Tier};
 use crate::model::{Model, SecondLook};
 use crate::pipeline::{self, FinishedChunk, Order, PipelineConfig, PipelineError};
 use crate::sink::{CallWriter, Format, ModelTag};
 use crate::source::Input;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+
+/// What both kinds of run need.
+pub(super) struct Run {
+    pub annotator: Annotator,
+    pub threads: usize,
+    pub metrics: Arc<Metrics>,
+    pub stop: Arc<AtomicBool>,
+}
 
 /// The models that the arguments ask for.
 fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
@@ -68,7 +76,32 @@ fn splice_only(models: Vec<Model>, named: bool) -> Result<Vec<Model>, CliError> 
     }
 }
 
+/// The fast tiers of those models that have one and use another.
+fn stand_ins(arguments: &AnnotateArguments, models: &[Model]) -> Result<Vec<Model>, CliError> {
+    let policy = arguments.on_overload.map(OverloadPolicy::from);
+    if policy != Some(OverloadPolicy::FastTier) {
+        return Ok(vec![]);
+    }
+    let tier = Tier::from(arguments.tier);
+    let tiered = |model: &&Model| model.file().manifest().cascade.is_some();
+    if tier == Tier::Fast || !models.iter().any(|model| tiered(&model)) {
+        let message = "--on-overload fast-tier: no model in use has a faster tier";
+        return Err(CliError::Usage(message.to_string()));
+    }
+    let fast = models.iter().filter(tiered).map(|model| {
+        let given = arguments.models.iter();
+        let mut given = given.filter(|p| p.display().to_string() == model.file().name());
+        match given.next() {
+            Some(path) => Model::open_tier(path, Tier::Fast),
+            None => builtin::model(model.manifest().task, Tier::Fast),
+        }
+    });
+    Ok(fast.collect::<Result<_, _>>()?)
+}
+
 pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliError> {
+    live::check(arguments)?;
+    let is_live = live::is_asked_for(arguments);
     let (molecule, strands) = molecule(arguments.molecule, arguments.strand);
     let models = models(arguments)?;
     let models = match arguments.format {
@@ -90,9 +123,10 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         min_score: arguments.min_score,
         priors: Priors::new(&arguments.priors).map_err(CliError::usage)?,
         max_starts: arguments.max_starts,
-        eager: false,
+        eager: is_live,
     };
-    let annotator = Annotator::new(models, options).map_err(CliError::usage)?;
+    let fast = stand_ins(arguments, &models)?;
+    let annotator = Annotator::with_fast_tier(models, fast, options).map_err(CliError::usage)?;
     let threads = match arguments.threads {
         Some(threads) => usize::from(threads),
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -101,7 +135,7 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         threads,
         order: match arguments.order {
             OrderArgument::Input => Order::Input,
-            OrderArgument::Ready => Order::Ready,
+            OrderArgument::Ready | OrderArgument::Live => Order::Ready,
         },
         limits: Limits {
             max_read_len: arguments.max_read_len,
@@ -135,35 +169,68 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
     let mut calls = CallWriter::new(writer(target)?, arguments.format, tags.collect());
     calls.header().map_err(failed)?;
     // What comes through a pipe may still be growing, and so may what goes out: somebody waits for each call.
-    let live = arguments
+    let piped = arguments
         .inputs
         .iter()
         .any(|input| input.as_os_str() == "-");
-    if live && io::stdin().is_terminal() {
+    if piped && io::stdin().is_terminal() {
         log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
     }
     let metrics = Arc::new(Metrics::new());
-    let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
-    let outcome = {
-        let _progress = (!quiet && io::stderr().is_terminal()).then(|| Progress::show(&metrics));
+    let run = Run {
+        annotator,
+        threads,
+        metrics: metrics.clone(),
+        stop,
+    };
+    let annotator = &run.annotator;
+    let _endpoint = match arguments.metrics {
+        Some(address) => {
+            let models = annotator.models().iter();
+            let models = models.map(|m| format!("{}/{}", m.name, m.version));
+            let endpoint = Endpoint::new(address, metrics.clone(), models.collect());
+            Some(endpoint.map_err(|source| CliError::Io {
+                file: format!("--metrics {address}"),
+                source,
+            })?)
+        }
+        None => None,
+    };
+    let status = arguments
+        .status_every
+        .map(|seconds| Status::every(seconds, &metrics));
+    let shown = !quiet && status.is_none() && io::stderr().is_terminal();
+    let progress = shown.then(|| Progress::show(&metrics));
+    let outcome = if is_live {
+        match live::run(arguments, &run, &mut calls)? {
+            Ok(outcome) => Ok(outcome.errors.is_empty()),
+            Err(LiveError::Output(source)) => Err(failed(source)),
+            Err(error) => Err(CliError::Input(error.to_string())),
+        }
+    } else {
+        let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
         let mut output = |finished: &FinishedChunk<'_>| {
             calls.write_calls(&finished.chunk.name, finished.calls)?;
-            match live && !finished.calls.is_empty() {
+            match piped && !finished.calls.is_empty() {
                 true => calls.flush(),
                 false => Ok(()),
             }
         };
-        pipeline::run(&config, inputs, &annotator, &metrics, &stop, &mut output)
+        match pipeline::run(&config, inputs, annotator, &metrics, &run.stop, &mut output) {
+            Ok(outcome) => Ok(outcome.input_errors.is_empty()),
+            Err(PipelineError::Output(source)) => Err(failed(source)),
+            Err(error) => Err(CliError::Input(error.to_string())),
+        }
     };
+    drop((status, progress));
     let result = match outcome {
         // The summary comes even where the last bytes could not be written.
-        Ok(outcome) => match calls.finish().and_then(|mut target| target.flush()) {
+        Ok(whole) => match calls.finish().and_then(|mut target| target.flush()) {
             Err(source) => Err(failed(source)),
-            Ok(()) if outcome.input_errors.is_empty() => Ok(()),
+            Ok(()) if whole => Ok(()),
             Ok(()) => Err(CliError::Reported),
         },
-        Err(PipelineError::Output(source)) => Err(failed(source)),
-        Err(error) => Err(CliError::Input(error.to_string())),
+        Err(error) => Err(error),
     };
     if !quiet {
         let SecondLook { positions, looked } = annotator.second_look();
@@ -178,54 +245,4 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         );
     }
     result
-}
-
-/// A line on the terminal while the run goes on.
-struct Progress {
-    bar: ProgressBar,
-    ended: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Progress {
-    fn show(metrics: &Arc<Metrics>) -> Progress {
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            bar.set_style(style);
-        }
-        let ended = Arc::new(AtomicBool::new(false));
-        let (own_bar, own_ended, metrics) = (bar.clone(), ended.clone(), metrics.clone());
-        let thread = std::thread::spawn(move || {
-            while !own_ended.load(Ordering::Relaxed) {
-                let now = metrics.summary();
-                let calls: u64 = now.calls.iter().map(|(_, count)| count).sum();
-                own_bar.set_message(format!(
-                    "{} reads, {:.1} Mb, {:.2} Mb/s, {calls} calls, {} chunks queued",
-                    now.reads_out,
-                    now.bases_out as f64 / 1e6,
-                    now.bases_per_second() / 1e6,
-                    now.queued,
-                ));
-                own_bar.tick();
-                std::thread::park_timeout(Duration::from_millis(200));
-            }
-        });
-        Progress {
-            bar,
-            ended,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It cannot panic, and if it did there would be nothing to do but to end the line.
-            let _ = thread.join();
-        }
-        self.bar.finish_and_clear();
-    }
 }

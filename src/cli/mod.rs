@@ -10,19 +10,23 @@ macro_rules! say {
 
 mod annotate;
 mod bench_model;
+mod live;
 mod models;
 mod records;
 mod score;
 mod simulate;
+mod status;
 
 use crate::annotate::{AnnotateError, Molecule, Strands};
 use crate::call::CallKind;
 use crate::kernels::Isa;
+use crate::live::OverloadPolicy;
 use crate::model::ModelError;
 use crate::model::manifest::{Precision, Task, Tier};
 use crate::sink::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -123,6 +127,39 @@ enum OrderArgument {
     Input,
     /// As reads finish
     Ready,
+    /// All inputs at once, each call as soon as it is certain; calls of different reads mix
+    Live,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OverloadArgument {
+    /// Everything is scored; the source is held back
+    Block,
+    /// Bases just come in are shed
+    ShedNewest,
+    /// Bases that have waited too long are shed
+    ShedOldest,
+    /// The fast tier stands in for the one asked for
+    FastTier,
+}
+
+impl From<OverloadArgument> for OverloadPolicy {
+    fn from(policy: OverloadArgument) -> OverloadPolicy {
+        match policy {
+            OverloadArgument::Block => OverloadPolicy::Block,
+            OverloadArgument::ShedNewest => OverloadPolicy::ShedNewest,
+            OverloadArgument::ShedOldest => OverloadPolicy::ShedOldest,
+            OverloadArgument::FastTier => OverloadPolicy::FastTier,
+        }
+    }
+}
+
+/// Seconds or milliseconds.
+fn time(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(time) if time > 0.0 && time < 1e9 => Ok(time),
+        _ => Err("a number above 0".to_string()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +214,24 @@ struct AnnotateArguments {
     /// Stop at the first bad record, with exit code 1
     #[arg(long)]
     strict: bool,
+    /// Milliseconds from bases received to their calls written; what is late is counted (implies --order live)
+    #[arg(long, value_name = "MS", value_parser = time, help_heading = "Live")]
+    deadline: Option<f64>,
+    /// What becomes of bases that cannot meet the deadline [default: block]
+    #[arg(long, value_enum, value_name = "POLICY", help_heading = "Live")]
+    on_overload: Option<OverloadArgument>,
+    /// Rules that turn the calls of a read's first bases into keep or eject (TOML; implies --order live)
+    #[arg(long, value_name = "FILE", help_heading = "Live")]
+    policy: Option<PathBuf>,
+    /// Where decisions are written, a line each
+    #[arg(long, value_name = "FILE", help_heading = "Live")]
+    decisions: Option<PathBuf>,
+    /// Serve the run's numbers for Prometheus, on 127.0.0.1:9100, say
+    #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
+    metrics: Option<SocketAddr>,
+    /// A line on standard error every so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = time, help_heading = "Live")]
+    status_every: Option<f64>,
 }
 
 #[derive(Debug, Args)]

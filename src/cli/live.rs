@@ -1,0 +1,187 @@
+//! `annotate` on sources that are still speaking.
+
+use super::annotate::Run;
+use super::{AnnotateArguments, CliError, OrderArgument};
+use crate::call::CallKind;
+use crate::fastx::Limits;
+use crate::live::policy::{Decided, Judge, Policy};
+use crate::live::{
+    self, FinishedPiece, LiveConfig, LiveError, LiveOutput, LiveSource, Records, Replies,
+};
+use crate::metrics::Metrics;
+use crate::sink::CallWriter;
+use crate::source::Input;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// True where the arguments ask for something that only a live run does.
+pub(super) fn is_asked_for(arguments: &AnnotateArguments) -> bool {
+    arguments.order == OrderArgument::Live
+        || arguments.deadline.is_some()
+        || arguments.policy.is_some()
+}
+
+/// Options that mean nothing without another.
+pub(super) fn check(arguments: &AnnotateArguments) -> Result<(), CliError> {
+    let usage = |message: &str| Err(CliError::Usage(message.to_string()));
+    if arguments.on_overload.is_some() && arguments.deadline.is_none() {
+        return usage("--on-overload needs --deadline, which says what overload is");
+    }
+    if arguments.decisions.is_some() && arguments.policy.is_none() {
+        return usage("--decisions needs --policy");
+    }
+    if is_asked_for(arguments) && arguments.strict {
+        return usage("--strict ends a run at the first bad read, and a live run goes on");
+    }
+    Ok(())
+}
+
+/// Calls, decisions and replies.
+struct Desk<'a, W: Write> {
+    calls: &'a mut CallWriter<W>,
+    judge: Option<Judge>,
+    decisions: Option<Decisions>,
+    replies: Vec<Option<Arc<dyn Replies>>>,
+    sources: Vec<String>,
+    metrics: Arc<Metrics>,
+}
+
+struct Decisions {
+    file: BufWriter<File>,
+    start: std::time::Instant,
+}
+
+impl Decisions {
+    fn create(path: &Path) -> io::Result<Decisions> {
+        let mut file = BufWriter::new(File::create(path)?);
+        writeln!(
+            file,
+            "#read\tsource\tchannel\tdecision\trule\tseconds\tmilliseconds_from_chunk"
+        )?;
+        Ok(Decisions {
+            file,
+            start: std::time::Instant::now(),
+        })
+    }
+
+    fn write(&mut self, source: &str, piece: &FinishedPiece<'_>, made: Decided) -> io::Result<()> {
+        let name = String::from_utf8_lossy(piece.name);
+        let rule = made
+            .rule
+            .map_or("default".to_string(), |rule| rule.to_string());
+        writeln!(
+            self.file,
+            "{name}\t{source}\t{}\t{}\t{rule}\t{:.3}\t{:.3}",
+            piece.channel,
+            made.decision,
+            self.start.elapsed().as_secs_f64(),
+            piece.received.elapsed().as_secs_f64() * 1000.0,
+        )
+    }
+}
+
+impl<W: Write> LiveOutput for Desk<'_, W> {
+    fn piece(&mut self, piece: &FinishedPiece<'_>) -> io::Result<()> {
+        self.calls.write_calls(piece.name, piece.calls)?;
+        let replies = self.replies[piece.source].as_deref();
+        if let Some(replies) = replies {
+            for call in piece.calls {
+                replies.call(piece.channel, piece.read, call);
+            }
+        }
+        let decided = self.judge.as_mut().and_then(|judge| judge.piece(piece));
+        if let Some(decided) = decided {
+            if let Some(replies) = replies {
+                live::policy::reply(replies, piece, decided);
+            }
+            let eject = decided.decision == live::policy::Decision::Eject;
+            self.metrics.decided(eject, piece.received);
+            if let Some(decisions) = &mut self.decisions {
+                decisions.write(&self.sources[piece.source], piece, decided)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> io::Result<()> {
+        self.calls.flush()?;
+        match &mut self.decisions {
+            Some(decisions) => decisions.file.flush(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A policy may only rest on calls that are made.
+fn policy(path: &Path, called: &[CallKind]) -> Result<Policy, CliError> {
+    let policy = Policy::open(path).map_err(|e| CliError::Usage(e.to_string()))?;
+    let unknown = policy.kinds().find(|kind| !called.contains(kind));
+    match unknown {
+        Some(kind) => Err(CliError::Usage(format!(
+            "{}: no model in use calls a {kind}",
+            path.display()
+        ))),
+        None => Ok(policy),
+    }
+}
+
+/// Runs until the sources end or `stop` is set.
+pub(super) fn run<W: Write>(
+    arguments: &AnnotateArguments,
+    run: &Run,
+    calls: &mut CallWriter<W>,
+) -> Result<Result<live::LiveOutcome, LiveError>, CliError> {
+    let limits = Limits {
+        max_read_len: arguments.max_read_len,
+        ..Limits::default()
+    };
+    let inputs = arguments.inputs.iter();
+    let sources: Vec<Box<dyn LiveSource>> = inputs
+        .map(|input| -> Box<dyn LiveSource> {
+            Box::new(Records::new(Input::from_argument(input), limits))
+        })
+        .collect();
+    let called: Vec<CallKind> = run
+        .annotator
+        .models()
+        .iter()
+        .flat_map(|m| m.base_rates.iter().map(|(kind, _)| *kind))
+        .collect();
+    let judge = match &arguments.policy {
+        Some(path) => Some(Judge::new(policy(path, &called)?)),
+        None => None,
+    };
+    let decisions = match &arguments.decisions {
+        Some(path) => Some(Decisions::create(path).map_err(CliError::io(path))?),
+        None => None,
+    };
+    let config = LiveConfig {
+        threads: run.threads,
+        deadline: arguments
+            .deadline
+            .map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+        overload: arguments
+            .on_overload
+            .map_or_else(Default::default, Into::into),
+        ..LiveConfig::default()
+    };
+    let mut desk = Desk {
+        calls,
+        judge,
+        decisions,
+        replies: sources.iter().map(|s| s.replies()).collect(),
+        sources: sources.iter().map(|s| s.name()).collect(),
+        metrics: run.metrics.clone(),
+    };
+    Ok(live::run(
+        &config,
+        sources,
+        &run.annotator,
+        &run.metrics,
+        &run.stop,
+        &mut desk,
+    ))
+}
