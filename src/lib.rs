@@ -95,6 +95,7 @@ pub mod metrics;
 pub mod model;
 pub mod nucleotide;
 pub mod pipeline;
+pub mod replay;
 pub mod simulate;
 pub mod sink;
 pub mod source;

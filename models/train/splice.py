@@ -1,14 +1,16 @@
 """Trains the splice network of two tiers (`splice_net.py`).
 
 What: stage 1 trains from nothing; stage 2 goes on, from stage 1's checkpoint, with a network that sees 2,000 nt further and with windows whose
-  sites are made of halves of two sites, which tell the network what a site's two sides are worth on their own.
+  sites are made of halves of two sites, which tell the network what a site's two sides are worth on their own; stage 3 goes on from there with
+  two of the late layers dilated.
 Why so: the few hundred genes alone are memorised; most crops are re-joined windows that a reference network labelled. Both heads are trained
   at once, and half of the fast head's word on a base is taken from the accurate head: it is to keep what that one will call, true or not.
   The rate stays up for long and falls to nothing in the last part, which is worth more than any other hour of the run.
 Data, split, errors: see `splice_data.py`; run `windows.py` first.
 How: python splice.py --stage 1 --data DIR --windows OUT/joined_*.npz --out OUT/1
      python splice.py --stage 2 --data DIR --windows OUT/joined_*.npz OUT/halves_*.npz --start OUT/1/splice.pt --out OUT/2
-     python splice_report.py --data DIR --checkpoint OUT/2/splice.pt --out OUT/2        network, manifest, packed file
+     python splice.py --stage 3 --data DIR --windows OUT/joined_*.npz OUT/halves_*.npz --start OUT/2/splice.pt --out OUT/3
+     python splice_report.py --data DIR --checkpoint OUT/3/splice.pt --out OUT/3        network, manifest, packed file
   Writes splice.pt (checkpoint; the same command resumes) and splice.csv (log). One thread; minutes are in the logs' `cpu_minutes`, with
   `--step amx` (amx_step.py), which a processor with AMX runs several times as fast as `--step torch`.
 """
@@ -33,6 +35,7 @@ from splice_net import TOWERS, TRUNK, TwoTierNet, as_input, grow, score
 STAGES = {  # parts of the crops: genes, windows of --windows, the kit's windows
     1: {"steps": 200_000, "lr": 4e-3, "anneal": 0.4, "parts": (0.3, 0.5, 0.2), "seed": 1},
     2: {"steps": 180_000, "lr": 3e-3, "anneal": 0.45, "parts": (0.3, 0.55, 0.15), "seed": 2},
+    3: {"steps": 120_000, "lr": 3e-3, "anneal": 0.6, "parts": (0.3, 0.55, 0.15), "seed": 3},
 }
 BATCH, CROP = 2, 8192
 ERRORS = 0.45  # part of the crops with read errors
@@ -102,7 +105,7 @@ def main():
     parser.add_argument("--stage", type=int, choices=STAGES, required=True)
     parser.add_argument("--data", required=True, help="folder that holds splice/")
     parser.add_argument("--windows", required=True, nargs="+", help="what windows.py wrote")
-    parser.add_argument("--start", help="stage 2: checkpoint of stage 1")
+    parser.add_argument("--start", help="stages 2 and 3: checkpoint of the stage before")
     parser.add_argument("--out", required=True)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--every", type=int, default=5_000, help="steps between figures")
@@ -119,9 +122,9 @@ def main():
     tower = TOWERS[args.stage]
     model = TwoTierNet(TRUNK, tower)
     print(f"{model.macs()} MAC a base, {parameters(model)} parameters, reach {model.reach()}", flush=True)
-    if args.stage == 2 and not os.path.exists(path):
+    if args.stage > 1 and not os.path.exists(path):
         if not args.start:
-            parser.error("stage 2 needs --start")
+            parser.error(f"stage {args.stage} needs --start")
         grow(model, args.start)
     mean = copy.deepcopy(model)
     step, seconds, rows, running, saved = 0, 0.0, [], None, None

@@ -17,9 +17,10 @@ from quantize_aware import ConvBlock, Head
 
 # Output channels, width, dilation, and @input+residual where these are not the layer before: 0 is the sequence, i the output of layer i.
 TRUNK = "16,7,1 16,7,1 16,7,6 16,7,36 16,7,180 16,7,2"
-TOWERS = {  # of the first stage, and of the second, which sees further
+TOWERS = {  # of the stages; that of the second sees further, that of the third further still
     1: "32,13,1@0 32,7,1@6+7 32,9,5@6+8 32,7,30 32,9,25@6+10 32,7,9 32,9,110@6+12 32,7,3 32,7,1 32,7,1 32,7,1 32,7,1",
     2: "16,7,50@6+6 16,7,250@7+7 32,13,1@0 32,7,1@8+9 32,9,5@8+10 32,7,30 32,9,25@8+12 32,7,9 32,9,110@8+14 32,7,3 32,7,1 32,7,1 32,7,1",
+    3: "16,7,50@6+6 16,7,250@7+7 32,13,1@0 32,7,1@8+9 32,9,5@8+10 32,7,30 32,9,25@8+12 32,7,9 32,9,110@8+14 32,7,3 32,7,24 32,7,6 32,7,1",
 }
 ONE_HOT = torch.eye(5, 4)  # the fifth row, N, is all zeros
 
@@ -97,14 +98,15 @@ def load(path):
 
 @torch.no_grad()
 def grow(model, path):
-    """Takes over the layers of the first stage's network: the two further layers behind the trunk begin as the identity, and the last but
-    one of the late layers, which are alike, is left out."""
+    """Takes over the layers of the stage before. From the first to the second the two further layers behind the trunk begin as the identity, and
+    the last but one of the late layers, which are alike, is left out; from the second to the third only dilations change."""
     old, _ = load(path)
     new_layers, old_layers = list(model.layers), list(old.layers)
     depth, count = len(model.trunk), len(model.layers)
-    for i, j in ({i: i for i in range(depth)} | {i: i - 2 for i in range(depth + 2, count)}).items():
+    more = 0 if len(old_layers) == count else 2
+    for i, j in ({i: i for i in range(depth)} | {i: i - more for i in range(depth + more, count)}).items():
         new_layers[i].load_state_dict(old_layers[j].state_dict())
-    for block in new_layers[depth:depth + 2]:
+    for block in new_layers[depth:depth + more]:
         nn.init.zeros_(block.bn.weight)
         nn.init.zeros_(block.bn.bias)
     model.fast.load_state_dict(old.fast.state_dict())

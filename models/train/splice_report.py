@@ -33,7 +33,7 @@ from splice_net import export, load
 SEPARATION = 4
 ENDS = (25, 50, 100, 200)
 COVER = 12  # how often the pieces of genes cover a base
-KEEP, MARGIN = 0.995, 0.75
+KEEP, MARGIN = 0.995, 0.5
 COLUMNS = [(tier, kind) for tier in TIERS for kind in KINDS]
 
 
