@@ -97,31 +97,32 @@ an A76 with other caches.
 
 ## Bases a second
 
-One core, int8, 80 % of the loop's bound, without reading, calling and writing. Both strands are two runs of the network. An expression is one
-5'UTR of 100 nt.
+One core, int8, 80 % of the loop's bound, both strands, without reading, calling and writing. The default tier of splice, `auto`, lies between the two. An
+expression is one 5'UTR of 200 nt.
 
 END
 
-# layers MODEL: the arithmetic of a base, and that of the dense layers behind the pool, from the manifest in the file's header.
-layers() {
-    head -c 65536 "models/$1.safetensors" | grep -ao 'operator[^{}]*macs\\":[0-9]*' |
-        awk -F ':' '{ if (/dense/) whole += $NF; else base += $NF } END { print base + 0, whole + 0 }'
+# Thousands of multiply-accumulates, as the program lists them.
+listed=$(cargo run --release --quiet -- models)
+kmac() {
+    awk -v model="^$1" -v tier="$2" '$0 ~ model { own = 1 } own && $0 ~ tier { in_tier = 1 } in_tier && / kMAC / { print $1; exit }' <<<"$listed"
 }
-read -r splice _ < <(layers splice)
-read -r promoter _ < <(layers promoter)
-read -r expression dense < <(layers expression)
-printf '| board | core | loop | splice (%s MAC a base), one strand | both | promoter (%s), one strand | both | expression (%s a base), 5'"'"'UTRs/s |\n' \
-    "$splice" "$promoter" "$expression"
-echo '| --- | --- | --- | --- | --- | --- | --- | --- |'
+fast=$(kmac splice '--tier fast')
+accurate=$(kmac splice '--tier accurate')
+promoter=$(kmac promoter-core '')
+expression=$(kmac expression '')
+printf '| board | core | loop | splice, fast (%s kMAC a base) | accurate (%s) | promoter (%s) | expression (%s a 5'"'"'UTR), 5'"'"'UTRs/s |\n' \
+    "$fast" "$accurate" "$promoter" "$expression"
+echo '| --- | --- | --- | --- | --- | --- | --- |'
 # board NAME CORE GHZ KIND MODEL
 board() {
     awk -v name="$1" -v core="$2" -v ghz="$3" -v kind="$4" -v rate="$(rate "$4" "$5")" \
-        -v splice="$splice" -v promoter="$promoter" -v utr=$((expression * 100 + dense)) '
+        -v fast="$fast" -v accurate="$accurate" -v promoter="$promoter" -v utr="$expression" '
     function human(x) { return x >= 1e6 ? sprintf("%.1f Mb/s", x / 1e6) : sprintf("%.0f kb/s", x / 1e3) }
     BEGIN {
-        macs = 0.8 * ghz * 1e9 * rate
-        printf "| %s | %s, %s GHz | `%s` | %s | %s | %s | %s | %d |\n", name, core, ghz, kind,
-            human(macs / splice), human(macs / splice / 2), human(macs / promoter), human(macs / promoter / 2), macs / utr
+        kmacs = 0.8 * ghz * 1e6 * rate
+        printf "| %s | %s, %s GHz | `%s` | %s | %s | %s | %d |\n", name, core, ghz, kind,
+            human(kmacs / fast / 2), human(kmacs / accurate / 2), human(kmacs / promoter / 2), kmacs / utr
     }'
 }
 board 'Raspberry Pi 4' Cortex-A72 1.5 smull cortex-a72
