@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use strandline::metrics::{Metrics, Summary};
+use strandline::model::manifest::Tier;
 use strandline::pipeline::{self, FinishedChunk, PipelineConfig};
 use strandline::sink::{CallWriter, Format, ModelTag};
 use strandline::source::Input;
@@ -49,28 +50,33 @@ fn run(annotator: &Annotator, threads: usize) -> (Vec<u8>, Summary) {
 }
 
 fn benches(c: &mut Criterion) {
-    let options = Options {
-        eager: false,
-        ..Options::default()
-    };
-    let annotator = Annotator::builtin(options).expect("built-in models");
-    let (text, summary) = run(&annotator, 1);
-    assert!(summary.adds_up(), "{summary}");
-    assert_eq!((summary.reads_in, summary.reads_out), (SAMPLE.0, SAMPLE.0));
-    assert_eq!((summary.bases_in, summary.bases_out), (SAMPLE.1, SAMPLE.1));
-    let calls: u64 = summary.calls.iter().map(|(_, count)| count).sum();
-    let lines = text.iter().filter(|&&b| b == b'\n').count() as u64;
-    assert!(
-        calls > 0 && lines == calls + 1,
-        "{calls} calls, {lines} lines"
-    );
-    assert!(run(&annotator, 2).0 == text, "threads change the output");
-
     let mut group = c.benchmark_group("end_to_end");
     group.throughput(Throughput::Elements(SAMPLE.1));
-    group.bench_function("splice_promoter_both_strands_1_worker", |b| {
-        b.iter(|| run(&annotator, 1).0.len());
-    });
+    for (tier, name) in [(Tier::Auto, "auto"), (Tier::Fast, "fast")] {
+        let options = Options {
+            eager: false,
+            tier,
+            ..Options::default()
+        };
+        let annotator = Annotator::builtin(options).expect("built-in models");
+        let (text, summary) = run(&annotator, 1);
+        assert!(summary.adds_up(), "{summary}");
+        assert_eq!((summary.reads_in, summary.reads_out), (SAMPLE.0, SAMPLE.0));
+        assert_eq!((summary.bases_in, summary.bases_out), (SAMPLE.1, SAMPLE.1));
+        let calls: u64 = summary.calls.iter().map(|(_, count)| count).sum();
+        let lines = text.iter().filter(|&&b| b == b'\n').count() as u64;
+        assert!(
+            calls > 0 && lines == calls + 1,
+            "{calls} calls, {lines} lines"
+        );
+        assert!(run(&annotator, 2).0 == text, "threads change the output");
+        group.bench_function(
+            format!("splice_{name}_promoter_both_strands_1_worker"),
+            |b| {
+                b.iter(|| run(&annotator, 1).0.len());
+            },
+        );
+    }
     group.finish();
 }
 

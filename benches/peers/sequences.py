@@ -5,7 +5,8 @@ import os
 
 import numpy as np
 
-READS = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "data", "reads.fastq.gz"))
+DATA = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "data"))
+READS, GENES = os.path.join(DATA, "reads.fastq.gz"), os.path.join(DATA, "genes.fa.gz")
 NUCLEOTIDES = "ACGT"
 
 # UTR-LM: pad 0, eos 1, unk 2, then the bases, then cls 7, mask 8, sep 9.
@@ -23,6 +24,13 @@ def sample_reads():
     """The sample reads in the order of the file, upper-case text without N."""
     with gzip.open(READS, "rt") as file:
         return [line.strip() for number, line in enumerate(file) if number % 4 == 1]
+
+
+def first_gene():
+    """Bases of the first of the sample genes."""
+    with gzip.open(GENES, "rt") as file:
+        records = file.read().split(">")
+    return "".join(records[1].split("\n")[1:])
 
 
 def windows(bases, count, skip=0):
