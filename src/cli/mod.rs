@@ -13,6 +13,7 @@ mod bench_model;
 mod live;
 mod models;
 mod records;
+mod replay;
 mod score;
 mod simulate;
 mod status;
@@ -59,6 +60,11 @@ enum Command {
     Score(ScoreArguments),
     /// Cut nanopore-like reads from genes, with the true sites carried over
     Simulate(SimulateArguments),
+    /// A flow cell in a box: play reads as a sequencer would give them
+    ///
+    /// Reads are dealt to channels, which speak at their own pace; what each says when depends on the seed alone, not on who
+    /// listens. A read goes out when it ends, to a FASTQ stream or a folder that fills.
+    Replay(ReplayArguments),
     /// Measure the splice model on reads whose sites are known
     Eval(EvalArguments),
     /// Turn a float ONNX network into a quantised model file
@@ -286,6 +292,51 @@ struct SimulateArguments {
 }
 
 #[derive(Debug, Args)]
+struct FlowCellArguments {
+    /// Channels; a MinION has 512, a PromethION cell 3,000
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=4095))]
+    channels: u16,
+    /// Bases a second and channel: 400 for DNA, 130 for direct RNA
+    #[arg(long, value_name = "BASES", default_value_t = 400.0, value_parser = time)]
+    rate: f64,
+    /// Bases of a chunk
+    #[arg(long, value_name = "BASES", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    chunk: u32,
+    /// Mean seconds between two reads of a channel
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    pause: f64,
+    /// The schedule depends on this and on nothing else
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArguments {
+    /// FASTA or FASTQ, plain or compressed
+    reads: PathBuf,
+    #[command(flatten)]
+    cell: FlowCellArguments,
+    /// How much faster than life
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time)]
+    speed: f64,
+    /// Seconds of sequencing, the reads beginning anew as often as it takes, all cut off at the end [default: each read once]
+    #[arg(long, value_name = "SECONDS", value_parser = time)]
+    duration: Option<f64>,
+    /// '-': FASTQ on standard output; else a folder to fill
+    #[arg(long, value_name = "TARGET", default_value = "-")]
+    to: PathBuf,
+    /// Reads a file of a folder
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    reads_per_file: u64,
+    /// Compress the files of a folder
+    #[arg(long)]
+    gzip: bool,
+    /// Break 1 to 32 bytes in a row every so many bytes of a stream, on average
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    bursts: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 struct EvalArguments {
     /// Reads whose sites are known
     reads: PathBuf,
@@ -449,6 +500,7 @@ pub fn main() -> ExitCode {
         Command::Annotate(a) => annotate::run(a, quiet),
         Command::Score(a) => score::run(a),
         Command::Simulate(a) => simulate::run(a),
+        Command::Replay(a) => replay::run(a, quiet),
         Command::Eval(a) => score::evaluate(a, quiet),
         Command::Pack(a) => models::pack(a),
         Command::Inspect(a) => models::inspect(a),

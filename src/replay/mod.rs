@@ -4,10 +4,12 @@
 //! the clock. [`Paced`] plays it to a live run in this process; the program's `replay` writes it as files or link frames.
 
 mod paced;
+mod targets;
 #[cfg(test)]
 mod tests;
 
 pub use paced::Paced;
+pub use targets::{Bursts, FastqStream, Folder, Played, Target, play};
 
 use crate::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
 use crate::source::{Input, InputError};
