@@ -92,7 +92,7 @@ struct Heard {
     waker: Unparker,
     gate: AtomicU8,
     /// One a lane, for the source's end.
-    closing: Mutex<Vec<Box<Slot>>>,
+    closing: Mutex<Vec<Slot>>,
 }
 
 pub(super) struct Shared {
@@ -137,7 +137,7 @@ impl Shared {
             for _ in 0..slots {
                 put(&free, Slot::new(number, bases));
             }
-            let closing = (0..threads).map(|_| Slot::new(number, 0)).collect();
+            let closing = (0..threads).map(|_| *Slot::new(number, 0)).collect();
             Heard {
                 free,
                 waker: bell.unparker().clone(),
@@ -268,7 +268,7 @@ impl Shared {
         for (lane, mut slot) in closing.into_iter().enumerate() {
             slot.closes = true;
             slot.piece.received = Instant::now();
-            self.send(lane, slot);
+            self.send(lane, Box::new(slot));
         }
         self.open.fetch_sub(1, SeqCst);
         self.lanes.iter().for_each(|lane| lane.waker.unpark());

@@ -116,7 +116,7 @@ impl<W: Write> Target for FastqStream<W> {
 
 enum Growing {
     Plain(File),
-    Gzip(GzEncoder<File>),
+    Gzip(Box<GzEncoder<File>>),
 }
 
 /// FASTQ files in a folder, the last of them growing, as basecallers leave them: `reads_1.fastq.gz.part` until it is full, then without `.part`.
@@ -174,7 +174,7 @@ impl Target for Folder {
             let path = self.path.join(name);
             let file = File::create(&path)?;
             let file = match self.gzip {
-                true => Growing::Gzip(GzEncoder::new(file, Compression::fast())),
+                true => Growing::Gzip(Box::new(GzEncoder::new(file, Compression::fast()))),
                 false => Growing::Plain(file),
             };
             self.open = Some((path, file));
