@@ -81,6 +81,8 @@
 #[cfg(feature = "tract")]
 pub mod annotate;
 #[cfg(feature = "tract")]
+pub mod bench;
+#[cfg(feature = "tract")]
 pub mod builtin;
 pub mod calibrate;
 pub mod call;

@@ -249,6 +249,12 @@ impl Metrics {
         }
     }
 
+    /// Microseconds from bytes received to calls written.
+    pub fn latency(&self) -> Histogram<u64> {
+        let latency = self.latency.lock();
+        latency.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The numbers of this moment.
     pub fn summary(&self) -> Summary {
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);

@@ -648,3 +648,19 @@ fn options_that_cannot_be_are_refused() {
     assert!(with(None, 0).unwrap().contains("start codons"));
     assert!(Annotator::new(vec![], Options::default()).is_err());
 }
+
+#[test]
+fn calls_at_the_last_base_are_in_order_too() {
+    // A donor on the reverse strand at the last base, where calls of whole records end as well.
+    let text = b"AAGACAATACAGTTTTCCATATTTTACAAAAGAAGAAATGGGAGAAAGGGGTTTAAGTAACTTGCCCTAGTCACACAGTAAGGAGAAGCCTGCTACCCAAACTTCTGGCTTGAGTACTCAACCACTTACT";
+    let mut calls = vec![];
+    let mut read = annotator(false).read();
+    read.push(text, &mut calls).unwrap();
+    read.finish(&mut calls).unwrap();
+    let order: Vec<_> = calls.iter().map(|c| (c.end, c.strand, c.kind)).collect();
+    let last = |c: &&Call| c.end == text.len() as u64 && c.model == 0;
+    assert!(
+        calls.iter().find(last).is_some() && order.is_sorted(),
+        "{order:?}"
+    );
+}

@@ -59,7 +59,7 @@ fn calls_are_those_of_whole_reads_and_leave_early() {
         for read in reads.iter() {
             let mut calls = vec![];
             let mut state = annotator.read();
-            state.push_codes(&read.codes, &mut calls).unwrap();
+            state.push(&read.letters, &mut calls).unwrap();
             state.finish(&mut calls).unwrap();
             whole.insert(read.name.clone(), calls);
         }
@@ -108,8 +108,8 @@ fn the_fast_tier_stands_in_where_it_is_told_to() {
             let mut calls: Vec<Call> = vec![];
             let mut state = annotator.read();
             state.use_fast_tier(stand_in);
-            for piece in read.codes.chunks(999) {
-                state.push_codes(piece, &mut calls).unwrap();
+            for piece in read.letters.chunks(999) {
+                state.push(piece, &mut calls).unwrap();
             }
             state.finish(&mut calls).unwrap();
             calls

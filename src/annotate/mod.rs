@@ -540,7 +540,10 @@ impl ReadState {
                 let range = self.done..to;
                 starts.call(runner, state, &piece, range, strands, &mut self.calls)?;
             }
-            self.emit(sink);
+            // The last go with those that the read's end makes certain, in one order.
+            if !ended || to < limit {
+                self.emit(sink);
+            }
             self.done = to;
             self.forget();
         }

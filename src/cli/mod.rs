@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod annotate;
+mod bench;
 mod bench_model;
 mod live;
 mod models;
@@ -19,6 +20,7 @@ mod simulate;
 mod status;
 
 use crate::annotate::{AnnotateError, Molecule, Strands};
+use crate::bench::Scenario;
 use crate::call::CallKind;
 use crate::kernels::Isa;
 use crate::live::OverloadPolicy;
@@ -77,6 +79,11 @@ enum Command {
     Models,
     /// Measure how long a model takes, or write what it gives
     BenchModel(BenchModelArguments),
+    /// Measure what this machine sustains: least latency, a flow cell in real time, throughput
+    ///
+    /// Each scenario is timed end to end, from letters in to calls out, after a warm-up. The report says what the processor did
+    /// meanwhile, and has no headline where it was slowed down or others used the machine.
+    Bench(BenchArguments),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -336,6 +343,67 @@ struct ReplayArguments {
     bursts: Option<u64>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ScenarioArgument {
+    /// One chunk after another: the least latency
+    Single,
+    /// A flow cell by a schedule made in advance: can it be followed?
+    Multi,
+    /// Compressed reads as fast as they are taken: throughput
+    Offline,
+}
+
+impl From<ScenarioArgument> for Scenario {
+    fn from(scenario: ScenarioArgument) -> Scenario {
+        match scenario {
+            ScenarioArgument::Single => Scenario::SingleStream,
+            ScenarioArgument::Multi => Scenario::MultiStream,
+            ScenarioArgument::Offline => Scenario::Offline,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct BenchArguments {
+    /// Reads to replay [default: the bundled sample]
+    reads: Option<PathBuf>,
+    /// Scenarios [default: all]
+    #[arg(long = "scenario", value_enum, value_delimiter = ',')]
+    scenarios: Vec<ScenarioArgument>,
+    /// Seconds of each scenario
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0, value_parser = time)]
+    seconds: f64,
+    /// Seconds of warm-up before each
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = time)]
+    warm_up: f64,
+    /// Worker threads [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Which network of models that have two
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: TierArgument,
+    /// What the reads are
+    #[arg(long, value_enum, default_value = "dna")]
+    molecule: MoleculeArgument,
+    #[command(flatten)]
+    cell: FlowCellArguments,
+    /// Milliseconds from a chunk to its calls, in the multi-stream scenario
+    #[arg(long, value_name = "MS", value_parser = time)]
+    deadline: Option<f64>,
+    /// What becomes of chunks that cannot meet it [default: block]
+    #[arg(long, value_enum, value_name = "POLICY", requires = "deadline")]
+    on_overload: Option<OverloadArgument>,
+    /// Write every figure, with the raw histograms, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Compare with the JSON of an earlier run
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 struct EvalArguments {
     /// Reads whose sites are known
@@ -507,6 +575,7 @@ pub fn main() -> ExitCode {
         Command::Verify(a) => models::verify(a),
         Command::Models => models::list(),
         Command::BenchModel(a) => bench_model::run(a),
+        Command::Bench(a) => bench::run(a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,8 +26,8 @@ use std::time::Duration;
 pub struct ReadData {
     /// Its name.
     pub name: Vec<u8>,
-    /// Its bases as codes, 0 to 4.
-    pub codes: Vec<u8>,
+    /// Its bases, A, C, G, T or N.
+    pub letters: Vec<u8>,
 }
 
 /// All good records of `input`. Bad ones are logged and left out.
@@ -44,11 +44,12 @@ pub fn load(input: Input) -> Result<Vec<ReadData>, InputError> {
             Step::Rejected(reject) => log::warn!("{reject}"),
             Step::Chunk => {
                 if chunk.first {
-                    let (name, codes) = (chunk.name.clone(), vec![]);
-                    reads.push(ReadData { name, codes });
+                    let (name, letters) = (chunk.name.clone(), vec![]);
+                    reads.push(ReadData { name, letters });
                 }
                 if let Some(read) = reads.last_mut() {
-                    read.codes.extend_from_slice(&chunk.codes);
+                    let letters = chunk.codes.iter().map(|&code| b"ACGTN"[usize::from(code)]);
+                    read.letters.extend(letters);
                 }
                 if let Some(RecordEnd::Rejected(reject)) = &chunk.end {
                     log::warn!("{reject}");
@@ -74,7 +75,7 @@ pub struct FlowCellConfig {
     pub speed: f64,
     /// The schedule depends on this.
     pub seed: u64,
-    /// Seconds of the schedule after which every read is cut off, the reads beginning anew as often as it takes; `None`: each once.
+    /// Seconds of the schedule, the reads beginning anew as often as it takes; a read is cut off where its next chunk would come later. `None`: each once.
     pub duration: Option<f64>,
 }
 
@@ -172,28 +173,23 @@ impl FlowCell {
         self.push(start, channel, number, read, 0);
     }
 
-    /// The piece of `read` from base `from` on, the one before which ended at `start`.
-    fn push(&mut self, start: f64, channel: u16, number: u32, read: usize, from: usize) {
-        let length = self.reads[read].codes.len();
-        let mut to = (from + self.config.chunk.max(1)).min(length);
-        let mut at = start + (to - from) as f64 / self.config.rate;
-        if let Some(end) = self.config.duration
-            && at > end
-        {
-            if start >= end {
-                return;
-            }
-            to = (from + ((end - start) * self.config.rate) as usize).min(length);
-            at = end;
+    /// The piece of `read` from base `from` on, the one before which ended at `start`; false where it would end too late.
+    fn push(&mut self, start: f64, channel: u16, number: u32, read: usize, from: usize) -> bool {
+        let length = self.reads[read].letters.len();
+        let to = (from + self.config.chunk.max(1)).min(length);
+        let at = start + (to - from) as f64 / self.config.rate;
+        let in_time = self.config.duration.is_none_or(|end| at <= end);
+        if in_time {
+            self.turns.push(Reverse(Turn {
+                at: (at * 1e9) as u64,
+                channel,
+                number,
+                read,
+                from,
+                to,
+            }));
         }
-        self.turns.push(Reverse(Turn {
-            at: (at * 1e9) as u64,
-            channel,
-            number,
-            read,
-            from,
-            to,
-        }));
+        in_time
     }
 }
 
@@ -211,11 +207,9 @@ impl Iterator for FlowCell {
             ..
         } = turn;
         let at = turn.at as f64 / 1e9;
-        let over = self.config.duration.is_some_and(|end| at >= end);
-        let last = to == self.reads[read].codes.len() || over;
-        if !last {
-            self.push(at, channel, number, read, to);
-        } else if !over {
+        let whole = to == self.reads[read].letters.len();
+        let last = whole || !self.push(at, channel, number, read, to);
+        if last {
             // Exponential: pores catch molecules by chance.
             let pause = -self.config.pause * (1.0 - self.random.random::<f64>()).ln();
             self.deal(at + pause, channel, number + 1);

@@ -2,6 +2,7 @@
 
 use super::{Event, FlowCell};
 use crate::live::{LiveSource, LiveStep, Piece, PieceEnd, SourceError};
+use crate::nucleotide;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -57,9 +58,7 @@ impl LiveSource for Paced {
                 let _ = write!(piece.name, "/{}/{}", event.channel, event.number);
             }
         }
-        piece
-            .codes
-            .extend_from_slice(&read.codes[event.bases.clone()]);
+        nucleotide::encode(&read.letters[event.bases.clone()], &mut piece.codes);
         piece.end = event.last.then_some(PieceEnd::Complete);
         piece.received = due;
         self.next = self.cell.next();

@@ -74,13 +74,13 @@ pub fn play(cell: FlowCell, target: &mut dyn Target, stop: &AtomicBool) -> io::R
 }
 
 /// Writes a read as FASTQ. The qualities of the file it came from are not kept: all are Q20.
-fn write_fastq(out: &mut Vec<u8>, name: &[u8], codes: &[u8]) {
+fn write_fastq(out: &mut Vec<u8>, name: &[u8], letters: &[u8]) {
     out.push(b'@');
     out.extend_from_slice(name);
     out.push(b'\n');
-    out.extend(codes.iter().map(|&c| b"ACGTN"[usize::from(c.min(4))]));
+    out.extend_from_slice(letters);
     out.extend_from_slice(b"\n+\n");
-    out.resize(out.len() + codes.len(), b'5');
+    out.resize(out.len() + letters.len(), b'5');
     out.push(b'\n');
 }
 
@@ -104,7 +104,7 @@ impl<W: Write> Target for FastqStream<W> {
         }
         let read = &reads[event.read];
         self.text.clear();
-        write_fastq(&mut self.text, &read.name, &read.codes[..event.bases.end]);
+        write_fastq(&mut self.text, &read.name, &read.letters[..event.bases.end]);
         self.out.write_all(&self.text)?;
         self.out.flush()
     }
@@ -181,7 +181,7 @@ impl Target for Folder {
         }
         let read = &reads[event.read];
         self.text.clear();
-        write_fastq(&mut self.text, &read.name, &read.codes[..event.bases.end]);
+        write_fastq(&mut self.text, &read.name, &read.letters[..event.bases.end]);
         if let Some((_, file)) = &mut self.open {
             match file {
                 Growing::Plain(file) => file.write_all(&self.text)?,
@@ -270,7 +270,7 @@ mod tests {
     fn cell() -> FlowCell {
         let read = |i: usize| ReadData {
             name: format!("r{i}").into_bytes(),
-            codes: (0..300 + i * 7).map(|at| (at * i % 5) as u8).collect(),
+            letters: (0..300 + i * 7).map(|at| b"ACGTN"[at * i % 5]).collect(),
         };
         let config = FlowCellConfig {
             channels: 5,
