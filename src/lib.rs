@@ -92,6 +92,7 @@ pub mod cli;
 pub mod evaluate;
 pub mod fastx;
 pub mod kernels;
+pub mod link;
 pub mod live;
 pub mod metrics;
 pub mod model;

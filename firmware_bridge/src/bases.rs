@@ -1,9 +1,9 @@
-//! Bases in two bits each, with runs of N beside them; the layout is in the crate's documentation.
+//! Bases in two bits each, with runs of N and qualities beside them; the layout is in the crate's documentation.
 
 use crate::{MAX_BODY, MAX_PAYLOAD};
 use heapless::{CapacityError, Vec};
 
-/// Most bytes that packed bases and their runs of N take in a payload.
+/// Most bytes that packed bases, their runs of N and their qualities take in a payload.
 pub const MAX_BASES_BYTES: usize = MAX_PAYLOAD - 4;
 
 /// Most bases of a frame.
@@ -12,12 +12,27 @@ pub const MAX_BASES: usize = MAX_BASES_BYTES * 4;
 /// Bytes of a run of N.
 const RUN: usize = 4;
 
+const HAS_RUNS: u8 = 0x40;
+const HAS_QUALITIES: u8 = 0x80;
+
+/// The bin of a Phred quality: 0 below 10, 1 below 15, 2 below 20, 3 from there on.
+pub fn quality_bin(phred: u8) -> u8 {
+    match phred {
+        0..10 => 0,
+        10..15 => 1,
+        15..20 => 2,
+        _ => 3,
+    }
+}
+
 /// Packed bases, borrowed from the buffer they were packed into or received in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bases<'a> {
     count: u16,
     packed: &'a [u8],
     runs: &'a [u8],
+    /// As long as `packed`, or empty.
+    qualities: &'a [u8],
 }
 
 impl<'a> Bases<'a> {
@@ -29,7 +44,9 @@ impl<'a> Bases<'a> {
         for (i, &code) in codes.iter().enumerate() {
             let new_run = code > 3 && (i == 0 || codes[i - 1] <= 3);
             runs += usize::from(new_run);
-            if (i + 1).div_ceil(4) + runs * RUN > room.len() {
+            // One byte for their number, which it must fit.
+            let taken = if runs > 0 { 1 + runs * RUN } else { 0 };
+            if (i + 1).div_ceil(4) + taken > room.len() || runs > 255 {
                 runs -= usize::from(new_run);
                 break;
             }
@@ -57,8 +74,38 @@ impl<'a> Bases<'a> {
             count: count as u16,
             packed,
             runs,
+            qualities: &[],
         };
         (bases, count)
+    }
+
+    /// The same with bins of qualities, packed as the bases are; `None` where they have another length or together no room.
+    pub fn with_qualities(self, bins: &'a [u8]) -> Option<Bases<'a>> {
+        let runs = if self.runs.is_empty() {
+            0
+        } else {
+            1 + self.runs.len()
+        };
+        let fits = runs + 2 * self.packed.len() <= MAX_BASES_BYTES;
+        let blank = Self::blank_beyond(bins, self.len());
+        (bins.len() == self.packed.len() && fits && blank).then_some(Bases {
+            qualities: bins,
+            ..self
+        })
+    }
+
+    fn blank_beyond(packed: &[u8], count: usize) -> bool {
+        count.is_multiple_of(4)
+            || packed
+                .get(count / 4)
+                .is_some_and(|last| last >> (count % 4 * 2) == 0)
+    }
+
+    /// The bins of the qualities ([`quality_bin`]), where they were sent.
+    pub fn quality_bins(&self) -> Option<impl Iterator<Item = u8> + use<'a>> {
+        let qualities = self.qualities;
+        let bins = (0..self.len()).map(move |i| base(qualities, i));
+        (!qualities.is_empty()).then_some(bins)
     }
 
     /// Number of bases.
@@ -87,27 +134,52 @@ impl<'a> Bases<'a> {
         })
     }
 
+    pub(crate) fn flags(&self) -> u8 {
+        let empty = (self.packed.len() * 4 - self.len()) as u8;
+        let runs = if self.runs.is_empty() { 0 } else { HAS_RUNS };
+        let qualities = if self.qualities.is_empty() {
+            0
+        } else {
+            HAS_QUALITIES
+        };
+        empty << 4 | runs | qualities
+    }
+
     pub(crate) fn write(&self, body: &mut Vec<u8, MAX_BODY>) -> Result<(), CapacityError> {
-        body.extend_from_slice(&self.count.to_le_bytes())?;
+        if !self.runs.is_empty() {
+            body.extend_from_slice(&[(self.runs.len() / RUN) as u8])?;
+            body.extend_from_slice(self.runs)?;
+        }
         body.extend_from_slice(self.packed)?;
-        body.extend_from_slice(self.runs)
+        body.extend_from_slice(self.qualities)
     }
 
     /// Checks `bytes` whole; an error is the offset at which they break the layout.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Bases<'a>, usize> {
-        let (count, rest) = bytes.split_first_chunk::<2>().ok_or(0usize)?;
-        let count = u16::from_le_bytes(*count);
-        let total = usize::from(count);
-        if total > MAX_BASES || total.div_ceil(4) > rest.len() {
-            return Err(0);
+    pub(crate) fn read(flags: u8, bytes: &'a [u8]) -> Result<Bases<'a>, usize> {
+        let (runs_at, run_bytes, rest) = match flags & HAS_RUNS != 0 {
+            false => (0, &[][..], bytes),
+            true => {
+                let (&count, rest) = bytes.split_first().ok_or(0usize)?;
+                let length = usize::from(count) * RUN;
+                if count == 0 || length > rest.len() {
+                    return Err(0);
+                }
+                (1, &rest[..length], &rest[length..])
+            }
+        };
+        let packed_at = runs_at + run_bytes.len();
+        let (packed, qualities) = match flags & HAS_QUALITIES != 0 {
+            false => (rest, &[][..]),
+            true if rest.is_empty() || !rest.len().is_multiple_of(2) => return Err(packed_at),
+            true => rest.split_at(rest.len() / 2),
+        };
+        let empty = usize::from(flags >> 4 & 3);
+        let total = (packed.len() * 4).checked_sub(empty).ok_or(packed_at)?;
+        if !Self::blank_beyond(packed, total) {
+            return Err(packed_at + packed.len() - 1);
         }
-        let (packed, run_bytes) = rest.split_at(total.div_ceil(4));
-        let runs_at = 2 + packed.len();
-        if !run_bytes.len().is_multiple_of(RUN) {
-            return Err(runs_at);
-        }
-        if !total.is_multiple_of(4) && packed[total / 4] >> (total % 4 * 2) != 0 {
-            return Err(runs_at - 1);
+        if !qualities.is_empty() && !Self::blank_beyond(qualities, total) {
+            return Err(packed_at + rest.len() - 1);
         }
         let mut free = 0;
         for (i, (start, length)) in runs(run_bytes).enumerate() {
@@ -123,9 +195,10 @@ impl<'a> Bases<'a> {
             free = start + length + 1;
         }
         Ok(Bases {
-            count,
+            count: total as u16,
             packed,
             runs: run_bytes,
+            qualities,
         })
     }
 }

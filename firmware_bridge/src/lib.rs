@@ -1,56 +1,96 @@
-//! Frames between a sequencer's accessory board and strandline. No `std`, no allocation: it compiles for a microcontroller
-//! and for the host alike, so that both ends share one definition of the bytes.
+//! The link between a sequencer's accessory board and strandline. No `std`, no allocation: it compiles for a microcontroller
+//! and for the host alike, so that both ends share one definition of the bytes and of the protocol.
+//!
+//! # Frames
 //!
 //! On the wire a frame is COBS-stuffed and ended by one zero byte, the only zero there is: a receiver that has lost its place
 //! waits for the next zero and is in step again. Stuffed inside is the body, integers little-endian:
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
-//! | 0 | 1 | protocol version, [`VERSION`] |
-//! | 1 | 1 | type: 1 read start, 2 bases, 3 read end |
-//! | 2 | 2 | sequence number, one more than that of the frame sent before, wrapping |
-//! | 4 | 2 | length of the payload, L, at most [`MAX_PAYLOAD`] |
-//! | 6 | L | payload |
-//! | 6 + L | 4 | CRC-32 (ISO-HDLC, that of Ethernet and gzip) of all bytes before it |
+//! | 0 | 1 | kind in the lower four bits; in the upper four, flags of bases, else 0 |
+//! | 1 | 2 | sequence number, one more than that of the frame sent before, wrapping |
+//! | 3 | L | payload, at most [`MAX_PAYLOAD`] |
+//! | 3 + L | 4 | CRC-32 (ISO-HDLC, that of Ethernet and gzip) of all bytes before it |
 //!
-//! Overhead beyond the payload: 10 bytes here, 1 to 3 of stuffing, 1 zero; 14 at most.
+//! The length is that of the frame, and the version is agreed on once: neither is in each frame. 400 bases take 100 bytes and 13 more of
+//! framing, stuffing and zero; a full frame of 1,988 bases 497 and 14. 32 bits of checksum let one broken frame in 4 billion through, which must
+//! then also keep the layout below.
 //!
-//! | type | offset | bytes | field of the payload |
-//! | --- | --- | --- | --- |
-//! | all | 0 | 2 | channel |
-//! | read start | 2 | 4 | number of the read on its channel |
-//! | bases | 2 | 2 | n, number of bases, at most [`MAX_BASES`] |
-//! | | 4 | ⌈n / 4⌉ | bases, two bits each, A C G T = 0 1 2 3, the first in the lowest bits; 0 for N and beyond n |
-//! | | 4 + ⌈n / 4⌉ | 4 a run | runs of N: index of the first (2 bytes), how many (2 bytes); ascending, with a base between any two |
-//! | read end | 2 | 4 | number of bases of the whole read |
+//! | kind | from | payload: bytes, field |
+//! | --- | --- | --- |
+//! | 1 hello | both | 1 major, 1 minor version, 1 role (0 device, 1 host), 2 capabilities, 4 nonce; a newer minor version may add more |
+//! | 2 read start | device | 2 channel, 4 read, 1 mux, 8 start (ms of the run), 4 first base that follows, 1 to 64 name |
+//! | 3 bases | device | 2 channel in the lower 12 bits and read in the upper 4, 2 position of the first base (modulo 65,536), then the bases |
+//! | 4 read end | device | 2 channel, 4 read, 4 bases of the whole read, 1 reason (0 complete, 1 ejected, 2 aborted) |
+//! | 5 decision | host | 2 channel, 4 read, 1 (0 keep, 1 eject) |
+//! | 6 call | host | 2 channel, 4 read, 4 position, 1 kind (0 donor, 1 acceptor, 2 promoter, 3 expression, 4 promoter strength), 1 strand (0 forward, 1 reverse), 4 score, f32 |
+//! | 7 statistics | both | 4 frames heard, 4 broken, 4 missing |
+//! | 8 error | both | 2 code, up to 64 text |
+//! | 9 credit | host | 2 sequence number before which read starts, bases and read ends may be sent |
+//! | 10 keep-alive | both | nothing |
+//! | 11 finish | device | nothing: no more reads will come |
 //!
-//! A channel has one read at a time, so bases name only their channel. There is exactly one payload for a message; any other is
-//! rejected. What decodes has passed the checksum and every rule of these tables.
+//! Bases: flags 0x30 are how many of the last byte's four places are empty, 0x40 says that runs of N come first (1 byte how many, each 2 index of the
+//! first, 2 how many; ascending, with a base between any two), 0x80 that as many bytes as the bases take follow with qualities. Bases have two bits each,
+//! A C G T = 0 1 2 3, the first in the lowest bits; 0 for N and in empty places. Qualities likewise, in bins ([`quality_bin`]).
 //!
-//! This is the frame type alone. The link's protocol (credits and flow control, what to do about a gap in the
-//! sequence numbers, splitting a byte stream at its zeros) is not here yet.
+//! There is exactly one payload for a message; any other is rejected. What decodes has passed the checksum and every rule of these tables.
+//!
+//! # Protocol
+//!
+//! Both sides say hello until they have heard the other's. A newer minor version is understood: its unknown kinds are counted and skipped. Another major
+//! version is refused with an error, on both sides. The nonce is drawn at each start: a new one says that the other side began anew.
+//!
+//! [`Device`] sends data only as far as the host's credit reaches, which grows as the host takes frames in; a credit that was lost is repeated. After
+//! half a second of silence a side says that it is alive, after three the other counts as gone. Nothing is sent twice: a frame that is lost is a gap
+//! in the sequence numbers, and positions say how many bases it held, so that those behind it keep their place. The four bits of the read's number keep bases of two
+//! reads apart where one's end and the other's start were lost.
+//!
+//! [`Decoder`] takes bytes, [`Frame`] is what they say, [`Device`] and [`Host`] hold the state; time is passed in. [`Port`] joins a device to an
+//! `embedded-io` port: a UART, or USB-CDC, whose baud rate means nothing.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod bases;
+mod decoder;
+mod device;
+mod host;
+mod message;
+mod port;
 
-pub use bases::{Bases, MAX_BASES, MAX_BASES_BYTES};
+pub use bases::{Bases, MAX_BASES, MAX_BASES_BYTES, quality_bin};
+pub use decoder::{Counts, Decoder};
+pub use device::{Device, Heard, SendError};
+pub use host::{Host, HostHeard};
+pub use message::{EndReason, MAX_CHANNEL, MAX_NAME, MAX_TEXT, Message, Role};
+pub use port::{Port, PortError};
 
 use cobs::{CobsDecoder, CobsEncoder};
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use heapless::Vec;
 
-/// The protocol version that this crate writes, and the only one it reads.
-pub const VERSION: u8 = 1;
+/// The protocol version that this crate speaks: another major version is refused.
+pub const MAJOR: u8 = 1;
+/// A newer minor version is understood.
+pub const MINOR: u8 = 0;
 
-/// Most bytes of a payload.
-pub const MAX_PAYLOAD: usize = 512;
+/// The other side has a version that is not understood.
+pub const ERROR_VERSION: u16 = 1;
 
-const HEADER: usize = 6;
+/// Silence after which a side says that it is alive, in milliseconds.
+pub const KEEP_ALIVE: u32 = 500;
+/// Silence after which the other side counts as gone, in milliseconds.
+pub const GONE: u32 = 3000;
+
+/// Most bytes of a body, the frame before stuffing: two runs of COBS.
+pub const MAX_BODY: usize = 508;
+
+const HEADER: usize = 3;
 const CHECKSUM: usize = 4;
 
-/// Most bytes of a body, the frame before stuffing.
-pub const MAX_BODY: usize = HEADER + MAX_PAYLOAD + CHECKSUM;
+/// Most bytes of a payload.
+pub const MAX_PAYLOAD: usize = MAX_BODY - HEADER - CHECKSUM;
 
 /// Most bytes of a frame on the wire, its closing zero included.
 pub const MAX_FRAME: usize = cobs::max_encoding_length(MAX_BODY) + 1;
@@ -58,35 +98,8 @@ pub const MAX_FRAME: usize = cobs::max_encoding_length(MAX_BODY) + 1;
 // One table of 1 KiB: the fastest that a small flash should have to hold.
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
-/// What a frame says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Message<'a> {
-    /// A read begins on a channel; an unfinished one there is over.
-    ReadStart {
-        /// The channel.
-        channel: u16,
-        /// The read's number on its channel.
-        read: u32,
-    },
-    /// The next bases of the channel's read.
-    Bases {
-        /// The channel.
-        channel: u16,
-        /// The bases.
-        bases: Bases<'a>,
-    },
-    /// The channel's read is complete.
-    ReadEnd {
-        /// The channel.
-        channel: u16,
-        /// Bases of the whole read, so that a lost frame shows.
-        length: u32,
-    },
-}
-
 /// A message and its place in the order of sending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frame<'a> {
     /// One more than that of the frame sent before, wrapping from 65,535 to 0.
     pub sequence: u16,
@@ -115,30 +128,18 @@ pub enum FrameError {
         /// Of the bytes received.
         computed: u32,
     },
-    /// Another protocol version.
-    #[error("protocol version {found}, expected {VERSION}")]
-    Version {
+    /// A kind that this version does not have.
+    #[error("unknown kind {found} of frame {sequence}")]
+    Kind {
         /// As received.
         found: u8,
+        /// The frame's sequence number, which counts all the same.
+        sequence: u16,
     },
-    /// A type that this version does not have.
-    #[error("unknown frame type {found}")]
-    Type {
-        /// As received.
-        found: u8,
-    },
-    /// The length field does not fit the number of bytes.
-    #[error("length field says {stated} bytes of payload, there are {found}")]
-    Length {
-        /// As received.
-        stated: usize,
-        /// Bytes between header and checksum.
-        found: usize,
-    },
-    /// A payload that breaks the rules of its type.
-    #[error("payload of type {kind} breaks its layout at byte {offset}")]
+    /// A payload that breaks the rules of its kind.
+    #[error("payload of kind {kind} breaks its layout at byte {offset}")]
     Payload {
-        /// The frame's type.
+        /// The frame's kind.
         kind: u8,
         /// Offset in the payload.
         offset: usize,
@@ -154,64 +155,47 @@ pub struct NoRoom {
 }
 
 impl Frame<'_> {
-    /// Writes the frame to `out`, which it clears first, closing zero included. With an error `out` is left empty.
+    /// Appends the frame to `out`, closing zero included. With an error `out` is as it was.
+    ///
+    /// # Errors
+    /// Where there is no room, or the message breaks a rule: a channel above [`MAX_CHANNEL`], no name or one above [`MAX_NAME`].
     pub fn encode<const N: usize>(&self, out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
-        out.clear();
         let mut body = Vec::<u8, MAX_BODY>::new();
         let no_room = NoRoom { capacity: N };
-        // The body holds the longest payload there is, so filling it cannot fail.
-        self.write_body(&mut body).map_err(|_| no_room)?;
-        out.resize(N, 0).map_err(|_| no_room)?;
+        let sequence = self.sequence.to_le_bytes();
+        let written = body
+            .extend_from_slice(&[self.message.kind_and_flags(), sequence[0], sequence[1]])
+            .and_then(|()| self.message.write(&mut body));
+        written.map_err(|_| no_room)?;
+        let checksum = CRC.checksum(&body);
+        body.extend_from_slice(&checksum.to_le_bytes())
+            .map_err(|_| no_room)?;
+        let before = out.len();
+        let room = cobs::max_encoding_length(body.len()) + 1;
+        if before + room > N || out.resize(before + room, 0).is_err() {
+            return Err(no_room);
+        }
         // One push of the whole body: the encoder's count is off when an empty push follows a full run.
-        let mut stuffing = CobsEncoder::new(out);
+        let mut stuffing = CobsEncoder::new(&mut out[before..]);
         let stuffed = stuffing.push(&body).map(|()| stuffing.finalize());
         match stuffed {
-            Ok(stuffed) if stuffed < N => {
-                out.truncate(stuffed);
-                out.push(0).map_err(|_| no_room)
+            // The byte behind it is a zero already.
+            Ok(stuffed) if stuffed < room => {
+                out[before + stuffed] = 0;
+                out.truncate(before + stuffed + 1);
+                Ok(())
             }
             _ => {
-                out.clear();
+                out.truncate(before);
                 Err(no_room)
             }
         }
-    }
-
-    fn write_body(&self, body: &mut Vec<u8, MAX_BODY>) -> Result<(), heapless::CapacityError> {
-        let kind = match self.message {
-            Message::ReadStart { .. } => 1,
-            Message::Bases { .. } => 2,
-            Message::ReadEnd { .. } => 3,
-        };
-        let sequence = self.sequence.to_le_bytes();
-        body.extend_from_slice(&[VERSION, kind, sequence[0], sequence[1], 0, 0])?;
-        match self.message {
-            Message::ReadStart {
-                channel,
-                read: number,
-            }
-            | Message::ReadEnd {
-                channel,
-                length: number,
-            } => {
-                body.extend_from_slice(&channel.to_le_bytes())?;
-                body.extend_from_slice(&number.to_le_bytes())?;
-            }
-            Message::Bases { channel, bases } => {
-                body.extend_from_slice(&channel.to_le_bytes())?;
-                bases.write(body)?;
-            }
-        }
-        let length = (body.len() - HEADER) as u16;
-        body[4..HEADER].copy_from_slice(&length.to_le_bytes());
-        let checksum = CRC.checksum(body);
-        body.extend_from_slice(&checksum.to_le_bytes())
     }
 }
 
 impl<'a> Frame<'a> {
     /// Reads the frame in `stuffed`, the bytes between two zeros of the wire, using `body` as working memory, which
-    /// the bases then borrow.
+    /// the message then borrows.
     ///
     /// # Errors
     /// Whatever is not exactly a frame: see [`FrameError`]. No input panics.
@@ -237,43 +221,8 @@ impl<'a> Frame<'a> {
         if found != computed {
             return Err(FrameError::Checksum { found, computed });
         }
-        let [version, kind, s0, s1, l0, l1] = *header;
-        if version != VERSION {
-            return Err(FrameError::Version { found: version });
-        }
-        let stated = usize::from(u16::from_le_bytes([l0, l1]));
-        if stated != payload.len() {
-            let found = payload.len();
-            return Err(FrameError::Length { stated, found });
-        }
-        let message = read_message(kind, payload)?;
-        let sequence = u16::from_le_bytes([s0, s1]);
+        let sequence = u16::from_le_bytes([header[1], header[2]]);
+        let message = Message::read(header[0], payload, sequence)?;
         Ok(Frame { sequence, message })
     }
-}
-
-fn read_message(kind: u8, payload: &[u8]) -> Result<Message<'_>, FrameError> {
-    let breaks = |offset| FrameError::Payload { kind, offset };
-    if !(1..=3).contains(&kind) {
-        return Err(FrameError::Type { found: kind });
-    }
-    let (channel, rest) = payload.split_first_chunk::<2>().ok_or(breaks(0))?;
-    let channel = u16::from_le_bytes(*channel);
-    if kind == 2 {
-        let bases = Bases::read(rest).map_err(|at| breaks(2 + at))?;
-        return Ok(Message::Bases { channel, bases });
-    }
-    let number = <[u8; 4]>::try_from(rest).map_err(|_| breaks(2))?;
-    let number = u32::from_le_bytes(number);
-    Ok(if kind == 1 {
-        Message::ReadStart {
-            channel,
-            read: number,
-        }
-    } else {
-        Message::ReadEnd {
-            channel,
-            length: number,
-        }
-    })
 }

@@ -4,6 +4,7 @@ use super::annotate::Run;
 use super::{AnnotateArguments, CliError, OrderArgument};
 use crate::call::CallKind;
 use crate::fastx::Limits;
+use crate::link;
 use crate::live::policy::{Decided, Judge, Policy};
 use crate::live::{
     self, FinishedPiece, LiveConfig, LiveError, LiveOutput, LiveSource, Records, Replies,
@@ -20,8 +21,14 @@ use std::time::Duration;
 /// True where the arguments ask for something that only a live run does.
 pub(super) fn is_asked_for(arguments: &AnnotateArguments) -> bool {
     arguments.order == OrderArgument::Live
+        || arguments.inputs.iter().any(|input| is_link(input))
         || arguments.deadline.is_some()
         || arguments.policy.is_some()
+}
+
+/// A serial port or a socket, not a file.
+fn is_link(input: &Path) -> bool {
+    input.to_str().is_some_and(|text| text.contains("://"))
 }
 
 /// Options that mean nothing without another.
@@ -138,12 +145,16 @@ pub(super) fn run<W: Write>(
         max_read_len: arguments.max_read_len,
         ..Limits::default()
     };
-    let inputs = arguments.inputs.iter();
-    let sources: Vec<Box<dyn LiveSource>> = inputs
-        .map(|input| -> Box<dyn LiveSource> {
-            Box::new(Records::new(Input::from_argument(input), limits))
-        })
-        .collect();
+    let mut sources: Vec<Box<dyn LiveSource>> = vec![];
+    for input in &arguments.inputs {
+        sources.push(match input.to_str().filter(|_| is_link(input)) {
+            Some(url) => Box::new(link::open(url).map_err(|error| match error {
+                link::LinkError::Url(error) => CliError::Usage(error.to_string()),
+                error => CliError::Input(error.to_string()),
+            })?),
+            None => Box::new(Records::new(Input::from_argument(input), limits)),
+        });
+    }
     let called: Vec<CallKind> = run
         .annotator
         .models()

@@ -65,7 +65,7 @@ enum Command {
     /// A flow cell in a box: play reads as a sequencer would give them
     ///
     /// Reads are dealt to channels, which speak at their own pace; what each says when depends on the seed alone, not on who
-    /// listens. A read goes out when it ends, to a FASTQ stream or a folder that fills.
+    /// listens. A read goes out when it ends, to a FASTQ stream or a folder that fills, or chunk by chunk over a link.
     Replay(ReplayArguments),
     /// Measure the splice model on reads whose sites are known
     Eval(EvalArguments),
@@ -177,7 +177,8 @@ fn time(text: &str) -> Result<f64, String> {
 
 #[derive(Debug, Args)]
 struct AnnotateArguments {
-    /// FASTA or FASTQ, plain, gzip or bgzip, told apart by content; '-' is standard input
+    /// FASTA or FASTQ, plain, gzip or bgzip, told apart by content; '-' is standard input; a board's link as serial:///DEVICE?baud=N,
+    /// tcp://HOST:PORT or unix:///PATH
     #[arg(value_name = "INPUT", default_value = "-")]
     inputs: Vec<PathBuf>,
     /// What to look for: splice, promoter, expression, or promoter-strength, which takes each record for one bacterial
@@ -329,7 +330,8 @@ struct ReplayArguments {
     /// Seconds of sequencing, the reads beginning anew as often as it takes, all cut off at the end [default: each read once]
     #[arg(long, value_name = "SECONDS", value_parser = time)]
     duration: Option<f64>,
-    /// '-': FASTQ on standard output; else a folder to fill
+    /// '-': FASTQ on standard output; serial:///DEVICE, tcp://HOST:PORT, unix:///PATH: the link's frames, chunk by chunk, an
+    /// ejected read being cut short; else a folder to fill
     #[arg(long, value_name = "TARGET", default_value = "-")]
     to: PathBuf,
     /// Reads a file of a folder

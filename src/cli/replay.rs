@@ -1,11 +1,18 @@
 //! `replay`: a flow cell in a box.
 
 use super::{CliError, FlowCellArguments, ReplayArguments};
-use crate::replay::{Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, Target, load, play};
+use crate::link::Sender;
+use crate::replay::{
+    Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, OverLink, Target, load, play,
+};
 use crate::source::Input;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a host is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl FlowCellArguments {
     /// The schedule that the arguments ask for.
@@ -37,7 +44,13 @@ pub(super) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<(), CliErr
         log::warn!("Ctrl-C will end the program at once: {error}");
     }
     let failed = CliError::io(&arguments.to);
-    let mut target: Box<dyn Target> = if arguments.to.as_os_str() == "-" {
+    let url = arguments.to.to_str().filter(|text| text.contains("://"));
+    let mut over_link = None;
+    let mut target: Box<dyn Target + '_> = if let Some(url) = url {
+        let sender = Sender::connect(url, PATIENCE);
+        let sender = sender.map_err(|e| CliError::Input(format!("{url}: {e}")))?;
+        Box::new(over_link.insert(OverLink::new(sender, stop.clone())))
+    } else if arguments.to.as_os_str() == "-" {
         let out = io::stdout().lock();
         let seed = arguments.cell.seed;
         Box::new(FastqStream::new(Bursts::new(out, arguments.bursts, seed)))
@@ -49,11 +62,16 @@ pub(super) fn run(arguments: &ReplayArguments, quiet: bool) -> Result<(), CliErr
         Box::new(Folder::new(&arguments.to, per_file, arguments.gzip).map_err(&failed)?)
     };
     let played = play(cell, &mut *target, &stop).map_err(failed)?;
+    drop(target);
     if !quiet {
         eprintln!(
             "played   {} reads, {} to their end, {} bases; {:.1?} late at most",
             played.reads, played.complete, played.bases, played.latest
         );
+        if let Some(link) = over_link {
+            let (calls, ejected) = (link.calls(), link.ejected());
+            eprintln!("heard    {calls} calls, {ejected} reads ejected");
+        }
     }
     Ok(())
 }

@@ -3,11 +3,13 @@
 //! A [`FlowCell`] is a schedule made from a seed: it depends on nothing that happens while it is played, so that a slow listener does not slow
 //! the clock. [`Paced`] plays it to a live run in this process; the program's `replay` writes it as files or link frames.
 
+mod over_link;
 mod paced;
 mod targets;
 #[cfg(test)]
 mod tests;
 
+pub use over_link::OverLink;
 pub use paced::Paced;
 pub use targets::{Bursts, FastqStream, Folder, Played, Target, play};
 

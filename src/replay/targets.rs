@@ -14,6 +14,20 @@ use std::time::{Duration, Instant};
 /// Longest sleep at a time, so that a replay can be stopped.
 const NAP: Duration = Duration::from_millis(20);
 
+impl<T: Target + ?Sized> Target for &mut T {
+    fn event(&mut self, event: &Event, reads: &[ReadData]) -> io::Result<()> {
+        (**self).event(event, reads)
+    }
+
+    fn idle(&mut self) -> io::Result<()> {
+        (**self).idle()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        (**self).finish()
+    }
+}
+
 /// Takes events at their time.
 pub trait Target {
     /// Takes a piece of a read.
@@ -21,6 +35,15 @@ pub trait Target {
     /// # Errors
     /// End the replay.
     fn event(&mut self, event: &Event, reads: &[ReadData]) -> io::Result<()>;
+
+    /// Nothing is due for some 20 ms.
+    ///
+    /// # Errors
+    /// End the replay.
+    fn idle(&mut self) -> io::Result<()> {
+        std::thread::sleep(NAP);
+        Ok(())
+    }
 
     /// The replay is over, or was stopped.
     ///
@@ -61,7 +84,10 @@ pub fn play(cell: FlowCell, target: &mut dyn Target, stop: &AtomicBool) -> io::R
             if wait.is_zero() {
                 break;
             }
-            std::thread::sleep(wait.min(NAP));
+            match wait > NAP {
+                true => target.idle()?,
+                false => std::thread::sleep(wait),
+            }
         }
         played.latest = played.latest.max(due.elapsed());
         target.event(&event, &reads)?;

@@ -1,0 +1,209 @@
+//! The accessory board's side of the protocol.
+
+use crate::{
+    ERROR_VERSION, Frame, KEEP_ALIVE, MAJOR, MINOR, Message, NoRoom, Role, host::is_before,
+};
+use heapless::Vec;
+
+/// What a frame from the host means to a device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Heard<'a> {
+    /// Nothing that the program need know of.
+    Nothing,
+    /// A host has started: reads that are open are to be announced again, by a read start that says how far they are.
+    HostStarted,
+    /// What is to become of a read.
+    Decision {
+        /// The channel.
+        channel: u16,
+        /// The read's number on its channel.
+        read: u32,
+        /// Its pore is to be freed.
+        eject: bool,
+    },
+    /// A call, an error or statistics.
+    Told(Message<'a>),
+    /// The host's version is not understood; nothing is sent any more.
+    Refused {
+        /// Its major version.
+        major: u8,
+    },
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No host has been heard, or it speaks another version.
+    #[error("no host is there")]
+    NoHost,
+    /// The host has granted no more; try again when it was heard.
+    #[error("no credit")]
+    NoCredit,
+    /// The message breaks a rule, or does not fit the buffer.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+}
+
+/// The state of a device. Time is milliseconds of any clock, wrapping.
+#[derive(Debug)]
+pub struct Device {
+    nonce: u32,
+    capabilities: u16,
+    next: u16,
+    up_to: u16,
+    /// The host's nonce, once it has been heard.
+    host: Option<u32>,
+    refused: bool,
+    hello: bool,
+    refuse: bool,
+    said: u32,
+    ever_said: bool,
+}
+
+impl Device {
+    /// A device that has just started; the nonce must be another one than at the start before, a counter in flash, say.
+    pub const fn new(nonce: u32, capabilities: u16) -> Device {
+        Device {
+            nonce,
+            capabilities,
+            next: 0,
+            up_to: 0,
+            host: None,
+            refused: false,
+            hello: true,
+            refuse: false,
+            said: 0,
+            ever_said: false,
+        }
+    }
+
+    /// Takes a frame of the host's.
+    pub fn hear<'a>(&mut self, frame: &Frame<'a>) -> Heard<'a> {
+        match frame.message {
+            Message::Hello {
+                major,
+                role: Role::Host,
+                nonce,
+                ..
+            } => {
+                if major != MAJOR {
+                    self.refused = true;
+                    self.refuse = true;
+                    self.host = None;
+                    return Heard::Refused { major };
+                }
+                self.refused = false;
+                if self.host == Some(nonce) {
+                    // It has not heard this side yet.
+                    self.hello = true;
+                    return Heard::Nothing;
+                }
+                self.host = Some(nonce);
+                self.hello = true;
+                self.up_to = self.next;
+                Heard::HostStarted
+            }
+            _ if self.host.is_none() => Heard::Nothing,
+            Message::Credit { up_to } => {
+                // An old one may come late; credit never shrinks.
+                if is_before(self.up_to, up_to) {
+                    self.up_to = up_to;
+                }
+                Heard::Nothing
+            }
+            Message::Decision {
+                channel,
+                read,
+                eject,
+            } => Heard::Decision {
+                channel,
+                read,
+                eject,
+            },
+            message @ (Message::Call { .. }
+            | Message::Error { .. }
+            | Message::Statistics { .. }) => Heard::Told(message),
+            _ => Heard::Nothing,
+        }
+    }
+
+    /// True where data may be sent.
+    pub fn ready(&self) -> bool {
+        // A hello that is due goes first: the host takes no data before it.
+        self.host.is_some() && !self.hello && is_before(self.next, self.up_to)
+    }
+
+    /// True where a host has been heard whose version is understood.
+    pub fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// Appends what is due without being asked for: hello, keep-alive, a refusal. To be called every now and then.
+    ///
+    /// # Errors
+    /// Where `out` is full; call again with more room.
+    pub fn say<const N: usize>(&mut self, now: u32, out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
+        if self.refuse {
+            self.put(
+                Message::Error {
+                    code: ERROR_VERSION,
+                    text: b"another major version of the protocol",
+                },
+                now,
+                out,
+            )?;
+            self.refuse = false;
+        }
+        let silent = !self.ever_said || now.wrapping_sub(self.said) >= KEEP_ALIVE;
+        let waits = self.host.is_none() && !self.refused && silent;
+        if self.hello && self.host.is_some() || waits {
+            let hello = Message::Hello {
+                major: MAJOR,
+                minor: MINOR,
+                role: Role::Device,
+                capabilities: self.capabilities,
+                nonce: self.nonce,
+            };
+            self.put(hello, now, out)?;
+            self.hello = false;
+        } else if silent && self.host.is_some() {
+            self.put(Message::KeepAlive, now, out)?;
+        }
+        Ok(())
+    }
+
+    /// Appends a message: read starts, bases and read ends as far as the credit reaches, others always.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was appended then.
+    pub fn send<const N: usize>(
+        &mut self,
+        message: Message,
+        now: u32,
+        out: &mut Vec<u8, N>,
+    ) -> Result<(), SendError> {
+        if self.host.is_none() {
+            return Err(SendError::NoHost);
+        }
+        if message.is_data() && !self.ready() {
+            return Err(SendError::NoCredit);
+        }
+        Ok(self.put(message, now, out)?)
+    }
+
+    fn put<const N: usize>(
+        &mut self,
+        message: Message,
+        now: u32,
+        out: &mut Vec<u8, N>,
+    ) -> Result<(), NoRoom> {
+        let sequence = self.next;
+        Frame { sequence, message }.encode(out)?;
+        self.next = self.next.wrapping_add(1);
+        self.said = now;
+        self.ever_said = true;
+        Ok(())
+    }
+}
