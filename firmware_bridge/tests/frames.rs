@@ -1,7 +1,8 @@
 //! Frames as bytes, there and back, and everything that is none.
 
 use firmware_bridge::{
-    Bases, Frame, FrameError, MAX_BASES, MAX_BASES_BYTES, MAX_BODY, MAX_FRAME, Message, NoRoom,
+    Bases, Decoder, EndReason, Frame, FrameError, MAX_BASES, MAX_BASES_BYTES, MAX_BODY,
+    MAX_CHANNEL, MAX_FRAME, Message, NoRoom, Role, quality_bin,
 };
 use heapless::Vec as Fixed;
 use proptest::prelude::*;
@@ -38,81 +39,187 @@ fn read_end(sequence: u16) -> Frame<'static> {
         sequence,
         message: Message::ReadEnd {
             channel: 511,
+            read: 12,
             length: 1_000_000,
+            reason: EndReason::Complete,
         },
     }
 }
 
+fn bases_message(bases: Bases<'_>) -> Message<'_> {
+    Message::Bases {
+        channel: 300,
+        read: 5,
+        position: 0x0201,
+        bases,
+    }
+}
+
+/// A body without its checksum.
+fn body(frame: &Frame) -> Vec<u8> {
+    let mut out = vec![0; MAX_FRAME];
+    let length = cobs::decode(&stuffed(frame), &mut out).unwrap();
+    out.truncate(length.frame_size() - 4);
+    out
+}
+
 #[test]
 fn golden_bytes() {
+    assert_eq!(
+        encoded(&read_end(3))[..],
+        [
+            0x03, 0x04, 0x03, 0x04, 0xff, 0x01, 0x0c, 0x01, 0x01, 0x04, 0x40, 0x42, 0x0f, 0x01,
+            0x05, 0x50, 0x1e, 0xa2, 0x04, 0x00
+        ]
+    );
+    assert_eq!(
+        body(&read_end(3)),
+        [4, 3, 0, 0xff, 0x01, 12, 0, 0, 0, 0x40, 0x42, 0x0f, 0, 0]
+    );
     let start = Frame {
         sequence: 0x0102,
         message: Message::ReadStart {
             channel: 7,
             read: 66_000,
+            mux: 3,
+            start: 0x0706_0504_0302_0100,
+            from: 9,
+            name: b"ab",
         },
     };
-    assert_eq!(
-        encoded(&start)[..],
-        [
-            0x06, 0x01, 0x01, 0x02, 0x01, 0x06, 0x02, 0x07, 0x04, 0xd0, 0x01, 0x01, 0x05, 0x6e,
-            0x4a, 0x97, 0xd7, 0x00
-        ]
-    );
+    let expected = [
+        2, 2, 1, 7, 0, 0xd0, 1, 1, 0, 3, 0, 1, 2, 3, 4, 5, 6, 7, 9, 0, 0, 0, b'a', b'b',
+    ];
+    assert_eq!(body(&start), expected);
     let mut room = [0; MAX_BASES_BYTES];
     // ACGTN NACG: A C G T | N N A C | G
     let (bases, taken) = Bases::pack(&[0, 1, 2, 3, 4, 4, 0, 1, 2], &mut room);
     assert_eq!(taken, 9);
-    let message = Message::Bases {
-        channel: 300,
-        bases,
-    };
-    let frame = Frame {
+    let frame = |bases| Frame {
         sequence: 65_535,
-        message,
+        message: bases_message(bases),
     };
+    // Three empty places and runs: one, from 4, of 2.
+    let expected = [
+        0x73, 0xff, 0xff, 0x2c, 0x51, 1, 2, 1, 4, 0, 2, 0, 0xe4, 0x40, 0x02,
+    ];
+    assert_eq!(body(&frame(bases)), expected);
+    let mut room = [0; MAX_BASES_BYTES];
+    let (plain, _) = Bases::pack(&[0, 1, 2, 3, 1], &mut room);
+    let with = plain.with_qualities(&[0b11_10_01_00, 0b10]).unwrap();
+    let expected = [0xb3, 0xff, 0xff, 0x2c, 0x51, 1, 2, 0xe4, 1, 0xe4, 2];
+    assert_eq!(body(&frame(with)), expected);
     assert_eq!(
-        encoded(&frame)[..],
-        [
-            0x06, 0x01, 0x02, 0xff, 0xff, 0x0b, 0x04, 0x2c, 0x01, 0x09, 0x05, 0xe4, 0x40, 0x02,
-            0x04, 0x02, 0x02, 0x05, 0x4d, 0x4f, 0x3f, 0xfd, 0x00
-        ]
+        with.quality_bins().unwrap().collect::<Vec<_>>(),
+        [0, 1, 2, 3, 2]
     );
-    assert_eq!(
-        encoded(&read_end(3))[..],
-        [
-            0x04, 0x01, 0x03, 0x03, 0x02, 0x06, 0x06, 0xff, 0x01, 0x40, 0x42, 0x0f, 0x05, 0xa5,
-            0xc1, 0xfc, 0xe2, 0x00
-        ]
-    );
+    assert!(plain.with_qualities(&[0, 0, 0]).is_none());
+    assert!(plain.with_qualities(&[0, 0b0100]).is_none());
+    assert_eq!([9, 10, 15, 20].map(quality_bin), [0, 1, 2, 3]);
+}
+
+#[test]
+fn every_message_comes_back() {
+    let messages = [
+        Message::Hello {
+            major: 1,
+            minor: 0,
+            role: Role::Host,
+            capabilities: 2,
+            nonce: 0xdead_beef,
+        },
+        Message::ReadEnd {
+            channel: MAX_CHANNEL,
+            read: u32::MAX,
+            length: 5,
+            reason: EndReason::Ejected,
+        },
+        Message::Decision {
+            channel: 0,
+            read: 1,
+            eject: true,
+        },
+        Message::Call {
+            channel: 1,
+            read: 2,
+            position: 3,
+            kind: 4,
+            reverse: true,
+            score: -0.25,
+        },
+        Message::Statistics {
+            frames: 1,
+            broken: 2,
+            missing: 3,
+        },
+        Message::Error {
+            code: 1,
+            text: b"text",
+        },
+        Message::Credit { up_to: 65_535 },
+        Message::KeepAlive,
+        Message::Finish,
+    ];
+    for message in messages {
+        let frame = Frame {
+            sequence: 8,
+            message,
+        };
+        let wire = stuffed(&frame);
+        assert_eq!(Frame::decode(&wire, &mut [0; MAX_BODY]), Ok(frame));
+    }
 }
 
 #[test]
 fn overhead_is_fourteen_bytes_at_most() {
     let mut room = [0; MAX_BASES_BYTES];
-    for code in [0, 3] {
-        let codes = vec![code; MAX_BASES + 100];
-        let (bases, taken) = Bases::pack(&codes, &mut room);
-        assert_eq!(taken, MAX_BASES);
-        let message = Message::Bases { channel: 1, bases };
-        let length = encoded(&Frame {
-            sequence: 0,
-            message,
-        })
-        .len();
-        assert!(length <= 512 + 14 && length <= MAX_FRAME);
+    for (count, most) in [(400, 13), (1200, 14), (MAX_BASES, 14)] {
+        for code in [0, 3] {
+            let codes = vec![code; count];
+            let (bases, taken) = Bases::pack(&codes, &mut room);
+            assert_eq!(taken, count);
+            let length = encoded(&Frame {
+                sequence: 0,
+                message: bases_message(bases),
+            })
+            .len();
+            assert!(
+                length <= count / 4 + most && length <= MAX_FRAME,
+                "{count}: {length}"
+            );
+        }
     }
+    let codes = [1; MAX_BASES + 1];
+    assert_eq!(Bases::pack(&codes, &mut room).1, MAX_BASES);
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn what_does_not_fit_or_breaks_a_rule_is_refused() {
     let needed = encoded(&read_end(0)).len();
-    assert_eq!(needed, 18);
-    assert!(read_end(0).encode(&mut Fixed::<u8, 18>::new()).is_ok());
-    let mut small = Fixed::<u8, 17>::new();
-    assert_eq!(read_end(0).encode(&mut small), Err(NoRoom { capacity: 17 }));
-    assert!(small.is_empty());
+    let mut exact = Fixed::<u8, 20>::new();
+    assert_eq!(needed, 20);
+    assert!(read_end(0).encode(&mut exact).is_ok());
+    // A second one does not fit behind it, and the first stays.
+    let before = exact.clone();
+    assert_eq!(read_end(0).encode(&mut exact), Err(NoRoom { capacity: 20 }));
+    assert_eq!(exact, before);
     assert!(read_end(0).encode(&mut Fixed::<u8, 0>::new()).is_err());
+    let start = |channel, name| Frame {
+        sequence: 0,
+        message: Message::ReadStart {
+            channel,
+            read: 0,
+            mux: 0,
+            start: 0,
+            from: 0,
+            name,
+        },
+    };
+    let mut out = Fixed::<u8, MAX_FRAME>::new();
+    assert!(start(MAX_CHANNEL, b"a").encode(&mut out).is_ok());
+    assert!(start(MAX_CHANNEL + 1, b"a").encode(&mut out).is_err());
+    assert!(start(1, b"").encode(&mut out).is_err());
+    assert!(start(1, &[b'a'; 65]).encode(&mut out).is_err());
 }
 
 #[test]
@@ -122,52 +229,62 @@ fn every_wrong_body_has_its_error() {
     assert_eq!(decode_error(&[9, 1]), FrameError::Stuffing);
     assert_eq!(decode_error(&[2, 1, 0]), FrameError::Stuffing);
     assert_eq!(decode_error(&[1; 4000]), FrameError::Stuffing);
-    let end = [1, 3, 0, 0, 6, 0, 1, 0, 9, 0, 0, 0];
-    let changed = |at: usize, to: u8| {
-        let mut body = end;
-        body[at] = to;
-        decode_error(&stuff(&body))
-    };
-    assert_eq!(changed(0, 2), FrameError::Version { found: 2 });
-    assert_eq!(changed(1, 0), FrameError::Type { found: 0 });
-    assert_eq!(changed(1, 4), FrameError::Type { found: 4 });
-    assert_eq!(
-        changed(4, 5),
-        FrameError::Length {
-            stated: 5,
-            found: 6
-        }
-    );
-    let short = decode_error(&stuff(&[1, 3, 0, 0, 5, 0, 1, 0, 9, 0, 0]));
-    assert_eq!(short, FrameError::Payload { kind: 3, offset: 2 });
-    let none = decode_error(&stuff(&[1, 1, 0, 0, 0, 0]));
-    assert_eq!(none, FrameError::Payload { kind: 1, offset: 0 });
+    let of = |body: &[u8]| decode_error(&stuff(body));
+    for found in [0, 12, 15] {
+        assert_eq!(
+            of(&[found, 7, 1]),
+            FrameError::Kind {
+                found,
+                sequence: 263
+            }
+        );
+    }
+    let payload = |kind, offset| FrameError::Payload { kind, offset };
+    // Cut off, too long, flags where none belong, a channel, a reason and a name that cannot be.
+    assert_eq!(of(&[4, 0, 0, 1, 0, 9]), payload(4, 2));
+    assert_eq!(of(&[10, 0, 0, 1]), payload(10, 0));
+    assert_eq!(of(&[0x1a, 0, 0]), payload(10, 0));
+    assert_eq!(of(&[5, 0, 0, 0, 0x10, 1, 0, 0, 0, 0]), payload(5, 0));
+    assert_eq!(of(&[5, 0, 0, 0, 0, 1, 0, 0, 0, 2]), payload(5, 6));
+    let start = [&[2, 0, 0][..], &[0; 19]].concat();
+    assert_eq!(of(&start), payload(2, 19));
+    // A hello of the same version has its length, that of a newer one may be longer.
+    let hello = |minor, more: &[u8]| [&[1, 0, 0, 1, minor, 0, 0, 0, 1, 2, 3, 4], more].concat();
+    assert_eq!(of(&hello(0, &[0])), payload(1, 9));
+    assert!(Frame::decode(&stuff(&hello(1, &[0, 5])), &mut [0; MAX_BODY]).is_ok());
 }
 
 #[test]
 fn bases_have_one_form_only() {
-    let at = |payload: &[u8]| {
-        let body = [&[1, 2, 0, 0, payload.len() as u8, 0], payload].concat();
+    let at = |flags: u8, bases: &[u8]| {
+        let body = [&[3 | flags, 0, 0, 9, 0, 0, 0], bases].concat();
         match Frame::decode(&stuff(&body), &mut [0; MAX_BODY]) {
             Ok(_) => None,
-            Err(FrameError::Payload { kind: 2, offset }) => Some(offset),
+            // Behind channel and position.
+            Err(FrameError::Payload { kind: 3, offset }) => Some(offset - 4),
             Err(other) => panic!("{other}"),
         }
     };
-    // Channel 9, six bases, two bytes of them; then runs of N.
-    assert_eq!(at(&[9, 0, 6, 0, 0b1110_0100, 0b0011]), None);
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0, 0, 0, 2, 0, 3, 0, 3, 0]), None);
-    // Cut off; bits beyond the last base; a run cut off.
-    assert_eq!(at(&[9, 0, 6, 0, 0b1110_0100]), Some(2));
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0b1_0000]), Some(5));
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0, 0, 0, 2]), Some(6));
+    // Six bases, two bytes of them; with runs of N.
+    assert_eq!(at(0x20, &[0b1110_0100, 0b0011]), None);
+    assert_eq!(at(0x60, &[1, 0, 0, 2, 0, 0, 0]), None);
+    assert_eq!(at(0x60, &[2, 0, 0, 2, 0, 3, 0, 3, 0, 0, 0]), None);
+    // Bits beyond the last base; more empty places than there are; a run cut off; none.
+    assert_eq!(at(0x20, &[0b1110_0100, 0b1_0000]), Some(1));
+    assert_eq!(at(0x20, &[]), Some(0));
+    assert_eq!(at(0x60, &[1, 0, 0, 2]), Some(0));
+    assert_eq!(at(0x60, &[0, 0, 0]), Some(0));
     // Runs that are empty, past the end, touching, descending, over a base that is not blank.
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0, 0, 0, 0, 0]), Some(6));
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0, 5, 0, 2, 0]), Some(6));
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0, 255, 255, 255, 255]), Some(6));
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0, 0, 0, 2, 0, 2, 0, 1, 0]), Some(10));
-    assert_eq!(at(&[9, 0, 6, 0, 0, 0, 3, 0, 1, 0, 0, 0, 1, 0]), Some(10));
-    assert_eq!(at(&[9, 0, 6, 0, 0b0100, 0, 0, 0, 2, 0]), Some(6));
+    assert_eq!(at(0x60, &[1, 0, 0, 0, 0, 0, 0]), Some(1));
+    assert_eq!(at(0x60, &[1, 5, 0, 2, 0, 0, 0]), Some(1));
+    assert_eq!(at(0x60, &[1, 255, 255, 255, 255, 0, 0]), Some(1));
+    assert_eq!(at(0x60, &[2, 0, 0, 2, 0, 2, 0, 1, 0, 0, 0]), Some(5));
+    assert_eq!(at(0x60, &[2, 3, 0, 1, 0, 0, 0, 1, 0, 0, 0]), Some(5));
+    assert_eq!(at(0x60, &[1, 0, 0, 2, 0, 0b0100, 0]), Some(1));
+    // Qualities of another length, or beyond the last base.
+    assert_eq!(at(0xa0, &[0, 0, 0]), Some(0));
+    assert_eq!(at(0xa0, &[0, 0, 0, 0b1_0000]), Some(3));
+    assert_eq!(at(0xa0, &[0, 0, 0xff, 0b1111]), None);
 }
 
 #[test]
@@ -175,7 +292,7 @@ fn every_changed_bit_and_every_lost_byte_is_seen() {
     let mut room = [0; MAX_BASES_BYTES];
     let codes: Vec<u8> = (0..1500u32).map(|i| (i * i % 5) as u8 % 4).collect();
     let (bases, _) = Bases::pack(&codes, &mut room);
-    let message = Message::Bases { channel: 2, bases };
+    let message = bases_message(bases);
     for frame in [
         read_end(77),
         Frame {
@@ -202,11 +319,55 @@ fn every_changed_bit_and_every_lost_byte_is_seen() {
     }
 }
 
+#[test]
+fn a_decoder_is_in_step_again_after_the_next_zero() {
+    let frames: Vec<Vec<u8>> = (0..3).map(|n| encoded(&read_end(n)).to_vec()).collect();
+    // Rubbish longer than any frame, a frame behind it in the same run of bytes, then two good ones.
+    let mut wire = vec![7; 2000];
+    wire.extend(frames.concat());
+    for cut in [1, 3, 100, wire.len()] {
+        let mut decoder: Decoder = Decoder::new();
+        let mut heard = vec![];
+        for part in wire.chunks(cut) {
+            let mut rest = part;
+            while !rest.is_empty() {
+                if let Some(Ok(frame)) = decoder.next(&mut rest) {
+                    heard.push(frame.sequence);
+                }
+            }
+        }
+        assert_eq!(heard, [1, 2], "cut into {cut}");
+        let counts = decoder.counts();
+        assert_eq!((counts.frames, counts.broken), (2, 1));
+        assert_eq!(counts.bytes, wire.len() as u64);
+    }
+}
+
+#[test]
+fn the_tail_of_an_overlong_frame_is_never_taken_for_one() {
+    // A buffer of 32 bytes, and a good frame of 19 as the end of a longer run of bytes.
+    let good = encoded(&read_end(1));
+    for before in 1..100 {
+        let mut decoder = Decoder::<32>::new();
+        let wire = [&vec![9; before][..], &good].concat();
+        let results: Vec<bool> = wire
+            .iter()
+            .filter_map(|&byte| decoder.byte(byte).map(|r| r.is_ok()))
+            .collect();
+        assert_eq!(results, [false], "{before} bytes before it");
+    }
+    let mut decoder = Decoder::<32>::new();
+    let taken = good
+        .iter()
+        .filter_map(|&b| decoder.byte(b).map(|r| r.is_ok()));
+    assert_eq!(taken.collect::<Vec<_>>(), [true]);
+}
+
 proptest! {
     #[test]
     fn bases_come_back(
         codes in prop::collection::vec(prop_oneof![20 => 0u8..4, 1 => Just(4u8)], 0..3000),
-        channel: u16, sequence: u16,
+        channel in 0..=MAX_CHANNEL, read in 0u8..16, position: u16, sequence: u16,
     ) {
         let mut room = [0; MAX_BASES_BYTES];
         let mut rest = &codes[..];
@@ -214,7 +375,8 @@ proptest! {
         while !rest.is_empty() {
             let (bases, taken) = Bases::pack(rest, &mut room);
             prop_assert!(taken > 0);
-            let frame = Frame { sequence, message: Message::Bases { channel, bases } };
+            let message = Message::Bases { channel, read, position, bases };
+            let frame = Frame { sequence, message };
             let wire = stuffed(&frame);
             let mut body = [0; MAX_BODY];
             let back = Frame::decode(&wire, &mut body).unwrap();
@@ -228,18 +390,6 @@ proptest! {
     }
 
     #[test]
-    fn read_borders_come_back(channel: u16, sequence: u16, number: u32, start: bool) {
-        let message = if start {
-            Message::ReadStart { channel, read: number }
-        } else {
-            Message::ReadEnd { channel, length: number }
-        };
-        let frame = Frame { sequence, message };
-        let mut body = [0; MAX_BODY];
-        prop_assert_eq!(Frame::decode(&stuffed(&frame), &mut body).unwrap(), frame);
-    }
-
-    #[test]
     fn any_bytes_are_refused_or_are_a_frame(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
         let _ = Frame::decode(&bytes, &mut [0; MAX_BODY]);
     }
@@ -247,11 +397,15 @@ proptest! {
     /// Random bytes seldom pass the checksum; these do.
     #[test]
     fn any_checked_body_is_refused_or_is_its_own_encoding(
-        kind in 0u8..5, payload in prop::collection::vec(prop_oneof![Just(0u8), 0u8..12, any::<u8>()], 0..40),
+        kind: u8, payload in prop::collection::vec(prop_oneof![Just(0u8), 0u8..12, any::<u8>()], 0..40),
     ) {
-        let body = [&[1, kind, 5, 0, payload.len() as u8, 0], &payload[..]].concat();
+        let body = [&[kind, 5, 0], &payload[..]].concat();
         let wire = stuff(&body);
-        if let Ok(frame) = Frame::decode(&wire, &mut [0; MAX_BODY]) {
+        let mut room = [0; MAX_BODY];
+        let frame = Frame::decode(&wire, &mut room);
+        // A newer minor version's hello may hold what this one does not know.
+        let newer = matches!(frame, Ok(Frame { message: Message::Hello { major, minor, .. }, .. }) if (major, minor) > (1, 0));
+        if let Ok(frame) = frame && !newer {
             prop_assert_eq!(stuffed(&frame), wire);
         }
     }
