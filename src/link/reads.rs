@@ -136,7 +136,7 @@ impl Reads {
                 self.open.remove(&channel);
                 let lost = length - position;
                 self.counters.lost_bases.fetch_add(lost, Relaxed);
-                let whole = lost == 0 && reason != EndReason::Aborted;
+                let whole = lost == 0 && !marked && reason != EndReason::Aborted;
                 if !whole && !marked {
                     self.counters.reads_marked.fetch_add(1, Relaxed);
                 }
