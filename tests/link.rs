@@ -1,0 +1,244 @@
+//! The program at the end of a link: sockets and a serial port, reads that come back as calls, decisions that go back.
+#![cfg(unix)]
+
+use serialport::{SerialPort, TTYPort};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use strandline::link::Sender;
+use strandline::nucleotide;
+use strandline::replay::{ReadData, load};
+use strandline::source::Input;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
+}
+
+fn annotate(arguments: &[&str], output: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .args(["annotate", "--tier", "fast", "--threads", "1", "-o"])
+        .arg(output)
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn sorted(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn reads(count: usize) -> Vec<ReadData> {
+    let mut reads = load(Input::Path(data("reads.fastq.gz"))).unwrap();
+    reads.truncate(count);
+    reads
+}
+
+/// Sends reads, eight at a time, in chunks of 400 bases; gives the bases sent and the seconds it took.
+fn send(sender: &mut Sender, reads: &[ReadData]) -> (u64, f64) {
+    let never = AtomicBool::new(false);
+    let start = Instant::now();
+    let mut bases = 0;
+    for group in reads.chunks(8) {
+        for (channel, read) in group.iter().enumerate() {
+            sender
+                .read_start(channel as u16, 1, &read.name, &never)
+                .unwrap();
+        }
+        let longest = group.iter().map(|r| r.letters.len()).max().unwrap();
+        for from in (0..longest).step_by(400) {
+            for (channel, read) in group.iter().enumerate() {
+                let to = (from + 400).min(read.letters.len());
+                if from < to {
+                    let mut codes = vec![];
+                    nucleotide::encode(&read.letters[from..to], &mut codes);
+                    sender
+                        .bases(channel as u16, 1, from as u64, &codes, &never)
+                        .unwrap();
+                    bases += codes.len() as u64;
+                }
+            }
+        }
+        for (channel, read) in group.iter().enumerate() {
+            let (length, reason) = (
+                read.letters.len() as u64,
+                firmware_bridge::EndReason::Complete,
+            );
+            sender
+                .read_end(channel as u16, 1, length, reason, &never)
+                .unwrap();
+        }
+    }
+    sender.finish(&never).unwrap();
+    (bases, start.elapsed().as_secs_f64())
+}
+
+/// The calls of the same reads from a file.
+fn expected(folder: &Path, reads: &[ReadData]) -> Vec<String> {
+    let file = folder.join("reads.fa");
+    let mut text = vec![];
+    for read in reads {
+        text.push(b'>');
+        text.extend_from_slice(&read.name);
+        text.push(b'\n');
+        text.extend_from_slice(&read.letters);
+        text.push(b'\n');
+    }
+    std::fs::write(&file, text).unwrap();
+    let output = folder.join("file.tsv");
+    let run = annotate(&[file.to_str().unwrap()], &output)
+        .wait_with_output()
+        .unwrap();
+    assert!(run.status.success());
+    sorted(&output)
+}
+
+fn summary(child: Child) -> String {
+    let run = child.wait_with_output().unwrap();
+    let text = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn calls_over_a_socket_are_those_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let reads = reads(40);
+    let socket = folder.path().join("s");
+    let url = format!("unix://{}", socket.display());
+    let output = folder.path().join("link.tsv");
+    let child = annotate(&[&format!("{url}?once")], &output);
+    let mut sender = Sender::connect(&url, Duration::from_secs(60)).unwrap();
+    let (bases, _) = send(&mut sender, &reads);
+    // Calls go back as they are made; the program closes the connection when it is done.
+    while sender.poll().is_ok() {}
+    let said = summary(child);
+    assert!(
+        said.contains("40 in = 40 out + 0 rejected + 0 shed"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("{bases} bases")), "{said}");
+    let calls = sorted(&output);
+    assert!(calls.len() > 50);
+    assert_eq!(calls, expected(folder.path(), &reads));
+    assert_eq!(sender.calls, calls.len() as u64 - 1);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_serial_port_carries_a_flow_cell() {
+    let folder = tempfile::tempdir().unwrap();
+    let reads = reads(150);
+    let (mut port, slave) = TTYPort::pair().unwrap();
+    let path = slave.name().unwrap();
+    // The program takes the port for itself.
+    drop(slave);
+    port.set_timeout(Duration::from_millis(20)).unwrap();
+    let output = folder.path().join("serial.tsv");
+    let child = annotate(&[&format!("serial://{path}?baud=921600&once")], &output);
+    // A pseudo-terminal whose other end is closed cannot be read: wait until the program has opened it.
+    let mut sender = Sender::new(Box::new(Patient(port)), 1);
+    let (bases, seconds) = send(&mut sender, &reads);
+    let said = summary(child);
+    println!(
+        "{:.0} kb/s of bases over a pseudo-terminal",
+        bases as f64 / seconds / 1e3
+    );
+    assert!(
+        said.contains("150 in = 150 out + 0 rejected + 0 shed"),
+        "{said}"
+    );
+    assert!(!said.contains("broken"), "{said}");
+    assert_eq!(sorted(&output), expected(folder.path(), &reads));
+}
+
+/// A pseudo-terminal before anybody has opened its other end.
+struct Patient(TTYPort);
+
+impl std::io::Read for Patient {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(out) {
+            Err(e)
+                if e.kind() == std::io::ErrorKind::BrokenPipe
+                    || e.raw_os_error() == Some(libc::EIO) =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+                Err(std::io::ErrorKind::TimedOut.into())
+            }
+            other => other,
+        }
+    }
+}
+
+impl std::io::Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn decisions_go_back_and_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let text = "default = \"eject\"\n[[rule]]\nkinds = [\"donor\", \"acceptor\"]\nat_least = 1\nwithin = 3000\ndecision = \"keep\"\n";
+    std::fs::write(&policy, text).unwrap();
+    let decisions = folder.path().join("decisions.tsv");
+    let output = folder.path().join("calls.tsv");
+    let socket = format!("unix://{}", folder.path().join("s").display());
+    let child = annotate(
+        &[
+            &format!("{socket}?once"),
+            "--policy",
+            policy.to_str().unwrap(),
+            "--decisions",
+            decisions.to_str().unwrap(),
+            "--metrics",
+            "127.0.0.1:0",
+        ],
+        &output,
+    );
+    let played = Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .arg("replay")
+        .arg(data("reads.fastq.gz"))
+        .args(["--channels", "150", "--speed", "30", "--to", &socket])
+        .output()
+        .unwrap();
+    let played = String::from_utf8(played.stderr).unwrap();
+    let said = summary(child);
+    assert!(said.contains("150 in = 150 out"), "{said}");
+    let lines = sorted(&decisions);
+    assert_eq!(lines.len(), 151, "a decision a read, and a header");
+    let count = |what: &str| {
+        lines
+            .iter()
+            .filter(|l| l.split('\t').nth(3) == Some(what))
+            .count()
+    };
+    let (keep, eject) = (count("keep"), count("eject"));
+    assert_eq!(keep + eject, 150);
+    assert!(keep > 10 && eject > 10, "{keep} kept, {eject} ejected");
+    // Some were decided on by their ends, when there was nothing left to eject.
+    let ejected: usize = played
+        .split(" calls, ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        ejected > 0 && ejected <= eject,
+        "{ejected} of {eject}: {played}"
+    );
+}
