@@ -311,6 +311,10 @@ impl Link {
     /// The port or connection is gone.
     fn lost(&mut self, error: Option<io::Error>) -> Result<(), LinkError> {
         self.stream = None;
+        // Replies to a board that is gone are nobody's.
+        while self.outbox.queue.pop().is_some() {
+            self.counters.replies_dropped.fetch_add(1, Relaxed);
+        }
         self.decoder.reset();
         self.reads.close();
         let now = self.now();
@@ -423,6 +427,15 @@ impl LiveSource for Link {
 
     fn next(&mut self, piece: &mut Piece) -> Result<LiveStep, SourceError> {
         Ok(self.step(piece)?)
+    }
+
+    fn part(&mut self) {
+        while self.stream.is_some() && !self.outbox.queue.is_empty() {
+            let now = self.now();
+            if self.speak(now).is_err() {
+                break;
+            }
+        }
     }
 
     fn replies(&self) -> Option<Arc<dyn Replies>> {

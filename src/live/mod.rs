@@ -129,6 +129,9 @@ pub trait LiveSource: Send {
         (2048, 1024)
     }
 
+    /// Every piece has been dealt with, so that no more replies will come: the time to send the last of them.
+    fn part(&mut self) {}
+
     /// The way back, where there is one.
     fn replies(&self) -> Option<Arc<dyn Replies>> {
         None
@@ -281,6 +284,7 @@ pub fn run<A: Annotate>(
         write(&shared, &bells.sink, output)
     });
     written?;
+    shared.wait_for_parting();
     Ok(LiveOutcome {
         errors: shared.take_errors(),
         stopped: shared.stopped_early(),

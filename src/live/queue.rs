@@ -22,6 +22,8 @@ const LONG: usize = 1 << 17;
 /// After a stop: how long a source may sit in a read, and how long workers score what was received.
 const HEARING: Duration = Duration::from_millis(200);
 const SCORING: Duration = Duration::from_millis(600);
+/// How long sources may take to send their last replies.
+const PARTING: Duration = Duration::from_millis(300);
 
 /// A piece and its calls, on their way.
 pub(super) struct Slot {
@@ -112,6 +114,8 @@ pub(super) struct Shared {
     open: AtomicUsize,
     /// Workers that may still finish a slot.
     workers: AtomicUsize,
+    /// Sources that have ended and have replies to send.
+    parting: AtomicUsize,
 }
 
 impl Shared {
@@ -168,6 +172,7 @@ impl Shared {
             halted: AtomicBool::new(false),
             early: AtomicBool::new(false),
             workers: AtomicUsize::new(threads),
+            parting: AtomicUsize::new(0),
         };
         (shared, bells)
     }
@@ -273,6 +278,31 @@ impl Shared {
         self.open.fetch_sub(1, SeqCst);
         self.lanes.iter().for_each(|lane| lane.waker.unpark());
         self.sink_waker.unpark();
+    }
+
+    /// A source that is about to end will send its last replies; before [`Shared::end_source`].
+    pub(super) fn parts(&self) {
+        self.parting.fetch_add(1, SeqCst);
+    }
+
+    /// Waits until every piece of a source has been dealt with.
+    pub(super) fn wait_for_pieces(&self, source: usize) {
+        let free = &self.sources[source].free;
+        let since = Instant::now();
+        while free.len() < free.capacity() && since.elapsed() < PARTING {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(super) fn has_parted(&self) {
+        self.parting.fetch_sub(1, SeqCst);
+    }
+
+    pub(super) fn wait_for_parting(&self) {
+        let begun = Instant::now();
+        while self.parting.load(SeqCst) > 0 && begun.elapsed() < PARTING {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     // ---- workers ----

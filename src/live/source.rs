@@ -86,9 +86,13 @@ impl Ear {
                     self.shared.send_rejected(slot);
                 }
                 Ok(LiveStep::Idle) => self.shared.return_unused(slot),
-                Ok(LiveStep::End) => break false,
+                Ok(LiveStep::End) => {
+                    self.shared.return_unused(slot);
+                    break false;
+                }
                 Err(error) => {
                     self.shared.report(error);
+                    self.shared.return_unused(slot);
                     break false;
                 }
             }
@@ -96,7 +100,11 @@ impl Ear {
                 break true;
             }
         };
+        self.shared.parts();
         self.shared.end_source(self.number, early);
+        self.shared.wait_for_pieces(self.number);
+        source.part();
+        self.shared.has_parted();
     }
 
     /// Sends a piece on; false where the run stops.
