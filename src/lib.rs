@@ -21,8 +21,8 @@
 //!
 //! ```text
 //! source -> fastx -> nucleotide -> annotate -> model -> kernels
-//!                                     |  \--> calibrate -> call -> sink
-//!           \______________ pipeline joins them ______________/
+//!    link ---/                        |  \--> calibrate -> call -> sink
+//!           \____ pipeline, or live, joins them ______________/
 //! ```
 //!
 //! | module | comes in -> goes out |
@@ -36,7 +36,12 @@
 //! | [`calibrate`] | raw output -> score |
 //! | [`call`] | what a call is |
 //! | [`sink`] | calls -> TSV, BED, GFF3, bedGraph, JSON Lines, splice scores; arrays -> .npy |
-//! | [`pipeline`] | threads, bounded lock-free queues, order, shutdown |
+//! | [`pipeline`] | threads, bounded lock-free queues, order, shutdown: records one after another |
+//! | [`live`] | the same for reads that are still growing, many at once: deadlines, overload, decisions |
+//! | [`follow`] | a folder that fills -> the complete records of its files, each once |
+//! | [`link`] | frames of an accessory board -> pieces of reads; calls and decisions -> frames |
+//! | [`replay`] | reads -> what a flow cell would say, by the clock |
+//! | [`mod@bench`] | what a machine sustains, with what it did meanwhile |
 //! | [`metrics`] | counters that must add up, latency |
 //! | [`builtin`] | the models that are compiled in |
 //! | [`simulate`], [`truth`], [`evaluate`], [`verify`] | reads with known sites, and how well they are found |
@@ -91,6 +96,7 @@ pub mod call;
 pub mod cli;
 pub mod evaluate;
 pub mod fastx;
+pub mod follow;
 pub mod kernels;
 pub mod link;
 pub mod live;

@@ -1,5 +1,6 @@
 //! `annotate`: the pipeline with files at both ends.
 
+use super::follow::Ledger;
 use super::status::{Progress, Status};
 use super::{AnnotateArguments, CliError, OrderArgument, live, models_in_use, molecule, writer};
 use crate::annotate::{Annotator, Options, Priors, default_tasks};
@@ -166,13 +167,25 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         version: model.version.clone(),
         base_rates: model.base_rates.clone(),
     });
-    let mut calls = CallWriter::new(writer(target)?, arguments.format, tags.collect());
-    calls.header().map_err(failed)?;
+    let mut ledger = None;
+    let (out, begins) = match &arguments.follow {
+        Some(folder) => {
+            let (own, out, begins) = Ledger::open(arguments, folder)?;
+            ledger = Some(own);
+            (out, begins)
+        }
+        None => (writer(target)?, true),
+    };
+    let mut calls = CallWriter::new(out, arguments.format, tags.collect());
+    if begins {
+        calls.header().map_err(failed)?;
+    }
     // What comes through a pipe may still be growing, and so may what goes out: somebody waits for each call.
-    let piped = arguments
-        .inputs
-        .iter()
-        .any(|input| input.as_os_str() == "-");
+    let piped = arguments.follow.is_none()
+        && arguments
+            .inputs
+            .iter()
+            .any(|input| input.as_os_str() == "-");
     if piped && io::stdin().is_terminal() {
         log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
     }
@@ -201,7 +214,9 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         .map(|seconds| Status::every(seconds, &metrics));
     let shown = !quiet && status.is_none() && io::stderr().is_terminal();
     let progress = shown.then(|| Progress::show(&metrics));
-    let outcome = if is_live {
+    let outcome = if let Some(ledger) = &mut ledger {
+        ledger.follow(arguments, &run, &config, &mut calls)
+    } else if is_live {
         match live::run(arguments, &run, &mut calls)? {
             Ok(outcome) => Ok(outcome.errors.is_empty()),
             Err(LiveError::Output(source)) => Err(failed(source)),

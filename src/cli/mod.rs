@@ -11,6 +11,7 @@ macro_rules! say {
 mod annotate;
 mod bench;
 mod bench_model;
+mod follow;
 mod live;
 mod models;
 mod records;
@@ -228,6 +229,21 @@ struct AnnotateArguments {
     /// Stop at the first bad record, with exit code 1
     #[arg(long)]
     strict: bool,
+    /// A folder that a basecaller fills, nested ones too: FASTQ files, plain or gzip, as they grow and come; each read exactly once, over
+    /// restarts too (needs --output; runs until it is stopped)
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "inputs",
+        help_heading = "Live"
+    )]
+    follow: Option<PathBuf>,
+    /// What --follow has done [default: the output's name and .journal]
+    #[arg(long, value_name = "FILE", requires = "follow", help_heading = "Live")]
+    journal: Option<PathBuf>,
+    /// End --follow when nothing new has come for so long
+    #[arg(long, value_name = "SECONDS", requires = "follow", value_parser = time, help_heading = "Live")]
+    until_idle: Option<f64>,
     /// Milliseconds from bases received to their calls written; what is late is counted (implies --order live)
     #[arg(long, value_name = "MS", value_parser = time, help_heading = "Live")]
     deadline: Option<f64>,

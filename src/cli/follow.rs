@@ -1,0 +1,195 @@
+//! `annotate --follow`: a folder that fills.
+
+use super::annotate::Run;
+use super::{AnnotateArguments, CliError};
+use crate::follow::{Folder, Growing, Journal, identity, incomplete};
+use crate::pipeline::{self, FinishedChunk, PipelineConfig, PipelineError};
+use crate::sink::{CallWriter, Format};
+use crate::source::Input;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Time between two looks at the folder. Notifications of the system are no substitute: network folders have none.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The output and the journal that goes with it.
+pub(super) struct Ledger {
+    journal: Journal,
+    file: File,
+    folder: PathBuf,
+}
+
+impl Ledger {
+    /// Opens both, the output as long as the journal says; gives what to write to and whether it is new.
+    pub(super) fn open(
+        arguments: &AnnotateArguments,
+        folder: &Path,
+    ) -> Result<(Ledger, BufWriter<Box<dyn Write>>, bool), CliError> {
+        let usage = |message: &str| Err(CliError::Usage(message.to_string()));
+        let Some(output) = arguments.output.as_deref().filter(|p| p.as_os_str() != "-") else {
+            return usage(
+                "--follow needs --output: what was written there is what need not be read again",
+            );
+        };
+        if arguments.format == Format::Bedgraph {
+            return usage(
+                "bedgraph is one track of all reads, which cannot be continued: use another format",
+            );
+        }
+        if super::live::is_asked_for(arguments) {
+            return usage(
+                "--follow reads files as they are completed: it goes with no live option",
+            );
+        }
+        let path = arguments.journal.clone().unwrap_or_else(|| {
+            let mut name = output.as_os_str().to_owned();
+            name.push(".journal");
+            name.into()
+        });
+        let journal = Journal::open(&path).map_err(CliError::io(&path))?;
+        let failed = CliError::io(output);
+        let open = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .append(true)
+            .open(output);
+        let file = open.map_err(&failed)?;
+        let length = file.metadata().map_err(&failed)?.len();
+        let committed = journal.output().unwrap_or(0);
+        if length < committed {
+            return Err(CliError::Input(format!(
+                "{}: {length} bytes, but {} says that {committed} were written: the two do not belong together",
+                output.display(),
+                path.display()
+            )));
+        }
+        // What a run wrote that did not live to commit it is written again.
+        file.set_len(committed).map_err(&failed)?;
+        let own = file.try_clone().map_err(&failed)?;
+        let writer: Box<dyn Write> = Box::new(own);
+        let ledger = Ledger {
+            journal,
+            file,
+            folder: folder.to_owned(),
+        };
+        Ok((
+            ledger,
+            BufWriter::with_capacity(1 << 16, writer),
+            committed == 0,
+        ))
+    }
+
+    /// Annotates what the folder holds and what comes to it; true where nothing was left over.
+    pub(super) fn follow<W: Write>(
+        &mut self,
+        arguments: &AnnotateArguments,
+        run: &Run,
+        config: &PipelineConfig,
+        calls: &mut CallWriter<W>,
+    ) -> Result<bool, CliError> {
+        let mut folder = Folder::new(self.folder.clone());
+        let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
+        let mut whole = true;
+        let mut last = Instant::now();
+        let stopped = || run.stop.load(Ordering::SeqCst);
+        while !stopped() {
+            for path in folder.changed().map_err(CliError::io(&self.folder))? {
+                if stopped() {
+                    break;
+                }
+                match self.pass(&path, run, config, calls) {
+                    Ok(Some((identity, true))) => {
+                        known.insert(path, identity);
+                        last = Instant::now();
+                    }
+                    Ok(Some((identity, false))) => drop(known.insert(path, identity)),
+                    Ok(None) => {}
+                    Err(CliError::Reported) => whole = false,
+                    // It may have been renamed since.
+                    Err(CliError::Io { source, .. })
+                        if source.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            let idle = arguments.until_idle.map(Duration::from_secs_f64);
+            if idle.is_some_and(|most| last.elapsed() >= most) {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+        for (path, identity) in known {
+            let taken = self.journal.taken(&identity);
+            match incomplete(&path, taken) {
+                Ok(left) if left > 0 => {
+                    whole = false;
+                    log::error!(
+                        "{}: {left} bytes from byte {taken} on are no complete record",
+                        path.display()
+                    );
+                }
+                // Gone, or renamed: then it is known by its other name too.
+                _ => {}
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Annotates what is complete of a file and commits it: what the file is known by, and whether there was anything new.
+    fn pass<W: Write>(
+        &mut self,
+        path: &Path,
+        run: &Run,
+        config: &PipelineConfig,
+        calls: &mut CallWriter<W>,
+    ) -> Result<Option<(String, bool)>, CliError> {
+        let failed = CliError::io(path);
+        let Some(identity) = identity(path).map_err(&failed)? else {
+            return Ok(None);
+        };
+        let taken = self.journal.taken(&identity);
+        let reached = Arc::new(AtomicU64::new(0));
+        let growing = Growing::open(path, taken, reached.clone()).map_err(&failed)?;
+        let name = match taken {
+            0 => path.display().to_string(),
+            // Numbers and bytes of records in messages count from there.
+            _ => format!("{} (from byte {taken} on)", path.display()),
+        };
+        let input = Input::Reader(name, Box::new(growing));
+        let mut output =
+            |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
+        let outcome = pipeline::run(
+            config,
+            vec![input],
+            &run.annotator,
+            &run.metrics,
+            &run.stop,
+            &mut output,
+        );
+        let outcome = outcome.map_err(|error| match error {
+            PipelineError::Output(source) => failed(source),
+            error => CliError::Input(error.to_string()),
+        })?;
+        if outcome.stopped {
+            return Ok(None);
+        }
+        let reached = reached.load(Ordering::Relaxed);
+        if reached > taken {
+            let mut commit = |this: &mut Ledger| {
+                calls.flush()?;
+                this.file.sync_data()?;
+                let length = this.file.metadata()?.len();
+                this.journal.commit(&identity, reached, length, path)
+            };
+            commit(self).map_err(&failed)?;
+        }
+        match outcome.input_errors.is_empty() {
+            true => Ok(Some((identity, reached > taken))),
+            false => Err(CliError::Reported),
+        }
+    }
+}

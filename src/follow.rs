@@ -1,0 +1,426 @@
+//! A folder that a basecaller fills: FASTQ files that grow, are renamed, compressed, completed; each read exactly once.
+//!
+//! [`Folder`] finds files with something new in them, [`Growing`] gives what is complete of one, and a [`Journal`] remembers how far each was
+//! annotated. A pass takes the complete records of one file to the output; when these are written and safe on disk, one line
+//! goes to the journal, with the output's length. Whatever ends the program in between, `kill -9` and power included: the next run
+//! cuts the output back to the journal's last length and takes the pass again.
+//!
+//! A file is known by its first header line, which is a read's and therefore no other file's: not by its name, which changes when it is
+//! complete, nor by its bytes, which change when it is compressed. How far it was read is counted in uncompressed bytes.
+
+use flate2::bufread::MultiGzDecoder;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+/// The first line of a journal.
+const TITLE: &str = "strandline journal 1";
+
+/// Bytes read at a time.
+const BLOCK: usize = 1 << 16;
+
+/// The longest record that is waited for.
+const LONGEST: usize = 64 << 20;
+
+/// Files under a folder that may hold reads.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Size and time of change when a file was last taken.
+    seen: HashMap<PathBuf, (u64, SystemTime)>,
+}
+
+impl Folder {
+    /// Nothing seen yet.
+    pub fn new(path: PathBuf) -> Folder {
+        Folder {
+            path,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Files that are new or have changed, in order of name; nested folders too. A file that cannot be looked at is logged and looked at again.
+    ///
+    /// # Errors
+    /// Where the folder itself cannot be read.
+    pub fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
+        let mut found = vec![];
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if folder == self.path => return Err(error),
+                // It may have gone since.
+                Err(error) => {
+                    log::debug!("{}: {error}", folder.display());
+                    continue;
+                }
+            };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                let Ok(about) = fs::metadata(&path) else {
+                    continue;
+                };
+                if about.is_dir() {
+                    folders.push(path);
+                } else if is_fastq(&path) {
+                    let state = (
+                        about.len(),
+                        about.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                    );
+                    if self.seen.insert(path.clone(), state) != Some(state) {
+                        found.push(path);
+                    }
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// True for `.fastq` and `.fq`, compressed or not, also while a suffix such as `.part` or `.tmp` says that they grow.
+fn is_fastq(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().to_ascii_lowercase());
+    name.is_some_and(|name| {
+        let mut parts = name.split('.').skip(1);
+        parts.any(|part| part == "fastq" || part == "fq")
+    })
+}
+
+/// The complete records of a file that may still grow: what lies behind the last of them is not given out.
+pub struct Growing {
+    bytes: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    /// Of the buffer: given out, and complete.
+    given: usize,
+    complete: usize,
+    /// Of the buffer: looked at, and lines of the record at hand.
+    looked: usize,
+    lines: u8,
+    /// Uncompressed bytes to pass over: taken before.
+    skip: u64,
+    reached: Arc<AtomicU64>,
+    ended: bool,
+}
+
+impl Growing {
+    /// Opens a file of which `skip` uncompressed bytes were taken before. `reached` is where the last complete record given out ends.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or its first bytes cannot be read.
+    pub fn open(path: &Path, skip: u64, reached: Arc<AtomicU64>) -> io::Result<Growing> {
+        reached.store(skip, Relaxed);
+        Ok(Growing {
+            bytes: uncompressed(path)?,
+            buffer: vec![],
+            given: 0,
+            complete: 0,
+            looked: 0,
+            lines: 0,
+            skip,
+            reached,
+            ended: false,
+        })
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.buffer.drain(..self.given);
+        self.looked -= self.given;
+        (self.given, self.complete) = (0, 0);
+        while self.complete == 0 && !self.ended {
+            let before = self.buffer.len();
+            if before > LONGEST {
+                return Err(io::Error::other(format!(
+                    "a record of more than {LONGEST} bytes"
+                )));
+            }
+            self.buffer.resize(before + BLOCK, 0);
+            let read = self.bytes.read(&mut self.buffer[before..]);
+            let mut n = match read {
+                Ok(n) => n,
+                // A compressed file that has grown no further yet.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => 0,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                    self.buffer.truncate(before);
+                    continue;
+                }
+                Err(e) => {
+                    self.buffer.truncate(before);
+                    return Err(e);
+                }
+            };
+            self.ended = n == 0;
+            let skipped = self.skip.min(n as u64) as usize;
+            self.skip -= skipped as u64;
+            self.buffer
+                .copy_within(before + skipped..before + n, before);
+            n -= skipped;
+            self.buffer.truncate(before + n);
+            while let Some(at) = self.buffer[self.looked..].iter().position(|&b| b == b'\n') {
+                self.looked += at + 1;
+                self.lines = (self.lines + 1) % 4;
+                if self.lines == 0 {
+                    self.complete = self.looked;
+                }
+            }
+            self.looked = self.buffer.len();
+        }
+        Ok(())
+    }
+}
+
+impl Read for Growing {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.complete {
+            self.fill()?;
+        }
+        let n = out.len().min(self.complete - self.given);
+        out[..n].copy_from_slice(&self.buffer[self.given..self.given + n]);
+        self.given += n;
+        self.reached.fetch_add(n as u64, Relaxed);
+        Ok(n)
+    }
+}
+
+fn uncompressed(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = BufReader::with_capacity(BLOCK, File::open(path)?);
+    Ok(match file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        true => Box::new(MultiGzDecoder::new(file)),
+        false => Box::new(file),
+    })
+}
+
+/// What a file is known by, once its first line is there.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn identity(path: &Path) -> io::Result<Option<String>> {
+    let mut line = vec![];
+    let mut bytes = BufReader::new(uncompressed(path)?.take(1 << 16));
+    match bytes.read_until(b'\n', &mut line) {
+        Ok(_) if line.ends_with(b"\n") => Ok(Some(blake3::hash(&line).to_hex().to_string())),
+        Ok(_) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Bytes behind the last complete record; to be asked at the end of a run.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn incomplete(path: &Path, taken: u64) -> io::Result<u64> {
+    let mut bytes = uncompressed(path)?;
+    let mut block = vec![0; BLOCK];
+    let mut length = 0;
+    loop {
+        match bytes.read(&mut block) {
+            Ok(0) => break,
+            Ok(n) => length += n as u64,
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(length.saturating_sub(taken))
+}
+
+/// How far each file was annotated, and how long the output was then.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    taken: HashMap<String, u64>,
+    output: Option<u64>,
+}
+
+impl Journal {
+    /// Opens a journal, or begins one. A last line that was cut off counts as not written.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written, or is something else.
+    pub fn open(path: &Path) -> io::Result<Journal> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e),
+        };
+        // A last line without its end was never committed.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let mut taken = HashMap::new();
+        let mut output = None;
+        for (number, line) in whole.lines().enumerate() {
+            if number == 0 && line == TITLE {
+                continue;
+            }
+            let mut fields = line.splitn(4, '\t');
+            let entry = (|| {
+                let file = fields.next().filter(|f| f.len() == 64)?;
+                Some((
+                    file,
+                    fields.next()?.parse().ok()?,
+                    fields.next()?.parse().ok()?,
+                ))
+            })();
+            let Some((file, bytes, length)) = entry.filter(|_| number > 0) else {
+                let message = format!("line {} is none of a journal", number + 1);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            };
+            taken.insert(file.to_string(), bytes);
+            output = Some(length);
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.set_len(whole.len() as u64)?;
+        if whole.is_empty() {
+            writeln!(file, "{TITLE}")?;
+            file.sync_all()?;
+        }
+        Ok(Journal {
+            file,
+            taken,
+            output,
+        })
+    }
+
+    /// Uncompressed bytes of a file that were taken.
+    pub fn taken(&self, identity: &str) -> u64 {
+        self.taken.get(identity).copied().unwrap_or(0)
+    }
+
+    /// Length of the output at the last commit; `None` before the first.
+    pub fn output(&self) -> Option<u64> {
+        self.output
+    }
+
+    /// Commits a pass: `bytes` of the file are taken, the output is `output` bytes long, and both are on disk.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn commit(
+        &mut self,
+        identity: &str,
+        bytes: u64,
+        output: u64,
+        path: &Path,
+    ) -> io::Result<()> {
+        let name = path.display().to_string().replace(['\n', '\t'], " ");
+        // One write: a line is there whole, or its end is missing.
+        let line = format!("{identity}\t{bytes}\t{output}\t{name}\n");
+        self.file.write_all(line.as_bytes())?;
+        self.file.sync_data()?;
+        self.taken.insert(identity.to_string(), bytes);
+        self.output = Some(output);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn records(n: usize) -> Vec<u8> {
+        let record = |i: usize| {
+            format!(
+                "@r{i}\n{}\n+\n{}\n",
+                "ACGT".repeat(i % 5),
+                "IIII".repeat(i % 5)
+            )
+        };
+        (0..n).map(record).collect::<String>().into_bytes()
+    }
+
+    fn read(path: &Path, skip: u64) -> (Vec<u8>, u64) {
+        let reached = Arc::new(AtomicU64::new(0));
+        let mut out = vec![];
+        Growing::open(path, skip, reached.clone())
+            .unwrap()
+            .read_to_end(&mut out)
+            .unwrap();
+        (out, reached.load(Relaxed))
+    }
+
+    #[test]
+    fn a_growing_file_is_given_out_whole_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = records(40);
+        let mut packed = GzEncoder::new(vec![], Compression::fast());
+        packed.write_all(&whole).unwrap();
+        let packed = packed.finish().unwrap();
+        for (name, bytes) in [("a.fastq", &whole), ("a.fastq.gz", &packed)] {
+            let path = folder.path().join(name);
+            let (mut got, mut taken) = (vec![], 0);
+            for length in (1..=bytes.len()).step_by(7).chain([bytes.len()]) {
+                fs::write(&path, &bytes[..length]).unwrap();
+                let (new, reached) = read(&path, taken);
+                assert_eq!(reached, taken + new.len() as u64);
+                assert_eq!(new.iter().filter(|&&b| b == b'\n').count() % 4, 0);
+                got.extend(new);
+                taken = reached;
+            }
+            assert_eq!(got, whole, "{name}");
+            assert_eq!(incomplete(&path, taken).unwrap(), 0);
+        }
+        // Compressed, it is the same file.
+        let of = |name: &str| identity(&folder.path().join(name)).unwrap().unwrap();
+        assert_eq!(of("a.fastq"), of("a.fastq.gz"));
+    }
+
+    #[test]
+    fn what_has_no_end_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.fq");
+        fs::write(&path, b"@r").unwrap();
+        assert_eq!(identity(&path).unwrap(), None);
+        fs::write(&path, b"@r\nAC\n+\nII\n@s\nAC").unwrap();
+        assert_eq!(read(&path, 0), (b"@r\nAC\n+\nII\n".to_vec(), 11));
+        assert_eq!(incomplete(&path, 11).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_folder_tells_what_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let nested = folder.path().join("pass/barcode01");
+        fs::create_dir_all(&nested).unwrap();
+        let file = nested.join("x.fastq.gz.part");
+        fs::write(&file, b"1").unwrap();
+        fs::write(folder.path().join("summary.txt"), b"1").unwrap();
+        let mut watched = Folder::new(folder.path().to_owned());
+        assert_eq!(watched.changed().unwrap(), [file.clone()]);
+        assert!(watched.changed().unwrap().is_empty());
+        fs::write(&file, b"22").unwrap();
+        assert_eq!(watched.changed().unwrap(), [file]);
+        assert!(Folder::new("nowhere".into()).changed().is_err());
+    }
+
+    #[test]
+    fn a_journal_forgets_what_was_not_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let id = "a".repeat(64);
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!((journal.taken(&id), journal.output()), (0, None));
+        journal.commit(&id, 10, 100, Path::new("x\ty")).unwrap();
+        journal.commit(&id, 20, 200, Path::new("x")).unwrap();
+        let text = fs::read(&path).unwrap();
+        for cut in 0..text.len() {
+            fs::write(&path, &text[..cut]).unwrap();
+            let lines = text[..cut].iter().filter(|&&b| b == b'\n').count();
+            let journal = Journal::open(&path).unwrap();
+            let expected = [(0, None), (0, None), (10, Some(100)), (20, Some(200))][lines];
+            assert_eq!(
+                (journal.taken(&id), journal.output()),
+                expected,
+                "cut at {cut}"
+            );
+        }
+        fs::write(&path, b"something else\n").unwrap();
+        assert!(Journal::open(&path).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+//! A folder that fills while the program is killed again and again: each read exactly once.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use strandline::replay::{ReadData, load};
+use strandline::source::Input;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
+}
+
+fn follow(folder: &Path, output: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
+    command
+        .args(["annotate", "--tier", "fast", "--threads", "1", "--follow"])
+        .arg(folder)
+        .arg("-o")
+        .arg(output)
+        .args(more)
+        .stderr(Stdio::piped());
+    command
+}
+
+fn fastq(reads: &[ReadData]) -> Vec<u8> {
+    let mut text = vec![];
+    for read in reads {
+        text.push(b'@');
+        text.extend(&read.name);
+        text.push(b'\n');
+        text.extend(&read.letters);
+        text.extend(b"\n+\n");
+        text.resize(text.len() + read.letters.len(), b'5');
+        text.push(b'\n');
+    }
+    text
+}
+
+fn sorted(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// The calls of a plain run.
+fn expected(folder: &Path, reads: &[ReadData]) -> Vec<String> {
+    let (file, output) = (folder.join("all.fq"), folder.join("all.tsv"));
+    fs::write(&file, fastq(reads)).unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .args(["annotate", "-q", "--tier", "fast", "-o"])
+        .args([&output, &file])
+        .status();
+    assert!(run.unwrap().success());
+    sorted(&output)
+}
+
+#[test]
+fn each_read_comes_out_once_though_the_program_is_killed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    let nested = folder.join("pass/barcode01");
+    fs::create_dir_all(&nested).unwrap();
+    let reads = load(Input::Path(data("reads.fastq.gz"))).unwrap();
+    let output = scratch.path().join("calls.tsv");
+
+    let filling = {
+        let (reads, nested, folder) = (reads.clone(), nested.clone(), folder.clone());
+        std::thread::spawn(move || {
+            let mut random = ChaCha8Rng::seed_from_u64(5);
+            for (number, group) in reads.chunks(13).enumerate() {
+                let mut bytes = fastq(group);
+                let ending = if number % 2 == 0 { "" } else { ".gz" };
+                if number % 2 == 1 {
+                    let mut packed =
+                        flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+                    packed.write_all(&bytes).unwrap();
+                    bytes = packed.finish().unwrap();
+                }
+                let place = if number % 3 == 0 { &folder } else { &nested };
+                let part = place.join(format!("f{number}.fastq{ending}.part"));
+                let mut file = File::create(&part).unwrap();
+                let mut at = 0;
+                while at < bytes.len() {
+                    let to = (at + random.random_range(1..40_000)).min(bytes.len());
+                    file.write_all(&bytes[at..to]).unwrap();
+                    at = to;
+                    std::thread::sleep(Duration::from_millis(random.random_range(0..40)));
+                }
+                fs::rename(&part, part.with_extension("")).unwrap();
+            }
+        })
+    };
+    let mut random = ChaCha8Rng::seed_from_u64(6);
+    let mut kills = 0;
+    while !filling.is_finished() {
+        let mut child = follow(&folder, &output, &["--quiet"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random.random_range(20..500)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    filling.join().unwrap();
+    assert!(kills > 2, "{kills}");
+    // What the last one had begun and not committed goes.
+    let last = follow(&folder, &output, &["--until-idle", "0.5"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(last.stderr).unwrap();
+    assert!(last.status.success(), "{said}");
+    assert_eq!(sorted(&output), expected(scratch.path(), &reads));
+
+    // A run more finds nothing new, and a compressed file is the one it was.
+    let plain = fs::read(folder.join("f0.fastq")).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    packed.write_all(&plain).unwrap();
+    fs::write(nested.join("late.fastq.gz"), packed.finish().unwrap()).unwrap();
+    fs::remove_file(folder.join("f0.fastq")).unwrap();
+    let before = fs::read(&output).unwrap();
+    let again = follow(&folder, &output, &["--until-idle", "0.5"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(
+        again.status.success() && said.contains("reads    0 in"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&output).unwrap(), before);
+}
+
+#[test]
+fn what_stays_incomplete_or_is_bad_is_told_and_the_rest_goes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    fs::create_dir(&folder).unwrap();
+    let reads = load(Input::Path(data("reads.fastq.gz"))).unwrap();
+    let whole = fastq(&reads[..4]);
+    fs::write(folder.join("a.fastq"), &whole[..whole.len() - 10]).unwrap();
+    fs::write(folder.join("b.fastq"), fastq(&reads[4..8])).unwrap();
+    fs::write(folder.join("c.fastq"), b"no reads\nat all\nin\nhere\n").unwrap();
+    let output = scratch.path().join("calls.tsv");
+    let run = follow(&folder, &output, &["--until-idle", "0.3"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(1), "{said}");
+    assert!(said.contains("reads    7 in = 7 out"), "{said}");
+    assert!(
+        said.contains("a.fastq: ") && said.contains("are no complete record"),
+        "{said}"
+    );
+    assert!(
+        said.contains("c.fastq: not a FASTA or FASTQ file"),
+        "{said}"
+    );
+
+    let usage = follow(&folder, Path::new("-"), &[]).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    // An output that is not the journal's is left alone.
+    fs::write(&output, b"x").unwrap();
+    let other = follow(&folder, &output, &["--until-idle", "0.1"])
+        .output()
+        .unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert_eq!(fs::read(&output).unwrap(), b"x");
+}
