@@ -392,7 +392,7 @@ mod tests {
         fs::write(&file, b"1").unwrap();
         fs::write(folder.path().join("summary.txt"), b"1").unwrap();
         let mut watched = Folder::new(folder.path().to_owned());
-        assert_eq!(watched.changed().unwrap(), [file.clone()]);
+        assert_eq!(watched.changed().unwrap(), std::slice::from_ref(&file));
         assert!(watched.changed().unwrap().is_empty());
         fs::write(&file, b"22").unwrap();
         assert_eq!(watched.changed().unwrap(), [file]);

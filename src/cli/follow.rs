@@ -29,7 +29,7 @@ impl Ledger {
     pub(super) fn open(
         arguments: &AnnotateArguments,
         folder: &Path,
-    ) -> Result<(Ledger, BufWriter<Box<dyn Write>>, bool), CliError> {
+    ) -> Result<(Ledger, super::Target, bool), CliError> {
         let usage = |message: &str| Err(CliError::Usage(message.to_string()));
         let Some(output) = arguments.output.as_deref().filter(|p| p.as_os_str() != "-") else {
             return usage(

@@ -612,8 +612,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What calls are written to.
+type Target = BufWriter<Box<dyn Write>>;
+
 /// Standard output, or a file.
-fn writer(output: Option<&Path>) -> Result<BufWriter<Box<dyn Write>>, CliError> {
+fn writer(output: Option<&Path>) -> Result<Target, CliError> {
     let target: Box<dyn Write> = match output {
         Some(path) if path.as_os_str() != "-" => {
             Box::new(std::fs::File::create(path).map_err(CliError::io(path))?)
