@@ -187,28 +187,28 @@ const CORPUS: [(&str, u64, u64, i32, &str); 37] = [
         0,
         0,
         1,
-        "not a FASTA or FASTQ file: byte 0x00 at byte 0",
+        "not a FASTA, FASTQ or BAM file: byte 0x00 at byte 0",
     ),
     (
         "bad_text.txt",
         0,
         0,
         1,
-        "not a FASTA or FASTQ file: 'T' at byte 0",
+        "not a FASTA, FASTQ or BAM file: 'T' at byte 0",
     ),
     (
         "bad_bare_sequence.txt",
         0,
         0,
         1,
-        "not a FASTA or FASTQ file: 'A' at byte 0",
+        "not a FASTA, FASTQ or BAM file: 'A' at byte 0",
     ),
     (
         "bad_table.tsv",
         0,
         0,
         1,
-        "not a FASTA or FASTQ file: 'r' at byte 0",
+        "not a FASTA, FASTQ or BAM file: 'r' at byte 0",
     ),
 ];
 

@@ -156,7 +156,7 @@ fn what_stays_incomplete_or_is_bad_is_told_and_the_rest_goes_on() {
         "{said}"
     );
     assert!(
-        said.contains("c.fastq: not a FASTA or FASTQ file"),
+        said.contains("c.fastq: not a FASTA, FASTQ or BAM file"),
         "{said}"
     );
 

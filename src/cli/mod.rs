@@ -178,7 +178,7 @@ fn time(text: &str) -> Result<f64, String> {
 
 #[derive(Debug, Args)]
 struct AnnotateArguments {
-    /// FASTA or FASTQ, plain, gzip or bgzip, told apart by content; '-' is standard input; a board's link as serial:///DEVICE?baud=N,
+    /// FASTA, FASTQ or BAM, plain, gzip or bgzip, told apart by content; '-' is standard input; a board's link as serial:///DEVICE?baud=N,
     /// tcp://HOST:PORT or unix:///PATH
     #[arg(value_name = "INPUT", default_value = "-")]
     inputs: Vec<PathBuf>,

@@ -9,8 +9,7 @@ use std::time::Instant;
 const WINDOW: usize = 64 * 1024;
 
 /// First bytes of files that are handed in by mistake.
-const SIGNATURES: [(&[u8], &str); 10] = [
-    (b"BAM\x01", "BAM data"),
+const SIGNATURES: [(&[u8], &str); 9] = [
     (b"CRAM", "CRAM data"),
     (b"\x8bPOD\r\n\x1a\n", "POD5 data"),
     (b"\x89HDF\r\n\x1a\n", "FAST5 (HDF5) data"),
@@ -120,6 +119,18 @@ impl Blocks {
     /// Ends the stream with `failure`, unless it has broken off already.
     pub(super) fn fail(&mut self, failure: InputError) {
         self.failure.get_or_insert(failure);
+    }
+
+    /// Gives no more of the stream.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.at = self.len;
+    }
+
+    /// True for what stands in a file of that kind.
+    pub(super) fn starts_with(&mut self, magic: &[u8]) -> bool {
+        self.require(magic.len());
+        self.rest().starts_with(magic)
     }
 
     pub(super) fn take_failure(&mut self) -> Option<InputError> {

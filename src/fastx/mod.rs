@@ -1,4 +1,4 @@
-//! FASTA and FASTQ: bytes in, pooled [`Chunk`]s of base codes out.
+//! FASTA, FASTQ and BAM: bytes in, pooled [`Chunk`]s of base codes out.
 //!
 //! The parser is our own because no library offers all of: going on after a bad record, byte offsets, memory bounded
 //! whatever the input, and contigs that stream.
@@ -8,9 +8,11 @@
 //!   whose next but one begins with `+`; what lies between is one rejected record.
 //! - **FASTA** contigs of any length stream chunk by chunk, so a contig can turn out bad after part of it was handed out:
 //!   its last chunk then ends in [`RecordEnd::Rejected`].
+//! - **BAM** records, aligned or not, give their read as it was sequenced; what is no primary record, or lacks bases, is rejected.
 //! - Blank lines between records, CRLF, lower case, U and a missing last line end are accepted. Qualities must be
 //!   printable (33 to 126); only their number is kept.
 
+mod bam;
 mod block;
 mod fasta;
 mod fastq;
@@ -21,6 +23,7 @@ mod tests;
 pub use reject::{Reject, RejectReason};
 
 use crate::source::{Input, InputError, Stream};
+use bam::Bam;
 use block::{Blocks, Header};
 use fasta::Fasta;
 use fastq::Fastq;
@@ -134,6 +137,7 @@ pub struct Reader {
 
 enum Format {
     Empty,
+    Bam(Bam),
     Fasta(Fasta),
     Fastq(Fastq),
 }
@@ -195,7 +199,7 @@ impl Reader {
     /// Reads from `reader`, called `file` in messages, after a look at what it begins with.
     ///
     /// # Errors
-    /// [`InputError::NotSequences`] where it holds something other than FASTA or FASTQ, and what keeps its first bytes
+    /// [`InputError::NotSequences`] where it holds something other than FASTA, FASTQ or BAM, and what keeps its first bytes
     /// from being read.
     pub fn new(
         file: Arc<str>,
@@ -206,6 +210,7 @@ impl Reader {
         let mut blocks = Blocks::new(Stream::new(file.clone(), reader)?);
         let format = match blocks.first_after_blanks() {
             None => Format::Empty,
+            Some(b'B') if blocks.starts_with(bam::MAGIC) => Format::Bam(Bam::new(limits)),
             Some(b'>') => Format::Fasta(Fasta::new(limits)),
             Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits)),
             Some(_) => {
@@ -240,6 +245,7 @@ impl Reader {
     pub fn next_chunk(&mut self, chunk: &mut Chunk) -> Result<Step, InputError> {
         let step = match &mut self.format {
             Format::Empty => Step::End,
+            Format::Bam(bam) => bam.next_chunk(&mut self.blocks, &mut self.ids, chunk),
             Format::Fasta(fasta) => fasta.next_chunk(&mut self.blocks, &mut self.ids, chunk),
             Format::Fastq(fastq) => fastq.next_chunk(&mut self.blocks, &mut self.ids, chunk),
         };

@@ -23,6 +23,16 @@ pub struct Reject {
     pub reason: RejectReason,
 }
 
+impl Reject {
+    /// Tells the user: a warning, or for records that a good file of alignments has many of, a message for who asks for it.
+    pub fn log(&self) {
+        match self.reason {
+            RejectReason::NotPrimary => log::info!("{self}"),
+            _ => log::warn!("{self}"),
+        }
+    }
+}
+
 impl fmt::Display for Reject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: record {}", self.file, self.number)?;
@@ -94,6 +104,15 @@ pub enum RejectReason {
         /// Where.
         at: u64,
     },
+    /// Lengths of a BAM record that its size does not allow.
+    #[error("the lengths in the BAM record do not fit its size")]
+    BamLayout,
+    /// A secondary or supplementary alignment.
+    #[error("a secondary or supplementary record: its read comes with its primary one")]
+    NotPrimary,
+    /// A BAM record without some of its read's bases.
+    #[error("hard-clipped: the record lacks bases of its read")]
+    HardClipped,
     /// The input ended, or could not be read on, inside the record.
     #[error("cut off: the input ends inside the record")]
     CutOff,

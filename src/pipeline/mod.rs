@@ -150,7 +150,7 @@ pub trait Output {
 
     /// Learns of a rejected record, after its chunks if there were any. Logs a warning unless overridden.
     fn rejected(&mut self, reject: &Reject) {
-        log::warn!("{reject}");
+        reject.log();
     }
 }
 

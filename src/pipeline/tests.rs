@@ -306,7 +306,7 @@ fn bad_inputs_do_not_keep_the_others() {
         errors,
         [
             "/nonexistent/reads.fa: no such file",
-            "junk: not a FASTA or FASTQ file: byte 0x00 at byte 0",
+            "junk: not a FASTA, FASTQ or BAM file: byte 0x00 at byte 0",
             "cut: cut off: the last record, 2 (b) at byte 9, has no end",
         ]
     );

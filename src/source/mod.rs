@@ -96,7 +96,7 @@ pub enum InputError {
         file: Arc<str>,
     },
     /// Neither FASTA nor FASTQ.
-    #[error("{file}: not a FASTA or FASTQ file: {found} at byte {offset}")]
+    #[error("{file}: not a FASTA, FASTQ or BAM file: {found} at byte {offset}")]
     NotSequences {
         /// The input.
         file: Arc<str>,
