@@ -300,7 +300,9 @@ impl Link {
                 source,
             }),
             Err(error) => {
-                log::debug!("{}: {error}", self.name);
+                if self.retry == RETRY.0 {
+                    log::warn!("{}: {error}; waiting for it", self.name);
+                }
                 self.retry_at = Instant::now() + self.retry;
                 self.retry = (2 * self.retry).min(RETRY.1);
                 Ok(false)
