@@ -101,8 +101,10 @@ pub struct Growing {
     /// Of the buffer: given out, and complete.
     given: usize,
     complete: usize,
-    /// Of the buffer: looked at, and lines of the record at hand.
+    /// Of the buffer: looked at, and where the line at hand begins.
     looked: usize,
+    line: usize,
+    /// Lines of the record at hand.
     lines: u8,
     /// Uncompressed bytes to pass over: taken before.
     skip: u64,
@@ -123,6 +125,7 @@ impl Growing {
             given: 0,
             complete: 0,
             looked: 0,
+            line: 0,
             lines: 0,
             skip,
             reached,
@@ -133,6 +136,7 @@ impl Growing {
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.drain(..self.given);
         self.looked -= self.given;
+        self.line -= self.given;
         (self.given, self.complete) = (0, 0);
         while self.complete == 0 && !self.ended {
             let before = self.buffer.len();
@@ -165,14 +169,31 @@ impl Growing {
             self.buffer.truncate(before + n);
             while let Some(at) = self.buffer[self.looked..].iter().position(|&b| b == b'\n') {
                 self.looked += at + 1;
-                self.lines = (self.lines + 1) % 4;
-                if self.lines == 0 {
-                    self.complete = self.looked;
-                }
+                self.end_line();
             }
             self.looked = self.buffer.len();
         }
         Ok(())
+    }
+}
+
+impl Growing {
+    /// Counts a line that ends at `looked`. A record that is broken must not shift where the others end, so what cannot be the line that is due
+    /// begins the count anew, as the parser does.
+    fn end_line(&mut self) {
+        let first = self.buffer[self.line];
+        self.line = self.looked;
+        self.lines = match (self.lines, first) {
+            (0, b'@') => 1,
+            (0, _) => 0,
+            (1, _) => 2,
+            (2, b'+') => 3,
+            (2, b'@') => 1,
+            _ => 0,
+        };
+        if self.lines == 0 {
+            self.complete = self.looked;
+        }
     }
 }
 
@@ -381,6 +402,33 @@ mod tests {
         fs::write(&path, b"@r\nAC\n+\nII\n@s\nAC").unwrap();
         assert_eq!(read(&path, 0), (b"@r\nAC\n+\nII\n".to_vec(), 11));
         assert_eq!(incomplete(&path, 11).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_broken_record_does_not_shift_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.fq");
+        let good = "@r\nAC\n+\nII\n";
+        for bad in [
+            "@r\nAC\n+\n@s\nAC\n+\nII\n",
+            "@r\nAC\nII\n",
+            "AC\n+\nII\n",
+            "@r\n+\nII\n",
+            "@r\n@r\nAC\n+\nII\n",
+            "\n\nrubbish\n",
+            "@r\nAC\n+\nII\nII\nII\n",
+        ] {
+            let text = format!("{good}{bad}{good}{good}");
+            fs::write(&path, &text).unwrap();
+            assert_eq!(
+                read(&path, 0),
+                (text.clone().into_bytes(), text.len() as u64),
+                "{bad:?}"
+            );
+            // A record without its end behind it is still waited for.
+            fs::write(&path, text.clone() + "@r\nAC\n+\nI").unwrap();
+            assert_eq!(read(&path, 0).1, text.len() as u64, "{bad:?}");
+        }
     }
 
     #[test]

@@ -20,8 +20,20 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The output and the journal that goes with it.
 pub(super) struct Ledger {
     journal: Journal,
+    journal_path: PathBuf,
     file: File,
+    output: PathBuf,
     folder: PathBuf,
+}
+
+/// What a look at one file gave.
+enum Pass {
+    /// What the file is known by, and whether there was anything new.
+    Taken(String, bool),
+    /// Nothing to know it by yet, or the run was stopped.
+    Nothing,
+    /// It is bad, or cannot be read, and that was told. The others go on.
+    Bad,
 }
 
 impl Ledger {
@@ -74,7 +86,9 @@ impl Ledger {
         let writer: Box<dyn Write> = Box::new(own);
         let ledger = Ledger {
             journal,
+            journal_path: path,
             file,
+            output: output.to_owned(),
             folder: folder.to_owned(),
         };
         Ok((
@@ -102,18 +116,15 @@ impl Ledger {
                 if stopped() {
                     break;
                 }
-                match self.pass(&path, run, config, calls) {
-                    Ok(Some((identity, true))) => {
+                match self.pass(&path, run, config, calls)? {
+                    Pass::Taken(identity, new) => {
                         known.insert(path, identity);
-                        last = Instant::now();
+                        if new {
+                            last = Instant::now();
+                        }
                     }
-                    Ok(Some((identity, false))) => drop(known.insert(path, identity)),
-                    Ok(None) => {}
-                    Err(CliError::Reported) => whole = false,
-                    // It may have been renamed since.
-                    Err(CliError::Io { source, .. })
-                        if source.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
+                    Pass::Nothing => {}
+                    Pass::Bad => whole = false,
                 }
             }
             let idle = arguments.until_idle.map(Duration::from_secs_f64);
@@ -139,21 +150,36 @@ impl Ledger {
         Ok(whole)
     }
 
-    /// Annotates what is complete of a file and commits it: what the file is known by, and whether there was anything new.
+    /// Annotates what is complete of a file and commits it.
+    ///
+    /// # Errors
+    /// Those of the output and the journal, which end the run.
     fn pass<W: Write>(
         &mut self,
         path: &Path,
         run: &Run,
         config: &PipelineConfig,
         calls: &mut CallWriter<W>,
-    ) -> Result<Option<(String, bool)>, CliError> {
-        let failed = CliError::io(path);
-        let Some(identity) = identity(path).map_err(&failed)? else {
-            return Ok(None);
-        };
-        let taken = self.journal.taken(&identity);
+    ) -> Result<Pass, CliError> {
         let reached = Arc::new(AtomicU64::new(0));
-        let growing = Growing::open(path, taken, reached.clone()).map_err(&failed)?;
+        let opened = identity(path).and_then(|identity| {
+            let Some(identity) = identity else {
+                return Ok(None);
+            };
+            let taken = self.journal.taken(&identity);
+            let growing = Growing::open(path, taken, reached.clone())?;
+            Ok(Some((identity, taken, growing)))
+        });
+        let (identity, taken, growing) = match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(Pass::Nothing),
+            // Renamed since it was listed: it will be listed by its other name.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Pass::Nothing),
+            Err(e) => {
+                log::error!("{}: {e}", path.display());
+                return Ok(Pass::Bad);
+            }
+        };
         let name = match taken {
             0 => path.display().to_string(),
             // Numbers and bytes of records in messages count from there.
@@ -162,34 +188,35 @@ impl Ledger {
         let input = Input::Reader(name, Box::new(growing));
         let mut output =
             |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
+        let (annotator, metrics) = (&run.annotator, &run.metrics);
         let outcome = pipeline::run(
             config,
             vec![input],
-            &run.annotator,
-            &run.metrics,
+            annotator,
+            metrics,
             &run.stop,
             &mut output,
         );
         let outcome = outcome.map_err(|error| match error {
-            PipelineError::Output(source) => failed(source),
+            PipelineError::Output(source) => CliError::io(&self.output)(source),
             error => CliError::Input(error.to_string()),
         })?;
         if outcome.stopped {
-            return Ok(None);
+            return Ok(Pass::Nothing);
         }
         let reached = reached.load(Ordering::Relaxed);
         if reached > taken {
-            let mut commit = |this: &mut Ledger| {
-                calls.flush()?;
-                this.file.sync_data()?;
-                let length = this.file.metadata()?.len();
-                this.journal.commit(&identity, reached, length, path)
-            };
-            commit(self).map_err(&failed)?;
+            let flushed = calls.flush().and_then(|()| {
+                self.file.sync_data()?;
+                Ok(self.file.metadata()?.len())
+            });
+            let length = flushed.map_err(CliError::io(&self.output))?;
+            let committed = self.journal.commit(&identity, reached, length, path);
+            committed.map_err(CliError::io(&self.journal_path))?;
         }
-        match outcome.input_errors.is_empty() {
-            true => Ok(Some((identity, reached > taken))),
-            false => Err(CliError::Reported),
-        }
+        Ok(match outcome.input_errors.is_empty() {
+            true => Pass::Taken(identity, reached > taken),
+            false => Pass::Bad,
+        })
     }
 }

@@ -540,7 +540,7 @@ pub(crate) enum CliError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Annotate(#[from] AnnotateError),
-    #[error("{file}: {source}")]
+    #[error("{file}: {source}{}", advice(source))]
     Io { file: String, source: io::Error },
     #[error("{0}")]
     Input(String),
@@ -549,6 +549,16 @@ pub(crate) enum CliError {
     Reported,
     #[error("{0}")]
     Usage(String),
+}
+
+/// What can be done about it, where that is plain.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; what was written is incomplete: make room and run again"
+        }
+        _ => "",
+    }
 }
 
 impl CliError {
