@@ -22,6 +22,7 @@ pub struct Metrics {
     reads_out: AtomicU64,
     rejected: AtomicU64,
     shed: AtomicU64,
+    passed: AtomicU64,
     bases_in: AtomicU64,
     bases_out: AtomicU64,
     calls: [AtomicU64; CallKind::ALL.len()],
@@ -83,11 +84,12 @@ impl Metrics {
             reads_out: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             shed: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             bases_in: AtomicU64::new(0),
             bases_out: AtomicU64::new(0),
             calls: Default::default(),
             queued: AtomicU64::new(0),
-            latency: Mutex::new(latency.expect("constant bounds that the crate accepts")),
+            latency: Mutex::new(latency.expect("1 to an hour at three digits are bounds that the crate accepts")),
             live: OnceLock::new(),
         }
     }
@@ -115,7 +117,7 @@ impl Metrics {
             late: AtomicU64::new(0),
             keep: AtomicU64::new(0),
             eject: AtomicU64::new(0),
-            to_decision: Mutex::new(latency.expect("constant bounds that the crate accepts")),
+            to_decision: Mutex::new(latency.expect("1 to an hour at three digits are bounds that the crate accepts")),
             fast: AtomicU64::new(0),
             tier_changes: AtomicU64::new(0),
         };
@@ -218,6 +220,11 @@ impl Metrics {
         self.shed.fetch_add(1, Relaxed);
     }
 
+    /// A record was passed over that is no read of its own, or lacks bases of it.
+    pub fn read_passed(&self) {
+        self.passed.fetch_add(1, Relaxed);
+    }
+
     /// `bases` were handed to a worker.
     pub fn bases_in(&self, bases: u64) {
         self.bases_in.fetch_add(bases, Relaxed);
@@ -255,6 +262,11 @@ impl Metrics {
         latency.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Bases handed to workers so far.
+    pub fn bases_received(&self) -> u64 {
+        self.bases_in.load(Relaxed)
+    }
+
     /// The numbers of this moment.
     pub fn summary(&self) -> Summary {
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,6 +274,7 @@ impl Metrics {
         let reads_out = self.reads_out.load(Relaxed);
         let rejected = self.rejected.load(Relaxed);
         let shed = self.shed.load(Relaxed);
+        let passed = self.passed.load(Relaxed);
         let live = self.live.get().map(Live::summary);
         let bases_out = self.bases_out.load(Relaxed);
         Summary {
@@ -269,6 +282,7 @@ impl Metrics {
             reads_out,
             rejected,
             shed,
+            passed,
             bases_in: self.bases_in.load(Relaxed),
             bases_out,
             calls: CallKind::ALL.map(|kind| (kind, self.calls[kind as usize].load(Relaxed))),
@@ -329,6 +343,8 @@ pub struct Summary {
     pub rejected: u64,
     /// Records dropped because of overload.
     pub shed: u64,
+    /// BAM records passed over: secondary, supplementary or hard-clipped.
+    pub passed: u64,
     /// Bases handed to workers.
     pub bases_in: u64,
     /// Bases whose calls were written.
@@ -388,15 +404,16 @@ pub struct SourceSummary {
 }
 
 impl Summary {
-    /// Records that are neither out, nor rejected, nor shed: those on their way, and 0 at the end of a run.
+    /// Records that are neither out, nor rejected, shed or passed over: those on their way, and 0 at the end of a run.
     pub fn unaccounted(&self) -> i128 {
         i128::from(self.reads_in)
             - i128::from(self.reads_out)
             - i128::from(self.rejected)
             - i128::from(self.shed)
+            - i128::from(self.passed)
     }
 
-    /// reads in = reads out + rejected + shed; at the end of a live run also bases in = scored + shed + rejected.
+    /// reads in = reads out + rejected + shed + passed over; at the end of a live run also bases in = scored + shed + rejected.
     pub fn adds_up(&self) -> bool {
         self.unaccounted() == 0
             && self.live.as_ref().is_none_or(|live| {
@@ -442,11 +459,15 @@ impl Summary {
 impl fmt::Display for Summary {
     /// The text at the end of a run, without a last line end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
+        write!(
             f,
             "reads    {} in = {} out + {} rejected + {} shed",
             self.reads_in, self.reads_out, self.rejected, self.shed
         )?;
+        match self.passed {
+            0 => writeln!(f)?,
+            passed => writeln!(f, " + {passed} passed over")?,
+        }
         if !self.adds_up() {
             writeln!(f, "         {} reads UNACCOUNTED FOR", self.unaccounted())?;
         }

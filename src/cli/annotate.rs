@@ -2,15 +2,21 @@
 
 use super::follow::Ledger;
 use super::status::{Progress, Status};
-use super::{AnnotateArguments, CliError, OrderArgument, live, models_in_use, molecule, writer};
+use super::{
+    AnnotateArguments, CliError, OrderArgument, OutputFormat, Target, live, models_in_use,
+    molecule, writer,
+};
 use crate::annotate::{Annotator, Options, Priors, default_tasks};
 use crate::builtin;
-use crate::fastx::Limits;
-use crate::live::{LiveError, OverloadPolicy};
+use crate::fastx::{Limits, RecordEnd};
+use crate::live::OverloadPolicy;
 use crate::metrics::{Endpoint, Metrics};
 use crate::model::manifest::{Task, Tier};
 use crate::model::{Model, SecondLook};
-use crate::pipeline::{self, FinishedChunk, Order, PipelineConfig, PipelineError};
+use crate::pipeline::{
+    self, FinishedChunk, Order, Outcome, Output, PipelineConfig, PipelineError,
+};
+use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format, ModelTag};
 use crate::source::Input;
 use std::io::{self, IsTerminal, Write};
@@ -20,9 +26,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What both kinds of run need.
 pub(super) struct Run {
     pub annotator: Annotator,
-    pub threads: usize,
     pub metrics: Arc<Metrics>,
     pub stop: Arc<AtomicBool>,
+    /// The output's name.
+    pub output: String,
 }
 
 /// The models that the arguments ask for.
@@ -100,14 +107,15 @@ fn stand_ins(arguments: &AnnotateArguments, models: &[Model]) -> Result<Vec<Mode
     Ok(fast.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliError> {
-    live::check(arguments)?;
-    let is_live = live::is_asked_for(arguments);
+/// Models and options as the arguments have them.
+fn annotator(arguments: &AnnotateArguments) -> Result<Annotator, CliError> {
     let (molecule, strands) = molecule(arguments.molecule, arguments.strand);
     let models = models(arguments)?;
     let models = match arguments.format {
-        Format::SpliceTsv => splice_only(models, !arguments.tasks.is_empty())?,
-        Format::Bedgraph
+        OutputFormat::Text(Format::SpliceTsv) => {
+            splice_only(models, !arguments.tasks.is_empty())?
+        }
+        OutputFormat::Text(Format::Bedgraph)
             if models
                 .iter()
                 .any(|m| m.manifest().task == Task::PromoterStrength) =>
@@ -124,10 +132,173 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         min_score: arguments.min_score,
         priors: Priors::new(&arguments.priors).map_err(CliError::usage)?,
         max_starts: arguments.max_starts,
-        eager: is_live,
+        eager: live::is_asked_for(arguments),
     };
     let fast = stand_ins(arguments, &models)?;
-    let annotator = Annotator::with_fast_tier(models, fast, options).map_err(CliError::usage)?;
+    Annotator::with_fast_tier(models, fast, options).map_err(CliError::usage)
+}
+
+/// Set by Ctrl-C; a second one ends the program at once, since the handler then finds the flag set.
+fn stop_flag() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        log::warn!("Ctrl-C will end the program at once: {error}");
+    }
+    stop
+}
+
+/// BAM records go on one by one, as they are read.
+fn check_bam(arguments: &AnnotateArguments) -> Result<(), CliError> {
+    if arguments.format != OutputFormat::Bam {
+        return Ok(());
+    }
+    let message = if arguments.follow.is_some() || live::is_asked_for(arguments) {
+        "--format bam writes a record when its read is over: it goes with no live option"
+    } else if arguments.inputs.len() != 1 {
+        "--format bam passes the records of one input through: give one BAM file"
+    } else {
+        return Ok(());
+    };
+    Err(CliError::Usage(message.to_string()))
+}
+
+/// The calls of a file's records, as text or in the records.
+enum Records<'a> {
+    Text {
+        calls: &'a mut CallWriter<Target>,
+        /// Somebody waits for each call.
+        piped: bool,
+    },
+    Bam(&'a mut BamWriter<Target>),
+}
+
+impl Output for Records<'_> {
+    fn chunk(&mut self, finished: &FinishedChunk<'_>) -> io::Result<()> {
+        let chunk = finished.chunk;
+        match self {
+            Records::Text { calls, piped } => {
+                calls.write_calls(&chunk.name, finished.calls)?;
+                match *piped && !finished.calls.is_empty() {
+                    true => calls.flush(),
+                    false => Ok(()),
+                }
+            }
+            Records::Bam(bam) => {
+                bam.calls(finished.calls);
+                match &chunk.end {
+                    None => Ok(()),
+                    Some(RecordEnd::Complete) => bam.annotated(&chunk.bam),
+                    Some(RecordEnd::Rejected(_)) => {
+                        bam.forget();
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    fn unannotated(&mut self, record: &[u8]) -> io::Result<()> {
+        match self {
+            Records::Text { .. } => Ok(()),
+            Records::Bam(bam) => bam.unannotated(record),
+        }
+    }
+}
+
+impl Run {
+    /// An error of the output, under its name.
+    pub(super) fn output_failed(&self, source: io::Error) -> CliError {
+        CliError::Io {
+            file: self.output.clone(),
+            source,
+        }
+    }
+
+    /// Files one after another; true where all of them ended well.
+    fn files(
+        &self,
+        arguments: &AnnotateArguments,
+        config: &PipelineConfig,
+        mut output: Records<'_>,
+    ) -> Result<Outcome, CliError> {
+        let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
+        let (annotator, metrics) = (&self.annotator, &self.metrics);
+        let ran = pipeline::run(config, inputs, annotator, metrics, &self.stop, &mut output);
+        ran.map_err(|error| match error {
+            PipelineError::Output(source) => self.output_failed(source),
+            error => CliError::Input(error.to_string()),
+        })
+    }
+
+    /// Opens the output and runs to the end; true where everything was read.
+    fn run(
+        &self,
+        arguments: &AnnotateArguments,
+        config: &PipelineConfig,
+        prepared: Option<live::Prepared>,
+    ) -> Result<bool, CliError> {
+        let failed = |source| self.output_failed(source);
+        let models = self.annotator.models().iter();
+        let tags: Vec<ModelTag> = models
+            .map(|model| ModelTag {
+                name: model.name.clone(),
+                version: model.version.clone(),
+                base_rates: model.base_rates.clone(),
+            })
+            .collect();
+        let target = arguments.output.as_deref();
+        let format = match (arguments.format, &config.keep) {
+            (OutputFormat::Text(format), _) => format,
+            (OutputFormat::Bam, header) => {
+                let command: Vec<String> = std::env::args().collect();
+                let header = header.clone().unwrap_or_default();
+                let mut bam = BamWriter::new(writer(target)?, header, &command.join(" "), &tags);
+                let outcome = self.files(arguments, config, Records::Bam(&mut bam))?;
+                let whole = outcome.input_errors.is_empty();
+                bam.finish(whole && !outcome.stopped).map_err(failed)?;
+                return Ok(whole);
+            }
+        };
+        let mut ledger = None;
+        let (out, begins) = match &arguments.follow {
+            Some(folder) => {
+                let (own, out, begins) = Ledger::open(arguments, format, folder)?;
+                ledger = Some(own);
+                (out, begins)
+            }
+            None => (writer(target)?, true),
+        };
+        let mut calls = CallWriter::new(out, format, tags);
+        if begins {
+            calls.header().map_err(failed)?;
+        }
+        let whole = match (&mut ledger, prepared) {
+            (Some(ledger), _) => ledger.follow(arguments, self, config, &mut calls)?,
+            (None, Some(prepared)) => live::run(arguments, self, prepared, &mut calls)?,
+            (None, None) => {
+                // What comes through a pipe may still be growing, and so may what goes out: somebody waits for each call.
+                let piped = arguments.inputs.iter().any(|i| i.as_os_str() == "-");
+                let calls = &mut calls;
+                let outcome = self.files(arguments, config, Records::Text { calls, piped })?;
+                outcome.input_errors.is_empty()
+            }
+        };
+        let finished = calls.finish().and_then(|mut target| target.flush());
+        finished.map_err(failed)?;
+        Ok(whole)
+    }
+}
+
+pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliError> {
+    live::check(arguments)?;
+    check_bam(arguments)?;
+    let annotator = annotator(arguments)?;
     let threads = match arguments.threads {
         Some(threads) => usize::from(threads),
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -144,59 +315,24 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
         },
         strict: arguments.strict,
         pool: 16 + 8 * threads,
+        keep: (arguments.format == OutputFormat::Bam).then(Default::default),
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    // A second Ctrl-C ends at once: the handler then finds the flag set.
-    let handler = move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
+    let prepared = match live::is_asked_for(arguments) && arguments.follow.is_none() {
+        true => Some(live::prepare(arguments, &annotator, threads)?),
+        false => None,
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        log::warn!("Ctrl-C will end the program at once: {error}");
-    }
     let target = arguments.output.as_deref();
-    let name = target.map_or("standard output".into(), |p| p.display().to_string());
-    let failed = |source: io::Error| CliError::Io {
-        file: name.clone(),
-        source,
-    };
-    let tags = annotator.models().iter().map(|model| ModelTag {
-        name: model.name.clone(),
-        version: model.version.clone(),
-        base_rates: model.base_rates.clone(),
-    });
-    let mut ledger = None;
-    let (out, begins) = match &arguments.follow {
-        Some(folder) => {
-            let (own, out, begins) = Ledger::open(arguments, folder)?;
-            ledger = Some(own);
-            (out, begins)
-        }
-        None => (writer(target)?, true),
-    };
-    let mut calls = CallWriter::new(out, arguments.format, tags.collect());
-    if begins {
-        calls.header().map_err(failed)?;
-    }
-    // What comes through a pipe may still be growing, and so may what goes out: somebody waits for each call.
-    let piped = arguments.follow.is_none()
-        && arguments
-            .inputs
-            .iter()
-            .any(|input| input.as_os_str() == "-");
-    if piped && io::stdin().is_terminal() {
-        log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
-    }
-    let metrics = Arc::new(Metrics::new());
     let run = Run {
         annotator,
-        threads,
-        metrics: metrics.clone(),
-        stop,
+        metrics: Arc::new(Metrics::new()),
+        stop: stop_flag(),
+        output: target.map_or("standard output".into(), |p| p.display().to_string()),
     };
-    let annotator = &run.annotator;
+    let standard = arguments.inputs.iter().any(|i| i.as_os_str() == "-");
+    if standard && arguments.follow.is_none() && io::stdin().is_terminal() {
+        log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
+    }
+    let (annotator, metrics) = (&run.annotator, &run.metrics);
     let _endpoint = match arguments.metrics {
         Some(address) => {
             let models = annotator.models().iter();
@@ -211,53 +347,26 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
     };
     let status = arguments
         .status_every
-        .map(|seconds| Status::every(seconds, &metrics));
+        .map(|seconds| Status::every(seconds, metrics));
     let shown = !quiet && status.is_none() && io::stderr().is_terminal();
-    let progress = shown.then(|| Progress::show(&metrics));
-    let outcome = if let Some(ledger) = &mut ledger {
-        ledger.follow(arguments, &run, &config, &mut calls)
-    } else if is_live {
-        match live::run(arguments, &run, &mut calls)? {
-            Ok(outcome) => Ok(outcome.errors.is_empty()),
-            Err(LiveError::Output(source)) => Err(failed(source)),
-            Err(error) => Err(CliError::Input(error.to_string())),
-        }
-    } else {
-        let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
-        let mut output = |finished: &FinishedChunk<'_>| {
-            calls.write_calls(&finished.chunk.name, finished.calls)?;
-            match piped && !finished.calls.is_empty() {
-                true => calls.flush(),
-                false => Ok(()),
-            }
-        };
-        match pipeline::run(&config, inputs, annotator, &metrics, &run.stop, &mut output) {
-            Ok(outcome) => Ok(outcome.input_errors.is_empty()),
-            Err(PipelineError::Output(source)) => Err(failed(source)),
-            Err(error) => Err(CliError::Input(error.to_string())),
-        }
-    };
+    let progress = shown.then(|| Progress::show(metrics));
+    let result = run.run(arguments, &config, prepared);
     drop((status, progress));
-    let result = match outcome {
-        // The summary comes even where the last bytes could not be written.
-        Ok(whole) => match calls.finish().and_then(|mut target| target.flush()) {
-            Err(source) => Err(failed(source)),
-            Ok(()) if whole => Ok(()),
-            Ok(()) => Err(CliError::Reported),
-        },
-        Err(error) => Err(error),
-    };
-    if !quiet {
+    // The summary comes even where the last bytes could not be written, but not where nothing began.
+    let summary = metrics.summary();
+    if !quiet && (result.is_ok() || summary.reads_in > 0) {
         let SecondLook { positions, looked } = annotator.second_look();
         if positions > 0 {
             let part = 100.0 * looked as f64 / positions as f64;
             eprintln!("second look at {part:.2} % of bases and strands");
         }
         eprintln!(
-            "{}\n{}",
-            metrics.summary(),
+            "{summary}\n{}",
             models_in_use(annotator.models().iter().map(|m| (&*m.name, &*m.version)))
         );
     }
-    result
+    match result? {
+        true => Ok(()),
+        false => Err(CliError::Reported),
+    }
 }

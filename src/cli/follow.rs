@@ -40,6 +40,7 @@ impl Ledger {
     /// Opens both, the output as long as the journal says; gives what to write to and whether it is new.
     pub(super) fn open(
         arguments: &AnnotateArguments,
+        format: Format,
         folder: &Path,
     ) -> Result<(Ledger, super::Target, bool), CliError> {
         let usage = |message: &str| Err(CliError::Usage(message.to_string()));
@@ -48,7 +49,7 @@ impl Ledger {
                 "--follow needs --output: what was written there is what need not be read again",
             );
         };
-        if arguments.format == Format::Bedgraph {
+        if format == Format::Bedgraph {
             return usage(
                 "bedgraph is one track of all reads, which cannot be continued: use another format",
             );

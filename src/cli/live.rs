@@ -2,6 +2,7 @@
 
 use super::annotate::Run;
 use super::{AnnotateArguments, CliError, OrderArgument};
+use crate::annotate::Annotator;
 use crate::call::CallKind;
 use crate::fastx::Limits;
 use crate::link;
@@ -51,6 +52,8 @@ struct Desk<'a, W: Write> {
     calls: &'a mut CallWriter<W>,
     judge: Option<Judge>,
     decisions: Option<Decisions>,
+    /// What kept decisions from being written, so that it is not told as the output's.
+    failed: Option<io::Error>,
     replies: Vec<Option<Arc<dyn Replies>>>,
     sources: Vec<String>,
     metrics: Arc<Metrics>,
@@ -107,7 +110,8 @@ impl<W: Write> LiveOutput for Desk<'_, W> {
             let eject = decided.decision == live::policy::Decision::Eject;
             self.metrics.decided(eject, piece.received);
             if let Some(decisions) = &mut self.decisions {
-                decisions.write(&self.sources[piece.source], piece, decided)?;
+                let written = decisions.write(&self.sources[piece.source], piece, decided);
+                return self.decided(written);
             }
         }
         Ok(())
@@ -116,9 +120,22 @@ impl<W: Write> LiveOutput for Desk<'_, W> {
     fn pause(&mut self) -> io::Result<()> {
         self.calls.flush()?;
         match &mut self.decisions {
-            Some(decisions) => decisions.file.flush(),
+            Some(decisions) => {
+                let flushed = decisions.file.flush();
+                self.decided(flushed)
+            }
             None => Ok(()),
         }
+    }
+}
+
+impl<W: Write> Desk<'_, W> {
+    fn decided(&mut self, written: io::Result<()>) -> io::Result<()> {
+        written.map_err(|error| {
+            let kind = error.kind();
+            self.failed = Some(error);
+            kind.into()
+        })
     }
 }
 
@@ -135,12 +152,28 @@ fn policy(path: &Path, called: &[CallKind]) -> Result<Policy, CliError> {
     }
 }
 
-/// Runs until the sources end or `stop` is set.
-pub(super) fn run<W: Write>(
+/// What a live run needs, found to be right before anything is written.
+pub(super) struct Prepared {
+    sources: Vec<Box<dyn LiveSource>>,
+    policy: Option<Policy>,
+    config: LiveConfig,
+}
+
+/// Opens the sources and the policy.
+pub(super) fn prepare(
     arguments: &AnnotateArguments,
-    run: &Run,
-    calls: &mut CallWriter<W>,
-) -> Result<Result<live::LiveOutcome, LiveError>, CliError> {
+    annotator: &Annotator,
+    threads: usize,
+) -> Result<Prepared, CliError> {
+    let called: Vec<CallKind> = annotator
+        .models()
+        .iter()
+        .flat_map(|m| m.base_rates.iter().map(|(kind, _)| *kind))
+        .collect();
+    let policy = match &arguments.policy {
+        Some(path) => Some(policy(path, &called)?),
+        None => None,
+    };
     let limits = Limits {
         max_read_len: arguments.max_read_len,
         ..Limits::default()
@@ -155,22 +188,8 @@ pub(super) fn run<W: Write>(
             None => Box::new(Records::new(Input::from_argument(input), limits)),
         });
     }
-    let called: Vec<CallKind> = run
-        .annotator
-        .models()
-        .iter()
-        .flat_map(|m| m.base_rates.iter().map(|(kind, _)| *kind))
-        .collect();
-    let judge = match &arguments.policy {
-        Some(path) => Some(Judge::new(policy(path, &called)?)),
-        None => None,
-    };
-    let decisions = match &arguments.decisions {
-        Some(path) => Some(Decisions::create(path).map_err(CliError::io(path))?),
-        None => None,
-    };
     let config = LiveConfig {
-        threads: run.threads,
+        threads,
         deadline: arguments
             .deadline
             .map(|ms| Duration::from_secs_f64(ms / 1000.0)),
@@ -179,20 +198,50 @@ pub(super) fn run<W: Write>(
             .map_or_else(Default::default, Into::into),
         ..LiveConfig::default()
     };
+    Ok(Prepared {
+        sources,
+        policy,
+        config,
+    })
+}
+
+/// Runs until the sources end or the run is stopped; true where all of them ended well.
+pub(super) fn run<W: Write>(
+    arguments: &AnnotateArguments,
+    run: &Run,
+    prepared: Prepared,
+    calls: &mut CallWriter<W>,
+) -> Result<bool, CliError> {
+    let Prepared {
+        sources,
+        policy,
+        config,
+    } = prepared;
+    let decisions = match &arguments.decisions {
+        Some(path) => Some(Decisions::create(path).map_err(CliError::io(path))?),
+        None => None,
+    };
     let mut desk = Desk {
         calls,
-        judge,
+        judge: policy.map(Judge::new),
         decisions,
+        failed: None,
         replies: sources.iter().map(|s| s.replies()).collect(),
         sources: sources.iter().map(|s| s.name()).collect(),
         metrics: run.metrics.clone(),
     };
-    Ok(live::run(
+    let ran = live::run(
         &config,
         sources,
         &run.annotator,
         &run.metrics,
         &run.stop,
         &mut desk,
-    ))
+    );
+    match (ran, desk.failed.take(), &arguments.decisions) {
+        (Err(_), Some(source), Some(path)) => Err(CliError::io(path)(source)),
+        (Err(LiveError::Output(source)), ..) => Err(run.output_failed(source)),
+        (Err(error), ..) => Err(CliError::Input(error.to_string())),
+        (Ok(outcome), ..) => Ok(outcome.errors.is_empty()),
+    }
 }

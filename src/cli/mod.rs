@@ -27,7 +27,7 @@ use crate::kernels::Isa;
 use crate::live::OverloadPolicy;
 use crate::model::ModelError;
 use crate::model::manifest::{Precision, Task, Tier};
-use crate::sink::Format;
+use crate::sink::{Format, UnknownFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
@@ -168,6 +168,36 @@ impl From<OverloadArgument> for OverloadPolicy {
     }
 }
 
+/// What `annotate` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutputFormat {
+    Text(Format),
+    Bam,
+}
+
+impl std::str::FromStr for OutputFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<OutputFormat, String> {
+        match name {
+            "bam" => Ok(OutputFormat::Bam),
+            name => name
+                .parse()
+                .map(OutputFormat::Text)
+                .map_err(|e: UnknownFormat| format!("{e}, or bam")),
+        }
+    }
+}
+
+impl std::fmt::Display for OutputFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OutputFormat::Text(format) => format.fmt(f),
+            OutputFormat::Bam => f.pad("bam"),
+        }
+    }
+}
+
 /// Seconds or milliseconds.
 fn time(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -211,9 +241,9 @@ struct AnnotateArguments {
     /// Start codons a read and strand whose 5'UTR is scored
     #[arg(long, value_name = "N", default_value_t = 1)]
     max_starts: usize,
-    /// tsv, bed, gff3, bedgraph, jsonl or splice-tsv
+    /// tsv, bed, gff3, bedgraph, jsonl or splice-tsv; or bam: the records of one BAM input with all their tags, and the calls in the tags yn and yc
     #[arg(long, default_value = "tsv")]
-    format: Format,
+    format: OutputFormat,
     /// Order of the output
     #[arg(long, value_enum, default_value = "input")]
     order: OrderArgument,

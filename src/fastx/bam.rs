@@ -1,19 +1,24 @@
 //! BAM records (SAM/BAM specification, section 4.2): names and bases; qualities and tags are passed over.
 //!
 //! An aligned record is turned back to its read's own orientation (flag 0x10). Secondary (0x100) and supplementary (0x800) records, whose
-//! read comes with its primary one, and hard-clipped ones, which lack bases, are rejected as such.
+//! read comes with its primary one, and hard-clipped ones, which lack bases, are passed over. Where records are kept, each that is framed well
+//! goes with its last chunk, or its rejection, for who writes it on.
 
 use super::block::{Blocks, Header};
 use super::reject::{Reject, RejectReason};
-use super::{Chunk, Ids, Limits, RecordEnd, Step};
+use super::{Chunk, Ids, Limits, Step, Whole};
 use crate::nucleotide;
 use crate::source::InputError;
+use std::sync::{Arc, OnceLock};
 
 /// What a BAM stream begins with.
 pub(super) const MAGIC: &[u8; 4] = b"BAM\x01";
 
 /// Bytes of a record's fields of fixed length, without its block size.
-const FIXED: u64 = 32;
+pub(crate) const FIXED: u64 = 32;
+
+/// Bytes of the largest record that is kept.
+const KEPT: u64 = 256 << 20;
 
 const REVERSE: u16 = 0x10;
 const SECONDARY: u16 = 0x100;
@@ -25,14 +30,67 @@ const HARD_CLIP: u32 = 5;
 /// Codes of `=ACMGRSVTWYHKDBN`.
 const CODES: [u8; 16] = [4, 0, 1, 4, 2, 4, 4, 4, 3, 4, 4, 4, 4, 4, 4, 4];
 
+/// The header of a BAM input whose records are kept, as it lies in the file: magic, text, references. It is there before the first record is.
+#[derive(Debug, Clone, Default)]
+pub struct BamHeader(Arc<OnceLock<Vec<u8>>>);
+
+impl BamHeader {
+    /// The header, once it was read.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.0.get().map(Vec::as_slice)
+    }
+}
+
+/// Where a record's parts lie in `record`, which begins with its block size: the end of its bases and qualities, where its tags begin.
+pub(crate) fn tags_begin(record: &[u8]) -> Option<usize> {
+    let fixed: &[u8; 36] = record.first_chunk()?;
+    let bases = u32::from_le_bytes([20, 21, 22, 23].map(|i| fixed[i])) as usize;
+    let cigar = usize::from(u16::from_le_bytes([fixed[16], fixed[17]]));
+    let begin = 36 + usize::from(fixed[12]) + 4 * cigar + bases.div_ceil(2) + bases;
+    (begin <= record.len()).then_some(begin)
+}
+
+/// The bytes of the tag that `tags` begins with, its two letters and its type included; `None` where it is broken.
+pub(crate) fn tag_length(tags: &[u8]) -> Option<usize> {
+    let size = |kind: u8| match kind {
+        b'A' | b'c' | b'C' => Some(1),
+        b's' | b'S' => Some(2),
+        b'i' | b'I' | b'f' => Some(4),
+        _ => None,
+    };
+    let length = match *tags.get(2)? {
+        b'Z' | b'H' => 3 + tags[3..].iter().position(|&b| b == 0)? + 1,
+        b'B' => {
+            let count = u32::from_le_bytes(*tags.get(4..)?.first_chunk()?) as usize;
+            8 + count.checked_mul(size(tags[3])?)?
+        }
+        kind => 3 + size(kind)?,
+    };
+    (length <= tags.len()).then_some(length)
+}
+
+fn has_whole_tags(record: &[u8]) -> bool {
+    let mut tags = tags_begin(record).map_or(&[][..], |begin| &record[begin..]);
+    while !tags.is_empty() {
+        match tag_length(tags) {
+            Some(length) => tags = &tags[length..],
+            None => return false,
+        }
+    }
+    true
+}
+
 pub(super) struct Bam {
     limits: Limits,
     begun: bool,
     header: Header,
     bytes: Vec<u8>,
-    codes: Vec<u8>,
-    given: usize,
-    ready: bool,
+    whole: Whole,
+    /// Where the input's header goes, if records are kept.
+    keep: Option<BamHeader>,
+    /// What was read of the record at hand, or of the input's header, if it is kept.
+    raw: Vec<u8>,
+    keeping: bool,
 }
 
 enum Record {
@@ -44,17 +102,20 @@ enum Record {
 impl Bam {
     pub(super) fn new(limits: Limits) -> Bam {
         Bam {
-            limits: Limits {
-                chunk_bases: limits.chunk_bases.max(1),
-                ..limits
-            },
+            limits,
             begun: false,
             header: Header::default(),
             bytes: vec![],
-            codes: vec![],
-            given: 0,
-            ready: false,
+            whole: Whole::default(),
+            keep: None,
+            raw: vec![],
+            keeping: false,
         }
+    }
+
+    pub(super) fn keep(&mut self, header: BamHeader) {
+        self.keep = Some(header);
+        self.keeping = true;
     }
 
     pub(super) fn next_chunk(
@@ -73,24 +134,21 @@ impl Bam {
             blocks.end();
             return Step::End;
         }
-        if !self.ready {
+        if !self.whole.ready {
             match self.read_record(blocks, ids) {
-                Record::Good => (self.ready, self.given) = (true, 0),
-                Record::Bad(reject) => return Step::Rejected(reject),
+                Record::Good => self.whole.begin(),
+                Record::Bad(reject) => {
+                    std::mem::swap(&mut chunk.bam, &mut self.raw);
+                    return Step::Rejected(reject);
+                }
                 Record::End => return Step::End,
             }
         }
-        let rest = &self.codes[self.given..];
-        let part = &rest[..rest.len().min(self.limits.chunk_bases)];
-        chunk.first = self.given == 0;
-        chunk.start = self.given as u64;
-        chunk.codes.clear();
-        chunk.codes.extend_from_slice(part);
-        chunk.received = blocks.received();
-        ids.label(chunk, &self.header);
-        self.given += part.len();
-        self.ready = self.given < self.codes.len();
-        chunk.end = (!self.ready).then_some(RecordEnd::Complete);
+        let (limit, header) = (self.limits.chunk_bases, &self.header);
+        self.whole.give(limit, blocks, ids, header, chunk);
+        if chunk.end.is_some() {
+            std::mem::swap(&mut chunk.bam, &mut self.raw);
+        }
         Step::Chunk
     }
 
@@ -103,12 +161,18 @@ impl Bam {
             self.bytes.extend_from_slice(&rest[..part]);
             blocks.consume(part);
         }
+        if self.keeping {
+            self.raw.extend_from_slice(&self.bytes);
+        }
         self.bytes.len() == n
     }
 
-    fn skip(blocks: &mut Blocks, mut n: u64) -> bool {
+    fn skip(&mut self, blocks: &mut Blocks, mut n: u64) -> bool {
         while n > 0 && blocks.fill() {
             let part = (blocks.rest().len() as u64).min(n);
+            if self.keeping {
+                self.raw.extend_from_slice(&blocks.rest()[..part as usize]);
+            }
             blocks.consume(part as usize);
             n -= part;
         }
@@ -127,23 +191,30 @@ impl Bam {
                 return None;
             }
             let text = self.length(blocks)?;
-            if !Bam::skip(blocks, text) {
+            if !self.skip(blocks, text) {
                 return None;
             }
             for _ in 0..self.length(blocks)? {
                 let name = self.length(blocks)?;
                 // The name, and the reference's length.
-                if !Bam::skip(blocks, name + 4) {
+                if !self.skip(blocks, name + 4) {
                     return None;
                 }
             }
             Some(())
         };
-        passed().is_some()
+        let whole = passed().is_some();
+        if let (true, Some(header)) = (whole, &self.keep) {
+            // Set once: a header has one reader.
+            let _ = header.0.set(std::mem::take(&mut self.raw));
+        }
+        whole
     }
 
     fn read_record(&mut self, blocks: &mut Blocks, ids: &mut Ids) -> Record {
         self.header.start(blocks.offset());
+        self.raw.clear();
+        self.keeping = self.keep.is_some();
         if !blocks.fill() {
             return Record::End;
         }
@@ -152,6 +223,11 @@ impl Bam {
             // Nothing says where the next record begins.
             return self.cut_off(blocks, ids);
         };
+        if self.keeping && size > KEPT {
+            self.keeping = false;
+            let (bytes, limit) = (size, KEPT);
+            return self.bad(blocks, ids, RejectReason::BamSize { bytes, limit }, size);
+        }
         if !self.take(blocks, FIXED as usize) {
             return self.cut_off(blocks, ids);
         }
@@ -166,6 +242,8 @@ impl Bam {
         let rest = size - FIXED;
         let used = name + 4 * cigar + packed;
         if name == 0 || used + bases > rest {
+            // Nothing that reads BAM would read on behind such a record.
+            self.keeping = false;
             return self.bad(blocks, ids, RejectReason::BamLayout, rest);
         }
         if !self.take(blocks, name as usize) {
@@ -200,18 +278,22 @@ impl Bam {
         if !self.take(blocks, packed as usize) {
             return self.cut_off(blocks, ids);
         }
-        self.codes.clear();
+        let kept = &mut self.whole.codes;
+        kept.clear();
         let pairs = self.bytes.iter();
         let codes = pairs.flat_map(|pair| [pair >> 4, pair & 0xf].map(|b| CODES[usize::from(b)]));
-        self.codes.extend(codes.take(bases as usize));
+        kept.extend(codes.take(bases as usize));
         if flags & REVERSE != 0 {
-            let own = std::mem::take(&mut self.codes);
-            self.codes.resize(own.len(), nucleotide::N);
-            nucleotide::reverse_complement(&own, &mut self.codes);
+            let own = std::mem::take(kept);
+            kept.resize(own.len(), nucleotide::N);
+            nucleotide::reverse_complement(&own, kept);
         }
-        match Bam::skip(blocks, rest - packed) {
+        if !self.skip(blocks, rest - packed) {
+            return self.cut_off(blocks, ids);
+        }
+        match !self.keeping || has_whole_tags(&self.raw) {
             true => Record::Good,
-            false => self.cut_off(blocks, ids),
+            false => Record::Bad(ids.reject(&self.header, RejectReason::BamTags)),
         }
     }
 
@@ -223,14 +305,18 @@ impl Bam {
         reason: RejectReason,
         rest: u64,
     ) -> Record {
-        match Bam::skip(blocks, rest) {
-            true => Record::Bad(ids.reject(&self.header, reason)),
-            false => self.cut_off(blocks, ids),
+        if !self.skip(blocks, rest) {
+            return self.cut_off(blocks, ids);
         }
+        if !self.keeping {
+            self.raw.clear();
+        }
+        Record::Bad(ids.reject(&self.header, reason))
     }
 
     fn cut_off(&mut self, blocks: &mut Blocks, ids: &mut Ids) -> Record {
         let failure = ids.cut_off(&self.header);
+        self.raw.clear();
         blocks.fail(failure);
         blocks.end();
         Record::Bad(ids.reject(&self.header, RejectReason::CutOff))

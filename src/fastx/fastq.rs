@@ -2,7 +2,7 @@
 
 use super::block::{Blocks, Header, LineEnd};
 use super::reject::{Reject, RejectReason};
-use super::{Chunk, Ids, Limits, RecordEnd, Step};
+use super::{Chunk, Ids, Limits, Step, Whole};
 use crate::nucleotide::{NOT_A_BASE, code};
 
 pub(super) struct Fastq {
@@ -10,10 +10,8 @@ pub(super) struct Fastq {
     header: Header,
     /// A quality line that begins with `@`: the next header, if the record turns out to lack its qualities.
     quality: Header,
-    codes: Vec<u8>,
-    given: usize,
-    /// A validated record waits in `codes`.
-    ready: bool,
+    /// A validated record, or what was read of one.
+    whole: Whole,
     /// The last record was bad: only an `@` line whose next but one begins with `+` begins another.
     lost: bool,
     /// `header` holds a line already.
@@ -37,15 +35,10 @@ struct Sequence {
 impl Fastq {
     pub(super) fn new(limits: Limits) -> Fastq {
         Fastq {
-            limits: Limits {
-                chunk_bases: limits.chunk_bases.max(1),
-                ..limits
-            },
+            limits,
             header: Header::default(),
             quality: Header::default(),
-            codes: Vec::new(),
-            given: 0,
-            ready: false,
+            whole: Whole::default(),
             lost: false,
             have_header: false,
         }
@@ -57,34 +50,22 @@ impl Fastq {
         ids: &mut Ids,
         chunk: &mut Chunk,
     ) -> Step {
-        if !self.ready {
+        if !self.whole.ready {
             match self.read_record(blocks, ids) {
-                Record::Good => {
-                    self.ready = true;
-                    self.given = 0;
-                }
+                Record::Good => self.whole.begin(),
                 Record::Bad(reject) => return Step::Rejected(reject),
                 Record::End => return Step::End,
             }
         }
-        let rest = &self.codes[self.given..];
-        let part = &rest[..rest.len().min(self.limits.chunk_bases)];
-        chunk.first = self.given == 0;
-        chunk.start = self.given as u64;
-        chunk.codes.clear();
-        chunk.codes.extend_from_slice(part);
-        chunk.received = blocks.received();
-        ids.label(chunk, &self.header);
-        self.given += part.len();
-        self.ready = self.given < self.codes.len();
-        chunk.end = (!self.ready).then_some(RecordEnd::Complete);
+        let (limit, header) = (self.limits.chunk_bases, &self.header);
+        self.whole.give(limit, blocks, ids, header, chunk);
         Step::Chunk
     }
 
     /// Bases that there is memory for.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.codes.capacity()
+        self.whole.codes.capacity()
     }
 
     fn read_record(&mut self, blocks: &mut Blocks, ids: &mut Ids) -> Record {
@@ -148,7 +129,7 @@ impl Fastq {
     }
 
     fn read_sequence(&mut self, blocks: &mut Blocks) -> Sequence {
-        let codes = &mut self.codes;
+        let codes = &mut self.whole.codes;
         let limit = self.limits.max_read_len;
         let mut bases = 0u64;
         let mut bad = None;

@@ -8,11 +8,11 @@
 //!   whose next but one begins with `+`; what lies between is one rejected record.
 //! - **FASTA** contigs of any length stream chunk by chunk, so a contig can turn out bad after part of it was handed out:
 //!   its last chunk then ends in [`RecordEnd::Rejected`].
-//! - **BAM** records, aligned or not, give their read as it was sequenced; what is no primary record, or lacks bases, is rejected.
+//! - **BAM** records, aligned or not, give their read as it was sequenced; what is no primary record, or lacks bases, is passed over.
 //! - Blank lines between records, CRLF, lower case, U and a missing last line end are accepted. Qualities must be
 //!   printable (33 to 126); only their number is kept.
 
-mod bam;
+pub(crate) mod bam;
 mod block;
 mod fasta;
 mod fastq;
@@ -20,6 +20,7 @@ mod reject;
 #[cfg(test)]
 mod tests;
 
+pub use bam::BamHeader;
 pub use reject::{Reject, RejectReason};
 
 use crate::source::{Input, InputError, Stream};
@@ -85,6 +86,8 @@ pub struct Chunk {
     pub end: Option<RecordEnd>,
     /// When the last of the bytes it was made from came in.
     pub received: Instant,
+    /// On a BAM record's last chunk the whole record, as it lies in the file, its size first; empty unless records are kept ([`Reader::keep`]).
+    pub bam: Vec<u8>,
 }
 
 impl Chunk {
@@ -101,6 +104,7 @@ impl Chunk {
             first: false,
             end: None,
             received: Instant::now(),
+            bam: vec![],
         }
     }
 
@@ -122,7 +126,7 @@ impl Chunk {
 pub enum Step {
     /// The chunk was filled.
     Chunk,
-    /// A record none of which was handed out. The chunk's content means nothing.
+    /// A record none of which was handed out. The chunk's content means nothing, but for [`Chunk::bam`].
     Rejected(Box<Reject>),
     /// The end of the input.
     End,
@@ -186,6 +190,41 @@ impl Ids {
     }
 }
 
+/// A record that was read whole, to be handed out chunk by chunk.
+#[derive(Default)]
+struct Whole {
+    codes: Vec<u8>,
+    given: usize,
+    ready: bool,
+}
+
+impl Whole {
+    fn begin(&mut self) {
+        (self.given, self.ready) = (0, true);
+    }
+
+    fn give(
+        &mut self,
+        chunk_bases: usize,
+        blocks: &Blocks,
+        ids: &Ids,
+        header: &Header,
+        chunk: &mut Chunk,
+    ) {
+        let rest = &self.codes[self.given..];
+        let part = &rest[..rest.len().min(chunk_bases.max(1))];
+        chunk.first = self.given == 0;
+        chunk.start = self.given as u64;
+        chunk.codes.clear();
+        chunk.codes.extend_from_slice(part);
+        chunk.received = blocks.received();
+        ids.label(chunk, header);
+        self.given += part.len();
+        self.ready = self.given < self.codes.len();
+        chunk.end = (!self.ready).then_some(RecordEnd::Complete);
+    }
+}
+
 impl Reader {
     /// Opens `input`; its records are numbered from `first_record`.
     ///
@@ -232,6 +271,22 @@ impl Reader {
         })
     }
 
+    /// Keeps the records of a BAM input for [`Chunk::bam`], and puts its header into `header` before the first of them is handed out.
+    ///
+    /// # Errors
+    /// [`InputError::NotBam`] for anything else.
+    pub fn keep(&mut self, header: BamHeader) -> Result<(), InputError> {
+        match &mut self.format {
+            Format::Bam(bam) => {
+                bam.keep(header);
+                Ok(())
+            }
+            _ => Err(InputError::NotBam {
+                file: self.ids.file.clone(),
+            }),
+        }
+    }
+
     /// Records begun so far, good and bad.
     pub fn records(&self) -> u64 {
         self.ids.begun
@@ -243,6 +298,7 @@ impl Reader {
     /// # Errors
     /// What ended the input early; a record that it interrupted has been handed out as rejected before.
     pub fn next_chunk(&mut self, chunk: &mut Chunk) -> Result<Step, InputError> {
+        chunk.bam.clear();
         let step = match &mut self.format {
             Format::Empty => Step::End,
             Format::Bam(bam) => bam.next_chunk(&mut self.blocks, &mut self.ids, chunk),

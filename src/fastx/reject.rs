@@ -26,9 +26,9 @@ pub struct Reject {
 impl Reject {
     /// Tells the user: a warning, or for records that a good file of alignments has many of, a message for who asks for it.
     pub fn log(&self) {
-        match self.reason {
-            RejectReason::NotPrimary => log::info!("{self}"),
-            _ => log::warn!("{self}"),
+        match self.reason.passes_over() {
+            true => log::info!("{self}"),
+            false => log::warn!("{self}"),
         }
     }
 }
@@ -113,6 +113,17 @@ pub enum RejectReason {
     /// A BAM record without some of its read's bases.
     #[error("hard-clipped: the record lacks bases of its read")]
     HardClipped,
+    /// Tags that a BAM record's size does not allow, or of no known type; only where records are kept.
+    #[error("the tags of the BAM record are broken")]
+    BamTags,
+    /// A BAM record too large to keep; only where records are kept.
+    #[error("a BAM record of {bytes} bytes, more than the limit of {limit}")]
+    BamSize {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The input ended, or could not be read on, inside the record.
     #[error("cut off: the input ends inside the record")]
     CutOff,
@@ -122,6 +133,13 @@ pub enum RejectReason {
     /// Annotating it failed.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl RejectReason {
+    /// True where nothing is wrong with the record: a good file of alignments has many that are no read of their own, or lack bases.
+    pub fn passes_over(&self) -> bool {
+        matches!(self, RejectReason::NotPrimary | RejectReason::HardClipped)
+    }
 }
 
 /// A byte in a message.

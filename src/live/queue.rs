@@ -3,7 +3,7 @@
 use super::{LiveConfig, LiveSource, OverloadPolicy, Piece, SourceError};
 use crate::call::Call;
 use crate::metrics::Metrics;
-use crate::pipeline::queue::wait;
+use crate::pipeline::queue::{put, wait};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::Unparker;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -427,9 +427,4 @@ impl Drop for HaltOnDrop<'_> {
             self.0.halt();
         }
     }
-}
-
-fn put(queue: &ArrayQueue<Box<Slot>>, slot: Box<Slot>) {
-    let pushed = queue.push(slot);
-    debug_assert!(pushed.is_ok(), "every queue has room for every slot");
 }

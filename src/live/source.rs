@@ -80,6 +80,12 @@ impl Ear {
                 }
                 Ok(LiveStep::Rejected(reject)) => {
                     self.shared.metrics.heard(self.number, 1, 0);
+                    if reject.reason.passes_over() {
+                        self.shared.metrics.read_passed();
+                        reject.log();
+                        self.shared.return_unused(slot);
+                        continue;
+                    }
                     self.shared.metrics.read_rejected();
                     slot.piece.clear();
                     slot.rejected = Some(reject.to_string());

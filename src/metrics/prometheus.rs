@@ -130,6 +130,7 @@ impl Summary {
             ("out", self.reads_out),
             ("rejected", self.rejected),
             ("shed", self.shed),
+            ("passed_over", self.passed),
         ];
         let help = "Reads that are over, by what became of them.";
         family("reads_total", "counter", help, &by("end", &ends));

@@ -29,7 +29,7 @@ mod worker;
 pub(crate) use worker::panic_text;
 
 use crate::call::{Call, CallSink};
-use crate::fastx::{Chunk, Limits, RecordEnd, Reject};
+use crate::fastx::{BamHeader, Chunk, Limits, RecordEnd, Reject};
 use crate::metrics::Metrics;
 use crate::source::{Input, InputError};
 use order::Sequencer;
@@ -66,6 +66,8 @@ pub struct PipelineConfig {
     pub strict: bool,
     /// Chunks in memory at a time, at least 1. They take `pool × limits.chunk_bases` bytes, and their calls.
     pub pool: usize,
+    /// Keep BAM records, for an output that writes them on; the one input must be BAM, and its header goes here.
+    pub keep: Option<BamHeader>,
 }
 
 impl Default for PipelineConfig {
@@ -78,6 +80,7 @@ impl Default for PipelineConfig {
             limits: Limits::default(),
             strict: false,
             pool: 16 + 8 * threads,
+            keep: None,
         }
     }
 }
@@ -152,6 +155,14 @@ pub trait Output {
     fn rejected(&mut self, reject: &Reject) {
         reject.log();
     }
+
+    /// Takes a BAM record that is kept and was rejected or passed over, after its chunks if there were any.
+    ///
+    /// # Errors
+    /// Stop the run.
+    fn unannotated(&mut self, _record: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<F: FnMut(&FinishedChunk<'_>) -> io::Result<()>> Output for F {
@@ -205,7 +216,7 @@ pub fn run<A: Annotate>(
     let threads = config.threads.max(1);
     let (shared, bells) = Shared::new(config, threads, metrics.clone(), stop.clone());
     let shared = Arc::new(shared);
-    source::spawn(shared.clone(), bells.source, inputs, config.limits)
+    source::spawn(shared.clone(), bells.source, inputs, config)
         .map_err(PipelineError::Thread)?;
     let written = std::thread::scope(|scope| {
         // Also when `output` panics: the scope waits for the workers, and they for the source.
@@ -278,11 +289,19 @@ fn write_slot(
         calls: &slot.calls,
     };
     if let Some(RecordEnd::Rejected(reject)) = &chunk.end {
-        metrics.read_rejected();
+        let passes_over = reject.reason.passes_over();
+        match passes_over {
+            true => metrics.read_passed(),
+            false => metrics.read_rejected(),
+        }
         if !chunk.first {
             output.chunk(&finished).map_err(PipelineError::Output)?;
         }
-        if config.strict {
+        if !chunk.bam.is_empty() {
+            let passed = output.unannotated(&chunk.bam);
+            passed.map_err(PipelineError::Output)?;
+        }
+        if config.strict && !passes_over {
             return Err(PipelineError::Strict(reject.clone()));
         }
         output.rejected(reject);

@@ -16,6 +16,9 @@ use std::time::Duration;
 const CALLS: usize = 256;
 const MANY_CALLS: usize = 16_384;
 
+/// Bytes of a kept record above which a slot gives its memory back.
+const LARGE_RECORD: usize = 1 << 20;
+
 /// What a worker is charged for a record, in bases, besides its bases.
 const RECORD_COST: u64 = 64;
 
@@ -321,6 +324,8 @@ impl Shared {
         if slot.calls.capacity() > MANY_CALLS {
             slot.calls = Vec::with_capacity(CALLS);
         }
+        slot.chunk.bam.clear();
+        slot.chunk.bam.shrink_to(LARGE_RECORD);
         // The closing slot has no room for bases, and comes only when the source needs none.
         put(&self.free, slot);
         self.source_waker.unpark();
@@ -367,7 +372,8 @@ impl Drop for HaltOnDrop<'_> {
     }
 }
 
-fn put(queue: &ArrayQueue<Box<Slot>>, slot: Box<Slot>) {
+/// Puts a slot into a queue that has room for all there are.
+pub(crate) fn put<T>(queue: &ArrayQueue<T>, slot: T) {
     let pushed = queue.push(slot);
     debug_assert!(pushed.is_ok(), "every queue has room for every slot");
 }

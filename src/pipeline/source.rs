@@ -1,7 +1,8 @@
 //! The thread that reads.
 
 use super::queue::{Bell, Shared};
-use crate::fastx::{Limits, Reader, RecordEnd, Step};
+use super::PipelineConfig;
+use crate::fastx::{BamHeader, Limits, Reader, RecordEnd, Step};
 use crate::source::{Input, InputError};
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError};
@@ -11,8 +12,9 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     bell: Bell,
     inputs: Vec<Input>,
-    limits: Limits,
+    config: &PipelineConfig,
 ) -> io::Result<()> {
+    let (limits, keep) = (config.limits, config.keep.clone());
     std::thread::Builder::new()
         .name("source".into())
         .spawn(move || {
@@ -20,7 +22,7 @@ pub(super) fn spawn(
                 shared: &shared,
                 early: true,
             };
-            ending.early = !read_all(&shared, &bell, inputs, limits);
+            ending.early = !read_all(&shared, &bell, inputs, limits, keep.as_ref());
         })
         .map(drop)
 }
@@ -44,7 +46,13 @@ impl Drop for Ending<'_> {
 }
 
 /// Reads all inputs; false where it was stopped before their end.
-fn read_all(shared: &Arc<Shared>, bell: &Bell, inputs: Vec<Input>, limits: Limits) -> bool {
+fn read_all(
+    shared: &Arc<Shared>,
+    bell: &Bell,
+    inputs: Vec<Input>,
+    limits: Limits,
+    keep: Option<&BamHeader>,
+) -> bool {
     let mut records = 0;
     for input in inputs {
         if shared.stopping() {
@@ -56,7 +64,11 @@ fn read_all(shared: &Arc<Shared>, bell: &Bell, inputs: Vec<Input>, limits: Limit
                 inner,
                 shared: shared.clone(),
             };
-            Reader::new(file, Box::new(gated), limits, records)
+            let mut reader = Reader::new(file, Box::new(gated), limits, records)?;
+            match keep {
+                Some(header) => reader.keep(header.clone()).map(|()| reader),
+                None => Ok(reader),
+            }
         });
         let mut reader = match reader {
             Ok(reader) => reader,

@@ -19,6 +19,7 @@
 //! splice-site terms over the intron's two outermost bases; here they stand on the exon-edge base beside them, as in
 //! every other format, because those two bases may lie beyond the end of a read.
 
+pub mod bam;
 pub mod bedgraph;
 pub mod npy;
 pub mod splice_tsv;

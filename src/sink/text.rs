@@ -56,11 +56,19 @@ pub(super) fn escape_seqid(name: &[u8], out: &mut String) {
 }
 
 pub(super) fn tsv(out: &mut Vec<u8>, name: &str, call: &Call, model: &str) -> io::Result<()> {
+    write!(out, "{name}\t")?;
+    columns(out, call, model, '\t')?;
+    out.push(b'\n');
+    Ok(())
+}
+
+/// A call without its read's name.
+pub(super) fn columns(out: &mut Vec<u8>, call: &Call, model: &str, sep: char) -> io::Result<()> {
     let Call { start, end, .. } = call;
     let (strand, kind, score, flags) = (call.strand, call.kind, Score(call), call.flags);
-    writeln!(
+    write!(
         out,
-        "{name}\t{start}\t{end}\t{strand}\t{kind}\t{score}\t{model}\t{flags}"
+        "{start}{sep}{end}{sep}{strand}{sep}{kind}{sep}{score}{sep}{model}{sep}{flags}"
     )
 }
 

@@ -105,6 +105,12 @@ pub enum InputError {
         /// What it looks like.
         found: String,
     },
+    /// Something else where a BAM file is needed.
+    #[error("{file}: not a BAM file: only BAM records can be passed through to BAM")]
+    NotBam {
+        /// The input.
+        file: Arc<str>,
+    },
     /// A gzip file without its end.
     #[error("{file}: gzip data cut off at byte {offset} of the compressed file")]
     TruncatedGzip {
