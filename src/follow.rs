@@ -1,13 +1,15 @@
-//! A folder that a basecaller fills: FASTQ files that grow, are renamed, compressed, completed; each read exactly once.
+//! A folder that a basecaller fills: FASTQ and BAM files that grow, are renamed, compressed, completed; each read exactly once.
 //!
 //! [`Folder`] finds files with something new in them, [`Growing`] gives what is complete of one, and a [`Journal`] remembers how far each was
 //! annotated. A pass takes the complete records of one file to the output; when these are written and safe on disk, one line
 //! goes to the journal, with the output's length. Whatever ends the program in between, `kill -9` and power included: the next run
 //! cuts the output back to the journal's last length and takes the pass again.
 //!
-//! A file is known by its first header line, which is a read's and therefore no other file's: not by its name, which changes when it is
-//! complete, nor by its bytes, which change when it is compressed. How far it was read is counted in uncompressed bytes.
+//! A file is known by its first header line, or a BAM file by its first record's name, which is a read's and therefore no other file's: not by
+//! its name, which changes when it is complete, nor by its bytes, which change when it is compressed. How far it was read is counted in
+//! uncompressed bytes. What follows a BAM file's header cannot be understood without it, so each pass begins with the header.
 
+use crate::fastx::bam;
 use flate2::bufread::MultiGzDecoder;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -67,7 +69,7 @@ impl Folder {
                 };
                 if about.is_dir() {
                     folders.push(path);
-                } else if is_fastq(&path) {
+                } else if may_hold_reads(&path) {
                     let state = (
                         about.len(),
                         about.modified().unwrap_or(SystemTime::UNIX_EPOCH),
@@ -83,15 +85,129 @@ impl Folder {
     }
 }
 
-/// True for `.fastq` and `.fq`, compressed or not, also while a suffix such as `.part` or `.tmp` says that they grow.
-fn is_fastq(path: &Path) -> bool {
+/// True for `.fastq`, `.fq` and `.bam`, compressed or not, also while a suffix such as `.part` or `.tmp` says that they grow; not for indices.
+fn may_hold_reads(path: &Path) -> bool {
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy().to_ascii_lowercase());
     name.is_some_and(|name| {
         let mut parts = name.split('.').skip(1);
-        parts.any(|part| part == "fastq" || part == "fq")
+        let index = [".bai", ".csi", ".fai", ".gzi"]
+            .iter()
+            .any(|i| name.ends_with(i));
+        !index && parts.any(|part| ["fastq", "fq", "bam"].contains(&part))
     })
+}
+
+/// Where records end.
+enum Frames {
+    /// FASTQ: where the line at hand begins in the buffer, and lines of the record at hand.
+    Lines { begin: usize, lines: u8 },
+    /// BAM: bytes of the next size that are there, and bytes that the record at hand still lacks.
+    Sizes { size: Vec<u8>, lacks: u64 },
+    /// BAM whose next size is none: the parser tells.
+    Broken,
+}
+
+impl Frames {
+    /// Looks at the buffer from `at` on; gives where in it the last complete record ends, if one does.
+    fn look(&mut self, buffer: &[u8], mut at: usize) -> Option<usize> {
+        let mut complete = None;
+        match self {
+            Frames::Lines { begin, lines } => {
+                while let Some(end) = buffer[at..].iter().position(|&b| b == b'\n') {
+                    at += end + 1;
+                    *lines = line_ends(*lines, buffer[*begin]);
+                    *begin = at;
+                    if *lines == 0 {
+                        complete = Some(at);
+                    }
+                }
+            }
+            Frames::Sizes { size, lacks } => loop {
+                let there = (buffer.len() - at) as u64;
+                if *lacks > 0 {
+                    let part = there.min(*lacks);
+                    at += part as usize;
+                    *lacks -= part;
+                    if *lacks > 0 {
+                        break;
+                    }
+                    complete = Some(at);
+                    continue;
+                }
+                let part = (there as usize).min(4 - size.len());
+                size.extend_from_slice(&buffer[at..at + part]);
+                at += part;
+                let Ok(whole) = <[u8; 4]>::try_from(&size[..]) else {
+                    break;
+                };
+                size.clear();
+                *lacks = match u64::try_from(i32::from_le_bytes(whole)) {
+                    Ok(length) if length > 0 => length,
+                    _ => {
+                        *self = Frames::Broken;
+                        return Some(buffer.len());
+                    }
+                };
+            },
+            Frames::Broken => return Some(buffer.len()),
+        }
+        complete
+    }
+
+    /// The buffer's first `n` bytes are gone.
+    fn drained(&mut self, n: usize) {
+        if let Frames::Lines { begin, .. } = self {
+            *begin -= n;
+        }
+    }
+}
+
+/// Lines of the record at hand after one that begins with `first`. A record that is broken must not shift where the others end, so what cannot
+/// be the line that is due begins the count anew, as the parser does.
+fn line_ends(lines: u8, first: u8) -> u8 {
+    match (lines, first) {
+        (0, b'@') => 1,
+        (0, _) => 0,
+        (1, _) => 2,
+        (2, b'+') => 3,
+        (2, b'@') => 1,
+        _ => 0,
+    }
+}
+
+/// The header of a BAM file behind its magic, which is in `header`; false where it is not there whole.
+fn read_bam_header(bytes: &mut dyn Read, header: &mut Vec<u8>) -> io::Result<bool> {
+    let mut take = |n: u64| {
+        let got = Read::take(&mut *bytes, n).read_to_end(header);
+        match got {
+            Ok(got) if got as u64 == n => Ok(header.last_chunk().map(|l| i32::from_le_bytes(*l))),
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(e) => Err(e),
+        }
+    };
+    let length = |field: Option<i32>| field.map(|n| u64::try_from(n).unwrap_or(u64::MAX >> 1));
+    let Some(text) = length(take(4)?) else {
+        return Ok(false);
+    };
+    if take(text)?.is_none() {
+        return Ok(false);
+    }
+    let Some(references) = length(take(4)?) else {
+        return Ok(false);
+    };
+    for _ in 0..references {
+        let Some(name) = length(take(4)?) else {
+            return Ok(false);
+        };
+        // The name, and the reference's length.
+        if take(name + 4)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The complete records of a file that may still grow: what lies behind the last of them is not given out.
@@ -101,13 +217,13 @@ pub struct Growing {
     /// Of the buffer: given out, and complete.
     given: usize,
     complete: usize,
-    /// Of the buffer: looked at, and where the line at hand begins.
+    /// Of the buffer: looked at.
     looked: usize,
-    line: usize,
-    /// Lines of the record at hand.
-    lines: u8,
+    frames: Frames,
     /// Uncompressed bytes to pass over: taken before.
     skip: u64,
+    /// Bytes to give out that were taken before: the header.
+    again: usize,
     reached: Arc<AtomicU64>,
     ended: bool,
 }
@@ -119,24 +235,43 @@ impl Growing {
     /// Where it cannot be opened or its first bytes cannot be read.
     pub fn open(path: &Path, skip: u64, reached: Arc<AtomicU64>) -> io::Result<Growing> {
         reached.store(skip, Relaxed);
-        Ok(Growing {
-            bytes: uncompressed(path)?,
-            buffer: vec![],
+        let (mut bytes, mut buffer) = begin(path)?;
+        let is_bam = buffer == bam::MAGIC;
+        let ended = is_bam && !read_bam_header(&mut bytes, &mut buffer)?;
+        if ended {
+            buffer.clear();
+        }
+        let header = buffer.len() as u64;
+        let mut growing = Growing {
+            bytes,
             given: 0,
-            complete: 0,
-            looked: 0,
-            line: 0,
-            lines: 0,
-            skip,
+            complete: buffer.len(),
+            looked: buffer.len(),
+            buffer,
+            frames: Frames::Sizes {
+                size: vec![],
+                lacks: 0,
+            },
+            skip: skip.saturating_sub(header),
+            again: header.min(skip) as usize,
             reached,
-            ended: false,
-        })
+            ended,
+        };
+        if !is_bam {
+            // Its first bytes are as good as the others.
+            growing.frames = Frames::Lines { begin: 0, lines: 0 };
+            let start = std::mem::take(&mut growing.buffer);
+            growing.bytes = Box::new(io::Cursor::new(start).chain(growing.bytes));
+            (growing.complete, growing.looked, growing.again) = (0, 0, 0);
+            growing.skip = skip;
+        }
+        Ok(growing)
     }
 
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.drain(..self.given);
         self.looked -= self.given;
-        self.line -= self.given;
+        self.frames.drained(self.given);
         (self.given, self.complete) = (0, 0);
         while self.complete == 0 && !self.ended {
             let before = self.buffer.len();
@@ -167,33 +302,12 @@ impl Growing {
                 .copy_within(before + skipped..before + n, before);
             n -= skipped;
             self.buffer.truncate(before + n);
-            while let Some(at) = self.buffer[self.looked..].iter().position(|&b| b == b'\n') {
-                self.looked += at + 1;
-                self.end_line();
+            if let Some(complete) = self.frames.look(&self.buffer, self.looked) {
+                self.complete = complete;
             }
             self.looked = self.buffer.len();
         }
         Ok(())
-    }
-}
-
-impl Growing {
-    /// Counts a line that ends at `looked`. A record that is broken must not shift where the others end, so what cannot be the line that is due
-    /// begins the count anew, as the parser does.
-    fn end_line(&mut self) {
-        let first = self.buffer[self.line];
-        self.line = self.looked;
-        self.lines = match (self.lines, first) {
-            (0, b'@') => 1,
-            (0, _) => 0,
-            (1, _) => 2,
-            (2, b'+') => 3,
-            (2, b'@') => 1,
-            _ => 0,
-        };
-        if self.lines == 0 {
-            self.complete = self.looked;
-        }
     }
 }
 
@@ -205,7 +319,9 @@ impl Read for Growing {
         let n = out.len().min(self.complete - self.given);
         out[..n].copy_from_slice(&self.buffer[self.given..self.given + n]);
         self.given += n;
-        self.reached.fetch_add(n as u64, Relaxed);
+        let again = n.min(self.again);
+        self.again -= again;
+        self.reached.fetch_add((n - again) as u64, Relaxed);
         Ok(n)
     }
 }
@@ -218,19 +334,49 @@ fn uncompressed(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     })
 }
 
-/// What a file is known by, once its first line is there.
+/// The uncompressed bytes of a file, and up to four of them that were read.
+fn begin(path: &Path) -> io::Result<(Box<dyn Read + Send>, Vec<u8>)> {
+    let mut bytes = uncompressed(path)?;
+    let mut start = vec![];
+    match bytes.by_ref().take(4).read_to_end(&mut start) {
+        Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => Err(e),
+        _ => Ok((bytes, start)),
+    }
+}
+
+/// What a file is known by, once its first line, or its first record's name, is there.
 ///
 /// # Errors
 /// Where it cannot be read.
 pub fn identity(path: &Path) -> io::Result<Option<String>> {
-    let mut line = vec![];
-    let mut bytes = BufReader::new(uncompressed(path)?.take(1 << 16));
-    match bytes.read_until(b'\n', &mut line) {
-        Ok(_) if line.ends_with(b"\n") => Ok(Some(blake3::hash(&line).to_hex().to_string())),
-        Ok(_) => Ok(None),
+    let (mut bytes, start) = begin(path)?;
+    let known = match start == bam::MAGIC {
+        true => first_name(&mut bytes),
+        false => first_line(io::Cursor::new(start).chain(bytes)),
+    };
+    match known {
+        Ok(line) => Ok(line.map(|line| blake3::hash(&line).to_hex().to_string())),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+fn first_line(bytes: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut line = vec![];
+    BufReader::new(bytes.take(1 << 16)).read_until(b'\n', &mut line)?;
+    Ok(line.ends_with(b"\n").then_some(line))
+}
+
+/// The name of a BAM file's first record, behind the magic.
+fn first_name(bytes: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
+    if !read_bam_header(bytes, &mut vec![])? {
+        return Ok(None);
+    }
+    let mut fixed = [0; 4 + bam::FIXED as usize];
+    bytes.read_exact(&mut fixed)?;
+    let mut name = vec![0; usize::from(fixed[12])];
+    bytes.read_exact(&mut name)?;
+    Ok(Some(name))
 }
 
 /// Bytes behind the last complete record; to be asked at the end of a run.
@@ -391,6 +537,51 @@ mod tests {
         // Compressed, it is the same file.
         let of = |name: &str| identity(&folder.path().join(name)).unwrap().unwrap();
         assert_eq!(of("a.fastq"), of("a.fastq.gz"));
+    }
+
+    #[test]
+    fn a_bam_file_begins_each_pass_with_its_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bam");
+        let header = b"BAM\x01\x03\0\0\0@CO\x01\0\0\0\x02\0\0\0c\0\x09\0\0\0";
+        let record = |n: u8| {
+            let size = 40 + u32::from(n);
+            let mut bytes = size.to_le_bytes().to_vec();
+            bytes.resize(4 + size as usize, n);
+            bytes[12] = 3;
+            bytes
+        };
+        let whole: Vec<u8> = header
+            .iter()
+            .copied()
+            .chain((0..20).flat_map(record))
+            .collect();
+        let mut packed = GzEncoder::new(vec![], Compression::fast());
+        packed.write_all(&whole).unwrap();
+        for bytes in [&whole, &packed.finish().unwrap()] {
+            let mut got: Vec<u8> = vec![];
+            let mut taken = 0;
+            for length in 4..=bytes.len() {
+                fs::write(&path, &bytes[..length]).unwrap();
+                let (new, reached) = read(&path, taken);
+                let again = if taken > 0 { header.len() } else { 0 };
+                assert_eq!(reached - taken, (new.len() - again) as u64);
+                assert!(new.is_empty() || new.starts_with(header));
+                got.extend(&new[again..]);
+                taken = reached;
+            }
+            assert!(got == whole);
+            assert_eq!(incomplete(&path, taken).unwrap(), 0);
+        }
+        let known = identity(&path).unwrap();
+        fs::write(&path, &whole).unwrap();
+        assert!(known.is_some() && identity(&path).unwrap() == known);
+        fs::write(&path, &whole[..header.len() + 38]).unwrap();
+        assert_eq!(identity(&path).unwrap(), None);
+        // A size that is none: the parser is to tell, so it gets the rest.
+        let broken = [header, &[0xff; 40][..]].concat();
+        fs::write(&path, &broken).unwrap();
+        assert!(read(&path, 0).0 == broken);
     }
 
     #[test]

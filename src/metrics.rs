@@ -89,7 +89,9 @@ impl Metrics {
             bases_out: AtomicU64::new(0),
             calls: Default::default(),
             queued: AtomicU64::new(0),
-            latency: Mutex::new(latency.expect("1 to an hour at three digits are bounds that the crate accepts")),
+            latency: Mutex::new(
+                latency.expect("1 to an hour at three digits are bounds that the crate accepts"),
+            ),
             live: OnceLock::new(),
         }
     }
@@ -117,7 +119,9 @@ impl Metrics {
             late: AtomicU64::new(0),
             keep: AtomicU64::new(0),
             eject: AtomicU64::new(0),
-            to_decision: Mutex::new(latency.expect("1 to an hour at three digits are bounds that the crate accepts")),
+            to_decision: Mutex::new(
+                latency.expect("1 to an hour at three digits are bounds that the crate accepts"),
+            ),
             fast: AtomicU64::new(0),
             tier_changes: AtomicU64::new(0),
         };

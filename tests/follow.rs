@@ -42,6 +42,38 @@ fn fastq(reads: &[ReadData]) -> Vec<u8> {
     text
 }
 
+/// An unaligned BAM file in gzip members of 5,000 bytes.
+fn bam(reads: &[ReadData]) -> Vec<u8> {
+    let mut bytes = b"BAM\x01\x0b\0\0\0@HD\tVN:1.6\n\x01\0\0\0\x02\0\0\0c\0\x09\0\0\0".to_vec();
+    for read in reads {
+        let code = |b: &u8| match b.to_ascii_uppercase() {
+            b'A' => 1,
+            b'C' => 2,
+            b'G' => 4,
+            b'T' => 8,
+            _ => 15,
+        };
+        let mut body = vec![0xff; 8];
+        body.extend([read.name.len() as u8 + 1, 0, 0, 0, 0, 0, 4, 0]);
+        body.extend((read.letters.len() as u32).to_le_bytes());
+        body.extend([0xff; 12]);
+        body.extend(&read.name);
+        body.push(0);
+        let pairs = read.letters.chunks(2);
+        body.extend(pairs.map(|p| code(&p[0]) << 4 | p.get(1).map_or(0, code)));
+        body.resize(body.len() + read.letters.len(), 20);
+        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend(body);
+    }
+    bytes.chunks(5000).flat_map(gzip).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
 fn sorted(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -75,16 +107,13 @@ fn each_read_comes_out_once_though_the_program_is_killed() {
         std::thread::spawn(move || {
             let mut random = ChaCha8Rng::seed_from_u64(5);
             for (number, group) in reads.chunks(13).enumerate() {
-                let mut bytes = fastq(group);
-                let ending = if number % 2 == 0 { "" } else { ".gz" };
-                if number % 2 == 1 {
-                    let mut packed =
-                        flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
-                    packed.write_all(&bytes).unwrap();
-                    bytes = packed.finish().unwrap();
-                }
-                let place = if number % 3 == 0 { &folder } else { &nested };
-                let part = place.join(format!("f{number}.fastq{ending}.part"));
+                let (bytes, ending) = match number % 3 {
+                    0 => (fastq(group), "fastq"),
+                    1 => (gzip(&fastq(group)), "fastq.gz"),
+                    _ => (bam(group), "bam"),
+                };
+                let place = if number % 2 == 0 { &folder } else { &nested };
+                let part = place.join(format!("f{number}.{ending}.part"));
                 let mut file = File::create(&part).unwrap();
                 let mut at = 0;
                 while at < bytes.len() {
@@ -118,9 +147,7 @@ fn each_read_comes_out_once_though_the_program_is_killed() {
 
     // A run more finds nothing new, and a compressed file is the one it was.
     let plain = fs::read(folder.join("f0.fastq")).unwrap();
-    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
-    packed.write_all(&plain).unwrap();
-    fs::write(nested.join("late.fastq.gz"), packed.finish().unwrap()).unwrap();
+    fs::write(nested.join("late.fastq.gz"), gzip(&plain)).unwrap();
     fs::remove_file(folder.join("f0.fastq")).unwrap();
     let before = fs::read(&output).unwrap();
     let again = follow(&folder, &output, &["--until-idle", "0.5"])
@@ -144,13 +171,34 @@ fn what_stays_incomplete_or_is_bad_is_told_and_the_rest_goes_on() {
     fs::write(folder.join("a.fastq"), &whole[..whole.len() - 10]).unwrap();
     fs::write(folder.join("b.fastq"), fastq(&reads[4..8])).unwrap();
     fs::write(folder.join("c.fastq"), b"no reads\nat all\nin\nhere\n").unwrap();
+    // Neither one that is no gzip behind its first bytes, nor one with damage in it.
+    fs::write(folder.join("d.fastq.gz"), b"\x1f\x8b\x08rubbish").unwrap();
+    let mut damaged = gzip(&fastq(&reads[8..12]));
+    let middle = damaged.len() / 2;
+    damaged[middle..].fill(0xff);
+    fs::write(folder.join("e.fastq.gz"), damaged).unwrap();
+    fs::write(folder.join("f.bam"), bam(&reads[12..16])).unwrap();
+    let mut sizes = vec![0xff; 4];
+    sizes.splice(0..0, b"BAM\x01\0\0\0\0\0\0\0\0".iter().copied());
+    sizes.resize(100, 9);
+    fs::write(folder.join("g.bam"), sizes).unwrap();
     let output = scratch.path().join("calls.tsv");
     let run = follow(&folder, &output, &["--until-idle", "0.3"])
         .output()
         .unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(1), "{said}");
-    assert!(said.contains("reads    7 in = 7 out"), "{said}");
+    for bad in ["d.fastq.gz", "e.fastq.gz", "g.bam"] {
+        assert!(said.contains(&format!("{bad}: ")), "{bad}: {said}");
+    }
+    let calls = fs::read_to_string(&output).unwrap();
+    let out = calls.lines().skip(1).filter_map(|l| l.split('\t').next());
+    let out: std::collections::BTreeSet<&str> = out.collect();
+    for read in reads[..3].iter().chain(&reads[4..8]).chain(&reads[12..16]) {
+        let name = std::str::from_utf8(&read.name).unwrap();
+        let alone = expected(scratch.path(), std::slice::from_ref(read));
+        assert_eq!(out.contains(name), alone.len() > 1, "{name}");
+    }
     assert!(
         said.contains("a.fastq: ") && said.contains("are no complete record"),
         "{said}"

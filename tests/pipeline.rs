@@ -72,6 +72,7 @@ fn config(threads: usize, pool: usize, chunk_bases: usize, order: Order) -> Pipe
     PipelineConfig {
         threads,
         pool,
+        keep: None,
         order,
         limits: Limits {
             chunk_bases,

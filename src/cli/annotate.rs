@@ -13,9 +13,7 @@ use crate::live::OverloadPolicy;
 use crate::metrics::{Endpoint, Metrics};
 use crate::model::manifest::{Task, Tier};
 use crate::model::{Model, SecondLook};
-use crate::pipeline::{
-    self, FinishedChunk, Order, Outcome, Output, PipelineConfig, PipelineError,
-};
+use crate::pipeline::{self, FinishedChunk, Order, Outcome, Output, PipelineConfig, PipelineError};
 use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format, ModelTag};
 use crate::source::Input;
@@ -112,9 +110,7 @@ fn annotator(arguments: &AnnotateArguments) -> Result<Annotator, CliError> {
     let (molecule, strands) = molecule(arguments.molecule, arguments.strand);
     let models = models(arguments)?;
     let models = match arguments.format {
-        OutputFormat::Text(Format::SpliceTsv) => {
-            splice_only(models, !arguments.tasks.is_empty())?
-        }
+        OutputFormat::Text(Format::SpliceTsv) => splice_only(models, !arguments.tasks.is_empty())?,
         OutputFormat::Text(Format::Bedgraph)
             if models
                 .iter()

@@ -12,7 +12,7 @@ use crate::source::InputError;
 use std::sync::{Arc, OnceLock};
 
 /// What a BAM stream begins with.
-pub(super) const MAGIC: &[u8; 4] = b"BAM\x01";
+pub(crate) const MAGIC: &[u8; 4] = b"BAM\x01";
 
 /// Bytes of a record's fields of fixed length, without its block size.
 pub(crate) const FIXED: u64 = 32;

@@ -216,8 +216,7 @@ pub fn run<A: Annotate>(
     let threads = config.threads.max(1);
     let (shared, bells) = Shared::new(config, threads, metrics.clone(), stop.clone());
     let shared = Arc::new(shared);
-    source::spawn(shared.clone(), bells.source, inputs, config)
-        .map_err(PipelineError::Thread)?;
+    source::spawn(shared.clone(), bells.source, inputs, config).map_err(PipelineError::Thread)?;
     let written = std::thread::scope(|scope| {
         // Also when `output` panics: the scope waits for the workers, and they for the source.
         let _halt = queue::HaltOnDrop(&shared);

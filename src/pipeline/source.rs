@@ -1,7 +1,7 @@
 //! The thread that reads.
 
-use super::queue::{Bell, Shared};
 use super::PipelineConfig;
+use super::queue::{Bell, Shared};
 use crate::fastx::{BamHeader, Limits, Reader, RecordEnd, Step};
 use crate::source::{Input, InputError};
 use std::io::{self, Read};

@@ -93,6 +93,7 @@ fn config(threads: usize, pool: usize, order: Order) -> PipelineConfig {
         },
         strict: false,
         pool,
+        keep: None,
     }
 }
 

@@ -54,7 +54,13 @@ impl<W: Write> BamWriter<W> {
     /// A writer of the records whose header comes to lie in `header`; [`Call::model`] indexes `models`, and `command` is what was called, for the
     /// header.
     pub fn new(writer: W, header: BamHeader, command: &str, models: &[ModelTag]) -> BamWriter<W> {
-        let fit = |c: char| if c.is_ascii_graphic() && c != ';' { c } else { '_' };
+        let fit = |c: char| {
+            if c.is_ascii_graphic() && c != ';' {
+                c
+            } else {
+                '_'
+            }
+        };
         let labels = models.iter().map(|m| format!("{}/{}", m.name, m.version));
         BamWriter {
             blocks: Bgzf::new(writer),
@@ -168,23 +174,41 @@ fn with_program(header: &[u8], command: &str, labels: &[String]) -> Option<Vec<u
     let length = u32::from_le_bytes(*header.get(4..)?.first_chunk()?) as usize;
     let (text, references) = header.get(8..)?.split_at_checked(length)?;
     // The text may be padded.
-    let end = text.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+    let end = text
+        .iter()
+        .rposition(|&b| b != 0)
+        .map_or(0, |last| last + 1);
     let mut text = text[..end].to_vec();
     let programs: Vec<&[u8]> = text
         .split(|&b| b == b'\n')
         .filter(|line| line.starts_with(b"@PG\t"))
-        .filter_map(|line| line.split(|&b| b == b'\t').find_map(|f| f.strip_prefix(b"ID:")))
+        .filter_map(|line| {
+            line.split(|&b| b == b'\t')
+                .find_map(|f| f.strip_prefix(b"ID:"))
+        })
         .collect();
     let own = (0u32..).map(|n| match n {
         0 => "strandline".to_string(),
         n => format!("strandline.{n}"),
     });
-    let id = own.into_iter().find(|id| !programs.contains(&id.as_bytes()))?;
-    let mut line = format!("@PG\tID:{id}\tPN:strandline\tVN:{}", env!("CARGO_PKG_VERSION")).into_bytes();
+    let id = own
+        .into_iter()
+        .find(|id| !programs.contains(&id.as_bytes()))?;
+    let mut line = format!(
+        "@PG\tID:{id}\tPN:strandline\tVN:{}",
+        env!("CARGO_PKG_VERSION")
+    )
+    .into_bytes();
     if let Some(last) = programs.last() {
         line.extend([b"\tPP:", *last].concat());
     }
-    line.extend(format!("\tDS:yn: number of calls, yc: the calls, by {}", labels.join(", ")).bytes());
+    line.extend(
+        format!(
+            "\tDS:yn: number of calls, yc: the calls, by {}",
+            labels.join(", ")
+        )
+        .bytes(),
+    );
     line.extend(format!("\tCL:{command}\n").bytes());
     if !matches!(text.last(), None | Some(b'\n')) {
         text.push(b'\n');
@@ -234,7 +258,9 @@ impl<W: Write> Bgzf<W> {
         block.clear();
         block.extend_from_slice(&HEAD);
         self.deflate.reset();
-        let status = self.deflate.compress_vec(&self.held, block, FlushCompress::Finish);
+        let status = self
+            .deflate
+            .compress_vec(&self.held, block, FlushCompress::Finish);
         if !matches!(status, Ok(Status::StreamEnd)) {
             // Even stored, these bytes take less than a block may have.
             return Err(io::Error::other("internal error: a block does not fit"));
@@ -335,11 +361,17 @@ mod tests {
             record("c", 16, b""),
             record("d", 4, b"zz?"),
         ];
-        let (plain, out) = written(input("@HD\tVN:1.6\n@PG\tID:x\n@PG\tID:strandline", &records), |n| match n {
-            0 => 2,
-            _ => 300,
-        });
-        let at = plain.windows(4).position(|w| w == b"\nc1\0" || w[1..] == *b"c1\0").unwrap();
+        let (plain, out) = written(
+            input("@HD\tVN:1.6\n@PG\tID:x\n@PG\tID:strandline", &records),
+            |n| match n {
+                0 => 2,
+                _ => 300,
+            },
+        );
+        let at = plain
+            .windows(4)
+            .position(|w| w == b"\nc1\0" || w[1..] == *b"c1\0")
+            .unwrap();
         let text = String::from_utf8_lossy(&plain[8..at - 7]).into_owned();
         assert_eq!(
             text,
@@ -347,7 +379,11 @@ mod tests {
         );
         let rest = &plain[at + 8..];
         let yc = "0 1 - donor 0.5000 m_x_/1 short-context,ambiguous;1 2 - donor 0.5000 m_x_/1 short-context,ambiguous";
-        let a = record("a", 4, &[&kept[..], b"ynC\x02ycZ", yc.as_bytes(), b"\0"].concat());
+        let a = record(
+            "a",
+            4,
+            &[&kept[..], b"ynC\x02ycZ", yc.as_bytes(), b"\0"].concat(),
+        );
         assert!(rest.starts_with(&a), "{}", String::from_utf8_lossy(rest));
         let rest = &rest[a.len()..];
         assert!(rest.starts_with(&records[1]));
