@@ -40,7 +40,9 @@ fn open(c: &mut Criterion) {
                 let mut runner = model.spawn().expect("a runner");
                 let length = if task.is_scan() { 100 } else { 99 };
                 let scores = runner.run(&codes[..length]).expect("scores");
-                assert!(!scores[0].is_nan());
+                // A cascade gives minus infinity where its second network did not look.
+                let passed_over = task == Task::Splice && scores[0] == f32::NEG_INFINITY;
+                assert!(scores[0].is_finite() || passed_over);
                 scores[0]
             });
         });

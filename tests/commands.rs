@@ -377,6 +377,7 @@ fn packing_the_networks_again_gives_models_that_agree() {
         };
         for (precision, largest, mean) in [
             ("f32", 1e-3, 1e-4),
+            // In logits: the accurate donor network is .164 off at its worst base, .007 on average.
             ("fp16", 0.2, 0.02),
             ("int8", 20.0, 0.5),
         ] {

@@ -197,6 +197,8 @@ fn a_graph_that_cannot_be_is_refused() {
         text("\"channels_out\":", "\"channels_out\":9"),
         text("\"halo\":", "\"halo\":-"),
         text("\"halo\":1", "\"halo\":"),
+        // Smaller than what the layers see.
+        text("\"halo\":120", "\"halo\":0"),
         text("\"op\":\"conv\"", "\"op\":\"no_such_layer\""),
         text("\"output\":\"last\"", "\"output\":\"signed\""),
         text("[\"codes\",\"length\"]", "[\"codes\"]"),

@@ -1,7 +1,7 @@
 //! The accessory board's side of the protocol.
 
 use crate::{
-    ERROR_VERSION, Frame, KEEP_ALIVE, MAJOR, MINOR, Message, NoRoom, Role, host::is_before,
+    ERROR_VERSION, Frame, MAJOR, MINOR, Message, NoRoom, Role, host::is_before, voice::Voice,
 };
 use heapless::Vec;
 
@@ -51,15 +51,13 @@ pub enum SendError {
 pub struct Device {
     nonce: u32,
     capabilities: u16,
-    next: u16,
+    voice: Voice,
     up_to: u16,
     /// The host's nonce, once it has been heard.
     host: Option<u32>,
     refused: bool,
     hello: bool,
     refuse: bool,
-    said: u32,
-    ever_said: bool,
 }
 
 impl Device {
@@ -68,14 +66,12 @@ impl Device {
         Device {
             nonce,
             capabilities,
-            next: 0,
+            voice: Voice::new(),
             up_to: 0,
             host: None,
             refused: false,
             hello: true,
             refuse: false,
-            said: 0,
-            ever_said: false,
         }
     }
 
@@ -102,7 +98,7 @@ impl Device {
                 }
                 self.host = Some(nonce);
                 self.hello = true;
-                self.up_to = self.next;
+                self.up_to = self.voice.next;
                 Heard::HostStarted
             }
             _ if self.host.is_none() => Heard::Nothing,
@@ -132,7 +128,7 @@ impl Device {
     /// True where data may be sent.
     pub fn ready(&self) -> bool {
         // A hello that is due goes first: the host takes no data before it.
-        self.host.is_some() && !self.hello && is_before(self.next, self.up_to)
+        self.host.is_some() && !self.hello && is_before(self.voice.next, self.up_to)
     }
 
     /// True where a host has been heard whose version is understood.
@@ -146,7 +142,7 @@ impl Device {
     /// Where `out` is full; call again with more room.
     pub fn say<const N: usize>(&mut self, now: u32, out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
         if self.refuse {
-            self.put(
+            self.voice.say(
                 Message::Error {
                     code: ERROR_VERSION,
                     text: b"another major version of the protocol",
@@ -156,7 +152,7 @@ impl Device {
             )?;
             self.refuse = false;
         }
-        let silent = !self.ever_said || now.wrapping_sub(self.said) >= KEEP_ALIVE;
+        let silent = self.voice.is_silent(now);
         let waits = self.host.is_none() && !self.refused && silent;
         if self.hello && self.host.is_some() || waits {
             let hello = Message::Hello {
@@ -166,10 +162,10 @@ impl Device {
                 capabilities: self.capabilities,
                 nonce: self.nonce,
             };
-            self.put(hello, now, out)?;
+            self.voice.say(hello, now, out)?;
             self.hello = false;
         } else if silent && self.host.is_some() {
-            self.put(Message::KeepAlive, now, out)?;
+            self.voice.say(Message::KeepAlive, now, out)?;
         }
         Ok(())
     }
@@ -190,20 +186,6 @@ impl Device {
         if message.is_data() && !self.ready() {
             return Err(SendError::NoCredit);
         }
-        Ok(self.put(message, now, out)?)
-    }
-
-    fn put<const N: usize>(
-        &mut self,
-        message: Message,
-        now: u32,
-        out: &mut Vec<u8, N>,
-    ) -> Result<(), NoRoom> {
-        let sequence = self.next;
-        Frame { sequence, message }.encode(out)?;
-        self.next = self.next.wrapping_add(1);
-        self.said = now;
-        self.ever_said = true;
-        Ok(())
+        Ok(self.voice.say(message, now, out)?)
     }
 }

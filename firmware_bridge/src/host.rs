@@ -1,6 +1,7 @@
 //! The side of the program that annotates.
 
-use crate::{ERROR_VERSION, Frame, GONE, KEEP_ALIVE, MAJOR, MINOR, Message, NoRoom, Role};
+use crate::voice::Voice;
+use crate::{ERROR_VERSION, Frame, GONE, MAJOR, MINOR, Message, NoRoom, Role};
 use heapless::Vec;
 
 /// True where `a` comes before `b` in sequence numbers, which wrap around.
@@ -35,7 +36,7 @@ pub enum HostHeard<'a> {
 pub struct Host {
     nonce: u32,
     window: u16,
-    next: u16,
+    voice: Voice,
     /// The sequence number that the device's next frame should have.
     expected: u16,
     /// The device's nonce, once it has been heard.
@@ -46,8 +47,6 @@ pub struct Host {
     refuse: bool,
     refused: bool,
     heard: u32,
-    said: u32,
-    ever_said: bool,
     missing: u64,
 }
 
@@ -58,7 +57,7 @@ impl Host {
         Host {
             nonce,
             window: window.clamp(2, 0x7fff),
-            next: 0,
+            voice: Voice::new(),
             expected: 0,
             device: None,
             minor: 0,
@@ -67,8 +66,6 @@ impl Host {
             refuse: false,
             refused: false,
             heard: 0,
-            said: 0,
-            ever_said: false,
             missing: 0,
         }
     }
@@ -171,9 +168,9 @@ impl Host {
     /// # Errors
     /// Where `out` is full; call again with more room.
     pub fn say<const N: usize>(&mut self, now: u32, out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
-        let silent = !self.ever_said || now.wrapping_sub(self.said) >= KEEP_ALIVE;
+        let silent = self.voice.is_silent(now);
         if self.refuse {
-            self.put(
+            self.voice.say(
                 Message::Error {
                     code: ERROR_VERSION,
                     text: b"another major version of the protocol",
@@ -191,7 +188,7 @@ impl Host {
                 capabilities: 0b10,
                 nonce: self.nonce,
             };
-            self.put(hello, now, out)?;
+            self.voice.say(hello, now, out)?;
             self.hello = false;
         }
         if self.device.is_some() {
@@ -199,7 +196,7 @@ impl Host {
             // Half a window at a time, and as often as silence asks for: a credit that was lost comes again.
             let grown = up_to.wrapping_sub(self.granted);
             if grown >= self.window / 2 || silent {
-                self.put(Message::Credit { up_to }, now, out)?;
+                self.voice.say(Message::Credit { up_to }, now, out)?;
                 self.granted = up_to;
             }
         }
@@ -216,20 +213,6 @@ impl Host {
         now: u32,
         out: &mut Vec<u8, N>,
     ) -> Result<(), NoRoom> {
-        self.put(message, now, out)
-    }
-
-    fn put<const N: usize>(
-        &mut self,
-        message: Message,
-        now: u32,
-        out: &mut Vec<u8, N>,
-    ) -> Result<(), NoRoom> {
-        let sequence = self.next;
-        Frame { sequence, message }.encode(out)?;
-        self.next = self.next.wrapping_add(1);
-        self.said = now;
-        self.ever_said = true;
-        Ok(())
+        self.voice.say(message, now, out)
     }
 }

@@ -58,6 +58,7 @@ mod device;
 mod host;
 mod message;
 mod port;
+mod voice;
 
 pub use bases::{Bases, MAX_BASES, MAX_BASES_BYTES, quality_bin};
 pub use decoder::{Counts, Decoder};

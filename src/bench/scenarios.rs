@@ -105,9 +105,8 @@ pub(super) fn single(
     seconds: f64,
     stop: &AtomicBool,
 ) -> Result<Measured, BenchError> {
-    // Bounds of a minute, three digits: what hdrhistogram is for. They cannot be refused.
-    let mut latency =
-        Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap_or_else(|_| unreachable!());
+    let mut latency = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)
+        .expect("1 to a minute at three digits are bounds that the crate accepts");
     let mut writer = writer(annotator);
     let mut state = annotator.read();
     let mut calls = vec![];
@@ -158,7 +157,7 @@ impl LiveOutput for LiveSink {
 
     fn pause(&mut self) -> io::Result<()> {
         // Bases are scored when what follows them is there; those that came in tell the pace.
-        self.progress.at(self.metrics.summary().bases_in);
+        self.progress.at(self.metrics.bases_received());
         self.writer.flush()
     }
 }

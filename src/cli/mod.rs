@@ -259,7 +259,7 @@ struct AnnotateArguments {
     /// Stop at the first bad record, with exit code 1
     #[arg(long)]
     strict: bool,
-    /// A folder that a basecaller fills, nested ones too: FASTQ files, plain or gzip, as they grow and come; each read exactly once, over
+    /// A folder that a basecaller fills, nested ones too: FASTQ (plain or gzip) and BAM files, as they grow and come; each read exactly once, over
     /// restarts too (needs --output; runs until it is stopped)
     #[arg(
         long,

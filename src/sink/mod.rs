@@ -1,4 +1,4 @@
-//! Calls to text: TSV, BED, GFF3, bedGraph, JSON Lines and the splice scores that spliced aligners read.
+//! Calls to text: TSV, BED, GFF3, bedGraph, JSON Lines and the splice scores that spliced aligners read; and [into BAM records](bam).
 //!
 //! Every format but GFF3 and splice-tsv writes positions as [`Call`] holds them: forward coordinates of the read,
 //! 0-based, half-open, on both strands. A donor or an acceptor is its exon-edge base. Probabilities have four

@@ -1,9 +1,10 @@
-//! FASTA, FASTQ, gzip and anything else as input, in pieces of any size. `tests/data/inputs` holds files to start from.
+//! FASTA, FASTQ, BAM, gzip and anything else as input, in pieces of any size. `tests/data/inputs` holds files to start from.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use std::io::Read;
-use strandline::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
+use strandline::fastx::{BamHeader, Chunk, Limits, Reader, RecordEnd, Step};
+use strandline::sink::bam::BamWriter;
 
 /// Hands out at most `piece` bytes at a time.
 struct Pieces {
@@ -95,6 +96,48 @@ fn events(data: &[u8], piece: usize, limits: Limits) -> Vec<Event> {
     events
 }
 
+/// Passes BAM records through, whose reads must then be the same.
+fn passed_through(data: &[u8], limits: Limits, whole: &[Event]) {
+    let input = Box::new(std::io::Cursor::new(data.to_vec()));
+    let header = BamHeader::default();
+    let Ok(mut reader) = Reader::new("fuzz".into(), input, limits, 7) else {
+        return;
+    };
+    if reader.keep(header.clone()).is_err() {
+        return;
+    }
+    let mut out = Vec::new();
+    let mut writer = BamWriter::new(&mut out, header.clone(), "fuzz", &[]);
+    let mut chunk = Chunk::with_capacity(limits.chunk_bases);
+    while let Ok(step) = reader.next_chunk(&mut chunk) {
+        match step {
+            Step::End => break,
+            Step::Chunk if chunk.end.is_none() => assert!(chunk.bam.is_empty()),
+            Step::Chunk => writer
+                .annotated(&chunk.bam)
+                .expect("a record that was kept"),
+            Step::Rejected(reject) => {
+                if !chunk.bam.is_empty() {
+                    writer.unannotated(&chunk.bam).expect("memory");
+                }
+            }
+        }
+    }
+    writer.finish(true).expect("a header that was read");
+    if header.bytes().is_none() {
+        return;
+    }
+    let reads = |events: &[Event]| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let read = |event: &Event| match event {
+            Event::Read { name, codes, .. } => Some((name.clone(), codes.clone())),
+            _ => None,
+        };
+        events.iter().filter_map(read).collect()
+    };
+    let again = events(&out, usize::MAX, limits);
+    assert_eq!(reads(&again), reads(whole));
+}
+
 fuzz_target!(|data: &[u8]| {
     let [a, b, data @ ..] = data else { return };
     let limits = Limits {
@@ -105,4 +148,5 @@ fuzz_target!(|data: &[u8]| {
     for piece in [1, 7] {
         assert_eq!(events(data, piece, limits), whole, "pieces of {piece}");
     }
+    passed_through(data, limits, &whole);
 });
