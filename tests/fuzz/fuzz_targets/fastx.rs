@@ -116,7 +116,7 @@ fn passed_through(data: &[u8], limits: Limits, whole: &[Event]) {
             Step::Chunk => writer
                 .annotated(&chunk.bam)
                 .expect("a record that was kept"),
-            Step::Rejected(reject) => {
+            Step::Rejected(_) => {
                 if !chunk.bam.is_empty() {
                     writer.unannotated(&chunk.bam).expect("memory");
                 }
