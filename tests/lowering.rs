@@ -482,8 +482,9 @@ proptest! {
             }
         };
         let terms = Terms { ids: true, columns, context: 0, tile, multiple: 1 };
-        // With two channels and up, of random weights; a mean of normalised rows is the small difference of large numbers.
-        let least = if end == 1 { 0.8 } else { 0.95 };
+        // With two channels and up, of random weights. One row a sequence is a dozen values at most, any of which may be the small difference of
+        // large ones.
+        let least = if end == 0 { 0.95 } else { 0.8 };
         check(d, &out, terms, &[1, 2, 3, 16, 17, 39, 40], "", least);
     }
 }
