@@ -35,7 +35,7 @@
 //! | [`kernels`] | int8 and float arithmetic by instruction set, one scalar reference |
 //! | [`calibrate`] | raw output -> score |
 //! | [`call`] | what a call is |
-//! | [`sink`] | calls -> TSV, BED, GFF3, bedGraph, JSON Lines, splice scores; arrays -> .npy |
+//! | [`sink`] | calls -> TSV, BED, GFF3, bedGraph, JSON Lines, splice scores, BAM tags; arrays -> .npy |
 //! | [`pipeline`] | threads, bounded lock-free queues, order, shutdown: records one after another |
 //! | [`live`] | the same for reads that are still growing, many at once: deadlines, overload, decisions |
 //! | [`follow`] | a folder that fills -> the complete records of its files, each once |

@@ -190,6 +190,14 @@ fn bam_goes_through_a_pipe_and_with_no_live_option() {
         run([&["annotate", "-o", out][..], wrong].concat()).exit(2);
         assert_eq!(fs::read(&output).unwrap(), b"kept", "{wrong:?}");
     }
+    // An input would be emptied before it is read.
+    let own = scratch.path().join("own.bam");
+    fs::write(&own, &input).unwrap();
+    let own_name = own.to_str().unwrap();
+    let dotted = scratch.path().join("./own.bam");
+    let dotted = dotted.to_str().unwrap();
+    run(["annotate", "--format=bam", own_name, "-o", dotted]).exit(2);
+    assert_eq!(fs::read(&own).unwrap(), input);
     // Nothing is wrong with records that are passed over.
     run(["annotate", "--strict", file]).exit(0);
     let live = run(["annotate", "--order=live", file]).exit(0);

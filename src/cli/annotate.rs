@@ -18,6 +18,7 @@ use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format, ModelTag};
 use crate::source::Input;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -164,6 +165,22 @@ fn check_bam(arguments: &AnnotateArguments) -> Result<(), CliError> {
     Err(CliError::Usage(message.to_string()))
 }
 
+/// An output is emptied before it is written, which must not happen to an input.
+fn check_output(arguments: &AnnotateArguments) -> Result<(), CliError> {
+    let Some(output) = arguments.output.as_deref().filter(|o| o.is_file()) else {
+        return Ok(());
+    };
+    let of = |path: &Path| std::fs::canonicalize(path).ok();
+    let mut inputs = arguments.inputs.iter().chain(&arguments.models);
+    match inputs.any(|input| of(input).is_some_and(|path| of(output) == Some(path))) {
+        true => Err(CliError::Usage(format!(
+            "{}: is read, and cannot be written at the same time",
+            output.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The calls of a file's records, as text or in the records.
 enum Records<'a> {
     Text {
@@ -257,7 +274,11 @@ impl Run {
                 let mut bam = BamWriter::new(writer(target)?, header, &command.join(" "), &tags);
                 let outcome = self.files(arguments, config, Records::Bam(&mut bam))?;
                 let whole = outcome.input_errors.is_empty();
-                bam.finish(whole && !outcome.stopped).map_err(failed)?;
+                let ends = whole && !outcome.stopped;
+                bam.finish(ends).map_err(failed)?;
+                if !ends {
+                    log::warn!("{}: not whole, so it gets no end block", self.output);
+                }
                 return Ok(whole);
             }
         };
@@ -294,6 +315,7 @@ impl Run {
 pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliError> {
     live::check(arguments)?;
     check_bam(arguments)?;
+    check_output(arguments)?;
     let annotator = annotator(arguments)?;
     let threads = match arguments.threads {
         Some(threads) => usize::from(threads),
