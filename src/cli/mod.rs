@@ -19,20 +19,22 @@ mod replay;
 mod score;
 mod simulate;
 mod status;
+mod values;
 
 use crate::annotate::{AnnotateError, Molecule, Strands};
-use crate::bench::Scenario;
 use crate::call::CallKind;
 use crate::kernels::Isa;
-use crate::live::OverloadPolicy;
 use crate::model::ModelError;
-use crate::model::manifest::{Precision, Task, Tier};
-use crate::sink::{Format, UnknownFormat};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::model::manifest::{Precision, Task};
+use clap::{Args, Parser, Subcommand};
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use values::{
+    MoleculeArgument, OrderArgument, OutputFormat, OverloadArgument, ScenarioArgument,
+    StrandArgument, TierArgument, prior, time,
+};
 
 /// Splice-site, promoter and expression calls from nanopore reads, with int8 models, beside the sequencer.
 ///
@@ -85,125 +87,6 @@ enum Command {
     /// Each scenario is timed end to end, from letters in to calls out, after a warm-up. The report says what the processor did
     /// meanwhile, and has no headline where it was slowed down or others used the machine.
     Bench(BenchArguments),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum MoleculeArgument {
-    /// Genomic DNA: splice sites and promoters, both strands
-    Dna,
-    /// RNA: 5'UTR expression, forward strand, calls flagged 5p-unverified
-    Rna,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StrandArgument {
-    /// Both strands
-    Both,
-    /// The read as it is
-    Forward,
-    /// Its reverse complement
-    Reverse,
-}
-
-impl From<StrandArgument> for Strands {
-    fn from(strand: StrandArgument) -> Strands {
-        match strand {
-            StrandArgument::Both => Strands::Both,
-            StrandArgument::Forward => Strands::Forward,
-            StrandArgument::Reverse => Strands::Reverse,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TierArgument {
-    /// The cheap network everywhere
-    Fast,
-    /// The better one everywhere
-    Accurate,
-    /// The cheap one everywhere, the better one around what survives it
-    Auto,
-}
-
-impl From<TierArgument> for Tier {
-    fn from(tier: TierArgument) -> Tier {
-        match tier {
-            TierArgument::Fast => Tier::Fast,
-            TierArgument::Accurate => Tier::Accurate,
-            TierArgument::Auto => Tier::Auto,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OrderArgument {
-    /// In the order of the input: the same output whatever the number of threads
-    Input,
-    /// As reads finish
-    Ready,
-    /// All inputs at once, each call as soon as it is certain; calls of different reads mix
-    Live,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OverloadArgument {
-    /// Everything is scored; the source is held back
-    Block,
-    /// Bases just come in are shed
-    ShedNewest,
-    /// Bases that have waited too long are shed
-    ShedOldest,
-    /// The fast tier stands in for the one asked for
-    FastTier,
-}
-
-impl From<OverloadArgument> for OverloadPolicy {
-    fn from(policy: OverloadArgument) -> OverloadPolicy {
-        match policy {
-            OverloadArgument::Block => OverloadPolicy::Block,
-            OverloadArgument::ShedNewest => OverloadPolicy::ShedNewest,
-            OverloadArgument::ShedOldest => OverloadPolicy::ShedOldest,
-            OverloadArgument::FastTier => OverloadPolicy::FastTier,
-        }
-    }
-}
-
-/// What `annotate` writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OutputFormat {
-    Text(Format),
-    Bam,
-}
-
-impl std::str::FromStr for OutputFormat {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<OutputFormat, String> {
-        match name {
-            "bam" => Ok(OutputFormat::Bam),
-            name => name
-                .parse()
-                .map(OutputFormat::Text)
-                .map_err(|e: UnknownFormat| format!("{e}, or bam")),
-        }
-    }
-}
-
-impl std::fmt::Display for OutputFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            OutputFormat::Text(format) => format.fmt(f),
-            OutputFormat::Bam => f.pad("bam"),
-        }
-    }
-}
-
-/// Seconds or milliseconds.
-fn time(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(time) if time > 0.0 && time < 1e9 => Ok(time),
-        _ => Err("a number above 0".to_string()),
-    }
 }
 
 #[derive(Debug, Args)]
@@ -391,26 +274,6 @@ struct ReplayArguments {
     bursts: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ScenarioArgument {
-    /// One chunk after another: the least latency
-    Single,
-    /// A flow cell by a schedule made in advance: can it be followed?
-    Multi,
-    /// Compressed reads as fast as they are taken: throughput
-    Offline,
-}
-
-impl From<ScenarioArgument> for Scenario {
-    fn from(scenario: ScenarioArgument) -> Scenario {
-        match scenario {
-            ScenarioArgument::Single => Scenario::SingleStream,
-            ScenarioArgument::Multi => Scenario::MultiStream,
-            ScenarioArgument::Offline => Scenario::Offline,
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 struct BenchArguments {
     /// Reads to replay [default: the bundled sample]
@@ -552,15 +415,6 @@ impl BenchModelArguments {
     fn both_strands(&self) -> bool {
         matches!(self.strand, StrandArgument::Both)
     }
-}
-
-/// `KIND=RATE`.
-fn prior(text: &str) -> Result<(CallKind, f64), String> {
-    let split = text.split_once('=').and_then(|(kind, rate)| {
-        let kind = CallKind::ALL.into_iter().find(|k| k.name() == kind)?;
-        Some((kind, rate.parse().ok()?))
-    });
-    split.ok_or_else(|| "KIND=RATE, such as donor=0.0005".to_string())
 }
 
 /// Why a command failed.
