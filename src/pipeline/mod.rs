@@ -13,7 +13,7 @@
 //! down one lane; a record of one chunk goes down the lane with the fewest bases in it. Idle threads sleep.
 //!
 //! **No record disappears.** Each one read in is written, or reported as rejected: bad input, a worker that failed, or a
-//! run that was stopped inside it.
+//! run that was stopped inside it. BAM records that are no read of their own, or lack bases, are passed over and counted apart.
 //!
 //! **No deadlock**, since the source reads one record at a time. In input order the oldest record needs only slots that
 //! are its own or that its chunks give back. When records are written as they finish, one that holds half of the pool
@@ -151,7 +151,7 @@ pub trait Output {
     /// Stop the run.
     fn chunk(&mut self, finished: &FinishedChunk<'_>) -> io::Result<()>;
 
-    /// Learns of a rejected record, after its chunks if there were any. Logs a warning unless overridden.
+    /// Learns of a record that was rejected or passed over, after its chunks if there were any. Logs it unless overridden.
     fn rejected(&mut self, reject: &Reject) {
         reject.log();
     }
