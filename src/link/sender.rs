@@ -97,12 +97,13 @@ impl Sender {
         let now = self.now();
         // Both fit the buffer, which is empty.
         let _ = self.device.say(now, &mut self.out);
-        self.flush()?;
+        // The other side may be gone, and its last words still to be read.
+        let flushed = self.flush();
         let mut bytes = [0; 1024];
         let n = match self.stream.read(&mut bytes) {
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Ok(n) => n,
-            Err(e) if is_silence(&e) => return Ok(()),
+            Err(e) if is_silence(&e) => return Ok(flushed?),
             Err(e) => return Err(e.into()),
         };
         let mut rest = &bytes[..n];

@@ -487,3 +487,47 @@ fn a_silent_board_counts_as_gone_and_its_reads_end() {
     assert!(!host.has_device());
     assert_eq!(host.hear(&frame, 9000), HostHeard::DeviceStarted);
 }
+
+/// A host that said something and is gone.
+struct Gone(std::io::Cursor<Vec<u8>>);
+
+impl Read for Gone {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out)
+    }
+}
+
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn last_words_are_heard_though_nothing_can_be_said() {
+    let mut host = Host::new(7, WINDOW);
+    let mut said = vec![];
+    let mut out = heapless::Vec::<u8, 4096>::new();
+    host.say(0, &mut out).unwrap();
+    said.extend_from_slice(&out);
+    for position in 0..300 {
+        out.clear();
+        let call = Message::Call {
+            channel: 1,
+            read: 1,
+            position,
+            kind: 0,
+            reverse: false,
+            score: 0.5,
+        };
+        host.send(call, 0, &mut out).unwrap();
+        said.extend_from_slice(&out);
+    }
+    let mut sender = Sender::new(Box::new(Gone(std::io::Cursor::new(said))), 1);
+    while sender.poll().is_ok() {}
+    assert_eq!(sender.calls, 300);
+}
