@@ -161,6 +161,12 @@ fn what_is_broken_is_told_and_never_looks_whole() {
         assert_eq!(parts(&out).1.len(), records, "{file}");
         assert_eq!(out.ends_with(END), code == 0, "{file}");
     }
+    // What was written before a strict run ends is there.
+    let input = data("inputs").join("bad_layout.bam");
+    let arguments = ["annotate", "--strict", "--format=bam", "-o"].map(AsRef::as_ref);
+    run(arguments.into_iter().chain([&*output, &*input])).exit(1);
+    let out = fs::read(&output).unwrap();
+    assert!(parts(&out).1.len() == 1 && !out.ends_with(END));
     for file in ["bad_header.bam", "good_names.fq", "good_empty.fa"] {
         let said = to_bam(&data("inputs").join(file), &output, 1);
         assert!(said.contains(file), "{said}");

@@ -233,7 +233,7 @@ impl Run {
         }
     }
 
-    /// Files one after another; true where all of them ended well.
+    /// Files one after another.
     fn files(
         &self,
         arguments: &AnnotateArguments,
@@ -272,13 +272,16 @@ impl Run {
                 let command: Vec<String> = std::env::args().collect();
                 let header = header.clone().unwrap_or_default();
                 let mut bam = BamWriter::new(writer(target)?, header, &command.join(" "), &tags);
-                let outcome = self.files(arguments, config, Records::Bam(&mut bam))?;
-                let whole = outcome.input_errors.is_empty();
-                let ends = whole && !outcome.stopped;
-                bam.finish(ends).map_err(failed)?;
+                let outcome = self.files(arguments, config, Records::Bam(&mut bam));
+                let whole = |o: &Outcome| o.input_errors.is_empty();
+                let ends = outcome.as_ref().is_ok_and(|o| whole(o) && !o.stopped);
+                // Also after an error: what was counted as written is then there.
+                let finished = bam.finish(ends);
                 if !ends {
                     log::warn!("{}: not whole, so it gets no end block", self.output);
                 }
+                let whole = whole(&outcome?);
+                finished.map_err(failed)?;
                 return Ok(whole);
             }
         };
