@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use strandline::metrics::{Metrics, Summary};
 use strandline::model::manifest::Tier;
-use strandline::pipeline::{self, FinishedChunk, PipelineConfig};
+use strandline::reads::source::Input;
 use strandline::sink::{CallWriter, Format, ModelTag};
-use strandline::source::Input;
+use strandline::stream::batch::{self, FinishedChunk, PipelineConfig};
 use strandline::{Annotator, Options};
 
 const GZIP: &[u8] = include_bytes!("../tests/data/reads.fastq.gz");
@@ -36,7 +36,7 @@ fn run(annotator: &Annotator, threads: usize) -> (Vec<u8>, Summary) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut output =
         |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
-    let outcome = pipeline::run(
+    let outcome = batch::run(
         &config,
         vec![input],
         annotator,

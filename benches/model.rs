@@ -4,10 +4,12 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::io::Cursor;
 use std::time::Duration;
 use strandline::annotate::Strands;
+use strandline::annotate::Task;
+use strandline::annotate::builtin;
 use strandline::call::Call;
-use strandline::fastx::{Chunk, Limits, Reader, Step};
-use strandline::model::manifest::{Task, Tier};
-use strandline::{Annotator, Options, builtin};
+use strandline::model::manifest::Tier;
+use strandline::reads::fastx::{Chunk, Limits, Reader, Step};
+use strandline::{Annotator, Options};
 
 const GZIP: &[u8] = include_bytes!("../tests/data/reads.fastq.gz");
 

@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use std::hint::black_box;
 use std::io::{Cursor, Read, Write};
 use std::time::Duration;
-use strandline::fastx::{Chunk, Limits, Reader, Step};
+use strandline::reads::fastx::{Chunk, Limits, Reader, Step};
 
 const GZIP: &[u8] = include_bytes!("../tests/data/reads.fastq.gz");
 

@@ -4,8 +4,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
-use strandline::builtin;
-use strandline::model::manifest::{Task, Tier};
+use strandline::annotate::Task;
+use strandline::annotate::builtin;
+use strandline::model::manifest::Tier;
 
 /// An exon's end and the beginning of an intron, from the documentation's example.
 const READ: &str = "GATTACAGGTAAGTCCTTTTTCTCTCCCTGCAGGATCC";

@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Duration;
-use strandline::nucleotide::{N, encode, letter, reverse_complement};
+use strandline::reads::nucleotide::{N, encode, letter, reverse_complement};
 
 /// Bases of a tile of the built-in scanning models.
 const TILE: usize = 8192;

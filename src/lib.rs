@@ -83,36 +83,36 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-#[cfg(feature = "tract")]
 pub mod annotate;
-#[cfg(feature = "tract")]
-pub mod bench;
-#[cfg(feature = "tract")]
-pub mod builtin;
-pub mod calibrate;
 pub mod call;
-#[cfg(feature = "tract")]
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
-pub mod evaluate;
-pub mod fastx;
-pub mod follow;
+#[cfg(feature = "pack")]
+pub mod compile;
 pub mod kernels;
-pub mod link;
-pub mod live;
+pub mod lab;
 pub mod metrics;
 pub mod model;
-pub mod nucleotide;
-pub mod pipeline;
-pub mod replay;
-pub mod simulate;
+pub mod reads;
 pub mod sink;
-pub mod source;
-pub mod truth;
-#[cfg(feature = "tract")]
-pub mod verify;
+pub mod stream;
 
 #[cfg(feature = "tract")]
 pub use annotate::{AnnotateError, Annotator, Options, ReadState};
 #[cfg(feature = "tract")]
 pub use model::Model;
+
+/// Who reads graphs with operators of tract's own. Wings do not know those above them, so the house
+/// itself hands `model` what `compile` has.
+#[cfg(feature = "tract")]
+pub(crate) const FOREIGN_GRAPHS: Option<&dyn model::foreign::ForeignGraph> = {
+    #[cfg(feature = "pack")]
+    {
+        Some(&compile::foreign::NnefGraphs)
+    }
+    #[cfg(not(feature = "pack"))]
+    {
+        None
+    }
+};

@@ -8,17 +8,19 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use strandline::Annotator;
+use strandline::annotate::Task;
+use strandline::annotate::builtin;
 use strandline::annotate::{Molecule, Options, Strands};
 use strandline::call::Call;
+use strandline::compile::pack::pack;
+use strandline::lab::simulate::read_genes;
 use strandline::metrics::Metrics;
-use strandline::model::manifest::{Context, Manifest, Precision, Task, Tier};
-use strandline::model::pack::pack;
-use strandline::nucleotide::letter;
-use strandline::pipeline::{self, FinishedChunk, PipelineConfig};
-use strandline::simulate::read_genes;
+use strandline::model::manifest::{Context, Manifest, Precision, Tier};
+use strandline::reads::nucleotide::letter;
+use strandline::reads::source::Input;
 use strandline::sink::{CallWriter, Format, ModelTag};
-use strandline::source::Input;
-use strandline::{Annotator, builtin};
+use strandline::stream::batch::{self, FinishedChunk, PipelineConfig};
 
 struct Counting;
 
@@ -175,7 +177,7 @@ fn run(annotator: &Annotator, genes: &'static [Vec<u8>], reads: u64, threads: us
         let stop = Arc::new(AtomicBool::new(false));
         let mut output =
             |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
-        pipeline::run(
+        batch::run(
             &config,
             vec![input],
             annotator,
@@ -252,7 +254,7 @@ fn raw_manifest(ids: bool, columns: usize, multiple: usize, precision: Precision
     output.calibration.clear();
     output.short_context.clear();
     manifest.outputs = vec![output; columns];
-    manifest.task = Task::Raw;
+    manifest.task = Task::Raw.to_string();
     manifest.whole = None;
     manifest.tokeniser = if ids { "ids" } else { "one-hot" }.to_string();
     manifest.context = Context {

@@ -7,18 +7,20 @@ mod altered;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::OnceLock;
+use strandline::annotate::Task;
+use strandline::annotate::calibrate::Calibration;
 use strandline::annotate::{
     AnnotateError, Molecule, Options, Priors, Scorer, Strands, WholeScorer,
 };
-use strandline::builtin;
-use strandline::calibrate::Calibration;
+use strandline::annotate::{builtin, kind};
+use strandline::call::Strand;
 use strandline::call::{Call, CallKind, Flags};
+use strandline::lab::simulate::read_genes;
 use strandline::model::file::ModelFile;
-use strandline::model::manifest::{Task, Tier};
+use strandline::model::manifest::Tier;
 use strandline::model::map::Bytes;
-use strandline::nucleotide::{self, N, Strand, letter, reverse_complement};
-use strandline::simulate::read_genes;
-use strandline::source::Input;
+use strandline::reads::nucleotide::{self, N, letter, reverse_complement};
+use strandline::reads::source::Input;
 use strandline::{Annotator, Model, ReadState};
 
 /// Low enough that every read has calls.
@@ -250,7 +252,7 @@ fn expected_calls(task: Task, model: u8, codes: &[u8]) -> Vec<Call> {
                     start: start as u64,
                     end: start as u64 + 1,
                     strand,
-                    kind: output.calls(),
+                    kind: kind(output).unwrap().unwrap(),
                     score,
                     flags,
                     model,

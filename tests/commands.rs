@@ -11,10 +11,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use strandline::annotate::Scorer;
-use strandline::builtin;
-use strandline::calibrate::Calibration;
-use strandline::model::manifest::{Context, Manifest, Task, Tier};
-use strandline::nucleotide::{self, Strand};
+use strandline::annotate::Task;
+use strandline::annotate::builtin;
+use strandline::annotate::calibrate::Calibration;
+use strandline::call::Strand;
+use strandline::model::manifest::{Context, Manifest, Tier};
+use strandline::reads::nucleotide;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

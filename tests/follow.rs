@@ -7,8 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use strandline::replay::{ReadData, load};
-use strandline::source::Input;
+use strandline::lab::replay::{ReadData, load};
+use strandline::reads::source::Input;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -9,13 +9,16 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use strandline::Annotator;
+use strandline::annotate::Task;
+use strandline::annotate::builtin;
 use strandline::annotate::{Options, Scorer, WholeScorer};
+use strandline::call::Strand;
 use strandline::call::{Call, CallKind};
 use strandline::kernels::Isa;
-use strandline::model::manifest::{Task, Tier};
-use strandline::nucleotide::{self, Strand, reverse_complement};
-use strandline::truth::{ReadSite, ReadSites};
-use strandline::{Annotator, builtin};
+use strandline::lab::truth::{ReadSite, ReadSites};
+use strandline::model::manifest::Tier;
+use strandline::reads::nucleotide::{self, reverse_complement};
 
 /// Reads whose raw scores go into the digest; the scalar reference takes its time.
 const DIGESTED: usize = 12;

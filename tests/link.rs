@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use strandline::link::Sender;
-use strandline::nucleotide;
-use strandline::replay::{ReadData, load};
-use strandline::source::Input;
+use strandline::lab::replay::{ReadData, load};
+use strandline::reads::nucleotide;
+use strandline::reads::source::Input;
+use strandline::stream::link::Sender;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

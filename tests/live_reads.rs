@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use strandline::call::Call;
-use strandline::live::{self, FinishedPiece, LiveConfig, LiveOutput, LiveSource};
+use strandline::lab::replay::{FlowCell, FlowCellConfig, Paced, ReadData, load};
 use strandline::metrics::Metrics;
 use strandline::model::manifest::Tier;
-use strandline::replay::{FlowCell, FlowCellConfig, Paced, ReadData, load};
-use strandline::source::Input;
+use strandline::reads::source::Input;
+use strandline::stream::live::{self, FinishedPiece, LiveConfig, LiveOutput, LiveSource};
 use strandline::{Annotator, Options};
 
 #[derive(Default)]
@@ -99,7 +99,8 @@ fn calls_are_those_of_whole_reads_and_leave_early() {
 
 #[test]
 fn the_fast_tier_stands_in_where_it_is_told_to() {
-    let models = |tier| strandline::builtin::model(strandline::model::manifest::Task::Splice, tier);
+    let models =
+        |tier| strandline::annotate::builtin::model(strandline::annotate::Task::Splice, tier);
     let (auto, fast) = (models(Tier::Auto).unwrap(), models(Tier::Fast).unwrap());
     let both = Annotator::with_fast_tier(vec![auto], vec![fast], options(Tier::Auto)).unwrap();
     let fast = Annotator::new(vec![models(Tier::Fast).unwrap()], options(Tier::Fast)).unwrap();

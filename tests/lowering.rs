@@ -9,11 +9,11 @@ mod tiers;
 use draft::{Draft, Rows, attribute};
 use proptest::prelude::*;
 use std::path::Path;
+use strandline::compile::pack::{Packed, pack};
 use strandline::kernels::Isa;
 use strandline::model::file::ModelFile;
 use strandline::model::manifest::{Manifest, Precision};
 use strandline::model::map::Bytes;
-use strandline::model::pack::{Packed, pack};
 use strandline::model::{Model, Parallel};
 use tract_onnx::prelude::*;
 

@@ -7,14 +7,16 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use strandline::Annotator;
 use strandline::annotate::Options;
-use strandline::fastx::Limits;
+use strandline::annotate::Task;
+use strandline::annotate::builtin;
 use strandline::metrics::{Metrics, Summary};
-use strandline::model::manifest::{Task, Tier};
-use strandline::pipeline::{self, FinishedChunk, Order, PipelineConfig};
+use strandline::model::manifest::Tier;
+use strandline::reads::fastx::Limits;
+use strandline::reads::source::Input;
 use strandline::sink::{CallWriter, Format, ModelTag};
-use strandline::source::Input;
-use strandline::{Annotator, builtin};
+use strandline::stream::batch::{self, FinishedChunk, Order, PipelineConfig};
 
 fn annotator() -> Annotator {
     let options = Options {
@@ -62,7 +64,7 @@ fn run(annotator: &Annotator, text: &[u8], config: &PipelineConfig) -> (String, 
     let stop = Arc::new(AtomicBool::new(false));
     let mut output =
         |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
-    let outcome = pipeline::run(config, vec![input], annotator, &metrics, &stop, &mut output);
+    let outcome = batch::run(config, vec![input], annotator, &metrics, &stop, &mut output);
     assert!(outcome.unwrap().input_errors.is_empty());
     let text = String::from_utf8(calls.finish().unwrap()).unwrap();
     (text, metrics.summary())

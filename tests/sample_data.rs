@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use strandline::call::CallKind;
-use strandline::simulate::{SimulationConfig, Simulator, read_genes};
-use strandline::source::Input;
-use strandline::truth::{GeneSites, ReadSites};
+use strandline::lab::simulate::{SimulationConfig, Simulator, read_genes};
+use strandline::lab::truth::{GeneSites, ReadSites};
+use strandline::reads::source::Input;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

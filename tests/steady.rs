@@ -4,12 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use strandline::bench::resident;
-use strandline::live::{self, FinishedPiece, LiveConfig, LiveOutput, LiveSource};
+use strandline::lab::bench::resident;
+use strandline::lab::replay::{FlowCell, FlowCellConfig, Paced, load};
 use strandline::metrics::Metrics;
 use strandline::model::manifest::Tier;
-use strandline::replay::{FlowCell, FlowCellConfig, Paced, load};
-use strandline::source::Input;
+use strandline::reads::source::Input;
+use strandline::stream::live::{self, FinishedPiece, LiveConfig, LiveOutput, LiveSource};
 use strandline::{Annotator, Options};
 
 const SECONDS: f64 = 120.0;

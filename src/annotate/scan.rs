@@ -1,11 +1,14 @@
 //! Models that score every base: windows, strands, and the rule that turns scores into calls.
 
-use super::{AnnotateError, Piece, Priors};
-use crate::calibrate::Calibration;
+use super::annotator::Piece;
+use super::task::{called, kind};
+use super::{AnnotateError, Priors};
+use crate::annotate::calibrate::Calibration;
+use crate::call::Strand;
 use crate::call::{Call, CallKind, Flags};
 use crate::model::manifest::Link;
 use crate::model::{Model, ModelError, Runner};
-use crate::nucleotide::{self, N, Strand};
+use crate::reads::nucleotide::{self, N};
 use std::ops::Range;
 
 /// Bases around a call in which an ambiguous letter is worth a flag.
@@ -46,7 +49,7 @@ impl Scan {
         let columns = manifest.outputs.iter().map(|output| {
             let calibration = |knots: &[[f32; 2]]| {
                 let own = Calibration::new(knots, output.link);
-                match output.kind.and_then(|kind| priors.of(kind)) {
+                match kind(output).ok().flatten().and_then(|kind| priors.of(kind)) {
                     Some(prior) => own.with_prior(prior, output.base_rate),
                     None => own,
                 }
@@ -62,7 +65,7 @@ impl Scan {
                 .unwrap_or(output.threshold);
             let floors = short.iter().map(|(_, short)| short.raw_floor(least));
             Column {
-                kind: output.calls(),
+                kind: called(output),
                 floor: floors.fold(calibration.raw_floor(least), f32::min),
                 short,
                 calibration,

@@ -1,10 +1,13 @@
 //! Scores instead of calls: of every base, or of a sequence as a whole.
 
+use super::annotator::Piece;
 use super::scan::{Rows, Scan};
-use super::{AnnotateError, Piece, Priors, starts};
+use super::task::Task;
+use super::{AnnotateError, Priors, starts};
+use crate::call::Strand;
 use crate::model::manifest::Manifest;
 use crate::model::{Model, Runner};
-use crate::nucleotide::{self, Strand};
+use crate::reads::nucleotide;
 
 /// Scores a whole sequence base by base, for `score` and for evaluation.
 pub struct Scorer {
@@ -27,8 +30,9 @@ impl Scorer {
     /// # Errors
     /// As [`Scorer::new`]; where a rate is of no use to the model.
     pub fn with_priors(model: Model, priors: &Priors) -> Result<Scorer, AnnotateError> {
+        Task::of_model(&model)?;
         priors.check([&model])?;
-        if !model.manifest().task.is_scan() {
+        if !model.manifest().is_scan() {
             let reason = format!("task {} scores no single bases", model.manifest().task);
             return Err(AnnotateError::Options(reason));
         }
@@ -145,7 +149,8 @@ impl WholeScorer {
     /// # Errors
     /// Where the model cannot be run.
     pub fn new(model: Model) -> Result<WholeScorer, AnnotateError> {
-        let kind = if model.manifest().task.is_scan() {
+        Task::of_model(&model)?;
+        let kind = if model.manifest().is_scan() {
             WholeKind::Scan(Box::new(Scorer::new(model)?))
         } else {
             let runner = Box::new(model.spawn()?);

@@ -3,12 +3,15 @@
 //! On the forward strand the first start codons of the read count, as they come; on the reverse strand the last of the
 //! read, so those are kept until its end. A 5'UTR begins where the read does, and the model sees its last bases.
 
-use super::{AnnotateError, Molecule, Options, Piece};
-use crate::calibrate::Calibration;
+use super::annotator::Piece;
+use super::task::called;
+use super::{AnnotateError, Molecule, Options};
+use crate::annotate::calibrate::Calibration;
+use crate::call::Strand;
 use crate::call::{Call, CallKind, Flags};
 use crate::model::manifest::{Manifest, Sequence};
 use crate::model::{Model, ModelError, Runner};
-use crate::nucleotide::{N, Strand, complement};
+use crate::reads::nucleotide::{N, complement};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -66,7 +69,7 @@ impl Starts {
         let output = &model.manifest().outputs[0];
         Ok(Starts {
             number,
-            kind: output.calls(),
+            kind: called(output),
             calibration: Calibration::new(&output.calibration, output.link),
             sequence,
             max_starts: options.max_starts,

@@ -2,11 +2,13 @@
 
 use super::AnnotateError;
 use super::starts::pad;
-use crate::calibrate::Calibration;
+use super::task::{Task, called};
+use crate::annotate::calibrate::Calibration;
+use crate::call::Strand;
 use crate::call::{Call, CallKind, Flags};
 use crate::model::manifest::Sequence;
 use crate::model::{Model, ModelError, Runner};
-use crate::nucleotide::{self, N, Strand};
+use crate::reads::nucleotide::{self, N};
 
 pub(crate) struct Whole {
     model: Model,
@@ -34,7 +36,7 @@ impl Whole {
         let output = &model.manifest().outputs[0];
         Whole {
             number,
-            kind: output.calls(),
+            kind: called(output),
             calibration: Calibration::new(&output.calibration, output.link),
             sequence,
             model,
@@ -113,7 +115,7 @@ pub(super) fn check(model: &Model) -> Result<(), AnnotateError> {
         let reason = format!("{} has tiers: open it with one", manifest.name);
         return Err(AnnotateError::Options(reason));
     }
-    if manifest.task.makes_calls() {
+    if Task::of_model(model)?.makes_calls() {
         return Ok(());
     }
     Err(AnnotateError::Options(format!(

@@ -1,6 +1,9 @@
 //! Calls: what a model says of a place in a read, and the rules that turn scores into calls.
 
-use crate::nucleotide::Strand;
+mod strand;
+
+pub use strand::Strand;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -30,20 +33,26 @@ impl CallKind {
         CallKind::PromoterStrength,
     ];
 
+    /// So many of them, the first ones, have probabilities as scores.
+    pub const PROBABILITIES: usize = 3;
+
+    /// Their names, in that order.
+    pub const NAMES: [&'static str; CallKind::ALL.len()] = [
+        "donor",
+        "acceptor",
+        "promoter",
+        "expression",
+        "promoter-strength",
+    ];
+
     /// The name in every text format.
     pub fn name(self) -> &'static str {
-        match self {
-            CallKind::Donor => "donor",
-            CallKind::Acceptor => "acceptor",
-            CallKind::Promoter => "promoter",
-            CallKind::Expression => "expression",
-            CallKind::PromoterStrength => "promoter-strength",
-        }
+        CallKind::NAMES[self as usize]
     }
 
     /// True where the score is a probability.
     pub fn is_probability(self) -> bool {
-        !matches!(self, CallKind::Expression | CallKind::PromoterStrength)
+        (self as usize) < CallKind::PROBABILITIES
     }
 }
 

@@ -6,17 +6,20 @@ use super::{
     AnnotateArguments, CliError, OrderArgument, OutputFormat, Target, live, models_in_use,
     molecule, writer,
 };
+use crate::annotate::Task;
+use crate::annotate::builtin;
 use crate::annotate::{Annotator, Options, Priors, default_tasks};
-use crate::builtin;
-use crate::fastx::{Limits, RecordEnd};
-use crate::live::OverloadPolicy;
 use crate::metrics::{Endpoint, Metrics};
-use crate::model::manifest::{Task, Tier};
+use crate::model::manifest::Tier;
 use crate::model::{Model, SecondLook};
-use crate::pipeline::{self, FinishedChunk, Order, Outcome, Output, PipelineConfig, PipelineError};
+use crate::reads::fastx::{BamRecord, Limits, RecordEnd};
+use crate::reads::source::Input;
 use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format, ModelTag};
-use crate::source::Input;
+use crate::stream::batch::{
+    self, FinishedChunk, Order, Outcome, Output, PipelineConfig, PipelineError,
+};
+use crate::stream::live::OverloadPolicy;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,12 +50,17 @@ fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
         false => arguments.tasks.clone(),
     };
     if arguments.tasks.is_empty() {
-        tasks.extend(given.iter().map(|model| model.manifest().task));
+        for model in &given {
+            tasks.push(Task::of_model(model)?);
+        }
     }
     tasks.sort_unstable();
     tasks.dedup();
-    if let Some(unused) = given.iter().find(|m| !tasks.contains(&m.manifest().task)) {
-        let (file, task) = (unused.file().name(), unused.manifest().task);
+    if let Some(unused) = given
+        .iter()
+        .find(|m| !tasks.iter().any(|task| m.manifest().task == *task))
+    {
+        let (file, task) = (unused.file().name(), &unused.manifest().task);
         return Err(CliError::Usage(format!(
             "{file} is for {task}, which --tasks leaves out"
         )));
@@ -100,7 +108,7 @@ fn stand_ins(arguments: &AnnotateArguments, models: &[Model]) -> Result<Vec<Mode
         let mut given = given.filter(|p| p.display().to_string() == model.file().name());
         match given.next() {
             Some(path) => Model::open_tier(path, Tier::Fast),
-            None => builtin::model(model.manifest().task, Tier::Fast),
+            None => builtin::model(Task::of_model(model)?, Tier::Fast),
         }
     });
     Ok(fast.collect::<Result<_, _>>()?)
@@ -206,7 +214,10 @@ impl Output for Records<'_> {
                 bam.calls(finished.calls);
                 match &chunk.end {
                     None => Ok(()),
-                    Some(RecordEnd::Complete) => bam.annotated(&chunk.bam),
+                    Some(RecordEnd::Complete) => match BamRecord::parse(&chunk.bam) {
+                        Some(record) => bam.annotated(record.fields, record.tags()),
+                        None => bam.unannotated(&chunk.bam),
+                    },
                     Some(RecordEnd::Rejected(_)) => {
                         bam.forget();
                         Ok(())
@@ -242,7 +253,7 @@ impl Run {
     ) -> Result<Outcome, CliError> {
         let inputs = arguments.inputs.iter().map(Input::from_argument).collect();
         let (annotator, metrics) = (&self.annotator, &self.metrics);
-        let ran = pipeline::run(config, inputs, annotator, metrics, &self.stop, &mut output);
+        let ran = batch::run(config, inputs, annotator, metrics, &self.stop, &mut output);
         ran.map_err(|error| match error {
             PipelineError::Output(source) => self.output_failed(source),
             error => CliError::Input(error.to_string()),

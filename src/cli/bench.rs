@@ -2,8 +2,8 @@
 
 use super::{BenchArguments, CliError, molecule};
 use crate::annotate::{Options, Priors};
-use crate::bench::{BenchConfig, Report, Scenario, bench, compared, html};
-use crate::source::Input;
+use crate::lab::bench::{BenchConfig, Report, Scenario, bench, compared, html};
+use crate::reads::source::Input;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

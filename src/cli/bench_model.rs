@@ -1,13 +1,13 @@
 //! `bench-model`: how long a model takes, and what it gives for sequences of any kind.
 
-use super::models::{samples, token_lines};
+use super::sequences::{samples, token_lines};
 use super::{BenchModelArguments, CliError};
 use crate::annotate::Scorer;
-use crate::builtin;
+use crate::annotate::Task;
+use crate::annotate::builtin;
+use crate::call::Strand;
 use crate::kernels::{Isa, peak};
-use crate::model::manifest::Task;
 use crate::model::{Model, ModelError, Parallel, Runner};
-use crate::nucleotide::Strand;
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Write, stdin};
 use std::path::Path;
@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
         None => vec![made_up(length, ids)],
     };
     let macs = model.manifest().macs() as f64;
-    let scan = model.manifest().task.is_scan();
+    let scan = model.manifest().is_scan();
     let all = model.computes_all();
     let mut bench = Bench::new(model, arguments)?;
     if let Some(path) = &arguments.output {

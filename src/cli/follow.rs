@@ -2,10 +2,10 @@
 
 use super::annotate::Run;
 use super::{AnnotateArguments, CliError};
-use crate::follow::{Folder, Growing, Journal, identity, incomplete};
-use crate::pipeline::{self, FinishedChunk, PipelineConfig, PipelineError};
+use crate::reads::source::Input;
 use crate::sink::{CallWriter, Format};
-use crate::source::Input;
+use crate::stream::batch::{self, FinishedChunk, PipelineConfig, PipelineError};
+use crate::stream::follow::{Folder, Growing, Journal, identity, incomplete};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -190,7 +190,7 @@ impl Ledger {
         let mut output =
             |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
         let (annotator, metrics) = (&run.annotator, &run.metrics);
-        let outcome = pipeline::run(
+        let outcome = batch::run(
             config,
             vec![input],
             annotator,

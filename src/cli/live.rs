@@ -4,15 +4,16 @@ use super::annotate::Run;
 use super::{AnnotateArguments, CliError, OrderArgument};
 use crate::annotate::Annotator;
 use crate::call::CallKind;
-use crate::fastx::Limits;
-use crate::link;
-use crate::live::policy::{Decided, Judge, Policy};
-use crate::live::{
+use crate::metrics::Metrics;
+use crate::reads::fastx::Limits;
+use crate::reads::source::Input;
+use crate::sink::CallWriter;
+use crate::stream::decide;
+use crate::stream::decide::{Decided, Judge, Policy};
+use crate::stream::link;
+use crate::stream::live::{
     self, FinishedPiece, LiveConfig, LiveError, LiveOutput, LiveSource, Records, Replies,
 };
-use crate::metrics::Metrics;
-use crate::sink::CallWriter;
-use crate::source::Input;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -105,9 +106,9 @@ impl<W: Write> LiveOutput for Desk<'_, W> {
         let decided = self.judge.as_mut().and_then(|judge| judge.piece(piece));
         if let Some(decided) = decided {
             if let Some(replies) = replies {
-                live::policy::reply(replies, piece, decided);
+                decide::reply(replies, piece, decided);
             }
-            let eject = decided.decision == live::policy::Decision::Eject;
+            let eject = decided.decision == decide::Decision::Eject;
             self.metrics.decided(eject, piece.received);
             if let Some(decisions) = &mut self.decisions {
                 let written = decisions.write(&self.sources[piece.source], piece, decided);

@@ -14,18 +14,22 @@ mod bench_model;
 mod follow;
 mod live;
 mod models;
+#[cfg(feature = "pack")]
+mod pack;
 mod records;
 mod replay;
 mod score;
+mod sequences;
 mod simulate;
 mod status;
 mod values;
 
+use crate::annotate::Task;
 use crate::annotate::{AnnotateError, Molecule, Strands};
 use crate::call::CallKind;
 use crate::kernels::Isa;
 use crate::model::ModelError;
-use crate::model::manifest::{Precision, Task};
+use crate::model::manifest::Precision;
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
@@ -137,7 +141,7 @@ struct AnnotateArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// FASTQ reads above this length are rejected
-    #[arg(long, value_name = "BASES", default_value_t = crate::fastx::Limits::default().max_read_len)]
+    #[arg(long, value_name = "BASES", default_value_t = crate::reads::fastx::Limits::default().max_read_len)]
     max_read_len: usize,
     /// Stop at the first bad record, with exit code 1
     #[arg(long)]
@@ -482,9 +486,15 @@ pub fn main() -> ExitCode {
         Command::Simulate(a) => simulate::run(a),
         Command::Replay(a) => replay::run(a, quiet),
         Command::Eval(a) => score::evaluate(a, quiet),
-        Command::Pack(a) => models::pack(a),
+        #[cfg(feature = "pack")]
+        Command::Pack(a) => pack::pack(a),
         Command::Inspect(a) => models::inspect(a),
-        Command::Verify(a) => models::verify(a),
+        #[cfg(feature = "pack")]
+        Command::Verify(a) => pack::verify(a),
+        #[cfg(not(feature = "pack"))]
+        Command::Pack(_) | Command::Verify(_) => Err(CliError::Usage(
+            "this build is without the compiler: cargo build --release --features full".to_string(),
+        )),
         Command::Models => models::list(),
         Command::BenchModel(a) => bench_model::run(a),
         Command::Bench(a) => bench::run(a),

@@ -1,8 +1,8 @@
 //! Whole records, one after another, for the commands that look at each read as a whole.
 
 use super::CliError;
-use crate::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
-use crate::source::Input;
+use crate::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
+use crate::reads::source::Input;
 use std::path::Path;
 
 /// Reads every good record of a file and gives its number in the file (from 1), name and codes to `take`. Bad records are
@@ -14,7 +14,7 @@ pub(super) fn each_record(
     path: &Path,
     mut take: impl FnMut(u64, &[u8], &[u8]) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let report = |error: crate::source::InputError| {
+    let report = |error: crate::reads::source::InputError| {
         log::error!("{error}");
         CliError::Reported
     };

@@ -1,11 +1,11 @@
 //! `replay`: a flow cell in a box.
 
 use super::{CliError, FlowCellArguments, ReplayArguments};
-use crate::link::Sender;
-use crate::replay::{
+use crate::lab::replay::{
     Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, OverLink, Target, load, play,
 };
-use crate::source::Input;
+use crate::reads::source::Input;
+use crate::stream::link::Sender;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

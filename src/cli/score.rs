@@ -2,15 +2,16 @@
 
 use super::records::each_record;
 use super::{CliError, EvalArguments, ScoreArguments, StrandArgument, models_in_use, writer};
+use crate::annotate::builtin;
 use crate::annotate::{Priors, Scorer, Strands, WholeScorer};
-use crate::builtin;
+use crate::annotate::{Task, kind};
 use crate::call::CallKind;
-use crate::evaluate::Evaluation;
+use crate::call::Strand;
+use crate::lab::evaluate::Evaluation;
+use crate::lab::truth::ReadSites;
 use crate::model::Model;
-use crate::model::manifest::{Task, Tier};
-use crate::nucleotide::Strand;
+use crate::model::manifest::Tier;
 use crate::sink::npy::NpyWriter;
-use crate::truth::ReadSites;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
@@ -22,7 +23,7 @@ fn model(task: Option<Task>, file: Option<&Path>, tier: Tier) -> Result<Model, C
         (None, None) => return Err(CliError::Usage("--task or --model".to_string())),
     };
     match task {
-        Some(task) if task != model.manifest().task => Err(CliError::Usage(format!(
+        Some(task) if model.manifest().task != task => Err(CliError::Usage(format!(
             "{} is for {}, not {task}",
             model.file().name(),
             model.manifest().task
@@ -42,8 +43,8 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<(), CliError> {
     if arguments.whole {
         return whole(arguments, model);
     }
-    if !model.manifest().task.is_scan() {
-        let task = model.manifest().task;
+    if !model.manifest().is_scan() {
+        let task = &model.manifest().task;
         return Err(CliError::Usage(format!(
             "{task} scores whole sequences: add --whole"
         )));
@@ -140,7 +141,9 @@ pub(super) fn evaluate(arguments: &EvalArguments, quiet: bool) -> Result<(), Cli
         .map_err(|e| CliError::Input(e.to_string()))?;
     let mut scorer = scorer(model, &arguments.priors)?;
     let outputs = scorer.manifest().outputs.iter();
-    let kinds: Vec<(CallKind, f32)> = outputs.map(|o| (o.calls(), o.threshold)).collect();
+    let kinds: Vec<(CallKind, f32)> = outputs
+        .filter_map(|o| Some((kind(o).ok()??, o.threshold)))
+        .collect();
     let mut evaluation = Evaluation::new(&kinds);
     let mut rows: Vec<f32> = vec![];
     let mut column: Vec<f32> = vec![];

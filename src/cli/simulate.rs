@@ -1,9 +1,9 @@
 //! `simulate`: reads with known sites.
 
 use super::{CliError, SimulateArguments};
-use crate::simulate::{SimulationConfig, Simulator, read_genes};
-use crate::source::Input;
-use crate::truth::GeneSites;
+use crate::lab::simulate::{SimulationConfig, Simulator, read_genes};
+use crate::lab::truth::GeneSites;
+use crate::reads::source::Input;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::File;

@@ -1,11 +1,11 @@
 //! What options take: words, times, rates.
 
 use crate::annotate::Strands;
-use crate::bench::Scenario;
 use crate::call::CallKind;
-use crate::live::OverloadPolicy;
+use crate::lab::bench::Scenario;
 use crate::model::manifest::Tier;
 use crate::sink::{Format, UnknownFormat};
+use crate::stream::live::OverloadPolicy;
 use clap::ValueEnum;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -573,6 +573,9 @@ impl ConvInt8<'_> {
     }
 }
 
+/// The code of "no base": no channel is 1.
+pub const NO_BASE: u8 = 4;
+
 /// Base codes as rows of four channels, 1 at the base's own; "no base" is a row of zeros. `out` holds four bytes a code.
 ///
 /// # Panics
@@ -580,7 +583,11 @@ impl ConvInt8<'_> {
 pub fn one_hot(codes: &[u8], out: &mut [u8]) {
     assert_eq!(out.len(), codes.len() * 4);
     for (row, &code) in out.chunks_exact_mut(4).zip(codes) {
-        let bits = if code < 4 { 1u32 << (8 * code) } else { 0 };
+        let bits = if code < NO_BASE {
+            1u32 << (8 * code)
+        } else {
+            0
+        };
         row.copy_from_slice(&bits.to_le_bytes());
     }
 }

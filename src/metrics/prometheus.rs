@@ -150,7 +150,7 @@ impl Summary {
         ];
         let help = "Bases dealt with, by what became of them.";
         family("bases_total", "counter", help, &by("end", &bases));
-        let calls: Vec<_> = self.calls.iter().map(|(k, n)| (k.name(), *n)).collect();
+        let calls: Vec<_> = self.calls.clone();
         family(
             "calls_total",
             "counter",

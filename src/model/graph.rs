@@ -3,17 +3,15 @@
 use super::error::ModelError;
 use super::file::ModelFile;
 use super::layers::Stages;
-use super::manifest::{LayerRecord, Manifest, Task, Tier};
+use super::manifest::{LayerRecord, Manifest, Tier};
 use super::map::Bytes;
 use super::ops::spec::Written;
 use super::ops::{Layer, arena};
-use super::registry::{FILE, FileResource, framework};
 use super::runner::Second;
 use crate::kernels::Isa;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use tract_nnef::ProtoModel;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 /// The symbol that a graph's text uses for the tile's length.
 pub const TILE: &str = "T";
@@ -226,7 +224,7 @@ fn build_plan(file: &Arc<ModelFile>, isa: Isa, tier: Option<Tier>) -> TractResul
     }
     let model = match super::layers::read(file)? {
         Some(model) => model,
-        None => read_nnef(file)?,
+        None => read_foreign(file)?,
     };
     let pooled = check_output(&model, own)?;
     let mut built = plan(model, own, isa)?;
@@ -271,21 +269,11 @@ fn plan(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Bui
 }
 
 /// The graph of a file with operators of tract's own.
-fn read_nnef(file: &Arc<ModelFile>) -> TractResult<TypedModel> {
-    let nnef = framework();
-    let text = file.graph().map_err(|e| format_err!("{e}"))?;
-    let doc = tract_nnef::ast::parse::parse_document(text)?;
-    let mut proto = ProtoModel {
-        doc,
-        tensors: super::lower::plain_tensors(file)?,
-        quantization: None,
-        resources: Default::default(),
+fn read_foreign(file: &Arc<ModelFile>) -> TractResult<TypedModel> {
+    let Some(reader) = crate::FOREIGN_GRAPHS else {
+        bail!("it holds operators of tract's own: use a build with the feature `pack`");
     };
-    let resource = Arc::new(FileResource(file.clone()));
-    proto.resources.insert(FILE.to_string(), resource);
-    proto.validate()?;
-    nnef.translate(&proto, TypedModel::default())
-        .map_err(|(_, error)| error)
+    reader.read(file)
 }
 
 /// What the symbol of the length stands for in a tile: a graph with strides has a source of several of it.
@@ -301,7 +289,7 @@ fn symbol_value(model: &TypedModel, tile: usize) -> TractResult<usize> {
 }
 
 fn is_ours(node: &TypedNode) -> bool {
-    node.op_is::<Layer>() || node.op_is::<tract_nnef::tract_core::ops::source::TypedSource>()
+    node.op_is::<Layer>() || node.op_is::<tract_core::ops::source::TypedSource>()
 }
 
 fn list_operators(model: &TypedModel, manifest: &Manifest) -> TractResult<Vec<OperatorRecord>> {
@@ -311,8 +299,8 @@ fn list_operators(model: &TypedModel, manifest: &Manifest) -> TractResult<Vec<Op
     let mut records = vec![];
     for id in model.eval_order()? {
         let node = model.node(id);
-        let constant = node.op_is::<tract_nnef::tract_core::ops::konst::Const>();
-        if constant || node.op_is::<tract_nnef::tract_core::ops::source::TypedSource>() {
+        let constant = node.op_is::<tract_core::ops::konst::Const>();
+        if constant || node.op_is::<tract_core::ops::source::TypedSource>() {
             continue;
         }
         let fact = &node.outputs[0].fact;
@@ -360,10 +348,7 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
         outputs.len() == 1 || !pooled,
         "several outputs, one of them a vector"
     );
-    let fits = match manifest.task {
-        Task::Raw => true,
-        task => pooled != task.is_scan(),
-    };
+    let fits = manifest.is_raw() || pooled != manifest.is_scan();
     ensure!(
         fits,
         "task {} with {}",

@@ -7,10 +7,9 @@ use super::file::{GRAPH_JSON, ModelFile};
 use super::graph::{INPUT, LENGTH, TILE};
 use super::manifest::Precision;
 use super::ops::{Layer, Spec};
-use super::registry;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 /// Most layers of a graph.
 const MOST: usize = 1 << 16;
@@ -39,7 +38,7 @@ struct Entry {
 }
 
 /// Writes a graph that consists of our layers alone.
-pub(super) fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
+pub fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
     let mut graph = Graph {
         halo: 0,
         stride,
@@ -225,8 +224,7 @@ impl<'a> Builder<'a> {
             .outlets(&entry.inputs)
             .with_context(|| format!("layer {label}"))?;
         let (spec, precision) = (entry.spec.clone(), entry.precision);
-        let mut layer =
-            registry::layer(self.file, spec, precision, self.halo, label, inputs.len())?;
+        let mut layer = Layer::load(self.file, spec, precision, self.halo, label, inputs.len())?;
         layer.spread = spread;
         let outlet = self.model.wire_node(label, layer, &inputs)?[0];
         let taken = self.values.insert(label.clone(), outlet);

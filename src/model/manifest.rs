@@ -1,93 +1,13 @@
 //! The manifest: what a model is, how it is used, what is known of it. JSON inside the model file, TOML as input of `pack`.
 
-use crate::call::CallKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// What a model predicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// Donor and acceptor sites of genomic reads, per base.
-    Splice,
-    /// Transcription start sites of genomic reads, per base.
-    Promoter,
-    /// TATA promoters among windows of 300 nt, of which half are promoters.
-    #[serde(rename = "promoter-300")]
-    Promoter300,
-    /// Mean ribosome load of a 5'UTR.
-    Expression,
-    /// Translation efficiency of a 5'UTR in several cell types.
-    Te,
-    /// Transcription rate of a bacterial promoter.
-    PromoterStrength,
-    /// Numbers without calls: any network, for `bench-model` and for programs that use the library.
-    Raw,
-}
-
-impl Task {
-    /// The tasks that there are built-in models for.
-    pub const ALL: [Task; 6] = [
-        Task::Splice,
-        Task::Promoter,
-        Task::Promoter300,
-        Task::Expression,
-        Task::Te,
-        Task::PromoterStrength,
-    ];
-
-    /// Those whose scores become calls in reads; the others serve `score`.
-    pub const CALLING: [Task; 4] = [
-        Task::Splice,
-        Task::Promoter,
-        Task::Expression,
-        Task::PromoterStrength,
-    ];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Task::Splice => "splice",
-            Task::Promoter => "promoter",
-            Task::Promoter300 => "promoter-300",
-            Task::Expression => "expression",
-            Task::Te => "te",
-            Task::PromoterStrength => "promoter-strength",
-            Task::Raw => "raw",
-        }
-    }
-
-    /// True where every base is scored.
-    pub fn is_scan(self) -> bool {
-        matches!(self, Task::Splice | Task::Promoter | Task::Promoter300)
-    }
-
-    /// True for those of [`Task::CALLING`].
-    pub fn makes_calls(self) -> bool {
-        Task::CALLING.contains(&self)
-    }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Task {
-    type Err = String;
-    fn from_str(name: &str) -> Result<Task, String> {
-        Task::ALL
-            .into_iter()
-            .find(|task| task.name() == name)
-            .ok_or_else(|| {
-                let names = Task::ALL.map(Task::name).join(", ");
-                format!("no task {name:?}: {names}")
-            })
-    }
-}
+/// The task of a network whose outputs are numbers and nothing else. What other tasks mean is known to who
+/// uses the model; here they are names.
+pub const RAW: &str = "raw";
 
 /// How a raw output becomes a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,9 +69,9 @@ pub struct Context {
 pub struct OutputColumn {
     /// Column header, such as `acceptor`.
     pub name: String,
-    /// What a call of it says; none for a task that makes no calls.
+    /// The name of what a call of it says; none for a task that makes no calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<CallKind>,
+    pub kind: Option<String>,
     /// In words, with the unit.
     pub meaning: String,
     /// From output to score.
@@ -184,13 +104,6 @@ pub struct ShortContext {
     pub below: usize,
     /// Knots as in [`OutputColumn::calibration`].
     pub calibration: Vec<[f32; 2]>,
-}
-
-impl OutputColumn {
-    /// The kind of its calls. A manifest of a task that makes calls is refused where one is missing.
-    pub fn calls(&self) -> CallKind {
-        self.kind.unwrap_or(CallKind::Expression)
-    }
 }
 
 /// How a sequence of a fixed role is scored as a whole (`score --whole`).
@@ -295,8 +208,8 @@ pub struct Manifest {
     pub name: String,
     /// Version of the weights.
     pub version: String,
-    /// What it predicts.
-    pub task: Task,
+    /// The name of what it predicts; [`RAW`] for numbers without a meaning.
+    pub task: String,
     /// One sentence.
     pub description: String,
     /// Letters in the order of their codes; `ACGT`.
@@ -360,6 +273,16 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// True where the outputs are numbers and nothing else.
+    pub fn is_raw(&self) -> bool {
+        self.task == RAW
+    }
+
+    /// True where every position has scores of its own, which depend on its context alone.
+    pub fn is_scan(&self) -> bool {
+        !self.is_raw() && self.sequence.is_none()
+    }
+
     /// Bases beyond a position that must be there before its calls are certain: context and call rule together.
     pub fn lookahead(&self) -> usize {
         let separation = self.outputs.iter().map(|o| o.separation).max().unwrap_or(0);
@@ -405,10 +328,10 @@ impl Manifest {
 
     /// What [`Manifest::macs`] counts, in words.
     pub fn macs_unit(&self) -> &'static str {
-        match (self.task, &self.sequence) {
-            (_, Some(_)) => "the longest sequence",
-            (Task::Raw, None) => "a position",
-            _ => "a base and strand",
+        match (&self.sequence, self.is_raw()) {
+            (Some(_), _) => "the longest sequence",
+            (None, true) => "a position",
+            (None, false) => "a base and strand",
         }
     }
 
@@ -416,7 +339,7 @@ impl Manifest {
     pub fn validate(&self) -> Result<(), String> {
         let known = match self.tokeniser.as_str() {
             "one-hot" => self.alphabet == "ACGT",
-            "ids" => self.task == Task::Raw,
+            "ids" => self.is_raw(),
             _ => false,
         };
         if !known {
@@ -455,14 +378,11 @@ impl Manifest {
             }
         }
         for output in &self.outputs {
-            if output.kind.is_none() && self.task.makes_calls() {
-                return Err(format!("output {}: no kind of calls", output.name));
-            }
             if output.separation > MOST {
                 return Err(format!("output {}: separation above {MOST}", output.name));
             }
             let ascending = |s: &[ShortContext]| s.windows(2).all(|s| s[0].below < s[1].below);
-            let fits = self.task.is_scan() && ascending(&output.short_context);
+            let fits = self.is_scan() && ascending(&output.short_context);
             if !output.short_context.is_empty() && !fits {
                 return Err(format!(
                     "output {}: short_context is for scanning tasks, below ascending",
@@ -473,15 +393,9 @@ impl Manifest {
                 return Err(format!("output {}: a figure is not finite", output.name));
             }
         }
-        match (&self.sequence, self.task) {
-            (Some(_), task) if task.is_scan() => {
-                return Err("a scanning task takes no table `sequence`".into());
-            }
-            (None, Task::Raw) if self.tile == 0 => return Err("tile 0".into()),
-            (None, Task::Raw) => (),
-            (None, task) if !task.is_scan() => {
-                return Err("this task needs the table `sequence`".into());
-            }
+        match (&self.sequence, self.is_raw()) {
+            (None, true) if self.tile == 0 => return Err("tile 0".into()),
+            (None, true) => (),
             (Some(s), _) => {
                 let most = s.longest.checked_next_multiple_of(s.multiple.max(1));
                 if s.multiple == 0 || s.shortest == 0 || s.shortest > s.longest {
@@ -491,7 +405,7 @@ impl Manifest {
                     return Err(format!("sequence: tile {} is too small", self.tile));
                 }
             }
-            (None, _) => {
+            (None, false) => {
                 if self.tile < 2 * self.lookahead() + 64 {
                     return Err(format!(
                         "tile {} is too small for a context and separation of {}",
@@ -503,7 +417,7 @@ impl Manifest {
         }
         if let Some(cascade) = &self.cascade {
             let columns = 1..self.outputs.len();
-            if !self.task.is_scan()
+            if !self.is_scan()
                 || !columns.contains(&cascade.columns)
                 || cascade.survive.len() != cascade.columns
             {

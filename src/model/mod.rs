@@ -1,31 +1,19 @@
-//! Models: the file, its manifest, the graph in tract, packing.
+//! A packed file to a network that runs: the file, its manifest, its layers, and their graph in tract.
 
 pub mod error;
 pub mod file;
 #[cfg(feature = "tract")]
-pub mod float;
-#[cfg(feature = "tract")]
-pub mod fuse;
+pub mod foreign;
 #[cfg(feature = "tract")]
 pub mod graph;
 #[cfg(feature = "tract")]
-mod layers;
-#[cfg(feature = "tract")]
-mod lower;
+pub mod layers;
 pub mod manifest;
 pub mod map;
 #[cfg(feature = "tract")]
-mod ops;
-#[cfg(feature = "tract")]
-pub mod pack;
+pub mod ops;
 #[cfg(feature = "tract")]
 pub mod parallel;
-#[cfg(feature = "tract")]
-mod quantize;
-#[cfg(feature = "tract")]
-pub mod reference;
-#[cfg(feature = "tract")]
-mod registry;
 #[cfg(feature = "tract")]
 pub mod runner;
 
@@ -36,3 +24,6 @@ pub use graph::{Model, OperatorRecord};
 pub use parallel::Parallel;
 #[cfg(feature = "tract")]
 pub use runner::{Runner, SecondLook};
+
+/// The last step of outputs that are logits, as the kernels define it.
+pub use crate::kernels::math::sigmoid;

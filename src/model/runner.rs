@@ -6,7 +6,7 @@ use super::graph::{Model, Plan};
 use super::manifest::{Cascade, Tier};
 use super::ops::wanted;
 use std::ops::Range;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 /// What is computed only where the first part of the network asks for it.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs the model on `codes` (see [`nucleotide`](crate::nucleotide)) and gives its raw output: `[codes.len(), columns]`, or
+    /// Runs the model on `codes` (see [`nucleotide`](crate::reads::nucleotide)) and gives its raw output: `[codes.len(), columns]`, or
     /// `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the read. More codes than the tile holds are
     /// run in tiles that overlap by the context, which changes nothing.
     ///

@@ -14,9 +14,9 @@
 
 use super::{ModelTag, text};
 use crate::call::Call;
-use crate::fastx::{BamHeader, bam};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
 
 /// How many calls a record has.
 const COUNT: &[u8; 2] = b"yn";
@@ -41,7 +41,7 @@ const END: [u8; 28] = [
 #[derive(Debug)]
 pub struct BamWriter<W: Write> {
     blocks: Bgzf<W>,
-    header: BamHeader,
+    header: Arc<OnceLock<Vec<u8>>>,
     begun: bool,
     command: String,
     labels: Vec<String>,
@@ -53,7 +53,12 @@ pub struct BamWriter<W: Write> {
 impl<W: Write> BamWriter<W> {
     /// A writer of the records whose header comes to lie in `header`; [`Call::model`] indexes `models`, and `command` is what was called, for the
     /// header.
-    pub fn new(writer: W, header: BamHeader, command: &str, models: &[ModelTag]) -> BamWriter<W> {
+    pub fn new(
+        writer: W,
+        header: Arc<OnceLock<Vec<u8>>>,
+        command: &str,
+        models: &[ModelTag],
+    ) -> BamWriter<W> {
         let fit = |c: char| {
             if c.is_ascii_graphic() && c != ';' {
                 c
@@ -83,23 +88,22 @@ impl<W: Write> BamWriter<W> {
         self.calls.clear();
     }
 
-    /// Writes a record, as it came with its size first, with the calls taken for it.
+    /// Writes a record with the calls taken for it: its size, fields, bases and qualities as they came, then its tags.
     ///
     /// # Errors
-    /// The writer's; [`io::ErrorKind::InvalidInput`] where this is no whole record, or a call names no model of this writer.
-    pub fn annotated(&mut self, record: &[u8]) -> io::Result<()> {
-        let no_record = || io::Error::new(io::ErrorKind::InvalidInput, "no whole BAM record");
-        let begin = bam::tags_begin(record).ok_or_else(no_record)?;
+    /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or the record gets too long.
+    pub fn annotated<'a>(
+        &mut self,
+        fields: &[u8],
+        tags: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<()> {
         let out = &mut self.record;
         out.clear();
-        out.extend_from_slice(&record[..begin]);
-        let mut tags = &record[begin..];
-        while !tags.is_empty() {
-            let (tag, rest) = tags.split_at(bam::tag_length(tags).ok_or_else(no_record)?);
+        out.extend_from_slice(fields);
+        for tag in tags {
             if !tag.starts_with(COUNT) && !tag.starts_with(CALLS) {
                 out.extend_from_slice(tag);
             }
-            tags = rest;
         }
         out.extend_from_slice(COUNT);
         match u8::try_from(self.calls.len()) {
@@ -124,7 +128,12 @@ impl<W: Write> BamWriter<W> {
             out.push(0);
         }
         self.calls.clear();
-        let size = i32::try_from(out.len() - 4).map_err(|_| no_record())?;
+        let size = out
+            .len()
+            .checked_sub(4)
+            .and_then(|size| i32::try_from(size).ok());
+        let size =
+            size.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no whole BAM record"))?;
         out[..4].copy_from_slice(&size.to_le_bytes());
         self.begin()?;
         self.blocks.write(&self.record)
@@ -143,7 +152,7 @@ impl<W: Write> BamWriter<W> {
         if self.begun {
             return Ok(());
         }
-        let Some(header) = self.header.bytes() else {
+        let Some(header) = self.header.get() else {
             return Ok(());
         };
         self.begun = true;
@@ -279,10 +288,10 @@ impl<W: Write> Bgzf<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Strand;
     use crate::call::{CallKind, Flags};
-    use crate::fastx::{Chunk, Limits, Reader, Step};
-    use crate::nucleotide::Strand;
-    use crate::source::Input;
+    use crate::reads::fastx::{BamHeader, BamRecord, Chunk, Limits, Reader, Step};
+    use crate::reads::source::Input;
     use std::io::{Cursor, Read};
 
     fn input(text: &str, records: &[Vec<u8>]) -> Vec<u8> {
@@ -340,7 +349,8 @@ mod tests {
                 Step::Chunk => {
                     let made: Vec<Call> = (0..calls(chunk.record)).map(call).collect();
                     writer.calls(&made);
-                    writer.annotated(&chunk.bam).unwrap();
+                    let record = BamRecord::parse(&chunk.bam).unwrap();
+                    writer.annotated(record.fields, record.tags()).unwrap();
                 }
             }
         }

@@ -9,7 +9,7 @@
 
 use super::text::Score;
 use crate::call::Call;
-use crate::nucleotide::Strand;
+use crate::call::Strand;
 use std::io::{self, Write};
 
 /// The line that opens the track.

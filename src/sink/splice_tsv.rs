@@ -25,8 +25,8 @@
 //! states the rate among dinucleotides.
 
 use super::ModelTag;
+use crate::call::Strand;
 use crate::call::{Call, CallKind};
-use crate::nucleotide::Strand;
 use std::io::{self, Write};
 
 /// The lowest and the highest score written.

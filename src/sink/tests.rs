@@ -1,7 +1,7 @@
 use super::splice_tsv::{boundary, log_odds_score};
 use super::*;
 use crate::call::Flags;
-use crate::nucleotide::Strand;
+use crate::call::Strand;
 
 fn models() -> Vec<ModelTag> {
     vec![

@@ -1,8 +1,9 @@
 //! Built-in models written again with another manifest: the same weights under other terms.
 
-use strandline::builtin;
+use strandline::annotate::Task;
+use strandline::annotate::builtin;
 use strandline::model::file::{ModelFile, TensorData, serialize};
-use strandline::model::manifest::{Manifest, Task};
+use strandline::model::manifest::Manifest;
 
 /// The bytes of a task's built-in model file after `change` to its manifest.
 pub fn builtin_bytes(task: Task, change: impl FnOnce(&mut Manifest)) -> Vec<u8> {

@@ -3,11 +3,11 @@
 use super::draft::Draft;
 use super::{Shape, cases, sequence, shape};
 use proptest::prelude::*;
+use strandline::compile::pack::pack;
 use strandline::model::Model;
 use strandline::model::file::ModelFile;
 use strandline::model::manifest::{Manifest, Tier};
 use strandline::model::map::Bytes;
-use strandline::model::pack::pack;
 
 fn manifest(fast: usize, context: usize, separation: usize, survive: f32) -> Manifest {
     let mut text = format!(

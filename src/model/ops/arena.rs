@@ -5,7 +5,7 @@
 
 use super::Layer;
 use std::cell::RefCell;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 /// Buffers of shapes that are no longer asked for are dropped beyond this number.
 const MOST: usize = 64;
@@ -128,9 +128,10 @@ fn added(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin;
-    use crate::model::manifest::{Manifest, Precision, Task, Tier};
-    use crate::model::pack::pack;
+    use crate::annotate::Task;
+    use crate::annotate::builtin;
+    use crate::compile::pack::pack;
+    use crate::model::manifest::{Manifest, Precision, Tier};
     use crate::model::{Model, ops};
     use std::path::Path;
 
@@ -177,7 +178,7 @@ mod tests {
             output.kind = None;
             output.short_context.clear();
             manifest.outputs = vec![output; columns];
-            (manifest.task, manifest.whole) = (Task::Raw, None);
+            (manifest.task, manifest.whole) = (Task::Raw.to_string(), None);
             manifest.tokeniser = if ids { "ids" } else { "one-hot" }.to_string();
             (manifest.tile, manifest.multiple) = (if ids { 32 } else { 256 }, multiple);
             manifest.precision = Precision::Int8;

@@ -9,7 +9,7 @@ use crate::kernels::{self, Activation, ConvInt8, Output, Residual, Rows, Target,
 use crate::model::manifest::Precision;
 use std::cell::RefCell;
 use std::ops::Range;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 thread_local! {
     /// Base codes as rows of four channels, with zeros before and behind; grows to the largest tile a thread has seen.

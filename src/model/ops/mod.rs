@@ -11,6 +11,7 @@
 pub mod arena;
 mod check;
 mod conv;
+mod load;
 mod rows;
 pub mod spec;
 mod transformer;
@@ -22,7 +23,7 @@ use crate::kernels::attention::{self, AttentionScratch};
 use crate::kernels::norm::SCALE_BYTES;
 use crate::model::manifest::Precision;
 pub use spec::Spec;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 /// One of our operators.
 #[derive(Debug, Clone, PartialEq, Eq)]

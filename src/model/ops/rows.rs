@@ -6,7 +6,7 @@ use crate::kernels::affine::{Affine, Sink, Source};
 use crate::kernels::{pool, softmax};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };

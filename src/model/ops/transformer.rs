@@ -7,7 +7,7 @@ use crate::kernels::embed::{Embedding, Table};
 use crate::kernels::norm::{self, Input, Int8Rows, LayerNorm, SCALE_BYTES};
 use crate::model::manifest::Precision;
 use std::cell::RefCell;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 thread_local! {
     static SCRATCH: RefCell<Option<AttentionScratch>> = const { RefCell::new(None) };

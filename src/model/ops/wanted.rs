@@ -3,7 +3,7 @@
 use super::Layer;
 use std::cell::RefCell;
 use std::ops::Range;
-use tract_nnef::internal::*;
+use tract_core::internal::*;
 
 thread_local! {
     /// Ascending and apart; `None`: every row.

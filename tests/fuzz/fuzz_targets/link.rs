@@ -6,8 +6,8 @@ use heapless::Vec as Fixed;
 use libfuzzer_sys::fuzz_target;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use strandline::link::{Connect, Link, Stream};
-use strandline::live::{LiveSource, LiveStep, Piece};
+use strandline::stream::link::{Connect, Link, Stream};
+use strandline::stream::live::{LiveSource, LiveStep, Piece};
 
 struct Wire(VecDeque<u8>);
 

@@ -1,0 +1,152 @@
+//! What models predict: the tasks, and what a manifest must say for each.
+
+use crate::call::CallKind;
+use crate::model::manifest::{Manifest, OutputColumn};
+#[cfg(feature = "tract")]
+use crate::model::{Model, ModelError};
+use std::fmt;
+use std::str::FromStr;
+
+/// What a model predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Task {
+    /// Donor and acceptor sites of genomic reads, per base.
+    Splice,
+    /// Transcription start sites of genomic reads, per base.
+    Promoter,
+    /// TATA promoters among windows of 300 nt, of which half are promoters.
+    Promoter300,
+    /// Mean ribosome load of a 5'UTR.
+    Expression,
+    /// Translation efficiency of a 5'UTR in several cell types.
+    Te,
+    /// Transcription rate of a bacterial promoter.
+    PromoterStrength,
+    /// Numbers without calls: any network, for `bench-model` and for programs that use the library.
+    Raw,
+}
+
+impl Task {
+    /// The tasks that there are built-in models for.
+    pub const ALL: [Task; 6] = [
+        Task::Splice,
+        Task::Promoter,
+        Task::Promoter300,
+        Task::Expression,
+        Task::Te,
+        Task::PromoterStrength,
+    ];
+
+    /// Those whose scores become calls in reads; the others serve `score`.
+    pub const CALLING: [Task; 4] = [
+        Task::Splice,
+        Task::Promoter,
+        Task::Expression,
+        Task::PromoterStrength,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::Splice => "splice",
+            Task::Promoter => "promoter",
+            Task::Promoter300 => "promoter-300",
+            Task::Expression => "expression",
+            Task::Te => "te",
+            Task::PromoterStrength => "promoter-strength",
+            Task::Raw => "raw",
+        }
+    }
+
+    /// True where every base is scored.
+    pub fn is_scan(self) -> bool {
+        matches!(self, Task::Splice | Task::Promoter | Task::Promoter300)
+    }
+
+    /// The task of a model.
+    ///
+    /// # Errors
+    /// As [`Task::of`].
+    #[cfg(feature = "tract")]
+    pub fn of_model(model: &Model) -> Result<Task, ModelError> {
+        Task::of(model.manifest())
+            .map_err(|reason| ModelError::manifest(model.file().name(), reason))
+    }
+
+    /// What a manifest says, checked against what the task needs.
+    ///
+    /// # Errors
+    /// Where the task is unknown, the shape of its output is another, or an output lacks its kind of calls.
+    pub fn of(manifest: &Manifest) -> Result<Task, String> {
+        let mut known = Task::ALL.into_iter().chain([Task::Raw]);
+        let Some(task) = known.find(|task| task.name() == manifest.task) else {
+            let names = Task::ALL.map(Task::name).join(", ");
+            return Err(format!("no task {:?}: {names} or raw", manifest.task));
+        };
+        match (task.is_scan(), &manifest.sequence) {
+            (true, Some(_)) => return Err("a scanning task takes no table `sequence`".into()),
+            (false, None) if task != Task::Raw => {
+                return Err("this task needs the table `sequence`".into());
+            }
+            _ => (),
+        }
+        for output in &manifest.outputs {
+            if kind(output)?.is_none() && task.makes_calls() {
+                return Err(format!("output {}: no kind of calls", output.name));
+            }
+        }
+        Ok(task)
+    }
+
+    /// True for those of [`Task::CALLING`].
+    pub fn makes_calls(self) -> bool {
+        Task::CALLING.contains(&self)
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A manifest's name of a task.
+impl PartialEq<Task> for String {
+    fn eq(&self, task: &Task) -> bool {
+        self == task.name()
+    }
+}
+
+impl FromStr for Task {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Task, String> {
+        Task::ALL
+            .into_iter()
+            .find(|task| task.name() == name)
+            .ok_or_else(|| {
+                let names = Task::ALL.map(Task::name).join(", ");
+                format!("no task {name:?}: {names}")
+            })
+    }
+}
+
+/// The kind of an output's calls, where it makes any.
+///
+/// # Errors
+/// Where the manifest names a kind that is none.
+pub fn kind(output: &OutputColumn) -> Result<Option<CallKind>, String> {
+    let Some(name) = &output.kind else {
+        return Ok(None);
+    };
+    let found = CallKind::ALL.into_iter().find(|kind| kind.name() == name);
+    match found {
+        Some(kind) => Ok(Some(kind)),
+        None => Err(format!("output {}: no kind {name:?}", output.name)),
+    }
+}
+
+/// The kind of the calls of an output of a task that makes calls, which [`Task::of`] has checked.
+#[cfg(feature = "tract")]
+pub(crate) fn called(output: &OutputColumn) -> CallKind {
+    kind(output).ok().flatten().unwrap_or(CallKind::Expression)
+}

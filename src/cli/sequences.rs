@@ -1,0 +1,47 @@
+//! Sequences that models take as they are: bases, or token ids.
+
+use super::CliError;
+use super::records::each_record;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+/// Sequences of a file: ids, bases of FASTA or FASTQ, or bases with one sequence a line.
+pub(super) fn samples(path: &Path, ids: bool) -> Result<Vec<Vec<u32>>, CliError> {
+    if ids {
+        return token_lines(path);
+    }
+    let mut first = [0u8; 1];
+    let letters = fs::File::open(path)
+        .and_then(|mut file| file.read(&mut first))
+        .map_err(CliError::io(path))?;
+    if letters == 1 && first[0].is_ascii_alphabetic() {
+        let text = fs::read_to_string(path).map_err(CliError::io(path))?;
+        let code = |letter: u8| u32::from(crate::reads::nucleotide::code(letter));
+        return Ok(text
+            .lines()
+            .map(|line| line.bytes().map(code).collect())
+            .collect());
+    }
+    let mut all = vec![];
+    each_record(path, |_, _, codes| {
+        all.push(codes.iter().map(|&code| u32::from(code)).collect());
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Token ids of a text file, one sequence a line, blanks between ids.
+pub(super) fn token_lines(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
+    let text = fs::read_to_string(path).map_err(CliError::io(path))?;
+    let parse = |(number, line): (usize, &str)| {
+        let ids = line.split_whitespace().map(str::parse::<u32>);
+        ids.collect::<Result<Vec<u32>, _>>()
+            .map_err(|e| CliError::Input(format!("{}: line {}: {e}", path.display(), number + 1)))
+    };
+    let lines = text.lines().enumerate();
+    lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(parse)
+        .collect()
+}

@@ -1,0 +1,478 @@
+//! Scales, and the weights in the layouts that the kernels read.
+//!
+//! An activation's scale is chosen from a histogram of its values on sample input, as the clipping point at which the squared error of rounding and
+//! clipping together is least. A weight's scale is its output channel's largest magnitude over 127.
+
+use super::lower::{ConvStep, DenseStep, Network};
+use crate::kernels::{ConvShape, LANES, PAIR_LIMIT, padded};
+use crate::model::error::ModelError;
+use crate::model::manifest::Manifest;
+use tract_nnef::internal::*;
+
+const BINS: usize = 2048;
+
+/// Most bases of sample input that are used.
+const MOST_BASES: usize = 400_000;
+
+/// Longest piece of a sample, so that memory stays bounded.
+const PIECE: usize = 20_000;
+
+/// What calibration has found of a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// The clipping point of least squared error.
+    clip: f32,
+    /// Mean square of the values.
+    power: f64,
+    /// Mean squared error of one scale for all rows, clipping included.
+    fixed: f64,
+    /// Mean squared error of a scale for each row.
+    by_row: f64,
+}
+
+impl Range {
+    /// The scale of one step: unsigned rows reach 255, signed ones 127.
+    pub fn scale(&self, positive: bool) -> f32 {
+        self.clip / if positive { 255.0 } else { 127.0 }
+    }
+
+    /// True where a scale for each row is worth its price: one scale for all costs more than twice its error, and more than 1e-4 of the power.
+    pub fn by_row(&self) -> bool {
+        self.fixed > 2.0 * self.by_row && self.fixed > 1e-4 * self.power
+    }
+
+    /// Power of the values over that of the error, in decibels.
+    pub fn signal_to_noise(&self, by_row: bool) -> f32 {
+        let error = if by_row { self.by_row } else { self.fixed };
+        (10.0 * (self.power / error.max(f64::MIN_POSITIVE)).log10()).min(200.0) as f32
+    }
+}
+
+/// What calibration has found of the values that become integers.
+#[derive(Debug, Default)]
+pub struct Ranges {
+    found: HashMap<OutletId, Range>,
+    /// Mean of each channel.
+    means: HashMap<OutletId, Vec<f32>>,
+}
+
+impl Ranges {
+    /// Of one value.
+    pub fn of(&self, outlet: OutletId) -> TractResult<Range> {
+        let range = self.found.get(&outlet).copied();
+        range.with_context(|| format!("no calibration for {outlet:?}"))
+    }
+
+    /// Mean of each channel of one value, where it was measured.
+    pub fn means(&self, outlet: OutletId) -> Option<&[f32]> {
+        self.means.get(&outlet).map(Vec::as_slice)
+    }
+}
+
+/// Runs the float network over the samples and measures every hidden value of rows.
+pub fn measure(
+    network: &Network,
+    manifest: &Manifest,
+    samples: &[Vec<u32>],
+) -> Result<Ranges, ModelError> {
+    let wanted = network.hidden();
+    if wanted.is_empty() {
+        return Ok(Ranges::default());
+    }
+    let pieces = pieces(samples, manifest);
+    if pieces.is_empty() {
+        return Err(ModelError::Pack(
+            "int8 needs sample reads to calibrate on (--calibrate)".to_string(),
+        ));
+    }
+    let run = || -> TractResult<Ranges> {
+        let mut model = network.model.clone();
+        let outlets: Vec<OutletId> = wanted.iter().map(|(outlet, _)| *outlet).collect();
+        model.select_output_outlets(&outlets)?;
+        let plan = SimplePlan::new(model.into_optimized()?)?;
+        let mut state = plan.spawn()?;
+        let mut largest = vec![0f32; wanted.len()];
+        for piece in &pieces {
+            for (large, value) in largest.iter_mut().zip(state.run(network.feed(piece)?)?) {
+                for x in value.try_as_plain_ram()?.as_slice::<f32>()? {
+                    *large = large.max(x.abs());
+                }
+            }
+        }
+        let mut sums: Vec<Sums> = wanted.iter().map(|(_, c)| Sums::new(*c)).collect();
+        for piece in &pieces {
+            let values = state.run(network.feed(piece)?)?;
+            for (((sums, large), value), (outlet, channels)) in
+                sums.iter_mut().zip(&largest).zip(values).zip(&wanted)
+            {
+                let values = value.try_as_plain_ram()?.as_slice::<f32>()?;
+                // Rows lie one after the other only where channels come last.
+                let by_row = network.turned(*outlet)?;
+                sums.add(values, *large, by_row.then_some(*channels));
+            }
+        }
+        let ranges = sums.iter().zip(&largest).map(|(s, large)| s.range(*large));
+        let found = outlets.iter().copied().zip(ranges).collect();
+        let means = outlets.iter().copied().zip(sums.iter().map(Sums::means));
+        Ok(Ranges {
+            found,
+            means: means.collect(),
+        })
+    };
+    run().map_err(|error| ModelError::Pack(format!("calibrating: {error:#}")))
+}
+
+#[derive(Clone)]
+struct Sums {
+    counts: Vec<u64>,
+    values: u64,
+    power: f64,
+    by_row: f64,
+    negative: bool,
+    channels: Vec<f64>,
+}
+
+impl Sums {
+    fn new(channels: usize) -> Sums {
+        Sums {
+            negative: false,
+            channels: vec![0.0; channels],
+            counts: vec![0; BINS],
+            values: 0,
+            power: 0.0,
+            by_row: 0.0,
+        }
+    }
+
+    fn add(&mut self, values: &[f32], largest: f32, channels: Option<usize>) {
+        let per_bin = BINS as f32 / largest.max(f32::MIN_POSITIVE);
+        for x in values {
+            self.power += f64::from(*x).powi(2);
+            self.negative |= *x < 0.0;
+            // Zero is exact at any scale and would drown the rest.
+            if *x != 0.0 {
+                self.counts[((x.abs() * per_bin) as usize).min(BINS - 1)] += 1;
+            }
+        }
+        self.values += values.len() as u64;
+        // Channels come last, or each has its positions in a row.
+        let count = self.channels.len();
+        let apart = values.len() / count.max(1);
+        for (c, sum) in self.channels.iter_mut().enumerate() {
+            *sum += match channels {
+                Some(_) => values
+                    .iter()
+                    .skip(c)
+                    .step_by(count)
+                    .map(|x| f64::from(*x))
+                    .sum::<f64>(),
+                None => values[c * apart..(c + 1) * apart]
+                    .iter()
+                    .map(|x| f64::from(*x))
+                    .sum(),
+            };
+        }
+        for row in channels
+            .map(|c| values.chunks_exact(c))
+            .into_iter()
+            .flatten()
+        {
+            let most = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+            self.by_row += row.len() as f64 * f64::from(most / 127.0).powi(2) / 12.0;
+        }
+    }
+
+    fn means(&self) -> Vec<f32> {
+        let positions = (self.values as f64 / self.channels.len().max(1) as f64).max(1.0);
+        self.channels
+            .iter()
+            .map(|sum| (sum / positions) as f32)
+            .collect()
+    }
+
+    fn range(&self, largest: f32) -> Range {
+        // A value that is never negative will have twice the steps.
+        let levels = if self.negative { 127.0 } else { 255.0 };
+        let (clip, error) = best_clip(&self.counts, largest, levels);
+        let count = self.values.max(1) as f64;
+        Range {
+            clip,
+            power: self.power / count,
+            fixed: error / count,
+            by_row: self.by_row / count,
+        }
+    }
+}
+
+/// Sample sequences as the model will see them.
+fn pieces(samples: &[Vec<u32>], manifest: &Manifest) -> Vec<Vec<u32>> {
+    let mut total = 0;
+    let mut pieces = vec![];
+    let whole = |len: usize| len - len % manifest.multiple;
+    for sample in samples {
+        match &manifest.sequence {
+            Some(sequence) => {
+                // The imported graph has one length: the longest, padded.
+                let longest = sequence.longest.next_multiple_of(sequence.multiple);
+                let tail = &sample[sample.len().saturating_sub(sequence.longest)..];
+                let mut piece = vec![u32::from(crate::kernels::NO_BASE); longest - tail.len()];
+                piece.extend_from_slice(tail);
+                pieces.push(piece);
+            }
+            None => {
+                // Tokens have a longest sequence, bases may be cut anywhere.
+                let most = match manifest.tokeniser.as_str() {
+                    "ids" => manifest.tile,
+                    _ => whole(PIECE),
+                };
+                let cut = sample[..whole(sample.len())].chunks(most.max(1));
+                pieces.extend(cut.map(<[u32]>::to_vec));
+            }
+        }
+        total += sample.len();
+        if total > MOST_BASES {
+            break;
+        }
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
+/// Codes as tract's one-hot `[1, 4, T]`.
+pub fn one_hot(codes: &[u32]) -> TractResult<TValue> {
+    let mut tensor = Tensor::zero::<f32>(&[1, 4, codes.len()])?;
+    let mut view = tensor.try_as_plain_ram_mut()?;
+    let values = view.as_slice_mut::<f32>()?;
+    for (t, &code) in codes.iter().enumerate() {
+        if code < 4 {
+            values[code as usize * codes.len() + t] = 1.0;
+        }
+    }
+    Ok(tensor.into_tvalue())
+}
+
+/// The clipping point of least squared error for so many steps and that error, from counts of magnitudes up to `largest`.
+fn best_clip(counts: &[u64], largest: f32, levels: f64) -> (f32, f64) {
+    if largest <= 0.0 {
+        return (1.0, 0.0);
+    }
+    let width = f64::from(largest) / counts.len() as f64;
+    let error = |bins: usize| -> f64 {
+        let clip = bins as f64 * width;
+        let step = clip / levels;
+        // Rounding is uniform within a step; what lies beyond is clipped.
+        let inside: u64 = counts[..bins].iter().sum();
+        let rounding = inside as f64 * step * step / 12.0;
+        let clipping: f64 = counts[bins..]
+            .iter()
+            .enumerate()
+            .map(|(i, &n)| n as f64 * ((i as f64 + 0.5) * width).powi(2))
+            .sum();
+        rounding + clipping
+    };
+    let smallest = counts.len() / 16;
+    let best = (smallest..=counts.len()).min_by(|&a, &b| error(a).total_cmp(&error(b)));
+    let best = best.unwrap_or(counts.len());
+    ((best as f64 * width) as f32, error(best))
+}
+
+/// An int8 layer's parameters.
+pub struct Quantised {
+    /// In the kernel's layout.
+    pub weight: Vec<i8>,
+    /// Sum to output units, one a padded output channel.
+    pub scale: Vec<f32>,
+    /// In output units.
+    pub bias: Vec<f32>,
+}
+
+/// Integer weights of one output channel and their scale. Where the input is unsigned they are *paired*: see [`PAIR_LIMIT`].
+fn quantise_channel(step: &ConvStep, channel: usize, paired: bool) -> (Vec<i8>, f32) {
+    let (inputs, width) = (step.shape.channels_in, step.shape.width);
+    let per = inputs * width;
+    let weights = &step.weight[channel * per..(channel + 1) * per];
+    let mut scale = weights.iter().fold(0f32, |m, w| m.max(w.abs())) / 127.0;
+    let partner = |at: usize| {
+        let other = ((at / width) ^ 1) * width + at % width;
+        (other < per).then_some(other)
+    };
+    if paired {
+        for (at, &w) in weights.iter().enumerate() {
+            let other = partner(at).map_or(0.0, |other| weights[other]);
+            let (up, down) = (
+                w.max(0.0) + other.max(0.0),
+                (-w).max(0.0) + (-other).max(0.0),
+            );
+            scale = scale.max(up.max(down) / PAIR_LIMIT as f32);
+        }
+    }
+    if scale <= 0.0 {
+        scale = 1.0;
+    }
+    let mut quantised = vec![0i8; per];
+    for (at, &w) in weights.iter().enumerate() {
+        let mut q = (w / scale).round_ties_even().clamp(-127.0, 127.0) as i32;
+        if paired {
+            // Rounding may have taken a pair over its limit by one.
+            let other = partner(at).map_or(0, |other| i32::from(quantised[other]));
+            q = q.clamp(-PAIR_LIMIT - other.min(0), PAIR_LIMIT - other.max(0));
+        }
+        quantised[at] = q as i8;
+    }
+    (quantised, scale)
+}
+
+/// How a convolution is laid out for the kernel: several of the network's rows may share a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// What the kernel computes at a step.
+    pub shape: ConvShape,
+    /// The network's output rows in a step.
+    pub step: usize,
+    /// Taps by which the weights of a row lie behind those of the row before it.
+    pub shift: usize,
+}
+
+impl Layout {
+    /// The layout of a convolution. A few output channels share 16 lanes with those of neighbouring positions, and a convolution behind an
+    /// upsampling writes all rows that it would repeat.
+    pub fn of(step: &ConvStep, integer: bool, codes: bool) -> Layout {
+        let s = step.shape;
+        let shared = LANES / s.channels_out.max(1);
+        if integer && step.repeat > 1 {
+            Layout {
+                shape: ConvShape {
+                    channels_out: s.channels_out * step.repeat,
+                    ..s
+                },
+                step: step.repeat,
+                shift: 0,
+            }
+        } else if integer && !codes && shared > 1 && (s.dilation, s.stride) == (1, 1) && s.width > 1
+        {
+            Layout {
+                shape: ConvShape {
+                    channels_out: s.channels_out * shared,
+                    width: s.width + shared - 1,
+                    stride: shared,
+                    ..s
+                },
+                step: shared,
+                shift: 1,
+            }
+        } else {
+            Layout {
+                shape: s,
+                step: 1,
+                shift: 0,
+            }
+        }
+    }
+}
+
+/// Weights of the kernel's layout, with scales from sums to units of the output. `means` are those of the input's channels: what rounding the
+/// weights takes off on average is given back in the bias.
+pub fn conv_weights(
+    step: &ConvStep,
+    layout: &Layout,
+    (input, output): (f32, f32),
+    paired: bool,
+    means: Option<&[f32]>,
+) -> Quantised {
+    let s = &step.shape;
+    let packed = &layout.shape;
+    let lanes = padded(packed.channels_out);
+    let (mut scale, mut bias) = (vec![0f32; lanes], vec![0f32; lanes]);
+    let mut weight = vec![0i8; packed.packed_len()];
+    for channel in 0..s.channels_out {
+        let (own, unit) = quantise_channel(step, channel, paired);
+        let mut lost = 0.0;
+        for (at, q) in own.iter().enumerate() {
+            // Channels that only fill up have none.
+            let mean = means
+                .and_then(|means| means.get(at / s.width))
+                .copied()
+                .unwrap_or(0.0);
+            let weight = step.weight[channel * own.len() + at];
+            lost += f64::from(mean) * f64::from(weight - unit * f32::from(*q));
+        }
+        for row in 0..layout.step {
+            let o = row * s.channels_out + channel;
+            scale[o] = unit * input / output;
+            bias[o] = (step.bias[channel] + lost as f32) / output;
+            for i in 0..s.channels_in {
+                for tap in 0..s.width {
+                    let at = packed.packed_at(o, tap + row * layout.shift, i);
+                    weight[at] = own[i * s.width + tap];
+                }
+            }
+        }
+    }
+    Quantised {
+        weight,
+        scale,
+        bias,
+    }
+}
+
+/// Rows of a table in signed bytes, and the scale of each.
+pub fn table_rows(values: &[f32], width: usize) -> (Vec<i8>, Vec<f32>) {
+    let mut scales = vec![];
+    let mut bytes = Vec::with_capacity(values.len());
+    for row in values.chunks_exact(width) {
+        let largest = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        let rounded = row.iter().map(|x| (x / scale).round_ties_even());
+        bytes.extend(rounded.map(|x| x.clamp(-127.0, 127.0) as i8));
+        scales.push(scale);
+    }
+    (bytes, scales)
+}
+
+/// Weights in float in the kernel's layout, and the padded bias.
+pub fn float_conv_weights(step: &ConvStep) -> (Vec<f32>, Vec<f32>) {
+    let s = &step.shape;
+    let lanes = padded(s.channels_out);
+    let mut weight = vec![0f32; s.packed_len()];
+    for o in 0..s.channels_out {
+        for i in 0..s.channels_in {
+            for tap in 0..s.width {
+                weight[s.packed_float_at(o, tap, i)] =
+                    step.weight[(o * s.channels_in + i) * s.width + tap];
+            }
+        }
+    }
+    let mut bias = step.bias.clone();
+    bias.resize(lanes, 0.0);
+    (weight, bias)
+}
+
+/// `[input][outputs padded]` in float, and the padded bias.
+pub fn dense_weights(step: &DenseStep) -> (Vec<f32>, Vec<f32>) {
+    let lanes = step.outputs.next_multiple_of(LANES);
+    let mut weight = vec![0f32; step.inputs * lanes];
+    for o in 0..step.outputs {
+        for i in 0..step.inputs {
+            weight[i * lanes + o] = step.weight[o * step.inputs + i];
+        }
+    }
+    let mut bias = step.bias.clone();
+    bias.resize(lanes, 0.0);
+    (weight, bias)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clip_keeps_a_flat_range_and_cuts_a_lone_outlier() {
+        let flat = vec![10u64; BINS];
+        assert!(best_clip(&flat, 2.0, 127.0).0 > 1.9);
+        let mut outlier = vec![0u64; BINS];
+        outlier[..BINS / 8].fill(1_000_000);
+        outlier[BINS - 1] = 1;
+        let (clip, _) = best_clip(&outlier, 8.0, 127.0);
+        assert!((0.9..2.0).contains(&clip), "{clip}");
+    }
+}

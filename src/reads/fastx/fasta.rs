@@ -1,0 +1,160 @@
+//! FASTA: contigs that stream.
+
+use super::block::{Blocks, Header, LineEnd};
+use super::reject::RejectReason;
+use super::{Chunk, Ids, Limits, RecordEnd, Step};
+use crate::reads::nucleotide::{NOT_A_BASE, code};
+
+pub(super) struct Fasta {
+    header: Header,
+    chunk_bases: usize,
+    state: State,
+    /// Bases of the record handed out.
+    given: u64,
+    /// The next byte begins a line.
+    line_start: bool,
+    /// The byte before was a CR, which only an LF may follow.
+    after_cr: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Between,
+    /// Inside a record, some of whose chunks may have been handed out.
+    Sequence,
+    /// Inside a record that was rejected.
+    Skipping,
+}
+
+/// What stopped the filling of a chunk.
+enum Stop {
+    Full,
+    RecordEnd,
+    InputEnd,
+    BadByte(u8, u64),
+}
+
+impl Fasta {
+    pub(super) fn new(limits: Limits) -> Fasta {
+        Fasta {
+            header: Header::default(),
+            chunk_bases: limits.chunk_bases.max(1),
+            state: State::Between,
+            given: 0,
+            line_start: true,
+            after_cr: false,
+        }
+    }
+
+    pub(super) fn next_chunk(
+        &mut self,
+        blocks: &mut Blocks,
+        ids: &mut Ids,
+        chunk: &mut Chunk,
+    ) -> Step {
+        if self.state == State::Skipping {
+            self.skip(blocks);
+        }
+        if self.state == State::Between {
+            if blocks.first_after_blanks().is_none() {
+                return Step::End;
+            }
+            ids.begin();
+            let end = self.header.read(blocks);
+            let fault = match end {
+                LineEnd::Input if blocks.failed() => Some(RejectReason::CutOff),
+                _ => self.header.fault(),
+            };
+            self.line_start = true;
+            self.after_cr = false;
+            self.given = 0;
+            if let Some(reason) = fault {
+                self.state = State::Skipping;
+                return Step::Rejected(ids.reject(&self.header, reason));
+            }
+            self.state = State::Sequence;
+        }
+
+        chunk.first = self.given == 0;
+        chunk.start = self.given;
+        chunk.codes.clear();
+        let stop = self.fill(blocks, &mut chunk.codes);
+        let reason = match stop {
+            Stop::Full => None,
+            Stop::InputEnd if blocks.failed() => Some(RejectReason::CutOff),
+            Stop::RecordEnd | Stop::InputEnd => {
+                self.state = State::Between;
+                None
+            }
+            Stop::BadByte(byte, at) => Some(RejectReason::NotABase { byte, at }),
+        };
+        chunk.end = match reason {
+            Some(reason) => {
+                self.state = State::Skipping;
+                let reject = ids.reject(&self.header, reason);
+                if chunk.first {
+                    return Step::Rejected(reject);
+                }
+                // The record is lost, so nothing more of it is worth annotating.
+                chunk.codes.clear();
+                Some(RecordEnd::Rejected(reject))
+            }
+            None => (self.state == State::Between).then_some(RecordEnd::Complete),
+        };
+        self.given += chunk.codes.len() as u64;
+        chunk.received = blocks.received();
+        ids.label(chunk, &self.header);
+        Step::Chunk
+    }
+
+    /// Appends codes to `codes` until it is full and another base follows, or the record ends.
+    fn fill(&mut self, blocks: &mut Blocks, codes: &mut Vec<u8>) -> Stop {
+        loop {
+            let Some(byte) = blocks.peek() else {
+                return Stop::InputEnd;
+            };
+            if self.after_cr && byte != b'\n' {
+                return Stop::BadByte(b'\r', blocks.offset() - 1);
+            }
+            match byte {
+                b'>' if self.line_start => return Stop::RecordEnd,
+                b'\n' => {
+                    blocks.consume(1);
+                    self.line_start = true;
+                    self.after_cr = false;
+                }
+                b'\r' => {
+                    blocks.consume(1);
+                    self.after_cr = true;
+                }
+                _ if code(byte) == NOT_A_BASE => return Stop::BadByte(byte, blocks.offset()),
+                _ if codes.len() == self.chunk_bases => return Stop::Full,
+                _ => {
+                    self.line_start = false;
+                    let room = self.chunk_bases - codes.len();
+                    let rest = blocks.rest();
+                    let run = &rest[..rest.len().min(room)];
+                    let before = codes.len();
+                    codes.extend(
+                        run.iter()
+                            .map(|&letter| code(letter))
+                            .take_while(|&c| c != NOT_A_BASE),
+                    );
+                    blocks.consume(codes.len() - before);
+                }
+            }
+        }
+    }
+
+    /// Goes to the next line that begins with `>`.
+    fn skip(&mut self, blocks: &mut Blocks) {
+        // A bad byte at the start of a line is never '>', so the line it stands in holds nothing worth a look.
+        if !self.line_start || blocks.peek() != Some(b'>') {
+            blocks.skip_line();
+        }
+        while blocks.peek().is_some_and(|byte| byte != b'>') {
+            blocks.skip_line();
+        }
+        self.state = State::Between;
+    }
+}

@@ -1,0 +1,313 @@
+//! FASTA, FASTQ and BAM: bytes in, pooled [`Chunk`]s of base codes out.
+//!
+//! The parser is our own because no library offers all of: going on after a bad record, byte offsets, memory bounded
+//! whatever the input, and contigs that stream.
+//!
+//! - **FASTQ** records have four lines, strictly; sequences over several lines are rejected. A record is validated whole
+//!   before its first chunk is handed out. After a bad one the parser goes on at the next line that begins with `@`
+//!   whose next but one begins with `+`; what lies between is one rejected record.
+//! - **FASTA** contigs of any length stream chunk by chunk, so a contig can turn out bad after part of it was handed out:
+//!   its last chunk then ends in [`RecordEnd::Rejected`].
+//! - **BAM** records, aligned or not, give their read as it was sequenced; what is no primary record, or lacks bases, is passed over.
+//! - Blank lines between records, CRLF, lower case, U and a missing last line end are accepted. Qualities must be
+//!   printable (33 to 126); only their number is kept.
+
+pub(crate) mod bam;
+mod block;
+mod fasta;
+mod fastq;
+mod reject;
+#[cfg(test)]
+mod tests;
+
+pub use bam::{BamHeader, BamRecord};
+pub use reject::{Reject, RejectReason};
+
+use crate::reads::source::{Input, InputError, Stream};
+use bam::Bam;
+use block::{Blocks, Header};
+use fasta::Fasta;
+use fastq::Fastq;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The longest header line, in bytes.
+pub const MAX_HEADER: usize = 64 * 1024;
+
+/// Limits of a [`Reader`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bases of the longest FASTQ read that is accepted.
+    pub max_read_len: usize,
+    /// Bases of the longest chunk; at least 1.
+    pub chunk_bases: usize,
+}
+
+impl Default for Limits {
+    /// Reads of up to 16,000,000 bases, chunks of up to 65,536.
+    fn default() -> Limits {
+        Limits {
+            max_read_len: 16_000_000,
+            chunk_bases: 65_536,
+        }
+    }
+}
+
+/// How a record ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordEnd {
+    /// All of it was read.
+    Complete,
+    /// It turned out bad after part of it had been handed out.
+    Rejected(Box<Reject>),
+}
+
+/// A record, or a part of one: up to [`Limits::chunk_bases`] bases. A longer record is several chunks, in order.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// The record's number over all inputs, from 0; rejected records have one too.
+    pub record: u64,
+    /// The input.
+    pub file: Arc<str>,
+    /// The record's number in its input, from 1.
+    pub number: u64,
+    /// Where the record begins in its input, in uncompressed bytes.
+    pub offset: u64,
+    /// The header after `@` or `>`, up to the first space or tab.
+    pub name: Vec<u8>,
+    /// Bases of the record before this chunk.
+    pub start: u64,
+    /// The bases as codes, 0 to 4.
+    pub codes: Vec<u8>,
+    /// This chunk begins its record.
+    pub first: bool,
+    /// `Some` on the record's last chunk.
+    pub end: Option<RecordEnd>,
+    /// When the last of the bytes it was made from came in.
+    pub received: Instant,
+    /// On a BAM record's last chunk the whole record, as it lies in the file, its size first; empty unless records are kept ([`Reader::keep`]).
+    pub bam: Vec<u8>,
+}
+
+impl Chunk {
+    /// An empty chunk with room for `bases`.
+    pub fn with_capacity(bases: usize) -> Chunk {
+        Chunk {
+            record: 0,
+            file: Arc::from(""),
+            number: 0,
+            offset: 0,
+            name: Vec::with_capacity(128),
+            start: 0,
+            codes: Vec::with_capacity(bases),
+            first: false,
+            end: None,
+            received: Instant::now(),
+            bam: vec![],
+        }
+    }
+
+    /// The rejection of the record that this chunk belongs to.
+    pub fn reject(&self, reason: RejectReason) -> Reject {
+        Reject {
+            file: self.file.clone(),
+            record: self.record,
+            number: self.number,
+            name: reject::short_name(&self.name),
+            offset: self.offset,
+            reason,
+        }
+    }
+}
+
+/// What [`Reader::next_chunk`] came upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The chunk was filled.
+    Chunk,
+    /// A record none of which was handed out. The chunk's content means nothing, but for [`Chunk::bam`].
+    Rejected(Box<Reject>),
+    /// The end of the input.
+    End,
+}
+
+/// Reads the records of one input.
+pub struct Reader {
+    blocks: Blocks,
+    ids: Ids,
+    format: Format,
+}
+
+enum Format {
+    Empty,
+    Bam(Bam),
+    Fasta(Fasta),
+    Fastq(Fastq),
+}
+
+/// Numbers of the record at hand.
+struct Ids {
+    file: Arc<str>,
+    first_record: u64,
+    begun: u64,
+}
+
+impl Ids {
+    fn begin(&mut self) {
+        self.begun += 1;
+    }
+
+    fn reject(&self, header: &Header, reason: RejectReason) -> Box<Reject> {
+        Box::new(Reject {
+            file: self.file.clone(),
+            record: self.first_record + self.begun - 1,
+            number: self.begun,
+            name: reject::short_name(header.name()),
+            offset: header.offset,
+            reason,
+        })
+    }
+
+    fn label(&self, chunk: &mut Chunk, header: &Header) {
+        chunk.record = self.first_record + self.begun - 1;
+        chunk.number = self.begun;
+        if !Arc::ptr_eq(&chunk.file, &self.file) {
+            chunk.file = self.file.clone();
+        }
+        chunk.offset = header.offset;
+        chunk.name.clear();
+        chunk.name.extend_from_slice(header.name());
+    }
+
+    fn cut_off(&self, header: &Header) -> InputError {
+        InputError::CutOff {
+            file: self.file.clone(),
+            number: self.begun,
+            name: reject::short_name(header.name()),
+            offset: header.offset,
+        }
+    }
+}
+
+/// A record that was read whole, to be handed out chunk by chunk.
+#[derive(Default)]
+struct Whole {
+    codes: Vec<u8>,
+    given: usize,
+    ready: bool,
+}
+
+impl Whole {
+    fn begin(&mut self) {
+        (self.given, self.ready) = (0, true);
+    }
+
+    fn give(
+        &mut self,
+        chunk_bases: usize,
+        blocks: &Blocks,
+        ids: &Ids,
+        header: &Header,
+        chunk: &mut Chunk,
+    ) {
+        let rest = &self.codes[self.given..];
+        let part = &rest[..rest.len().min(chunk_bases.max(1))];
+        chunk.first = self.given == 0;
+        chunk.start = self.given as u64;
+        chunk.codes.clear();
+        chunk.codes.extend_from_slice(part);
+        chunk.received = blocks.received();
+        ids.label(chunk, header);
+        self.given += part.len();
+        self.ready = self.given < self.codes.len();
+        chunk.end = (!self.ready).then_some(RecordEnd::Complete);
+    }
+}
+
+impl Reader {
+    /// Opens `input`; its records are numbered from `first_record`.
+    ///
+    /// # Errors
+    /// As [`Input::open`] and [`Reader::new`].
+    pub fn open(input: Input, limits: Limits, first_record: u64) -> Result<Reader, InputError> {
+        let file = input.name().into();
+        Reader::new(file, input.open()?, limits, first_record)
+    }
+
+    /// Reads from `reader`, called `file` in messages, after a look at what it begins with.
+    ///
+    /// # Errors
+    /// [`InputError::NotSequences`] where it holds something other than FASTA, FASTQ or BAM, and what keeps its first bytes
+    /// from being read.
+    pub fn new(
+        file: Arc<str>,
+        reader: Box<dyn Read + Send>,
+        limits: Limits,
+        first_record: u64,
+    ) -> Result<Reader, InputError> {
+        let mut blocks = Blocks::new(Stream::new(file.clone(), reader)?);
+        let format = match blocks.first_after_blanks() {
+            None => Format::Empty,
+            Some(b'B') if blocks.starts_with(bam::MAGIC) => Format::Bam(Bam::new(limits)),
+            Some(b'>') => Format::Fasta(Fasta::new(limits)),
+            Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits)),
+            Some(_) => {
+                return Err(InputError::NotSequences {
+                    file,
+                    offset: blocks.offset(),
+                    found: blocks.describe(),
+                });
+            }
+        };
+        Ok(Reader {
+            blocks,
+            format,
+            ids: Ids {
+                file,
+                first_record,
+                begun: 0,
+            },
+        })
+    }
+
+    /// Keeps the records of a BAM input for [`Chunk::bam`], and puts its header into `header` before the first of them is handed out.
+    ///
+    /// # Errors
+    /// [`InputError::NotBam`] for anything else.
+    pub fn keep(&mut self, header: BamHeader) -> Result<(), InputError> {
+        match &mut self.format {
+            Format::Bam(bam) => {
+                bam.keep(header);
+                Ok(())
+            }
+            _ => Err(InputError::NotBam {
+                file: self.ids.file.clone(),
+            }),
+        }
+    }
+
+    /// Records begun so far, good and bad.
+    pub fn records(&self) -> u64 {
+        self.ids.begun
+    }
+
+    /// Fills `chunk` with the next piece of the input, reusing its buffers. After [`Step::End`] or an error it stays at
+    /// [`Step::End`].
+    ///
+    /// # Errors
+    /// What ended the input early; a record that it interrupted has been handed out as rejected before.
+    pub fn next_chunk(&mut self, chunk: &mut Chunk) -> Result<Step, InputError> {
+        chunk.bam.clear();
+        let step = match &mut self.format {
+            Format::Empty => Step::End,
+            Format::Bam(bam) => bam.next_chunk(&mut self.blocks, &mut self.ids, chunk),
+            Format::Fasta(fasta) => fasta.next_chunk(&mut self.blocks, &mut self.ids, chunk),
+            Format::Fastq(fastq) => fastq.next_chunk(&mut self.blocks, &mut self.ids, chunk),
+        };
+        match step {
+            Step::End => self.blocks.take_failure().map_or(Ok(Step::End), Err),
+            step => Ok(step),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Bytes in, base codes out: where the bytes come from, what their records are, what letters mean.
+
+pub mod fastx;
+pub mod nucleotide;
+pub mod source;

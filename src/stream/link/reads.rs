@@ -1,0 +1,166 @@
+//! Messages to pieces of reads: which read bases belong to, and what is missing of it.
+
+use super::LinkCounters;
+use crate::stream::live::{Piece, PieceEnd};
+use firmware_bridge::{EndReason, MAX_BASES, Message};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// Missing frames above which positions, which wrap at 65,536, no longer tell how many bases they held.
+const AMBIGUOUS: u64 = 65_536 / MAX_BASES as u64;
+
+struct Open {
+    read: u32,
+    /// Where the next base is expected.
+    position: u64,
+    /// Frames of the link that were missing when the read was last heard.
+    missing: u64,
+    marked: bool,
+}
+
+/// The open reads of a link.
+pub struct Reads {
+    open: HashMap<u16, Open>,
+    /// Channels whose reads are over without an end.
+    closing: Vec<(u16, u32)>,
+    counters: Arc<LinkCounters>,
+}
+
+impl Reads {
+    /// None open.
+    pub fn new(counters: Arc<LinkCounters>) -> Reads {
+        Reads {
+            open: HashMap::new(),
+            closing: vec![],
+            counters,
+        }
+    }
+
+    /// All open reads are over: their board is gone, or another one.
+    pub fn close(&mut self) {
+        let open = self.open.drain();
+        self.closing
+            .extend(open.map(|(channel, open)| (channel, open.read)));
+        // In any order; this one is the same each time.
+        self.closing.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    /// Gives the end of a read that is over without one; false where there is none.
+    pub fn take(&mut self, piece: &mut Piece, received: Instant) -> bool {
+        let Some((channel, read)) = self.closing.pop() else {
+            return false;
+        };
+        self.counters.reads_marked.fetch_add(1, Relaxed);
+        piece.channel = channel;
+        piece.read = read;
+        piece.end = Some(PieceEnd::Partial);
+        piece.received = received;
+        true
+    }
+
+    /// Takes a read start, bases or a read end; `missing` frames of the link so far. True where it filled `piece`, which is clear.
+    pub fn hear(&mut self, message: &Message<'_>, missing: u64, piece: &mut Piece) -> bool {
+        match *message {
+            Message::ReadStart {
+                channel,
+                read,
+                from,
+                name,
+                ..
+            } => {
+                // A read that is open there ends as partial: the live run sees to it.
+                let position = u64::from(from);
+                if self.open.remove(&channel).is_some() || from > 0 {
+                    self.counters.reads_marked.fetch_add(1, Relaxed);
+                }
+                self.counters.lost_bases.fetch_add(position, Relaxed);
+                let open = Open {
+                    read,
+                    position,
+                    missing,
+                    marked: from > 0,
+                };
+                self.open.insert(channel, open);
+                (piece.channel, piece.read, piece.first) = (channel, read, true);
+                piece.name.extend_from_slice(name);
+                piece.lost = position;
+                true
+            }
+            Message::Bases {
+                channel,
+                read,
+                position,
+                bases,
+            } => {
+                let count = bases.len() as u64;
+                let own = self.open.get_mut(&channel);
+                let own = own.filter(|open| open.read & 0xf == u32::from(read));
+                let Some(open) = own else {
+                    self.counters.orphaned_bases.fetch_add(count, Relaxed);
+                    return self.end(channel, piece);
+                };
+                let lost = u64::from(position.wrapping_sub(open.position as u16));
+                // Bases are lost with frames, or not at all.
+                let gap = missing - open.missing;
+                if gap >= AMBIGUOUS || (lost > 0 && lost > gap * MAX_BASES as u64) {
+                    self.counters.orphaned_bases.fetch_add(count, Relaxed);
+                    return self.end(channel, piece);
+                }
+                if lost > 0 && !open.marked {
+                    open.marked = true;
+                    self.counters.reads_marked.fetch_add(1, Relaxed);
+                }
+                self.counters.lost_bases.fetch_add(lost, Relaxed);
+                open.position += lost + count;
+                open.missing = missing;
+                (piece.channel, piece.read, piece.lost) = (channel, open.read, lost);
+                piece.codes.extend(bases.codes());
+                true
+            }
+            Message::ReadEnd {
+                channel,
+                read,
+                length,
+                reason,
+            } => {
+                let Some(open) = self.open.get(&channel) else {
+                    return false;
+                };
+                let (length, position) = (u64::from(length), open.position);
+                if open.read != read || length < position {
+                    return self.end(channel, piece);
+                }
+                let marked = open.marked;
+                self.open.remove(&channel);
+                let lost = length - position;
+                self.counters.lost_bases.fetch_add(lost, Relaxed);
+                let whole = lost == 0 && !marked && reason != EndReason::Aborted;
+                if !whole && !marked {
+                    self.counters.reads_marked.fetch_add(1, Relaxed);
+                }
+                (piece.channel, piece.read, piece.lost) = (channel, read, lost);
+                piece.end = Some(match whole {
+                    true => PieceEnd::Complete,
+                    false => PieceEnd::Partial,
+                });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the read that is open on a channel, of which nothing more can be placed.
+    fn end(&mut self, channel: u16, piece: &mut Piece) -> bool {
+        let Some(open) = self.open.remove(&channel) else {
+            return false;
+        };
+        if !open.marked {
+            self.counters.reads_marked.fetch_add(1, Relaxed);
+        }
+        (piece.channel, piece.read) = (channel, open.read);
+        piece.end = Some(PieceEnd::Partial);
+        true
+    }
+}
