@@ -1,5 +1,6 @@
-//! Attention of the two transformer shapes on every instruction set of this machine. Elements are multiply-accumulates of scores
-//! and values, so Gelem/s reads as GMAC/s; each result is compared with the scalar reference first.
+//! Attention of the two transformer shapes on every instruction set of this machine. Elements are
+//! multiply-accumulates of scores and values, so Gelem/s reads as GMAC/s; each result is compared
+//! with the scalar reference first.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;

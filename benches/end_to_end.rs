@@ -1,4 +1,5 @@
-//! gzip FASTQ to TSV through the whole pipeline: splice sites and promoters on both strands, one worker.
+//! gzip FASTQ to TSV through the whole pipeline: splice sites and promoters on both strands, one
+//! worker.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::io::Cursor;

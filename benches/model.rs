@@ -1,4 +1,5 @@
-//! The built-in models on a full tile: what a base costs once it is a code, and through the windows of a read.
+//! The built-in models on a full tile: what a base costs once it is a code, and through the windows
+//! of a read.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::io::Cursor;

@@ -1,4 +1,5 @@
-//! From nothing to the first call: a process that annotates one read, and a built-in model that is opened and run.
+//! From nothing to the first call: a process that annotates one read, and a built-in model that is
+//! opened and run.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::fs;

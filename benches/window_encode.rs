@@ -1,4 +1,5 @@
-//! What happens to the bases of a window before a model sees them: letters to codes, and the other strand.
+//! What happens to the bases of a window before a model sees them: letters to codes, and the other
+//! strand.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;

@@ -193,7 +193,8 @@ fn run(annotator: &Annotator, genes: &'static [Vec<u8>], reads: u64, threads: us
     count
 }
 
-/// Three times the reads cost not one allocation more, beyond buffers that grow to what the largest read needs.
+/// Three times the reads cost not one allocation more, beyond buffers that grow to what the largest
+/// read needs.
 fn the_pipeline_allocates_nothing_per_read(genes: &'static [Vec<u8>]) {
     let annotator = annotator(Molecule::Dna, false);
     for threads in [1, 3] {
@@ -203,8 +204,9 @@ fn the_pipeline_allocates_nothing_per_read(genes: &'static [Vec<u8>]) {
         let few = (0..4).map(|_| run(&annotator, genes, 1_000, threads));
         let few = few.max().unwrap_or(0);
         let many = run(&annotator, genes, 3_000, threads);
-        // A slot's list of calls doubles whenever a read with more calls than any before lands in it, and which slots those
-        // are is up to the threads: a few times for each of 8 slots, however many reads there are.
+        // A slot's list of calls doubles whenever a read with more calls than any before lands in
+        // it, and which slots those are is up to the threads: a few times for each of 8 slots,
+        // however many reads there are.
         assert!(
             many <= few + 24,
             "{threads} threads: {few} for 1,000 reads, {many} for 3,000"
@@ -212,8 +214,8 @@ fn the_pipeline_allocates_nothing_per_read(genes: &'static [Vec<u8>]) {
     }
 }
 
-/// Networks of every kind, as `pack` makes them of ONNX files: convolutions at full resolution and in strides, with pools and
-/// upsampling, and a transformer with its mask.
+/// Networks of every kind, as `pack` makes them of ONNX files: convolutions at full resolution and
+/// in strides, with pools and upsampling, and a transformer with its mask.
 fn networks_allocate_nothing() {
     for (name, ids, columns, multiple) in [
         ("keras", false, 2, 1),

@@ -1,6 +1,7 @@
-//! The promises of the library, on the built-in models: the calls of a read do not depend on how it is cut, on the tile,
-//! on threads or on what the state held before; the reverse strand is the forward strand of the reverse complement;
-//! calls obey their rule, come in order and carry the flags they should.
+//! The promises of the library, on the built-in models: the calls of a read do not depend on how it
+//! is cut, on the tile, on threads or on what the state held before; the reverse strand is the
+//! forward strand of the reverse complement; calls obey their rule, come in order and carry the
+//! flags they should.
 
 mod altered;
 

@@ -1,4 +1,5 @@
-//! `strandline annotate`, the real binary: good and bad files, exit codes, formats, order, pipes, signals.
+//! `strandline annotate`, the real binary: good and bad files, exit codes, formats, order, pipes,
+//! signals.
 
 mod binary;
 
@@ -40,7 +41,8 @@ fn annotate(more: &[&str], inputs: &[PathBuf]) -> Ran {
     run(arguments)
 }
 
-/// Good reads, rejected reads, exit code, and what must stand on standard error, of every file in `tests/data/inputs`.
+/// Good reads, rejected reads, exit code, and what must stand on standard error, of every file in
+/// `tests/data/inputs`.
 const CORPUS: [(&str, u64, u64, i32, &str); 47] = [
     ("good_letters.fa", 3, 0, 0, ""),
     ("good_crlf.fa", 2, 0, 0, ""),

@@ -1,8 +1,9 @@
-//! What the built-in models say of the sample reads: how many of the true sites they find, and that every instruction set
-//! gives the same scores to the bit.
+//! What the built-in models say of the sample reads: how many of the true sites they find, and that
+//! every instruction set gives the same scores to the bit.
 //!
-//! After a change of a built-in model, `STRANDLINE_BLESS=1 cargo test --release --test golden` writes the digest of
-//! `tests/data/scores.blake3` again; the floors below stand some 0.05 under the figures they were measured at.
+//! After a change of a built-in model, `STRANDLINE_BLESS=1 cargo test --release --test golden`
+//! writes the digest of `tests/data/scores.blake3` again; the floors below stand some 0.05 under
+//! the figures they were measured at.
 
 use flate2::read::MultiGzDecoder;
 use std::fs::{self, File};
@@ -106,7 +107,8 @@ fn sites_of_the_sample_reads_are_found() {
     );
 }
 
-/// Least recall and precision of donors and acceptors at the default threshold, on reads with 2 % errors.
+/// Least recall and precision of donors and acceptors at the default threshold, on reads with 2 %
+/// errors.
 const RECALL: [f64; 2] = [0.56, 0.62];
 const PRECISION: [f64; 2] = [0.65, 0.69];
 
@@ -186,8 +188,8 @@ fn every_instruction_set_gives_the_same_bits() {
             .env("STRANDLINE_ISA", isa.name())
             .output();
         let child = child.unwrap();
-        // Where this program itself is emulated, the kernel cannot start it again, and nothing comes back. The emulated
-        // processors of the test run select one instruction set each.
+        // Where this program itself is emulated, the kernel cannot start it again, and nothing
+        // comes back. The emulated processors of the test run select one instruction set each.
         if cfg!(target_arch = "aarch64") && !child.status.success() && child.stdout.is_empty() {
             eprintln!("{isa} not checked: this program cannot be started from within itself here");
             continue;

@@ -1,4 +1,5 @@
-//! The program at the end of a link: sockets and a serial port, reads that come back as calls, decisions that go back.
+//! The program at the end of a link: sockets and a serial port, reads that come back as calls,
+//! decisions that go back.
 #![cfg(unix)]
 
 use serialport::{SerialPort, TTYPort};
@@ -53,7 +54,8 @@ fn reads(count: usize) -> Vec<ReadData> {
     reads
 }
 
-/// Sends reads, eight at a time, in chunks of 400 bases; gives the bases sent and the seconds it took.
+/// Sends reads, eight at a time, in chunks of 400 bases; gives the bases sent and the seconds it
+/// took.
 fn send(sender: &mut Sender, reads: &[ReadData]) -> (u64, f64) {
     let never = AtomicBool::new(false);
     let start = Instant::now();
@@ -152,7 +154,8 @@ fn a_serial_port_carries_a_flow_cell() {
     port.set_timeout(Duration::from_millis(20)).unwrap();
     let output = folder.path().join("serial.tsv");
     let child = annotate(&[&format!("serial://{path}?baud=921600&once")], &output);
-    // A pseudo-terminal whose other end is closed cannot be read: wait until the program has opened it.
+    // A pseudo-terminal whose other end is closed cannot be read: wait until the program has opened
+    // it.
     let mut sender = Sender::new(Box::new(Patient(port)), 1);
     let (bases, seconds) = send(&mut sender, &reads);
     let said = summary(child);

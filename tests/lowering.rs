@@ -1,5 +1,5 @@
-//! Every pattern that is lowered, over random shapes: against tract's own float operators on the very ONNX graph, in tiles, on every
-//! instruction set, on several threads.
+//! Every pattern that is lowered, over random shapes: against tract's own float operators on the
+//! very ONNX graph, in tiles, on every instruction set, on several threads.
 
 #[path = "lowering/draft.rs"]
 mod draft;
@@ -157,8 +157,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-30)
 }
 
-/// Packs a graph and compares: float precision and int8 with tract, tiles with one large tile, instruction sets with each other, threads with
-/// one. Names of operators that stay tract's begin with `plain`.
+/// Packs a graph and compares: float precision and int8 with tract, tiles with one large tile,
+/// instruction sets with each other, threads with one. Names of operators that stay tract's begin
+/// with `plain`.
 fn check(draft: Draft, output: &str, terms: Terms, lengths: &[usize], plain: &str, least: f64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("draft.onnx");
@@ -311,7 +312,8 @@ proptest! {
             x = d.op("Relu", &[&x], &[]);
         }
         let y = match order {
-            // Before the activation, as in "pre-activation" networks: batch norm, ReLU, convolution.
+            // Before the activation, as in "pre-activation" networks: batch norm, ReLU,
+            // convolution.
             0 | 5 => {
                 let y = d.batch_norm(&x, c);
                 let y = d.op("Relu", &[&y], &[]);
@@ -482,8 +484,8 @@ proptest! {
             }
         };
         let terms = Terms { ids: true, columns, context: 0, tile, multiple: 1 };
-        // Two channels, normalised, are 1 and -1, whichever is larger by however little: no bound. The narrower, the more of that is left, and one
-        // row a sequence averages over less.
+        // Two channels, normalised, are 1 and -1, whichever is larger by however little: no bound.
+        // The narrower, the more of that is left, and one row a sequence averages over less.
         let least = match (width, end) {
             (2, _) => -1.0,
             (_, 0) => 0.98,

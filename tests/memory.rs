@@ -1,5 +1,5 @@
-//! The real binary's peak memory depends on its configuration, never on its input: a read of 10 Mb and many short ones.
-//! Linux only, since it reads /proc.
+//! The real binary's peak memory depends on its configuration, never on its input: a read of 10 Mb
+//! and many short ones. Linux only, since it reads /proc.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -43,7 +43,8 @@ fn peak(arguments: &[&str], feed: impl FnOnce(&mut dyn Write)) -> (u64, String) 
     let (peak, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let mut stdin = child.stdin.take().unwrap();
     let output = std::thread::scope(|scope| {
-        // The mark only rises, so the last look before the end has all of it but the last milliseconds.
+        // The mark only rises, so the last look before the end has all of it but the last
+        // milliseconds.
         scope.spawn(|| {
             while !ended.load(Relaxed) {
                 let text = fs::read_to_string(&status).unwrap_or_default();
@@ -127,8 +128,8 @@ fn the_number_of_reads_does_not_matter() {
         let few = short_reads(20_000, &arguments);
         let many = short_reads(100_000, &arguments);
         assert!(many < MOST, "{arguments:?}: {many} kB");
-        // Some megabytes for what threads and the allocator do differently from run to run; the reads themselves are
-        // 16 MB more.
+        // Some megabytes for what threads and the allocator do differently from run to run; the
+        // reads themselves are 16 MB more.
         assert!(
             many < few + 6_000,
             "{arguments:?}: {few} kB for 20,000 reads, {many} kB for 100,000"

@@ -1,5 +1,5 @@
-//! The model file: damage of every kind is found and named, and a large file is used in place, in pages that processes
-//! share, never copied to the heap.
+//! The model file: damage of every kind is found and named, and a large file is used in place, in
+//! pages that processes share, never copied to the heap.
 
 mod altered;
 

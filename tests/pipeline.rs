@@ -1,5 +1,6 @@
-//! The pipeline with the built-in models: the output is the same to the byte whatever the number of threads, the pool and
-//! the size of chunks, no record disappears, and steady state allocates nothing.
+//! The pipeline with the built-in models: the output is the same to the byte whatever the number of
+//! threads, the pool and the size of chunks, no record disappears, and steady state allocates
+//! nothing.
 
 use flate2::read::MultiGzDecoder;
 use std::fs::File;

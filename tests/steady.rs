@@ -1,4 +1,5 @@
-//! Two minutes of a MinION, sixteen times as fast: every base is accounted for, and memory does not grow.
+//! Two minutes of a MinION, sixteen times as fast: every base is accounted for, and memory does not
+//! grow.
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,7 @@
-//! Layers of the built-in and benchmark models on every instruction set of this machine, and beside them the peak of each set: its
-//! multiply-accumulates on registers alone. Elements are multiply-accumulates, so Gelem/s reads as GMAC/s; each result is
-//! compared with the scalar reference first.
+//! Layers of the built-in and benchmark models on every instruction set of this machine, and beside
+//! them the peak of each set: its multiply-accumulates on registers alone. Elements are
+//! multiply-accumulates, so Gelem/s reads as GMAC/s; each result is compared with the scalar
+//! reference first.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,4 +1,5 @@
-//! Bases in two bits each, with runs of N and qualities beside them; the layout is in the crate's documentation.
+//! Bases in two bits each, with runs of N and qualities beside them; the layout is in the crate's
+//! documentation.
 
 use crate::{MAX_BODY, MAX_PAYLOAD};
 use heapless::{CapacityError, Vec};
@@ -36,8 +37,8 @@ pub struct Bases<'a> {
 }
 
 impl<'a> Bases<'a> {
-    /// Packs as many of `codes` (0 to 3 = A C G T, anything else N) as one frame takes, at least one if there is any, and says
-    /// how many those are: [`MAX_BASES`] without N.
+    /// Packs as many of `codes` (0 to 3 = A C G T, anything else N) as one frame takes, at least
+    /// one if there is any, and says how many those are: [`MAX_BASES`] without N.
     pub fn pack(codes: &[u8], room: &'a mut [u8; MAX_BASES_BYTES]) -> (Bases<'a>, usize) {
         let mut runs = 0;
         let mut count = 0;
@@ -79,7 +80,8 @@ impl<'a> Bases<'a> {
         (bases, count)
     }
 
-    /// The same with bins of qualities, packed as the bases are; `None` where they have another length or together no room.
+    /// The same with bins of qualities, packed as the bases are; `None` where they have another
+    /// length or together no room.
     pub fn with_qualities(self, bins: &'a [u8]) -> Option<Bases<'a>> {
         let runs = if self.runs.is_empty() {
             0

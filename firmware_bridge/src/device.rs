@@ -11,7 +11,8 @@ use heapless::Vec;
 pub enum Heard<'a> {
     /// Nothing that the program need know of.
     Nothing,
-    /// A host has started: reads that are open are to be announced again, by a read start that says how far they are.
+    /// A host has started: reads that are open are to be announced again, by a read start that says
+    /// how far they are.
     HostStarted,
     /// What is to become of a read.
     Decision {
@@ -61,7 +62,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device that has just started; the nonce must be another one than at the start before, a counter in flash, say.
+    /// A device that has just started; the nonce must be another one than at the start before, a
+    /// counter in flash, say.
     pub const fn new(nonce: u32, capabilities: u16) -> Device {
         Device {
             nonce,
@@ -136,7 +138,8 @@ impl Device {
         self.host.is_some()
     }
 
-    /// Appends what is due without being asked for: hello, keep-alive, a refusal. To be called every now and then.
+    /// Appends what is due without being asked for: hello, keep-alive, a refusal. To be called
+    /// every now and then.
     ///
     /// # Errors
     /// Where `out` is full; call again with more room.
@@ -170,7 +173,8 @@ impl Device {
         Ok(())
     }
 
-    /// Appends a message: read starts, bases and read ends as far as the credit reaches, others always.
+    /// Appends a message: read starts, bases and read ends as far as the credit reaches, others
+    /// always.
     ///
     /// # Errors
     /// [`SendError`]; nothing was appended then.

@@ -51,8 +51,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host that has just started. `window` is how many frames a device may be ahead, at least 2 and below 32,768: what they take must fit the
-    /// buffers on the way.
+    /// A host that has just started. `window` is how many frames a device may be ahead, at least 2
+    /// and below 32,768: what they take must fit the buffers on the way.
     pub fn new(nonce: u32, window: u16) -> Host {
         Host {
             nonce,
@@ -85,7 +85,8 @@ impl Host {
         self.minor > MINOR
     }
 
-    /// True where a device was there and has been silent for too long. It counts as gone from then on.
+    /// True where a device was there and has been silent for too long. It counts as gone from then
+    /// on.
     pub fn gone(&mut self, now: u32) -> bool {
         let gone = self.device.is_some() && now.wrapping_sub(self.heard) >= GONE;
         if gone {
@@ -162,8 +163,8 @@ impl Host {
         }
     }
 
-    /// Appends what is due without being asked for: hello, credit, keep-alive, a refusal. To be called every now and then, and whenever frames
-    /// have been dealt with.
+    /// Appends what is due without being asked for: hello, credit, keep-alive, a refusal. To be
+    /// called every now and then, and whenever frames have been dealt with.
     ///
     /// # Errors
     /// Where `out` is full; call again with more room.
@@ -193,7 +194,8 @@ impl Host {
         }
         if self.device.is_some() {
             let up_to = self.expected.wrapping_add(self.window);
-            // Half a window at a time, and as often as silence asks for: a credit that was lost comes again.
+            // Half a window at a time, and as often as silence asks for: a credit that was lost
+            // comes again.
             let grown = up_to.wrapping_sub(self.granted);
             if grown >= self.window / 2 || silent {
                 self.voice.say(Message::Credit { up_to }, now, out)?;

@@ -1,10 +1,12 @@
-//! The link between a sequencer's accessory board and strandline. No `std`, no allocation: it compiles for a microcontroller
-//! and for the host alike, so that both ends share one definition of the bytes and of the protocol.
+//! The link between a sequencer's accessory board and strandline. No `std`, no allocation: it
+//! compiles for a microcontroller and for the host alike, so that both ends share one definition of
+//! the bytes and of the protocol.
 //!
 //! # Frames
 //!
-//! On the wire a frame is COBS-stuffed and ended by one zero byte, the only zero there is: a receiver that has lost its place
-//! waits for the next zero and is in step again. Stuffed inside is the body, integers little-endian:
+//! On the wire a frame is COBS-stuffed and ended by one zero byte, the only zero there is: a
+//! receiver that has lost its place waits for the next zero and is in step again. Stuffed inside is
+//! the body, integers little-endian:
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
@@ -13,9 +15,10 @@
 //! | 3 | L | payload, at most [`MAX_PAYLOAD`] |
 //! | 3 + L | 4 | CRC-32 (ISO-HDLC, that of Ethernet and gzip) of all bytes before it |
 //!
-//! The length is that of the frame, and the version is agreed on once: neither is in each frame. 400 bases take 100 bytes and 13 more of
-//! framing, stuffing and zero; a full frame of 1,988 bases 497 and 14. 32 bits of checksum let one broken frame in 4 billion through, which must
-//! then also keep the layout below.
+//! The length is that of the frame, and the version is agreed on once: neither is in each frame.
+//! 400 bases take 100 bytes and 13 more of framing, stuffing and zero; a full frame of 1,988 bases
+//! 497 and 14. 32 bits of checksum let one broken frame in 4 billion through, which must then also
+//! keep the layout below.
 //!
 //! | kind | from | payload: bytes, field |
 //! | --- | --- | --- |
@@ -31,24 +34,31 @@
 //! | 10 keep-alive | both | nothing |
 //! | 11 finish | device | nothing: no more reads will come |
 //!
-//! Bases: flags 0x30 are how many of the last byte's four places are empty, 0x40 says that runs of N come first (1 byte how many, each 2 index of the
-//! first, 2 how many; ascending, with a base between any two), 0x80 that as many bytes as the bases take follow with qualities. Bases have two bits each,
-//! A C G T = 0 1 2 3, the first in the lowest bits; 0 for N and in empty places. Qualities likewise, in bins ([`quality_bin`]).
+//! Bases: flags 0x30 are how many of the last byte's four places are empty, 0x40 says that runs of
+//! N come first (1 byte how many, each 2 index of the first, 2 how many; ascending, with a base
+//! between any two), 0x80 that as many bytes as the bases take follow with qualities. Bases have
+//! two bits each, A C G T = 0 1 2 3, the first in the lowest bits; 0 for N and in empty places.
+//! Qualities likewise, in bins ([`quality_bin`]).
 //!
-//! There is exactly one payload for a message; any other is rejected. What decodes has passed the checksum and every rule of these tables.
+//! There is exactly one payload for a message; any other is rejected. What decodes has passed the
+//! checksum and every rule of these tables.
 //!
 //! # Protocol
 //!
-//! Both sides say hello until they have heard the other's. A newer minor version is understood: its unknown kinds are counted and skipped. Another major
-//! version is refused with an error, on both sides. The nonce is drawn at each start: a new one says that the other side began anew.
+//! Both sides say hello until they have heard the other's. A newer minor version is understood: its
+//! unknown kinds are counted and skipped. Another major version is refused with an error, on both
+//! sides. The nonce is drawn at each start: a new one says that the other side began anew.
 //!
-//! [`Device`] sends data only as far as the host's credit reaches, which grows as the host takes frames in; a credit that was lost is repeated. After
-//! half a second of silence a side says that it is alive, after three the other counts as gone. Nothing is sent twice: a frame that is lost is a gap
-//! in the sequence numbers, and positions say how many bases it held, so that those behind it keep their place. The four bits of the read's number keep bases of two
-//! reads apart where one's end and the other's start were lost.
+//! [`Device`] sends data only as far as the host's credit reaches, which grows as the host takes
+//! frames in; a credit that was lost is repeated. After half a second of silence a side says that
+//! it is alive, after three the other counts as gone. Nothing is sent twice: a frame that is lost
+//! is a gap in the sequence numbers, and positions say how many bases it held, so that those behind
+//! it keep their place. The four bits of the read's number keep bases of two reads apart where
+//! one's end and the other's start were lost.
 //!
-//! [`Decoder`] takes bytes, [`Frame`] is what they say, [`Device`] and [`Host`] hold the state; time is passed in. [`Port`] joins a device to an
-//! `embedded-io` port: a UART, or USB-CDC, whose baud rate means nothing.
+//! [`Decoder`] takes bytes, [`Frame`] is what they say, [`Device`] and [`Host`] hold the state;
+//! time is passed in. [`Port`] joins a device to an `embedded-io` port: a UART, or USB-CDC, whose
+//! baud rate means nothing.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -159,7 +169,8 @@ impl Frame<'_> {
     /// Appends the frame to `out`, closing zero included. With an error `out` is as it was.
     ///
     /// # Errors
-    /// Where there is no room, or the message breaks a rule: a channel above [`MAX_CHANNEL`], no name or one above [`MAX_NAME`].
+    /// Where there is no room, or the message breaks a rule: a channel above [`MAX_CHANNEL`], no
+    /// name or one above [`MAX_NAME`].
     pub fn encode<const N: usize>(&self, out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
         let mut body = Vec::<u8, MAX_BODY>::new();
         let no_room = NoRoom { capacity: N };
@@ -176,7 +187,8 @@ impl Frame<'_> {
         if before + room > N || out.resize(before + room, 0).is_err() {
             return Err(no_room);
         }
-        // One push of the whole body: the encoder's count is off when an empty push follows a full run.
+        // One push of the whole body: the encoder's count is off when an empty push follows a full
+        // run.
         let mut stuffing = CobsEncoder::new(&mut out[before..]);
         let stuffed = stuffing.push(&body).map(|()| stuffing.finalize());
         match stuffed {
@@ -195,8 +207,8 @@ impl Frame<'_> {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads the frame in `stuffed`, the bytes between two zeros of the wire, using `body` as working memory, which
-    /// the message then borrows.
+    /// Reads the frame in `stuffed`, the bytes between two zeros of the wire, using `body` as
+    /// working memory, which the message then borrows.
     ///
     /// # Errors
     /// Whatever is not exactly a frame: see [`FrameError`]. No input panics.

@@ -47,7 +47,8 @@ pub enum Message<'a> {
         /// Drawn at each start.
         nonce: u32,
     },
-    /// A read begins on a channel, or goes on before a host that has just started; another one there is over.
+    /// A read begins on a channel, or goes on before a host that has just started; another one
+    /// there is over.
     ReadStart {
         /// The channel, at most [`MAX_CHANNEL`].
         channel: u16,

@@ -16,7 +16,8 @@ pub enum PortError<E: core::error::Error + 'static> {
     Send(SendError),
 }
 
-/// A [`Device`] joined to a port. Nothing blocks but writing, for as long as the port's own buffer is full.
+/// A [`Device`] joined to a port. Nothing blocks but writing, for as long as the port's own buffer
+/// is full.
 #[derive(Debug)]
 pub struct Port<T> {
     io: T,
@@ -29,7 +30,8 @@ impl<T: Read + ReadReady + Write> Port<T>
 where
     T::Error: core::error::Error + 'static,
 {
-    /// Joins them. What a host sends is short, so 64 bytes are enough to hear it; longer texts of errors are lost.
+    /// Joins them. What a host sends is short, so 64 bytes are enough to hear it; longer texts of
+    /// errors are lost.
     pub fn new(io: T, device: Device) -> Port<T> {
         Port {
             io,
@@ -44,7 +46,8 @@ where
         &self.device
     }
 
-    /// Takes in what has arrived, calling `heard` for every frame that means something, and sends what is due. `now` is in milliseconds.
+    /// Takes in what has arrived, calling `heard` for every frame that means something, and sends
+    /// what is due. `now` is in milliseconds.
     ///
     /// # Errors
     /// Those of the port.

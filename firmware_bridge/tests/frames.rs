@@ -322,7 +322,8 @@ fn every_changed_bit_and_every_lost_byte_is_seen() {
 #[test]
 fn a_decoder_is_in_step_again_after_the_next_zero() {
     let frames: Vec<Vec<u8>> = (0..3).map(|n| encoded(&read_end(n)).to_vec()).collect();
-    // Rubbish longer than any frame, a frame behind it in the same run of bytes, then two good ones.
+    // Rubbish longer than any frame, a frame behind it in the same run of bytes, then two good
+    // ones.
     let mut wire = vec![7; 2000];
     wire.extend(frames.concat());
     for cut in [1, 3, 100, wire.len()] {

@@ -1,4 +1,5 @@
-//! Random frames, each damaged in some way: none may be taken for another. A million here; `STRANDLINE_SOAK=100000000` for more.
+//! Random frames, each damaged in some way: none may be taken for another. A million here;
+//! `STRANDLINE_SOAK=100000000` for more.
 
 use firmware_bridge::{Bases, Decoder, EndReason, Frame, MAX_BASES_BYTES, MAX_FRAME, Message};
 use heapless::Vec as Fixed;

@@ -45,7 +45,8 @@ pub trait Annotation {
     /// Scores what comes next by cheaper models (true), or no longer.
     fn use_fast_tier(&mut self, _on: bool) {}
 
-    /// Positions of the read whose calls have been given out; the read so far, unless something else is known.
+    /// Positions of the read whose calls have been given out; the read so far, unless something
+    /// else is known.
     fn scored(&self) -> u64 {
         u64::MAX
     }

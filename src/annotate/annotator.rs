@@ -47,7 +47,8 @@ impl Strands {
     }
 }
 
-/// How often features occur where they could (see [`OutputColumn::base_rate`](crate::model::manifest::OutputColumn::base_rate)) in what is
+/// How often features occur where they could (see
+/// [`OutputColumn::base_rate`](crate::model::manifest::OutputColumn::base_rate)) in what is
 /// annotated, where that is not the population that a model's probabilities are for.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Priors(Vec<(CallKind, f64)>);
@@ -106,8 +107,9 @@ pub struct Options {
     pub priors: Priors,
     /// Start codons a read and strand whose 5'UTR is scored.
     pub max_starts: usize,
-    /// True: every push scores all that has its context, so that calls leave as early as they can. False: positions are scored by
-    /// whole tiles, which costs less where the rest of the read follows at once. The calls are the same.
+    /// True: every push scores all that has its context, so that calls leave as early as they can.
+    /// False: positions are scored by whole tiles, which costs less where the rest of the read
+    /// follows at once. The calls are the same.
     pub eager: bool,
 }
 
@@ -212,14 +214,14 @@ impl Annotator {
     /// Joins models and options.
     ///
     /// # Errors
-    /// Where there is no model, more than 255, one that makes no calls, a score outside [0, 1] is asked for, or a prior of what no
-    /// model calls.
+    /// Where there is no model, more than 255, one that makes no calls, a score outside [0, 1] is
+    /// asked for, or a prior of what no model calls.
     pub fn new(models: Vec<Model>, options: Options) -> Result<Annotator, AnnotateError> {
         Annotator::with_fast_tier(models, vec![], options)
     }
 
-    /// The same with a cheaper model for some of them, by task, which [`ReadState::use_fast_tier`] switches to. The models in use are then
-    /// `models`, and after them `fast`.
+    /// The same with a cheaper model for some of them, by task, which [`ReadState::use_fast_tier`]
+    /// switches to. The models in use are then `models`, and after them `fast`.
     ///
     /// # Errors
     /// As [`Annotator::new`]; also where one of `fast` is for a task that no scanning model is for.
@@ -308,7 +310,8 @@ impl Annotator {
         &self.shared.models
     }
 
-    /// How often positions were looked at twice, in all reads so far; nothing where no model has tiers.
+    /// How often positions were looked at twice, in all reads so far; nothing where no model has
+    /// tiers.
     pub fn second_look(&self) -> SecondLook {
         SecondLook {
             positions: self.shared.positions.load(Ordering::Relaxed),
@@ -386,8 +389,8 @@ impl Shared {
     }
 }
 
-/// One read, whole or still growing. After [`ReadState::finish`], [`ReadState::abort`] or [`ReadState::reset`] it is ready for
-/// the next; its buffers stay.
+/// One read, whole or still growing. After [`ReadState::finish`], [`ReadState::abort`] or
+/// [`ReadState::reset`] it is ready for the next; its buffers stay.
 pub struct ReadState {
     shared: Arc<Shared>,
     /// Codes from position `first` on, as far back as context needs.
@@ -412,8 +415,9 @@ pub(crate) struct Piece<'a> {
 }
 
 impl ReadState {
-    /// Takes the next bases of the read, as letters (case, U and IUPAC codes as in [`nucleotide`]; anything else counts
-    /// as N), and gives every call that they make certain to `sink`, in order of the call's end.
+    /// Takes the next bases of the read, as letters (case, U and IUPAC codes as in [`nucleotide`];
+    /// anything else counts as N), and gives every call that they make certain to `sink`, in order
+    /// of the call's end.
     ///
     /// # Errors
     /// Where a model fails; the read is lost then, and the state must be reset.
@@ -472,8 +476,9 @@ impl ReadState {
         Ok(())
     }
 
-    /// From now on positions are scored by the models that stand in (true), or no longer (false). Calls that these make carry
-    /// [`Flags::FAST_TIER`](crate::call::Flags::FAST_TIER). Which positions these are depends on the pushes.
+    /// From now on positions are scored by the models that stand in (true), or no longer (false).
+    /// Calls that these make carry [`Flags::FAST_TIER`](crate::call::Flags::FAST_TIER). Which
+    /// positions these are depends on the pushes.
     pub fn use_fast_tier(&mut self, on: bool) {
         self.use_fast = on;
     }

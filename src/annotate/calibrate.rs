@@ -22,8 +22,9 @@ impl Calibration {
         }
     }
 
-    /// The same where the feature is as frequent as `prior` and not as `base_rate`, both above 0 and below 1: the odds change by the
-    /// ratio of the two rates' odds. Nothing changes for a score that is no probability.
+    /// The same where the feature is as frequent as `prior` and not as `base_rate`, both above 0
+    /// and below 1: the odds change by the ratio of the two rates' odds. Nothing changes for a
+    /// score that is no probability.
     pub fn with_prior(mut self, prior: f64, base_rate: f64) -> Calibration {
         let logit = |p: f64| (p / (1.0 - p)).ln();
         if self.link == Link::Logit {
@@ -56,7 +57,8 @@ impl Calibration {
         Some((self.knots[at], self.knots[at + 1]))
     }
 
-    /// A raw output below which no score reaches `score`, a little on the safe side: a cheap first test.
+    /// A raw output below which no score reaches `score`, a little on the safe side: a cheap first
+    /// test.
     pub fn raw_floor(&self, score: f32) -> f32 {
         let (mut low, mut high) = (-1e4f32, 1e4f32);
         if self.score(low) >= score {

@@ -25,8 +25,8 @@ struct Column {
     separation: usize,
 }
 
-/// A scanning model and its call rule: a position is called where its score reaches the threshold and is the highest
-/// within `separation` bases, the first of equals in 5' to 3' order.
+/// A scanning model and its call rule: a position is called where its score reaches the threshold
+/// and is the highest within `separation` bases, the first of equals in 5' to 3' order.
 pub(crate) struct Scan {
     model: Model,
     number: u8,
@@ -95,12 +95,14 @@ impl Scan {
         self.model.manifest().tile
     }
 
-    /// Bases that must be at hand on each side of a position: the network's context, the call rule's, and the flags'.
+    /// Bases that must be at hand on each side of a position: the network's context, the call
+    /// rule's, and the flags'.
     pub fn margin(&self) -> usize {
         self.model.manifest().lookahead().max(AMBIGUITY)
     }
 
-    /// Calibrated scores of one row of raw outputs, `before` bases from a read's start and `after` from its end.
+    /// Calibrated scores of one row of raw outputs, `before` bases from a read's start and `after`
+    /// from its end.
     pub fn scores<'a>(
         &'a self,
         row: &'a [f32],
@@ -111,7 +113,8 @@ impl Scan {
         columns.map(move |(column, &raw)| column.calibration(before, after).score(raw))
     }
 
-    /// Scores of a whole window from its raw outputs in forward order: that of the stated base, or the highest.
+    /// Scores of a whole window from its raw outputs in forward order: that of the stated base, or
+    /// the highest.
     pub fn whole(&self, raw: &[f32], strand: Strand) -> Vec<f32> {
         let columns = self.columns.len();
         let length = raw.len() / columns;
@@ -131,7 +134,8 @@ impl Scan {
             .collect()
     }
 
-    /// Runs the model on a window around `range` that lies in `piece`, and gives the rows of `range`.
+    /// Runs the model on a window around `range` that lies in `piece`, and gives the rows of
+    /// `range`.
     pub fn rows<'a>(
         &self,
         runner: &'a mut Runner,

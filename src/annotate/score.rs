@@ -203,8 +203,8 @@ impl WholeScorer {
         }
     }
 
-    /// A sequence as a model that scores sequences whole takes it (padded, cut to its last bases), with the raw outputs;
-    /// `None` where it is too short, or the model scans.
+    /// A sequence as a model that scores sequences whole takes it (padded, cut to its last bases),
+    /// with the raw outputs; `None` where it is too short, or the model scans.
     ///
     /// # Errors
     /// Where the model fails.

@@ -1,7 +1,8 @@
 //! Models that score the 5'UTR before a start codon.
 //!
-//! On the forward strand the first start codons of the read count, as they come; on the reverse strand the last of the
-//! read, so those are kept until its end. A 5'UTR begins where the read does, and the model sees its last bases.
+//! On the forward strand the first start codons of the read count, as they come; on the reverse
+//! strand the last of the read, so those are kept until its end. A 5'UTR begins where the read
+//! does, and the model sees its last bases.
 
 use super::annotator::Piece;
 use super::task::called;
@@ -100,8 +101,8 @@ impl Starts {
         }
     }
 
-    /// Scores start codons whose 5'UTR ends in `range`, as the calls of a scan do, on the forward strand, and remembers those of the
-    /// reverse strand.
+    /// Scores start codons whose 5'UTR ends in `range`, as the calls of a scan do, on the forward
+    /// strand, and remembers those of the reverse strand.
     pub fn call(
         &self,
         runner: &mut Runner,
@@ -111,8 +112,8 @@ impl Starts {
         strands: &[Strand],
         calls: &mut Vec<Call>,
     ) -> Result<(), AnnotateError> {
-        // A call's end is one past its last base, and calls leave in order of their end: the codon at the range's start belongs
-        // to the range before, if there was one.
+        // A call's end is one past its last base, and calls leave in order of their end: the codon
+        // at the range's start belongs to the range before, if there was one.
         let from = (range.start - piece.first) as usize + usize::from(range.start > 0);
         let to = (range.end - piece.first) as usize + 1;
         for index in from..to {

@@ -76,7 +76,8 @@ impl Task {
     /// What a manifest says, checked against what the task needs.
     ///
     /// # Errors
-    /// Where the task is unknown, the shape of its output is another, or an output lacks its kind of calls.
+    /// Where the task is unknown, the shape of its output is another, or an output lacks its kind
+    /// of calls.
     pub fn of(manifest: &Manifest) -> Result<Task, String> {
         let mut known = Task::ALL.into_iter().chain([Task::Raw]);
         let Some(task) = known.find(|task| task.name() == manifest.task) else {

@@ -75,7 +75,8 @@ impl Flags {
     pub const AMBIGUOUS: Flags = Flags(2);
     /// Direct RNA enters 3' end first, so a read's start need not be the transcript's start.
     pub const UNVERIFIED_5P: Flags = Flags(4);
-    /// Bases of the read were lost, or shed because of overload, before the call or within its context; or the read was cut short.
+    /// Bases of the read were lost, or shed because of overload, before the call or within its
+    /// context; or the read was cut short.
     pub const PARTIAL: Flags = Flags(8);
     /// Made by the fast tier because of overload, where the better one was asked for.
     pub const FAST_TIER: Flags = Flags(16);
@@ -130,7 +131,8 @@ impl fmt::Display for Flags {
     }
 }
 
-/// One call. Coordinates are forward coordinates of the record, 0-based and half-open, on both strands.
+/// One call. Coordinates are forward coordinates of the record, 0-based and half-open, on both
+/// strands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Call {
     /// First base.
@@ -141,8 +143,9 @@ pub struct Call {
     pub strand: Strand,
     /// What it is.
     pub kind: CallKind,
-    /// A calibrated probability in [0, 1]; for [`CallKind::Expression`] the predicted mean ribosome load, for
-    /// [`CallKind::PromoterStrength`] the natural logarithm of the rate over a reference promoter's.
+    /// A calibrated probability in [0, 1]; for [`CallKind::Expression`] the predicted mean ribosome
+    /// load, for [`CallKind::PromoterStrength`] the natural logarithm of the rate over a reference
+    /// promoter's.
     pub score: f32,
     /// Caveats.
     pub flags: Flags,

@@ -77,7 +77,8 @@ fn models(arguments: &AnnotateArguments) -> Result<Vec<Model>, CliError> {
     Ok(models)
 }
 
-/// What splice-tsv can hold. Tasks that were asked for by name must be among it; defaults that are not are left out.
+/// What splice-tsv can hold. Tasks that were asked for by name must be among it; defaults that are
+/// not are left out.
 fn splice_only(models: Vec<Model>, named: bool) -> Result<Vec<Model>, CliError> {
     let (splice, others): (Vec<Model>, Vec<Model>) = models
         .into_iter()
@@ -313,7 +314,8 @@ impl Run {
             (Some(ledger), _) => ledger.follow(arguments, self, config, &mut calls)?,
             (None, Some(prepared)) => live::run(arguments, self, prepared, &mut calls)?,
             (None, None) => {
-                // What comes through a pipe may still be growing, and so may what goes out: somebody waits for each call.
+                // What comes through a pipe may still be growing, and so may what goes out:
+                // somebody waits for each call.
                 let piped = arguments.inputs.iter().any(|i| i.as_os_str() == "-");
                 let calls = &mut calls;
                 let outcome = self.files(arguments, config, Records::Text { calls, piped })?;
@@ -384,7 +386,8 @@ pub(super) fn run(arguments: &AnnotateArguments, quiet: bool) -> Result<(), CliE
     let progress = shown.then(|| Progress::show(metrics));
     let result = run.run(arguments, &config, prepared);
     drop((status, progress));
-    // The summary comes even where the last bytes could not be written, but not where nothing began.
+    // The summary comes even where the last bytes could not be written, but not where nothing
+    // began.
     let summary = metrics.summary();
     if !quiet && (result.is_ok() || summary.reads_in > 0) {
         let SecondLook { positions, looked } = annotator.second_look();

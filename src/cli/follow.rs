@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Time between two looks at the folder. Notifications of the system are no substitute: network folders have none.
+/// Time between two looks at the folder. Notifications of the system are no substitute: network
+/// folders have none.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The output and the journal that goes with it.
@@ -37,7 +38,8 @@ enum Pass {
 }
 
 impl Ledger {
-    /// Opens both, the output as long as the journal says; gives what to write to and whether it is new.
+    /// Opens both, the output as long as the journal says; gives what to write to and whether it is
+    /// new.
     pub(super) fn open(
         arguments: &AnnotateArguments,
         format: Format,

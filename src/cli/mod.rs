@@ -40,10 +40,12 @@ use values::{
     StrandArgument, TierArgument, prior, time,
 };
 
-/// Splice-site, promoter and expression calls from nanopore reads, with int8 models, beside the sequencer.
+/// Splice-site, promoter and expression calls from nanopore reads, with int8 models, beside the
+/// sequencer.
 ///
-/// Splice sites and promoters are found in genomic reads or pre-mRNA. Spliced reads (cDNA, mature RNA) hold no introns, so
-/// they have no splice sites left to find; the 5'UTR of RNA is scored with --molecule rna.
+/// Splice sites and promoters are found in genomic reads or pre-mRNA. Spliced reads (cDNA, mature
+/// RNA) hold no introns, so they have no splice sites left to find; the 5'UTR of RNA is scored with
+/// --molecule rna.
 #[derive(Debug, Parser)]
 #[command(name = "strandline", version, max_term_width = 100)]
 struct Arguments {
@@ -61,9 +63,10 @@ struct Arguments {
 enum Command {
     /// Call splice sites, promoters and 5'UTR expression in reads
     ///
-    /// Splice sites and promoters are found in genomic reads or pre-mRNA. Spliced reads (cDNA, mature RNA) hold no introns, so
-    /// they have no splice sites left to find. Bad records are reported, counted and skipped; exit code 1 means that an input
-    /// was missing, no sequence file, or cut off.
+    /// Splice sites and promoters are found in genomic reads or pre-mRNA. Spliced reads (cDNA,
+    /// mature RNA) hold no introns, so they have no splice sites left to find. Bad records are
+    /// reported, counted and skipped; exit code 1 means that an input was missing, no sequence
+    /// file, or cut off.
     Annotate(AnnotateArguments),
     /// Write the score of every base, or of whole windows and 5'UTRs
     Score(ScoreArguments),
@@ -71,8 +74,9 @@ enum Command {
     Simulate(SimulateArguments),
     /// A flow cell in a box: play reads as a sequencer would give them
     ///
-    /// Reads are dealt to channels, which speak at their own pace; what each says when depends on the seed alone, not on who
-    /// listens. A read goes out when it ends, to a FASTQ stream or a folder that fills, or chunk by chunk over a link.
+    /// Reads are dealt to channels, which speak at their own pace; what each says when depends on
+    /// the seed alone, not on who listens. A read goes out when it ends, to a FASTQ stream or a
+    /// folder that fills, or chunk by chunk over a link.
     Replay(ReplayArguments),
     /// Measure the splice model on reads whose sites are known
     Eval(EvalArguments),
@@ -88,19 +92,21 @@ enum Command {
     BenchModel(BenchModelArguments),
     /// Measure what this machine sustains: least latency, a flow cell in real time, throughput
     ///
-    /// Each scenario is timed end to end, from letters in to calls out, after a warm-up. The report says what the processor did
-    /// meanwhile, and has no headline where it was slowed down or others used the machine.
+    /// Each scenario is timed end to end, from letters in to calls out, after a warm-up. The report
+    /// says what the processor did meanwhile, and has no headline where it was slowed down or
+    /// others used the machine.
     Bench(BenchArguments),
 }
 
 #[derive(Debug, Args)]
 struct AnnotateArguments {
-    /// FASTA, FASTQ or BAM, plain, gzip or bgzip, told apart by content; '-' is standard input; a board's link as serial:///DEVICE?baud=N,
-    /// tcp://HOST:PORT or unix:///PATH
+    /// FASTA, FASTQ or BAM, plain, gzip or bgzip, told apart by content; '-' is standard input; a
+    /// board's link as serial:///DEVICE?baud=N, tcp://HOST:PORT or unix:///PATH
     #[arg(value_name = "INPUT", default_value = "-")]
     inputs: Vec<PathBuf>,
-    /// What to look for: splice, promoter, expression, or promoter-strength, which takes each record for one bacterial
-    /// promoter [default: splice and promoter; expression with --molecule rna]
+    /// What to look for: splice, promoter, expression, or promoter-strength, which takes each
+    /// record for one bacterial promoter [default: splice and promoter; expression with --molecule
+    /// rna]
     #[arg(long, value_delimiter = ',')]
     tasks: Vec<Task>,
     /// Which network of models that have two
@@ -121,14 +127,16 @@ struct AnnotateArguments {
     /// Least probability of a splice or promoter call [default: each model's own]
     #[arg(long, value_name = "P")]
     min_score: Option<f32>,
-    /// How often a site occurs where it could (a donor or an acceptor: a GT or AG; a promoter: a base), if not as often as in the genes
-    /// that the probabilities are for; donor=0.0005, say (repeatable)
+    /// How often a site occurs where it could (a donor or an acceptor: a GT or AG; a promoter: a
+    /// base), if not as often as in the genes that the probabilities are for; donor=0.0005, say
+    /// (repeatable)
     #[arg(long = "prior", value_name = "KIND=RATE", value_parser = prior)]
     priors: Vec<(CallKind, f64)>,
     /// Start codons a read and strand whose 5'UTR is scored
     #[arg(long, value_name = "N", default_value_t = 1)]
     max_starts: usize,
-    /// tsv, bed, gff3, bedgraph, jsonl or splice-tsv; or bam: the records of one BAM input with all their tags, and the calls in the tags yn and yc
+    /// tsv, bed, gff3, bedgraph, jsonl or splice-tsv; or bam: the records of one BAM input with all
+    /// their tags, and the calls in the tags yn and yc
     #[arg(long, default_value = "tsv")]
     format: OutputFormat,
     /// Order of the output
@@ -146,8 +154,9 @@ struct AnnotateArguments {
     /// Stop at the first bad record, with exit code 1
     #[arg(long)]
     strict: bool,
-    /// A folder that a basecaller fills, nested ones too: FASTQ (plain or gzip) and BAM files, as they grow and come; each read exactly once, over
-    /// restarts too (needs --output; runs until it is stopped)
+    /// A folder that a basecaller fills, nested ones too: FASTQ (plain or gzip) and BAM files, as
+    /// they grow and come; each read exactly once, over restarts too (needs --output; runs until it
+    /// is stopped)
     #[arg(
         long,
         value_name = "DIR",
@@ -161,13 +170,15 @@ struct AnnotateArguments {
     /// End --follow when nothing new has come for so long
     #[arg(long, value_name = "SECONDS", requires = "follow", value_parser = time, help_heading = "Live")]
     until_idle: Option<f64>,
-    /// Milliseconds from bases received to their calls written; what is late is counted (implies --order live)
+    /// Milliseconds from bases received to their calls written; what is late is counted (implies
+    /// --order live)
     #[arg(long, value_name = "MS", value_parser = time, help_heading = "Live")]
     deadline: Option<f64>,
     /// What becomes of bases that cannot meet the deadline [default: block]
     #[arg(long, value_enum, value_name = "POLICY", help_heading = "Live")]
     on_overload: Option<OverloadArgument>,
-    /// Rules that turn the calls of a read's first bases into keep or eject (TOML; implies --order live)
+    /// Rules that turn the calls of a read's first bases into keep or eject (TOML; implies --order
+    /// live)
     #[arg(long, value_name = "FILE", help_heading = "Live")]
     policy: Option<PathBuf>,
     /// Where decisions are written, a line each
@@ -260,11 +271,12 @@ struct ReplayArguments {
     /// How much faster than life
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time)]
     speed: f64,
-    /// Seconds of sequencing, the reads beginning anew as often as it takes, all cut off at the end [default: each read once]
+    /// Seconds of sequencing, the reads beginning anew as often as it takes, all cut off at the end
+    /// [default: each read once]
     #[arg(long, value_name = "SECONDS", value_parser = time)]
     duration: Option<f64>,
-    /// '-': FASTQ on standard output; serial:///DEVICE, tcp://HOST:PORT, unix:///PATH: the link's frames, chunk by chunk, an
-    /// ejected read being cut short; else a folder to fill
+    /// '-': FASTQ on standard output; serial:///DEVICE, tcp://HOST:PORT, unix:///PATH: the link's
+    /// frames, chunk by chunk, an ejected read being cut short; else a folder to fill
     #[arg(long, value_name = "TARGET", default_value = "-")]
     to: PathBuf,
     /// Reads a file of a folder
@@ -392,16 +404,19 @@ struct BenchModelArguments {
     /// Positions of the made-up input [default: the model's tile]
     #[arg(long, conflicts_with = "input")]
     length: Option<usize>,
-    /// Sequences to run: FASTA, FASTQ, or text with one sequence a line, as bases or blank-separated token ids; the first one is timed
+    /// Sequences to run: FASTA, FASTQ, or text with one sequence a line, as bases or
+    /// blank-separated token ids; the first one is timed
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Write the outputs of all sequences, one line a position and an empty line after each sequence, instead of timing
+    /// Write the outputs of all sequences, one line a position and an empty line after each
+    /// sequence, instead of timing
     #[arg(long, value_name = "FILE", requires = "input")]
     output: Option<PathBuf>,
     /// Runs to take the median of
     #[arg(long, default_value_t = 30)]
     runs: usize,
-    /// Run once for each line on standard input and print the nanoseconds: for interleaved comparisons
+    /// Run once for each line on standard input and print the nanoseconds: for interleaved
+    /// comparisons
     #[arg(long)]
     steps: bool,
     /// Strands of a scanning model: forward, or both as calls need them
@@ -466,7 +481,8 @@ impl CliError {
     }
 }
 
-/// Runs the program and gives its exit code: 0, 1 for bad input, 2 for wrong usage. A closed pipe is no error.
+/// Runs the program and gives its exit code: 0, 1 for bad input, 2 for wrong usage. A closed pipe
+/// is no error.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let level = match (arguments.quiet, arguments.verbose) {
@@ -538,7 +554,8 @@ fn molecule(molecule: MoleculeArgument, strand: Option<StrandArgument>) -> (Mole
     }
 }
 
-/// The line of a report that says what gave its figures: models by name and version, and the instruction set.
+/// The line of a report that says what gave its figures: models by name and version, and the
+/// instruction set.
 fn models_in_use<'a>(models: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let names: Vec<String> = models
         .map(|(name, version)| format!("{name}/{version}"))

@@ -34,7 +34,8 @@ pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
             "scores cannot be reproducible to the bit: {reason}"
         )));
     }
-    // Written beside the target and renamed: a model file that is mapped must never change in place.
+    // Written beside the target and renamed: a model file that is mapped must never change in
+    // place.
     let target = &arguments.output;
     let failed = CliError::io(target);
     let mut name = target.clone().into_os_string();

@@ -5,8 +5,9 @@ use crate::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
 use crate::reads::source::Input;
 use std::path::Path;
 
-/// Reads every good record of a file and gives its number in the file (from 1), name and codes to `take`. Bad records are
-/// reported and left out; an input that cannot be read to its end is reported after everything before it was given.
+/// Reads every good record of a file and gives its number in the file (from 1), name and codes to
+/// `take`. Bad records are reported and left out; an input that cannot be read to its end is
+/// reported after everything before it was given.
 ///
 /// # Errors
 /// What `take` returns, or [`CliError::Reported`] where the input was cut off.

@@ -13,7 +13,8 @@ type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
 #[derive(Debug)]
 pub struct FloatModel {
     path: PathBuf,
-    /// Kept open for rows; a sequence model is imported anew for each length, which its shapes need.
+    /// Kept open for rows; a sequence model is imported anew for each length, which its shapes
+    /// need.
     open: Option<Plan>,
     by_length: HashMap<usize, Plan>,
 }

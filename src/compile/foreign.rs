@@ -1,7 +1,10 @@
-//! Our operators as an NNEF primitive: how a [`Layer`] is written to the graph's text and read back.
+//! Our operators as an NNEF primitive: how a [`Layer`] is written to the graph's text and read
+//! back.
 //!
-//! There is one, `strandline_layer`: its inputs, what it does as JSON (see [`Spec`]), the precision, the rows of halo and a label. A layer's
-//! tensors are called `LABEL.weight`, `LABEL.bias` and so on in the model file, which travels to the reader as a resource called [`FILE`].
+//! There is one, `strandline_layer`: its inputs, what it does as JSON (see [`Spec`]), the
+//! precision, the rows of halo and a label. A layer's tensors are called `LABEL.weight`,
+//! `LABEL.bias` and so on in the model file, which travels to the reader as a resource called
+//! [`FILE`].
 
 use super::reference::Fused;
 use crate::model::file::ModelFile;
@@ -50,7 +53,8 @@ pub fn framework() -> Nnef {
         TypeName::String.named("operator"),
     ];
     registry.register_primitive(REFERENCE, &parameters, &output, load_reference);
-    // tract-onnx keeps operators of its own beside NNEF's: a graph that was not lowered whole may hold some.
+    // tract-onnx keeps operators of its own beside NNEF's: a graph that was not lowered whole may
+    // hold some.
     tract_nnef::nnef().with_registry(registry).with_onnx()
 }
 

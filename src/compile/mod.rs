@@ -1,4 +1,5 @@
-//! An ONNX network to a packed file: fuse, lower, quantise, pack. The only user of tract-onnx and tract-nnef.
+//! An ONNX network to a packed file: fuse, lower, quantise, pack. The only user of tract-onnx and
+//! tract-nnef.
 
 pub mod float;
 pub mod foreign;

@@ -1,7 +1,8 @@
 //! Scales, and the weights in the layouts that the kernels read.
 //!
-//! An activation's scale is chosen from a histogram of its values on sample input, as the clipping point at which the squared error of rounding and
-//! clipping together is least. A weight's scale is its output channel's largest magnitude over 127.
+//! An activation's scale is chosen from a histogram of its values on sample input, as the clipping
+//! point at which the squared error of rounding and clipping together is least. A weight's scale is
+//! its output channel's largest magnitude over 127.
 
 use super::lower::{ConvStep, DenseStep, Network};
 use crate::kernels::{ConvShape, LANES, PAIR_LIMIT, padded};
@@ -36,7 +37,8 @@ impl Range {
         self.clip / if positive { 255.0 } else { 127.0 }
     }
 
-    /// True where a scale for each row is worth its price: one scale for all costs more than twice its error, and more than 1e-4 of the power.
+    /// True where a scale for each row is worth its price: one scale for all costs more than twice
+    /// its error, and more than 1e-4 of the power.
     pub fn by_row(&self) -> bool {
         self.fixed > 2.0 * self.by_row && self.fixed > 1e-4 * self.power
     }
@@ -251,7 +253,8 @@ pub fn one_hot(codes: &[u32]) -> TractResult<TValue> {
     Ok(tensor.into_tvalue())
 }
 
-/// The clipping point of least squared error for so many steps and that error, from counts of magnitudes up to `largest`.
+/// The clipping point of least squared error for so many steps and that error, from counts of
+/// magnitudes up to `largest`.
 fn best_clip(counts: &[u64], largest: f32, levels: f64) -> (f32, f64) {
     if largest <= 0.0 {
         return (1.0, 0.0);
@@ -286,7 +289,8 @@ pub struct Quantised {
     pub bias: Vec<f32>,
 }
 
-/// Integer weights of one output channel and their scale. Where the input is unsigned they are *paired*: see [`PAIR_LIMIT`].
+/// Integer weights of one output channel and their scale. Where the input is unsigned they are
+/// *paired*: see [`PAIR_LIMIT`].
 fn quantise_channel(step: &ConvStep, channel: usize, paired: bool) -> (Vec<i8>, f32) {
     let (inputs, width) = (step.shape.channels_in, step.shape.width);
     let per = inputs * width;
@@ -334,8 +338,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a convolution. A few output channels share 16 lanes with those of neighbouring positions, and a convolution behind an
-    /// upsampling writes all rows that it would repeat.
+    /// The layout of a convolution. A few output channels share 16 lanes with those of neighbouring
+    /// positions, and a convolution behind an upsampling writes all rows that it would repeat.
     pub fn of(step: &ConvStep, integer: bool, codes: bool) -> Layout {
         let s = step.shape;
         let shared = LANES / s.channels_out.max(1);
@@ -370,8 +374,9 @@ impl Layout {
     }
 }
 
-/// Weights of the kernel's layout, with scales from sums to units of the output. `means` are those of the input's channels: what rounding the
-/// weights takes off on average is given back in the bias.
+/// Weights of the kernel's layout, with scales from sums to units of the output. `means` are those
+/// of the input's channels: what rounding the weights takes off on average is given back in the
+/// bias.
 pub fn conv_weights(
     step: &ConvStep,
     layout: &Layout,

@@ -1,6 +1,8 @@
-//! The fused operators of a float graph, computed plainly in f32: what a lowered network is compared with, and what calibration runs.
+//! The fused operators of a float graph, computed plainly in f32: what a lowered network is
+//! compared with, and what calibration runs.
 //!
-//! One type, [`Fused`], so that the lowering can match on it. Shapes: `rows` is `[1, T, D]`, channel-first tensors are `[1, C, T]`; T may be a symbol.
+//! One type, [`Fused`], so that the lowering can match on it. Shapes: `rows` is `[1, T, D]`,
+//! channel-first tensors are `[1, C, T]`; T may be a symbol.
 
 use serde::{Deserialize, Serialize};
 use tract_nnef::internal::*;
@@ -29,7 +31,8 @@ pub enum Pooling {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fused {
-    /// Inputs: x `[1, T, D]`, gamma `[D]`, beta `[D]`. `(x - mean) / sqrt(variance + epsilon) · gamma + beta` over D.
+    /// Inputs: x `[1, T, D]`, gamma `[D]`, beta `[D]`. `(x - mean) / sqrt(variance + epsilon) ·
+    /// gamma + beta` over D.
     LayerNorm {
         /// Bits of epsilon.
         epsilon: u32,
@@ -41,18 +44,21 @@ pub enum Fused {
     },
     /// Inputs: x `[1, T, K]`, weight `[K, N]` and, if there is one, bias `[N]`. Output `[1, T, N]`.
     Linear,
-    /// Inputs: q, k, v `[1, T, D]` and, with `real`, a mask `[1, T]`. Output `[1, T, D]`; columns are heads side by side.
+    /// Inputs: q, k, v `[1, T, D]` and, with `real`, a mask `[1, T]`. Output `[1, T, D]`; columns
+    /// are heads side by side.
     Attention {
         /// Heads; D is a multiple.
         heads: usize,
         /// Bits of the factor on q · k.
         scale: u32,
-        /// Bits of the base of the rotation of q and k by position, halves of a head apart: angle t · base^(-2 j / d).
+        /// Bits of the base of the rotation of q and k by position, halves of a head apart: angle t
+        /// · base^(-2 j / d).
         rotary: Option<u32>,
         /// The value of the mask that means a real token; others get no attention.
         real: Option<i64>,
     },
-    /// Inputs: ids `[1, T]`, table `[V, D]` and, if there are learned positions, their table `[P, D]`, P ≥ T. Output `[1, T, D]`.
+    /// Inputs: ids `[1, T]`, table `[V, D]` and, if there are learned positions, their table `[P,
+    /// D]`, P ≥ T. Output `[1, T, D]`.
     Embedding,
     /// Inputs: x and, with `real`, a mask `[1, T]`. Output `[1, D]`.
     Pool {
@@ -357,7 +363,8 @@ fn layer_norm(row: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, out: &mut 
     }
 }
 
-/// `x Φ(x)`, the error function by the rational approximation 7.1.26 of Abramowitz and Stegun in f64, off by 1.5e-7 at most.
+/// `x Φ(x)`, the error function by the rational approximation 7.1.26 of Abramowitz and Stegun in
+/// f64, off by 1.5e-7 at most.
 fn gelu(x: f32) -> f32 {
     let z = f64::from(x).abs() / std::f64::consts::SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * z);

@@ -1,14 +1,20 @@
-//! aarch64: NEON with the matrix extension (`smmla`), with the dot product extension (`sdot`), and without (`smull`, `smlal`, `sadalp`).
+//! aarch64: NEON with the matrix extension (`smmla`), with the dot product extension (`sdot`), and
+//! without (`smull`, `smlal`, `sadalp`).
 //!
-//! A tile is P positions by one block of 16 output channels, all sums in registers. All of these multiply
-//! signed bytes: unsigned activations are copied once with 128 taken off, and sums get 128 times the column sums of the weights. A tile at the end of the rows is moved back to overlap its predecessor
-//! (positions are independent, so computing some twice changes nothing); fewer than P positions in all go one by one, and a
-//! block that output channels do not fill takes the scalar epilogue. Blocks are not paired: sixteen bytes of activations serve four
-//! quads of inputs, so a second block would save fewer loads of activations than the positions it displaces cost in loads of weights.
+//! A tile is P positions by one block of 16 output channels, all sums in registers. All of these
+//! multiply signed bytes: unsigned activations are copied once with 128 taken off, and sums get 128
+//! times the column sums of the weights. A tile at the end of the rows is moved back to overlap its
+//! predecessor (positions are independent, so computing some twice changes nothing); fewer than P
+//! positions in all go one by one, and a block that output channels do not fill takes the scalar
+//! epilogue. Blocks are not paired: sixteen bytes of activations serve four quads of inputs, so a
+//! second block would save fewer loads of activations than the positions it displaces cost in loads
+//! of weights.
 //!
-//! `sdot` and `smmla` are written as assembly because their intrinsics are not stable; `asm!` is, and every operand is a register.
+//! `sdot` and `smmla` are written as assembly because their intrinsics are not stable; `asm!` is,
+//! and every operand is a register.
 //!
-//! The epilogue needs no clamp in float: conversions to integers saturate, and so does narrowing them.
+//! The epilogue needs no clamp in float: conversions to integers saturate, and so does narrowing
+//! them.
 #![allow(unsafe_code)]
 
 use super::float_aarch64::{activate, load, store};
@@ -20,7 +26,8 @@ use std::cell::RefCell;
 /// Positions of a tile with `sdot`: 20 registers of sums, 5 of activations, 4 of weights.
 const DOT_POSITIONS: usize = 5;
 
-/// Positions of a tile with `smull`: 16 registers of sums (two partial sums a channel), 4 of activations.
+/// Positions of a tile with `smull`: 16 registers of sums (two partial sums a channel), 4 of
+/// activations.
 const MULL_POSITIONS: usize = 2;
 
 /// Pairs of positions of a tile with `smmla`: 24 registers of sums, 3 of activations, 4 of weights.
@@ -28,8 +35,9 @@ const PAIRS: usize = 3;
 const MATRIX_POSITIONS: usize = 2 * PAIRS;
 
 pub(super) fn conv_int8_i8mm(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: this function is called for Isa::NeonI8mm alone, which Isa::available lists only after detecting i8mm and dotprod;
-    // ConvInt8::run has checked every length that the pointers of the tiles are derived from.
+    // SAFETY: this function is called for Isa::NeonI8mm alone, which Isa::available lists only
+    // after detecting i8mm and dotprod; ConvInt8::run has checked every length that the pointers of
+    // the tiles are derived from.
     with_signed(conv, |input| unsafe { i8mm(conv, input, out) });
 }
 
@@ -106,7 +114,8 @@ impl Walk {
     fn new(conv: &ConvInt8, input: &[u8]) -> Walk {
         let s = &conv.shape;
         let tap = s.dilation * conv.input.pitch;
-        // Taps that follow each other without a gap are one tap of more channels: weights follow each other in the same order.
+        // Taps that follow each other without a gap are one tap of more channels: weights follow
+        // each other in the same order.
         let (taps, channels) = if tap == s.channels_in {
             (1, s.width * s.channels_in)
         } else {
@@ -149,7 +158,8 @@ macro_rules! conv_neon {
         unsafe fn $rows<const KIND: u8>(conv: &ConvInt8, walk: &Walk, out: &mut Output) {
             let positions = conv.positions;
             for block in 0..padded(conv.shape.channels_out) / LANES {
-                // SAFETY: forwarded from the caller; the block and the positions of every tile exist.
+                // SAFETY: forwarded from the caller; the block and the positions of every tile
+                // exist.
                 unsafe {
                     let weights = walk.weights.add(block * walk.block);
                     let begin = begin(conv, block, walk.block);
@@ -220,7 +230,8 @@ fn sdot<const QUAD: usize>(mut sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> in
     sum
 }
 
-/// One quad of input channels of P positions: the 64 bytes of weights at `w` against quad `QUAD` of each `x`.
+/// One quad of input channels of P positions: the 64 bytes of weights at `w` against quad `QUAD` of
+/// each `x`.
 ///
 /// # Safety
 /// 64 bytes can be read at `w`.
@@ -257,8 +268,9 @@ unsafe fn dot_tile<const P: usize>(
 ) -> [[int32x4_t; 4]; P] {
     let mut sums = [[vdupq_n_s32(0); 4]; P];
     let mut w = weights;
-    // SAFETY: start + P <= positions, so all rows exist that taps and positions name, and each is read in 16 bytes only where 16 of
-    // its channels are left; every block has taps · quads lines of 64 bytes.
+    // SAFETY: start + P <= positions, so all rows exist that taps and positions name, and each is
+    // read in 16 bytes only where 16 of its channels are left; every block has taps · quads lines
+    // of 64 bytes.
     unsafe {
         let mut x_tap = walk.x.add(start * walk.row);
         for _ in 0..walk.taps {
@@ -292,9 +304,9 @@ unsafe fn dot_tile<const P: usize>(
 
 // ---- smmla ----
 
-/// Two quads of input channels of all pairs. Lines of weights hold four inputs a channel where `smmla` wants eight: two lines
-/// are interleaved, one `zip` for every three `smmla`. `smmla` adds two rows of eight activations by two channels of eight
-/// weights, `[position][channel]`.
+/// Two quads of input channels of all pairs. Lines of weights hold four inputs a channel where
+/// `smmla` wants eight: two lines are interleaved, one `zip` for every three `smmla`. `smmla` adds
+/// two rows of eight activations by two channels of eight weights, `[position][channel]`.
 #[target_feature(enable = "neon,i8mm")]
 #[inline]
 fn matrix_quads(
@@ -305,8 +317,9 @@ fn matrix_quads(
     let [first, second, third] = sums;
     for i in 0..4 {
         let [a, b] = line(i);
-        // One block, because 24 sums leave the compiler too few registers to order it without copies.
-        // SAFETY: reads and writes only the registers named; i8mm is enabled for this function.
+        // One block, because 24 sums leave the compiler too few registers to order it without
+        // copies. SAFETY: reads and writes only the registers named; i8mm is enabled for this
+        // function.
         unsafe {
             asm!(
                 "zip1 {w:v}.4s, {a:v}.4s, {b:v}.4s",
@@ -514,8 +527,8 @@ unsafe fn finish<const P: usize, const KIND: u8>(
         if KIND == ANY && conv.activation == Activation::ReluFirst {
             y = activate(y, Activation::Relu);
         }
-        // SAFETY: residual and output have channels_out values at each position, checked in ConvInt8::run, and 16 channels
-        // from `first` exist, tested above.
+        // SAFETY: residual and output have channels_out values at each position, checked in
+        // ConvInt8::run, and 16 channels from `first` exist, tested above.
         unsafe {
             match &conv.residual {
                 Residual::Unsigned(rows, scale) if KIND != PLAIN => {
@@ -579,7 +592,8 @@ unsafe fn finish<const P: usize, const KIND: u8>(
     }
 }
 
-/// Rounds ties to even and saturates to i16: the conversion saturates at the ends of i32 and makes NaN 0.
+/// Rounds ties to even and saturates to i16: the conversion saturates at the ends of i32 and makes
+/// NaN 0.
 #[target_feature(enable = "neon")]
 #[inline]
 fn shorts(y: [float32x4_t; 4]) -> [int16x8_t; 2] {

@@ -1,13 +1,15 @@
 //! Non-linearities on 16 lanes, the same on every instruction set to the bit.
 //!
-//! - `exp`, `sigmoid`: the sequences of [`math::exp`](super::math::exp) and [`math::sigmoid`](super::math::sigmoid), lane by lane.
-//! - `tanh`: the rational approximation of XLA and Eigen, an odd polynomial of degree 13 over an even one of degree 6, within
-//!   4e-7 (absolute).
-//! - GELU, x · Φ(x): with `u = x² · 2/5.25² - 1` for x clamped to [-5.25, 5.25], Φ(x) - 1/2 is x times a polynomial of degree 12
-//!   in `u`, fitted by least squares with weights iterated towards the least largest error (Lawson); that is clamped to [-1/2, 1/2], which
-//!   makes GELU exactly 0 or x beyond ±5.25. Within 2e-6 · max(1, |x|), without a division.
-//! - GELU by tanh, x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), as some networks are trained with; within
-//!   5e-7 · max(1, |x|).
+//! - `exp`, `sigmoid`: the sequences of [`math::exp`](super::math::exp) and
+//!   [`math::sigmoid`](super::math::sigmoid), lane by lane.
+//! - `tanh`: the rational approximation of XLA and Eigen, an odd polynomial of degree 13 over an
+//!   even one of degree 6, within 4e-7 (absolute).
+//! - GELU, x · Φ(x): with `u = x² · 2/5.25² - 1` for x clamped to [-5.25, 5.25], Φ(x) - 1/2 is x
+//!   times a polynomial of degree 12 in `u`, fitted by least squares with weights iterated towards
+//!   the least largest error (Lawson); that is clamped to [-1/2, 1/2], which makes GELU exactly 0
+//!   or x beyond ±5.25. Within 2e-6 · max(1, |x|), without a division.
+//! - GELU by tanh, x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), as some networks are trained with;
+//!   within 5e-7 · max(1, |x|).
 
 use super::lanes::{Kernel, Lanes, dispatch};
 use super::{Isa, LANES};

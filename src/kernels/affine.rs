@@ -1,7 +1,9 @@
-//! `function(x · factor[c] + term[c]) · gain` of each value of rows: batch norms and functions that no convolution could take in.
+//! `function(x · factor[c] + term[c]) · gain` of each value of rows: batch norms and functions that
+//! no convolution could take in.
 //!
-//! The value is one fused multiply-add, then the function, then one multiplication (none by a gain of 1); integer outputs are
-//! clamped and rounded as those of a convolution. Integer inputs are multiplied by their scale first, rounded once.
+//! The value is one fused multiply-add, then the function, then one multiplication (none by a gain
+//! of 1); integer outputs are clamped and rounded as those of a convolution. Integer inputs are
+//! multiplied by their scale first, rounded once.
 
 use super::activation::Activation;
 use super::lanes::{Kernel, Lanes, dispatch};

@@ -1,15 +1,20 @@
-//! x86-64 with AMX: tiles of 16 rows by 64 bytes, `tdpbusd` and `tdpbssd`, which multiply 16 positions by 16 output channels by 64 inputs.
+//! x86-64 with AMX: tiles of 16 rows by 64 bytes, `tdpbusd` and `tdpbssd`, which multiply 16
+//! positions by 16 output channels by 64 inputs.
 //!
-//! Four tiles of sums at a time: 32 positions by two blocks of 16 output channels, or 64 by one. Sixteen lines of packed weights are a tile as they lie; activations are read
-//! from the rows as they lie, 64 bytes of a run of adjacent inputs a product. Where a run ends within 64 bytes, its last weights are copied
-//! once with zeros behind them, by which whatever a load of activations reads beyond the run is multiplied; a load that would leave the buffer takes a copy of the
-//! rows instead. A product takes its 16 cycles however few of the 64 bytes count: with dilation a run is one tap.
+//! Four tiles of sums at a time: 32 positions by two blocks of 16 output channels, or 64 by one.
+//! Sixteen lines of packed weights are a tile as they lie; activations are read from the rows as
+//! they lie, 64 bytes of a run of adjacent inputs a product. Where a run ends within 64 bytes, its
+//! last weights are copied once with zeros behind them, by which whatever a load of activations
+//! reads beyond the run is multiplied; a load that would leave the buffer takes a copy of the rows
+//! instead. A product takes its 16 cycles however few of the 64 bytes count: with dilation a run is
+//! one tap.
 //!
-//! A tile at the end of the rows is moved back to overlap its predecessor. Fewer than 16 positions take the kernels of AVX-512, and so does
-//! every epilogue: sums go through memory, 16 registers a tile. All else on [`Isa::Amx`](super::Isa::Amx) is AVX-512 as well.
+//! A tile at the end of the rows is moved back to overlap its predecessor. Fewer than 16 positions
+//! take the kernels of AVX-512, and so does every epilogue: sums go through memory, 16 registers a
+//! tile. All else on [`Isa::Amx`](super::Isa::Amx) is AVX-512 as well.
 //!
-//! The instructions are written as assembly because their intrinsics are not stable. Tile registers are named by number, live only
-//! within [`conv_int8`], and are none that a compiler uses.
+//! The instructions are written as assembly because their intrinsics are not stable. Tile registers
+//! are named by number, live only within [`conv_int8`], and are none that a compiler uses.
 #![allow(unsafe_code)]
 
 use super::x86;
@@ -55,7 +60,8 @@ struct Step {
     weights: usize,
 }
 
-/// True where the processor has the instructions and the system lets this process use them, which Linux wants to be asked for.
+/// True where the processor has the instructions and the system lets this process use them, which
+/// Linux wants to be asked for.
 pub(super) fn available() -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -67,7 +73,8 @@ pub(super) fn available() -> bool {
             return false;
         }
         let result: isize;
-        // SAFETY: a system call that reads no memory; a kernel that does not know it gives an error.
+        // SAFETY: a system call that reads no memory; a kernel that does not know it gives an
+        // error.
         unsafe {
             asm!(
                 "syscall",
@@ -104,7 +111,8 @@ pub(super) fn with_tiles(run: impl FnOnce()) {
     };
     all.row_bytes[..8].fill(ROW as u16);
     all.rows[..8].fill(ROWS as u8);
-    // SAFETY: called for Isa::Amx alone, which Isa::available lists only after `available`; the configuration is one that palette 1 allows.
+    // SAFETY: called for Isa::Amx alone, which Isa::available lists only after `available`; the
+    // configuration is one that palette 1 allows.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &raw const all, options(nostack, preserves_flags, readonly))
     };
@@ -119,8 +127,9 @@ pub(super) fn conv_int8(conv: &ConvInt8, out: &mut Output) {
     }
     SCRATCH.with_borrow_mut(|scratch| {
         let ends = scratch.prepare(conv);
-        // SAFETY: this function is called for Isa::Amx alone, which Isa::available lists only after detecting AMX and AVX-512;
-        // ConvInt8::run has checked every length that pointers are derived from.
+        // SAFETY: this function is called for Isa::Amx alone, which Isa::available lists only after
+        // detecting AMX and AVX-512; ConvInt8::run has checked every length that pointers are
+        // derived from.
         with_tiles(|| unsafe {
             match conv.signed_input {
                 true => blocks::<true>(conv, scratch, ends, out),
@@ -131,7 +140,8 @@ pub(super) fn conv_int8(conv: &ConvInt8, out: &mut Output) {
 }
 
 impl Scratch {
-    /// Cuts the sum into products and copies the weights at the ends of runs; gives the number of these in a block.
+    /// Cuts the sum into products and copies the weights at the ends of runs; gives the number of
+    /// these in a block.
     fn prepare(&mut self, conv: &ConvInt8) -> usize {
         let s = &conv.shape;
         let tap = s.dilation * conv.input.pitch;
@@ -192,7 +202,8 @@ unsafe fn blocks<const SIGNED: bool>(
         let mut start = 0;
         while start < positions {
             let tiles = (positions - start).div_ceil(ROWS);
-            // SAFETY: forwarded from the caller; the blocks exist, and there are 16 positions at least.
+            // SAFETY: forwarded from the caller; the blocks exist, and there are 16 positions at
+            // least.
             start += ROWS
                 * unsafe {
                     match (pair, tiles) {
@@ -234,8 +245,9 @@ impl Walk<'_> {
             *at = (start + m * ROWS).min(conv.positions - ROWS);
         }
         let block_len = s.packed_len() / (padded(s.channels_out) / LANES);
-        // SAFETY: tiles of sums are 0 to 3, of activations 4 and 5, of weights 6 and 7. Activations of a whole step lie inside the
-        // rows that ConvInt8::run has checked, others inside the buffer or the copy; so do the weights of each block.
+        // SAFETY: tiles of sums are 0 to 3, of activations 4 and 5, of weights 6 and 7. Activations
+        // of a whole step lie inside the rows that ConvInt8::run has checked, others inside the
+        // buffer or the copy; so do the weights of each block.
         unsafe {
             zero::<0>();
             zero::<1>();
@@ -361,7 +373,8 @@ unsafe fn store<const T: u8>(to: *mut i32) {
     }
 }
 
-/// Products of ones on registers alone, for the yardstick: `rounds` times four tiles. Gives their sum.
+/// Products of ones on registers alone, for the yardstick: `rounds` times four tiles. Gives their
+/// sum.
 pub(super) fn peak(rounds: usize) -> i64 {
     let ones = Weights([1; ROWS * ROW]);
     let mut sums = Sums([[0; LANES]; ROWS]);

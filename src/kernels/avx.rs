@@ -1,7 +1,9 @@
 //! x86-64 with 256-bit registers: AVX2 (`vpmaddubsw`, `vpmaddwd`) and AVX-VNNI (`vpdpbusd`).
 //!
-//! A tile is P positions by one block of 16 output channels in two registers, all sums in registers; see `x86` for how tiles cover the rows.
-//! AVX2 takes the sign of a signed activation over to the weight (and relies on paired weights for unsigned ones), AVX-VNNI reads signed activations with 128 added, as AVX-512 does.
+//! A tile is P positions by one block of 16 output channels in two registers, all sums in
+//! registers; see `x86` for how tiles cover the rows. AVX2 takes the sign of a signed activation
+//! over to the weight (and relies on paired weights for unsigned ones), AVX-VNNI reads signed
+//! activations with 128 added, as AVX-512 does.
 #![allow(unsafe_code)]
 
 use super::lanes::activate_256;
@@ -10,8 +12,9 @@ use super::{Activation, ConvInt8, LANES, Output, Residual, activation, finish_la
 use std::arch::x86_64::*;
 
 pub(super) fn conv_int8_avx2(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: this function is called for Isa::Avx2 alone, which Isa::available lists only after detecting the
-    // features; ConvInt8::run has checked every length that the pointers below are derived from.
+    // SAFETY: this function is called for Isa::Avx2 alone, which Isa::available lists only after
+    // detecting the features; ConvInt8::run has checked every length that the pointers below are
+    // derived from.
     unsafe { avx2(conv, conv.input.data, out) }
 }
 
@@ -27,7 +30,8 @@ pub(super) fn conv_int8_vnni(conv: &ConvInt8, out: &mut Output) {
     unsafe { vnni(conv, conv.input.data, out) }
 }
 
-/// The body of both: `$dot(sum, x, w, signed)` adds four products to each i32, `$shifted` where signed activations have 128 added.
+/// The body of both: `$dot(sum, x, w, signed)` adds four products to each i32, `$shifted` where
+/// signed activations have 128 added.
 macro_rules! conv_256 {
     ($conv:ident, $tile:ident, $features:literal, $p:literal, $shifted:literal, $dot:expr) => {
         #[target_feature(enable = $features)]
@@ -35,7 +39,8 @@ macro_rules! conv_256 {
             let s = &conv.shape;
             let positions = conv.positions;
             let block_len = s.width * s.channels_in * LANES;
-            // SAFETY: the caller's lengths: the rows before row 0 exist, and block_len weights for every block.
+            // SAFETY: the caller's lengths: the rows before row 0 exist, and block_len weights for
+            // every block.
             unsafe {
                 let back = s.before * s.dilation * conv.input.pitch;
                 let x = input.as_ptr().add(conv.input.first - back);
@@ -85,8 +90,8 @@ macro_rules! conv_256 {
             let signed = conv.signed_input && !$shifted;
             let mut sums = [*begin; P];
             let mut w = weights;
-            // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block has one line of 64 bytes a
-            // tap and quad.
+            // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every
+            // block has one line of 64 bytes a tap and quad.
             unsafe {
                 let mut x_tap = x.add(start * row);
                 for _ in 0..s.width {
@@ -172,8 +177,9 @@ unsafe fn finish_position(
     let mut values = [_mm256_setzero_ps(); 2];
     for (half, (sum, y)) in sums.iter().zip(&mut values).enumerate() {
         let c = first + half * 8;
-        // SAFETY: scale and bias hold padded(channels_out) values; the residual has channels_out values at each position, checked in
-        // ConvInt8::run; eight channels from c exist, tested above.
+        // SAFETY: scale and bias hold padded(channels_out) values; the residual has channels_out
+        // values at each position, checked in ConvInt8::run; eight channels from c exist, tested
+        // above.
         unsafe {
             let scale = _mm256_loadu_ps(conv.scale.as_ptr().add(c));
             let bias = _mm256_loadu_ps(conv.bias.as_ptr().add(c));
@@ -221,7 +227,8 @@ unsafe fn finish_position(
             Output::Signed(rows) => (rows, -127.0, 127.0),
             Output::Float(rows) => {
                 let at = rows.first + position * rows.pitch + c;
-                // SAFETY: the output has channels_out values at each position, checked in ConvInt8::run; eight from c exist.
+                // SAFETY: the output has channels_out values at each position, checked in
+                // ConvInt8::run; eight from c exist.
                 unsafe { _mm256_storeu_ps(rows.data.as_mut_ptr().add(at), y) };
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Embeddings: a row of a token table plus a row of a position table.
 //!
-//! A value is `token + position`, rounded once; a value of an int8 table is its step times the scale of its row, rounded once before
-//! the addition. fp16 is widened exactly.
+//! A value is `token + position`, rounded once; a value of an int8 table is its step times the
+//! scale of its row, rounded once before the addition. fp16 is widened exactly.
 
 use super::lanes::{Kernel, Lanes, dispatch};
 use super::{Isa, LANES};

@@ -1,12 +1,16 @@
-//! Convolutions in f32 with weights of f32 or fp16: for comparison, and for networks that do not bear eight bits.
+//! Convolutions in f32 with weights of f32 or fp16: for comparison, and for networks that do not
+//! bear eight bits.
 //!
-//! Rows, strides and pitches are those of the int8 kernels, with any number of input channels. Weights lie
-//! `[channels_out / 16, rounded up][tap][channel_in][16]`, see [`ConvShape::packed_float_at`]; fp16 weights are widened exactly.
+//! Rows, strides and pitches are those of the int8 kernels, with any number of input channels.
+//! Weights lie `[channels_out / 16, rounded up][tap][channel_in][16]`, see
+//! [`ConvShape::packed_float_at`]; fp16 weights are widened exactly.
 //!
-//! An output is `bias[c]`, then one fused multiply-add a tap and input channel in that order, then the residual, then the
-//! activation. Every instruction set does just this, so results are the same to the bit. The exception are fp16 weights on aarch64
-//! with fp16 arithmetic ([`Isa::NeonDot`] and above, where the processor has it): inputs are rounded to fp16, and products are added in
-//! fp16, at most [`HALF_RUN`] before they go to an f32 sum. That is twice as fast; inputs and such runs must stay within ±65504.
+//! An output is `bias[c]`, then one fused multiply-add a tap and input channel in that order, then
+//! the residual, then the activation. Every instruction set does just this, so results are the same
+//! to the bit. The exception are fp16 weights on aarch64 with fp16 arithmetic ([`Isa::NeonDot`] and
+//! above, where the processor has it): inputs are rounded to fp16, and products are added in fp16,
+//! at most [`HALF_RUN`] before they go to an f32 sum. That is twice as fast; inputs and such runs
+//! must stay within ±65504.
 
 use super::{Activation, ConvShape, Isa, LANES, Target, View, activation, padded};
 use half::f16;
@@ -43,7 +47,8 @@ impl Weights<'_> {
 }
 
 impl ConvShape {
-    /// Where the weight of an output channel, tap and input channel lies in the packed float weights.
+    /// Where the weight of an output channel, tap and input channel lies in the packed float
+    /// weights.
     pub fn packed_float_at(&self, channel_out: usize, tap: usize, channel_in: usize) -> usize {
         let row = (channel_out / LANES * self.width + tap) * self.channels_in + channel_in;
         row * LANES + channel_out % LANES
@@ -57,7 +62,8 @@ pub struct ConvFloat<'a> {
     pub shape: ConvShape,
     /// Output rows.
     pub positions: usize,
-    /// Input rows; output row 0 lies at row 0, and rows before it and behind the last are read as far as the shape reaches.
+    /// Input rows; output row 0 lies at row 0, and rows before it and behind the last are read as
+    /// far as the shape reaches.
     pub input: View<'a, f32>,
     /// [`ConvShape::packed_len`] weights.
     pub weights: Weights<'a>,
@@ -73,7 +79,8 @@ impl ConvFloat<'_> {
     /// Runs on `isa`, writing `positions` rows of `out`; other rows are left alone.
     ///
     /// # Panics
-    /// Where a buffer's length does not fit the shape: the lengths are checked once here so that the kernels need not.
+    /// Where a buffer's length does not fit the shape: the lengths are checked once here so that
+    /// the kernels need not.
     pub fn run(&self, isa: Isa, out: &mut Target<f32>) {
         let s = &self.shape;
         assert!(s.channels_in > 0 && s.channels_out > 0);
@@ -110,7 +117,8 @@ impl ConvFloat<'_> {
     }
 }
 
-/// Addresses and steps that all tiles share; those of the input in values, those of the weights in bytes.
+/// Addresses and steps that all tiles share; those of the input in values, those of the weights in
+/// bytes.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) struct Walk {
     /// Tap 0 of position 0.
@@ -134,7 +142,8 @@ impl Walk {
     pub fn new(conv: &ConvFloat, weights: *const u8, bytes: usize) -> Walk {
         let s = &conv.shape;
         let tap = s.dilation * conv.input.pitch;
-        // Taps that follow each other without a gap are one tap of more channels: weights follow each other in the same order.
+        // Taps that follow each other without a gap are one tap of more channels: weights follow
+        // each other in the same order.
         let (taps, channels) = if tap == s.channels_in {
             (1, s.width * s.channels_in)
         } else {
@@ -179,8 +188,8 @@ fn scalar(conv: &ConvFloat, out: &mut Target<f32>) {
     }
 }
 
-/// Adds the residual, applies the activation and writes one position: the definition, used where an instruction set has nothing
-/// of its own for a block that is not full.
+/// Adds the residual, applies the activation and writes one position: the definition, used where an
+/// instruction set has nothing of its own for a block that is not full.
 #[inline(always)]
 pub(super) fn finish_lanes(
     conv: &ConvFloat,
@@ -210,7 +219,8 @@ pub(super) fn finish_lanes(
     }
 }
 
-/// Base codes as rows of four channels, 1 at the base's own; "no base" is a row of zeros. `out` holds four values a code.
+/// Base codes as rows of four channels, 1 at the base's own; "no base" is a row of zeros. `out`
+/// holds four values a code.
 ///
 /// # Panics
 /// Where the lengths differ.

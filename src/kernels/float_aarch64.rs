@@ -1,10 +1,13 @@
-//! Float convolutions and dense layers on aarch64: f32 `fmla`, and fp16 `fmla` for fp16 weights where the processor has it.
+//! Float convolutions and dense layers on aarch64: f32 `fmla`, and fp16 `fmla` for fp16 weights
+//! where the processor has it.
 //!
-//! A tile is P positions by one block of 16 output channels. In f32: 5 positions, 20 registers of sums, 5 of inputs, 4 of weights. In
-//! fp16: 8 positions, 16 registers of sums that hold a run of products, 8 of inputs, 2 of weights; the f32 sums wait in memory.
-//! A tile at the end of the rows is moved back to overlap its predecessor; fewer positions than a tile holds go one by one.
+//! A tile is P positions by one block of 16 output channels. In f32: 5 positions, 20 registers of
+//! sums, 5 of inputs, 4 of weights. In fp16: 8 positions, 16 registers of sums that hold a run of
+//! products, 8 of inputs, 2 of weights; the f32 sums wait in memory. A tile at the end of the rows
+//! is moved back to overlap its predecessor; fewer positions than a tile holds go one by one.
 //!
-//! fp16 is written as assembly, since its vector types and conversions are newer than the oldest compiler supported.
+//! fp16 is written as assembly, since its vector types and conversions are newer than the oldest
+//! compiler supported.
 #![allow(unsafe_code)]
 
 use super::float::{ConvFloat, HALF_RUN, Walk, Weights, finish_lanes};
@@ -20,8 +23,8 @@ const SINGLE_POSITIONS: usize = 5;
 const HALF_POSITIONS: usize = 8;
 
 pub(super) fn conv(conv: &ConvFloat, out: &mut Target<f32>) {
-    // SAFETY: NEON is part of every aarch64 target of Rust's; ConvFloat::run has checked every length that the pointers of the
-    // tiles are derived from.
+    // SAFETY: NEON is part of every aarch64 target of Rust's; ConvFloat::run has checked every
+    // length that the pointers of the tiles are derived from.
     unsafe {
         match conv.weights {
             Weights::F16(w) => singles::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
@@ -104,8 +107,8 @@ unsafe fn finish<const P: usize>(
 ) {
     let first = block * LANES;
     for (p, mut y) in sums.into_iter().enumerate() {
-        // SAFETY: residual and output have channels_out values at each position, checked in ConvFloat::run; a block that is
-        // not full goes through finish_lanes.
+        // SAFETY: residual and output have channels_out values at each position, checked in
+        // ConvFloat::run; a block that is not full goes through finish_lanes.
         unsafe {
             if conv.shape.channels_out - first < LANES {
                 let mut values = [0f32; LANES];
@@ -184,8 +187,9 @@ unsafe fn single_tile<const P: usize, const HALF: bool>(
     start: usize,
     block: usize,
 ) -> [[float32x4_t; 4]; P] {
-    // SAFETY: start + P <= positions, so all rows exist that taps and positions name, and each is read four values at a time only
-    // where four of its channels are left; every block has taps · channels lines of weights and 16 biases.
+    // SAFETY: start + P <= positions, so all rows exist that taps and positions name, and each is
+    // read four values at a time only where four of its channels are left; every block has taps ·
+    // channels lines of weights and 16 biases.
     unsafe {
         let mut sums = [load(conv.bias.as_ptr().add(block * LANES)); P];
         let mut w = walk.weights.add(block * walk.block);
@@ -277,8 +281,8 @@ fn narrow(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
 #[target_feature(enable = "neon,fp16")]
 #[inline]
 fn fmla_half<const LANE: usize>(mut sum: uint16x8_t, w: uint16x8_t, x: uint16x8_t) -> uint16x8_t {
-    // SAFETY: reads and writes only the registers named; fp16 is enabled for this function. An element can be named in the lower
-    // half of the registers alone.
+    // SAFETY: reads and writes only the registers named; fp16 is enabled for this function. An
+    // element can be named in the lower half of the registers alone.
     unsafe {
         asm!(
             "fmla {sum:v}.8h, {w:v}.8h, {x:v}.h[{lane}]",
@@ -325,7 +329,8 @@ unsafe fn half_tile<const P: usize>(
     start: usize,
     block: usize,
 ) -> [[float32x4_t; 4]; P] {
-    // SAFETY: as in single_tile; rows are read eight values at a time only where eight channels are left.
+    // SAFETY: as in single_tile; rows are read eight values at a time only where eight channels are
+    // left.
     unsafe {
         let mut sums = [load(conv.bias.as_ptr().add(block * LANES)); P];
         let mut w = walk.weights.add(block * walk.block).cast::<u16>();

@@ -1,8 +1,9 @@
 //! Float convolutions and dense layers on x86-64: AVX-512, and AVX2 with FMA and F16C.
 //!
-//! Tiles are those of the int8 kernels: with AVX-512 16 positions by one block of 16 output channels, 12 by 2 or 8 by 3, with AVX2
-//! 6 by one block in two registers, all sums in registers, one weight register or pair for all positions. A tile at the end of
-//! the rows is moved back to overlap its predecessor; fewer positions than a tile holds go one by one.
+//! Tiles are those of the int8 kernels: with AVX-512 16 positions by one block of 16 output
+//! channels, 12 by 2 or 8 by 3, with AVX2 6 by one block in two registers, all sums in registers,
+//! one weight register or pair for all positions. A tile at the end of the rows is moved back to
+//! overlap its predecessor; fewer positions than a tile holds go one by one.
 #![allow(unsafe_code)]
 
 use super::float::{ConvFloat, Walk, Weights, finish_lanes};
@@ -11,8 +12,8 @@ use super::{Activation, LANES, Target, activation, lanes, padded};
 use std::arch::x86_64::*;
 
 pub(super) fn conv_512(conv: &ConvFloat, out: &mut Target<f32>) {
-    // SAFETY: called for Isa::Avx512Vnni alone, which Isa::available lists only after detecting the features; ConvFloat::run has
-    // checked every length that the pointers below are derived from.
+    // SAFETY: called for Isa::Avx512Vnni alone, which Isa::available lists only after detecting the
+    // features; ConvFloat::run has checked every length that the pointers below are derived from.
     unsafe {
         match conv.weights {
             Weights::F16(w) => rows_512::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
@@ -35,7 +36,8 @@ pub(super) fn conv_256(conv: &ConvFloat, out: &mut Target<f32>) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 unsafe fn rows_512<const HALF: bool>(conv: &ConvFloat, walk: &Walk, out: &mut Target<f32>) {
-    // SAFETY: forwarded from the caller. The pitch is made a constant where it is a common one, so that addresses are constants too.
+    // SAFETY: forwarded from the caller. The pitch is made a constant where it is a common one, so
+    // that addresses are constants too.
     unsafe {
         match walk.row {
             4 => blocks_512::<4, HALF>(conv, walk, out),
@@ -94,7 +96,8 @@ unsafe fn tiles_512<const P: usize, const R: usize, const ROW: usize, const HALF
     R
 }
 
-/// P positions of R blocks. `ROW` is the distance from one position to the next, or 0 where it is not known before the run.
+/// P positions of R blocks. `ROW` is the distance from one position to the next, or 0 where it is
+/// not known before the run.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 #[inline]
 unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF: bool>(
@@ -106,8 +109,8 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
 ) {
     let row = if ROW > 0 { ROW } else { walk.row };
     let mut begin = [_mm512_setzero_ps(); R];
-    // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block has taps · channels lines of weights
-    // and 16 biases.
+    // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block
+    // has taps · channels lines of weights and 16 biases.
     unsafe {
         for (r, begin) in begin.iter_mut().enumerate() {
             *begin = _mm512_loadu_ps(conv.bias.as_ptr().add((block + r) * LANES));
@@ -135,7 +138,8 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
             }
             x_tap = x_tap.add(walk.tap);
         }
-        // Sums go to the epilogue through memory: an array of registers whose address is passed on would be kept there throughout.
+        // Sums go to the epilogue through memory: an array of registers whose address is passed on
+        // would be kept there throughout.
         let mut values = [[[0f32; LANES]; R]; P];
         for (values, sums) in values.iter_mut().zip(&sums) {
             for (values, sum) in values.iter_mut().zip(sums) {
@@ -161,8 +165,8 @@ unsafe fn finish_512<const R: usize>(
             let first = (block + r) * LANES;
             let left = (conv.shape.channels_out - first).min(LANES);
             let mask = ((1u32 << left) - 1) as __mmask16;
-            // SAFETY: residual and output have channels_out values at each position, checked in ConvFloat::run, and the mask
-            // keeps to them.
+            // SAFETY: residual and output have channels_out values at each position, checked in
+            // ConvFloat::run, and the mask keeps to them.
             unsafe {
                 let mut y = _mm512_loadu_ps(values.as_ptr());
                 if conv.activation == Activation::ReluFirst {
@@ -276,7 +280,8 @@ unsafe fn finish_256(
             continue;
         }
         let relu = |y: __m256| _mm256_max_ps(y, _mm256_setzero_ps());
-        // SAFETY: residual and output have channels_out values at each position, checked in ConvFloat::run, 16 of them from `first`.
+        // SAFETY: residual and output have channels_out values at each position, checked in
+        // ConvFloat::run, 16 of them from `first`.
         unsafe {
             let load = |from: *const f32| [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))];
             let mut y = load(values.as_ptr());
@@ -308,9 +313,11 @@ unsafe fn finish_256(
 
 // ---- dense layer ----
 
-/// Adds all products of one to four blocks of columns, AVX2 everywhere: the order of additions leaves AVX-512 little to gain.
+/// Adds all products of one to four blocks of columns, AVX2 everywhere: the order of additions
+/// leaves AVX-512 little to gain.
 pub(super) fn dense(part: &Columns, sums: &mut [[f32; LANES]]) {
-    // SAFETY: called for the sets that include AVX2, FMA and F16C; pool::dense has checked the lengths.
+    // SAFETY: called for the sets that include AVX2, FMA and F16C; pool::dense has checked the
+    // lengths.
     unsafe {
         match sums.len() {
             1 => dense_256::<1>(part, sums),

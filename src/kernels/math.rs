@@ -1,12 +1,14 @@
-//! Exponential and logistic functions by our own polynomials, the same on every platform to the bit: only
-//! multiplications, fused multiply-adds, one division and integer operations, each correctly rounded.
+//! Exponential and logistic functions by our own polynomials, the same on every platform to the
+//! bit: only multiplications, fused multiply-adds, one division and integer operations, each
+//! correctly rounded.
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts: the first has few enough bits that `n · LN2_HIGH` is exact for |n| < 2^9.
 pub(super) const LN2_HIGH: f32 = 0.693_359_4;
 pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
 
-/// Coefficients of Cephes expf (Moshier), for e^r on [-ln 2 / 2, ln 2 / 2], from the highest power down.
+/// Coefficients of Cephes expf (Moshier), for e^r on [-ln 2 / 2, ln 2 / 2], from the highest power
+/// down.
 pub(super) const EXP: [f32; 6] = [
     1.987_569_1e-4,
     1.398_199_9e-3,

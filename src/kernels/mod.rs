@@ -1,37 +1,49 @@
 //! Arithmetic by instruction set, with one scalar reference.
 //!
-//! **Activations** are rows of channels, `[position][channel]`: unsigned (0 to 255, after a ReLU) or signed
-//! (-127 to 127), zero point 0 in both cases, so that zero padding is a row of zero bytes. Every buffer has [`Rows::halo`] rows of
-//! zeros before position 0 and as many after the last one; a convolution reads them instead of testing for ends.
+//! **Activations** are rows of channels, `[position][channel]`: unsigned (0 to 255, after a ReLU)
+//! or signed (-127 to 127), zero point 0 in both cases, so that zero padding is a row of zero
+//! bytes. Every buffer has [`Rows::halo`] rows of zeros before position 0 and as many after the
+//! last one; a convolution reads them instead of testing for ends.
 //!
 //! **Weights** of a convolution are int8 in -127 to 127, one scale an output channel, laid out
-//! `[channels_out / 16, rounded up][tap][channels_in / 4][16][4]`: one 64-byte line is 16 output channels of 4 inputs, what one
-//! `vpdpbusd` takes, two AVX2 registers, four NEON registers for `sdot`, and each block of 16 output channels is one stream from
-//! beginning to end. A linear layer is a convolution of width 1; base codes are rows of four channels.
+//! `[channels_out / 16, rounded up][tap][channels_in / 4][16][4]`: one 64-byte line is 16 output
+//! channels of 4 inputs, what one `vpdpbusd` takes, two AVX2 registers, four NEON registers for
+//! `sdot`, and each block of 16 output channels is one stream from beginning to end. A linear layer
+//! is a convolution of width 1; base codes are rows of four channels.
 //!
-//! **Sums are exact** everywhere. `vpmaddubsw` adds two products in 16 bits, saturating, so a layer that reads unsigned rows has *paired* weights:
-//! for input channels 2j and 2j + 1 of a tap neither the positive nor the negative ones add up to more than [`PAIR_LIMIT`] (255 · 128 < 32768). The
-//! packer sees to that; a file that breaks it gives other scores on AVX2 alone. Signed rows need no such care (2 · 127 · 127 < 32768). NEON, whose
-//! products are signed, reads unsigned rows with 128 taken off and begins at 128 times the column sums.
+//! **Sums are exact** everywhere. `vpmaddubsw` adds two products in 16 bits, saturating, so a layer
+//! that reads unsigned rows has *paired* weights: for input channels 2j and 2j + 1 of a tap neither
+//! the positive nor the negative ones add up to more than [`PAIR_LIMIT`] (255 · 128 < 32768). The
+//! packer sees to that; a file that breaks it gives other scores on AVX2 alone. Signed rows need no
+//! such care (2 · 127 · 127 < 32768). NEON, whose products are signed, reads unsigned rows with 128
+//! taken off and begins at 128 times the column sums.
 //!
-//! **Requantisation**, the same on every instruction set to the bit: the exact i32 sum is converted to f32 (ties to even), then
-//! `y = fma(sum, scale[c], bias[c])`, with a residual `y = fma(residual, residual_scale, y)`, both single roundings. An integer
-//! output has its own scale already divided into `scale`, `bias` and `residual_scale`: `y` is clamped to [0, 255]
-//! (unsigned) or [-127, 127] (signed) and rounded ties to even. A float output is `y`, or `max(y, 0)` after a ReLU.
+//! **Requantisation**, the same on every instruction set to the bit: the exact i32 sum is converted
+//! to f32 (ties to even), then `y = fma(sum, scale[c], bias[c])`, with a residual `y =
+//! fma(residual, residual_scale, y)`, both single roundings. An integer output has its own scale
+//! already divided into `scale`, `bias` and `residual_scale`: `y` is clamped to [0, 255] (unsigned)
+//! or [-127, 127] (signed) and rounded ties to even. A float output is `y`, or `max(y, 0)` after a
+//! ReLU.
 //!
 //! # Adding an instruction set, in an afternoon
 //!
-//! 1. A variant of [`Isa`], its name, and its detection in [`Isa::available`], before the better ones. From here on `STRANDLINE_ISA` selects it, and
-//!    everything runs, on the scalar reference.
-//! 2. A tile for [`ConvInt8`]: the sums of P positions by R blocks of 16 output channels in registers, as `x86::tile` has them. All that it has to know of
-//!    the shape is where tap 0 of position 0 lies and the steps from position to position and from tap to tap; a block's weights are one
-//!    stream. Choose P and R so that the sums fill the registers but for R lines of weights and one of activations. Where the multiplication takes
-//!    unsigned activations, copy signed ones with 128 added, or the other way round, and correct by the column sums, as the others do.
-//! 3. The epilogue, or `finish_lanes`, which is slow and right. An arm of the match in [`ConvInt8::run`].
-//! 4. `Lanes` for sixteen floats, if the set has wider or better registers than what is there: layer norm, attention, soft-max, GELU and the rest come with it.
-//! 5. `tests/kernels` compares every available set with the reference to the bit over random shapes, between guard pages and under the address
-//!    sanitizer; `tests/golden.rs` compares the scores of the built-in models; `benches/kernels` shows GMAC/s beside the set's peak (`peak`). None of them needs a change,
-//!    but for the peak's loop.
+//! 1. A variant of [`Isa`], its name, and its detection in [`Isa::available`], before the better
+//!    ones. From here on `STRANDLINE_ISA` selects it, and everything runs, on the scalar reference.
+//! 2. A tile for [`ConvInt8`]: the sums of P positions by R blocks of 16 output channels in
+//!    registers, as `x86::tile` has them. All that it has to know of the shape is where tap 0 of
+//!    position 0 lies and the steps from position to position and from tap to tap; a block's
+//!    weights are one stream. Choose P and R so that the sums fill the registers but for R lines of
+//!    weights and one of activations. Where the multiplication takes unsigned activations, copy
+//!    signed ones with 128 added, or the other way round, and correct by the column sums, as the
+//!    others do.
+//! 3. The epilogue, or `finish_lanes`, which is slow and right. An arm of the match in
+//!    [`ConvInt8::run`].
+//! 4. `Lanes` for sixteen floats, if the set has wider or better registers than what is there:
+//!    layer norm, attention, soft-max, GELU and the rest come with it.
+//! 5. `tests/kernels` compares every available set with the reference to the bit over random
+//!    shapes, between guard pages and under the address sanitizer; `tests/golden.rs` compares the
+//!    scores of the built-in models; `benches/kernels` shows GMAC/s beside the set's peak (`peak`).
+//!    None of them needs a change, but for the peak's loop.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -63,10 +75,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::OnceLock;
 
-/// Output channels are computed in blocks of this many; weights, scales and biases are padded to it with zeros.
+/// Output channels are computed in blocks of this many; weights, scales and biases are padded to it
+/// with zeros.
 pub const LANES: usize = 16;
 
-/// Most that the weights of a pair of input channels may add up to, in either sign, where the input is unsigned.
+/// Most that the weights of a pair of input channels may add up to, in either sign, where the input
+/// is unsigned.
 pub const PAIR_LIMIT: i32 = 128;
 
 /// `channels` rounded up to whole blocks of [`LANES`].
@@ -148,7 +162,8 @@ impl Isa {
     }
 
     /// The one in use: the best available, or what the environment variable `STRANDLINE_ISA` names
-    /// (`scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`, `neon`, `neondot`, `neoni8mm`). A name that this machine cannot run is reported and ignored.
+    /// (`scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`, `neon`, `neondot`, `neoni8mm`). A name
+    /// that this machine cannot run is reported and ignored.
     pub fn selected() -> Isa {
         static SELECTED: OnceLock<Isa> = OnceLock::new();
         *SELECTED.get_or_init(|| {
@@ -218,7 +233,8 @@ impl Rows {
     }
 }
 
-/// Rows in memory: the values of row `r` begin at `first + r · pitch`. Rows before row 0 may be read by a convolution.
+/// Rows in memory: the values of row `r` begin at `first + r · pitch`. Rows before row 0 may be
+/// read by a convolution.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a, T> {
     /// The buffer.
@@ -271,7 +287,8 @@ impl ConvShape {
         self.width * self.channels_in * padded(self.channels_out)
     }
 
-    /// Where the weight of an output channel, tap and input channel lies in the packed int8 weights.
+    /// Where the weight of an output channel, tap and input channel lies in the packed int8
+    /// weights.
     pub fn packed_at(&self, channel_out: usize, tap: usize, channel_in: usize) -> usize {
         let block = channel_out / LANES * self.width + tap;
         let quad = block * (self.channels_in / 4) + channel_in / 4;
@@ -301,7 +318,8 @@ pub enum Activation {
     Relu,
     /// Negative values become 0 before the residual is added; nothing after it.
     ReluFirst,
-    /// x · Φ(x), then a multiplication by the value given: the inverse of an integer output's scale.
+    /// x · Φ(x), then a multiplication by the value given: the inverse of an integer output's
+    /// scale.
     Gelu(f32),
 }
 
@@ -377,9 +395,11 @@ pub struct ConvInt8<'a> {
     pub positions: usize,
     /// True where the input holds signed bytes.
     pub signed_input: bool,
-    /// Input rows; output row 0 lies at row 0, and rows before it and behind the last are read as far as the shape reaches.
+    /// Input rows; output row 0 lies at row 0, and rows before it and behind the last are read as
+    /// far as the shape reaches.
     pub input: View<'a, u8>,
-    /// True where each input row is followed by its own scale, four bytes of an f32; only with a width and stride of 1.
+    /// True where each input row is followed by its own scale, four bytes of an f32; only with a
+    /// width and stride of 1.
     pub row_scales: bool,
     /// [`ConvShape::packed_len`] weights.
     pub weights: &'a [i8],
@@ -397,7 +417,8 @@ impl ConvInt8<'_> {
     /// Runs on `isa`, writing `positions` rows of `out`; other rows are left alone.
     ///
     /// # Panics
-    /// Where a buffer's length does not fit the shape: the lengths are checked once here so that the kernels need not.
+    /// Where a buffer's length does not fit the shape: the lengths are checked once here so that
+    /// the kernels need not.
     pub fn run(&self, isa: Isa, out: &mut Output) {
         let s = &self.shape;
         let (positions, stored) = (self.positions, s.channels_out);
@@ -430,7 +451,8 @@ impl ConvInt8<'_> {
         };
         assert!(fits, "output too small");
         match isa {
-            // Vector conversions to integers need values below 2^31; a file that asks for more gets the slow way.
+            // Vector conversions to integers need values below 2^31; a file that asks for more gets
+            // the slow way.
             _ if !self.bounded() => scalar::conv_int8(self, out),
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => amx::conv_int8(self, out),
@@ -450,7 +472,8 @@ impl ConvInt8<'_> {
         }
     }
 
-    /// True where a value may still leave the range of i32 after [`ConvInt8::bounded`] has held: its parts are not known before the run.
+    /// True where a value may still leave the range of i32 after [`ConvInt8::bounded`] has held:
+    /// its parts are not known before the run.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn needs_clamp(&self) -> bool {
@@ -475,7 +498,8 @@ impl ConvInt8<'_> {
     }
 }
 
-/// Turns 16 accumulators of one position into outputs: the definition, used where an instruction set has no epilogue of its own.
+/// Turns 16 accumulators of one position into outputs: the definition, used where an instruction
+/// set has no epilogue of its own.
 #[inline(always)]
 fn finish_lanes(
     conv: &ConvInt8,
@@ -576,7 +600,8 @@ impl ConvInt8<'_> {
 /// The code of "no base": no channel is 1.
 pub const NO_BASE: u8 = 4;
 
-/// Base codes as rows of four channels, 1 at the base's own; "no base" is a row of zeros. `out` holds four bytes a code.
+/// Base codes as rows of four channels, 1 at the base's own; "no base" is a row of zeros. `out`
+/// holds four bytes a code.
 ///
 /// # Panics
 /// Where the lengths differ.

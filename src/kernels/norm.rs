@@ -1,11 +1,13 @@
 //! Layer norm over rows of f32, and the quantisation of rows.
 //!
-//! For a row of D values, in the lane order of `lanes`: `mean = Σx / D`; `variance = Σ(x - mean)² / D`, accumulated by
-//! fused multiply-add; `y = fma((x - mean) · (1 / √(variance + ε)), gamma, beta)`.
+//! For a row of D values, in the lane order of `lanes`: `mean = Σx / D`; `variance = Σ(x - mean)² /
+//! D`, accumulated by fused multiply-add; `y = fma((x - mean) · (1 / √(variance + ε)), gamma,
+//! beta)`.
 //!
-//! A quantised row is `round(y · (1 / scale))` clamped to [-127, 127], ties to even. A dynamic scale is `max|y| / 127` with
-//! `1 / scale` taken as `127 / max|y|`; it follows the row as four bytes, little-endian. A row whose largest magnitude is below
-//! [`SMALLEST`] becomes zeros with scale 0.
+//! A quantised row is `round(y · (1 / scale))` clamped to [-127, 127], ties to even. A dynamic
+//! scale is `max|y| / 127` with `1 / scale` taken as `127 / max|y|`; it follows the row as four
+//! bytes, little-endian. A row whose largest magnitude is below [`SMALLEST`] becomes zeros with
+//! scale 0.
 
 use super::lanes::{Kernel, Lanes, dispatch};
 use super::{Isa, LANES};

@@ -1,5 +1,5 @@
-//! Multiply-accumulates on registers alone, in as many independent chains as hide their latency: the most that a core can do, and the
-//! yardstick of the benches.
+//! Multiply-accumulates on registers alone, in as many independent chains as hide their latency:
+//! the most that a core can do, and the yardstick of the benches.
 #![allow(unsafe_code)]
 
 use super::Isa;
@@ -95,7 +95,8 @@ mod x86 {
     macro_rules! chains {
         ($name:ident, $inner:ident, $features:literal, $zero:expr, $one:expr, $round:expr, $store:expr, $lanes:literal, $lane:ty) => {
             pub fn $name() -> i64 {
-                // SAFETY: called for a set that Isa::available lists only after detecting the features.
+                // SAFETY: called for a set that Isa::available lists only after detecting the
+                // features.
                 unsafe { $inner() }
             }
 
@@ -128,7 +129,8 @@ mod x86 {
         _mm256_set1_epi8(1),
         |sum, ones| {
             let mut weights = ones;
-            // SAFETY: no instruction. For all the compiler knows the operand changes, or it would take the products out of the loop.
+            // SAFETY: no instruction. For all the compiler knows the operand changes, or it would
+            // take the products out of the loop.
             unsafe {
                 asm!("/* {0} */", inout(ymm_reg) weights, options(nomem, nostack, preserves_flags));
             }
@@ -194,7 +196,8 @@ mod arm {
     macro_rules! chains {
         ($name:ident, $inner:ident, $features:literal, $ones:expr, $add:literal, [$($line:literal),*]) => {
             pub fn $name() -> i64 {
-                // SAFETY: called for a set that Isa::available lists only after detecting the features.
+                // SAFETY: called for a set that Isa::available lists only after detecting the
+                // features.
                 unsafe { $inner() }
             }
 
@@ -204,7 +207,8 @@ mod arm {
                 let ones = $ones;
                 for _ in 0..ROUNDS {
                     for sum in &mut sums {
-                        // SAFETY: reads and writes only the registers named; the features are enabled for this function.
+                        // SAFETY: reads and writes only the registers named; the features are
+                        // enabled for this function.
                         unsafe {
                             asm!(
                                 $($line,)*

@@ -1,4 +1,5 @@
-//! Pooling by reading frame and the dense layers behind it: what turns a 5'UTR's rows into one number.
+//! Pooling by reading frame and the dense layers behind it: what turns a 5'UTR's rows into one
+//! number.
 
 use super::{Isa, LANES, Rows, padded};
 use half::f16;
@@ -6,9 +7,10 @@ use half::f16;
 /// Bases of a codon, so reading frames.
 pub const FRAMES: usize = 3;
 
-/// Maximum and mean of each channel over the positions of each reading frame, counted from the *last* position back, so that
-/// frame 2 always holds the last base. Writes `[maximum | mean][channel][frame]`, `2 · 3 · channels` values, each byte times
-/// `scale`. Sums are exact, so the result does not depend on any order.
+/// Maximum and mean of each channel over the positions of each reading frame, counted from the
+/// *last* position back, so that frame 2 always holds the last base. Writes `[maximum |
+/// mean][channel][frame]`, `2 · 3 · channels` values, each byte times `scale`. Sums are exact, so
+/// the result does not depend on any order.
 ///
 /// # Panics
 /// Where `positions` is no positive multiple of 3 or a length does not fit.
@@ -71,8 +73,8 @@ pub enum DenseWeights<'a> {
 /// Outputs whose sums wait in registers together.
 const TOGETHER: usize = 4 * LANES;
 
-/// A dense layer on one vector: `out[o] = bias[o] + Σ input[i] · weight[i][o]`, added in order of `i` with fused
-/// multiply-adds, which makes it the same to the bit everywhere.
+/// A dense layer on one vector: `out[o] = bias[o] + Σ input[i] · weight[i][o]`, added in order of
+/// `i` with fused multiply-adds, which makes it the same to the bit everywhere.
 ///
 /// # Panics
 /// Where a length does not fit.

@@ -1,8 +1,9 @@
 //! Soft-max over the last axis.
 //!
-//! `y = e^(x - max) · (1 / Σ e^(x - max))` with the exponential of [`activation`](super::activation). Rows of up to [`SHORT`] values are
-//! computed sixteen rows at a time, one a lane, and their exponentials are added in the order of the classes; longer ones in the
-//! lane order of `lanes`.
+//! `y = e^(x - max) · (1 / Σ e^(x - max))` with the exponential of
+//! [`activation`](super::activation). Rows of up to [`SHORT`] values are computed sixteen rows at a
+//! time, one a lane, and their exponentials are added in the order of the classes; longer ones in
+//! the lane order of `lanes`.
 
 use super::activation::exp;
 use super::lanes::{Kernel, Lanes, dispatch};
@@ -58,7 +59,8 @@ impl Kernel for Short<'_, '_> {
     }
 }
 
-/// Where the classes of 16 rows of three lie: class `k` of row `l` is value `3l + k`, of the first two registers or the third.
+/// Where the classes of 16 rows of three lie: class `k` of row `l` is value `3l + k`, of the first
+/// two registers or the third.
 const APART: [[[i32; LANES]; 2]; 3] = {
     let mut order = [[[0; LANES]; 2]; 3];
     let mut class = 0;

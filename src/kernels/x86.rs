@@ -1,13 +1,17 @@
 //! x86-64 with AVX-512 VNNI: `vpdpbusd` on 64 bytes.
 //!
-//! A tile is P positions by R blocks of 16 output channels, all sums in registers: 16 × 1, 12 × 2 or 8 × 3 (4 positions where no more are left), so that each
-//! weight register serves P positions and each four activations, broadcast, serve R blocks. A tile at the end of the rows is moved back to
-//! overlap its predecessor (positions are independent, so computing some twice changes nothing); fewer than P positions go one by one.
+//! A tile is P positions by R blocks of 16 output channels, all sums in registers: 16 × 1, 12 × 2
+//! or 8 × 3 (4 positions where no more are left), so that each weight register serves P positions
+//! and each four activations, broadcast, serve R blocks. A tile at the end of the rows is moved
+//! back to overlap its predecessor (positions are independent, so computing some twice changes
+//! nothing); fewer than P positions go one by one.
 //!
-//! `vpdpbusd` takes unsigned activations. Signed ones are copied once with 128 added, and sums begin at -128 times the column sums of the weights.
+//! `vpdpbusd` takes unsigned activations. Signed ones are copied once with 128 added, and sums
+//! begin at -128 times the column sums of the weights.
 //!
-//! The epilogue needs no clamp before it rounds, because [`ConvInt8::run`] has bounded the values: packing four registers of i32 to bytes
-//! saturates to 0 and 255, and for signed rows one maximum over 64 bytes brings -128 to -127.
+//! The epilogue needs no clamp before it rounds, because [`ConvInt8::run`] has bounded the values:
+//! packing four registers of i32 to bytes saturates to 0 and 255, and for signed rows one maximum
+//! over 64 bytes brings -128 to -127.
 #![allow(unsafe_code)]
 
 use super::lanes::activate_512;
@@ -41,8 +45,9 @@ pub(super) fn conv_int8_vnni(conv: &ConvInt8, out: &mut Output) {
         });
         return;
     }
-    // SAFETY: this function is called for Isa::Avx512Vnni alone, which Isa::available lists only after detecting the
-    // features; ConvInt8::run has checked every length that the pointers below are derived from.
+    // SAFETY: this function is called for Isa::Avx512Vnni alone, which Isa::available lists only
+    // after detecting the features; ConvInt8::run has checked every length that the pointers below
+    // are derived from.
     unsafe { vnni(conv, conv.input.data, out) }
 }
 
@@ -103,8 +108,8 @@ unsafe fn vnni(conv: &ConvInt8, input: &[u8], out: &mut Output) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 unsafe fn sized<const KIND: u8>(conv: &ConvInt8, walk: &Walk, out: &mut Output) {
-    // SAFETY: forwarded from the caller. Channels and pitch are made constants where they are common ones, so that addresses are
-    // constants too.
+    // SAFETY: forwarded from the caller. Channels and pitch are made constants where they are
+    // common ones, so that addresses are constants too.
     unsafe {
         match (walk.quads, walk.row) {
             (1, 4) => blocks::<1, 4, KIND>(conv, walk, out),
@@ -157,7 +162,8 @@ unsafe fn rows<
         if conv.signed_input {
             let all_128 = _mm512_set1_epi8(-128);
             let lines = walk.taps * walk.quads;
-            // Of a short sequence these sums are a good part of the work: two of each block, so that none waits for the one before.
+            // Of a short sequence these sums are a good part of the work: two of each block, so
+            // that none waits for the one before.
             let mut sums = [[_mm512_setzero_si512(); 2]; R];
             for pair in (0..lines).step_by(2) {
                 for (r, sums) in sums.iter_mut().enumerate() {
@@ -201,8 +207,8 @@ unsafe fn rows<
     R
 }
 
-/// The sums of P positions from `start`. `QUADS` is a fourth of the input channels and `ROW` the bytes from one position to the next,
-/// or 0 where they are not known before the run.
+/// The sums of P positions from `start`. `QUADS` is a fourth of the input channels and `ROW` the
+/// bytes from one position to the next, or 0 where they are not known before the run.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 #[inline]
 unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: usize>(
@@ -215,7 +221,8 @@ unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: us
     let row = if ROW > 0 { ROW } else { walk.row };
     let mut sums = [*begin; P];
     let mut w = weights;
-    // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block has taps · quads lines of 64 bytes.
+    // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block
+    // has taps · quads lines of 64 bytes.
     unsafe {
         let mut x_tap = walk.x.add(start * row);
         for _ in 0..walk.taps {
@@ -230,7 +237,8 @@ unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: us
                     for (sum, &line) in sums.iter_mut().zip(&lines) {
                         *sum = _mm512_dpbusd_epi32(*sum, x, line);
                     }
-                    // Loads stay with their use: moved ahead in an unrolled loop, they would fill all registers and spill.
+                    // Loads stay with their use: moved ahead in an unrolled loop, they would fill
+                    // all registers and spill.
                     asm!("", options(nostack, preserves_flags));
                 }
                 w = w.add(64);
@@ -241,7 +249,8 @@ unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: us
     sums
 }
 
-/// What an epilogue does, known when it is compiled; whole blocks of 16 output channels, but for `FLOAT` and `ANY`.
+/// What an epilogue does, known when it is compiled; whole blocks of 16 output channels, but for
+/// `FLOAT` and `ANY`.
 mod kind {
     /// Unsigned rows.
     pub const UNSIGNED: u8 = 0;
@@ -324,8 +333,9 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
     }
     for (r, block) in (block..block + R).enumerate() {
         let first = block * LANES;
-        // SAFETY: scale and bias hold padded(channels_out) values; residual and output have channels_out values at each position,
-        // checked in ConvInt8::run; blocks are whole, or the mask keeps to the channels.
+        // SAFETY: scale and bias hold padded(channels_out) values; residual and output have
+        // channels_out values at each position, checked in ConvInt8::run; blocks are whole, or the
+        // mask keeps to the channels.
         unsafe {
             let scale = _mm512_loadu_ps(conv.scale.as_ptr().add(first));
             let bias = _mm512_loadu_ps(conv.bias.as_ptr().add(first));

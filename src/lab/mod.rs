@@ -1,4 +1,5 @@
-//! For measuring, not for annotating: reads with known sites, how well they are found, what a machine sustains.
+//! For measuring, not for annotating: reads with known sites, how well they are found, what a
+//! machine sustains.
 
 #[cfg(feature = "tract")]
 pub mod bench;

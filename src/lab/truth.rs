@@ -1,12 +1,13 @@
-//! True sites: the table of sites of genes that reads are simulated from, and the table of sites of reads that calls
-//! are judged by. Both are tab-separated with a header line.
+//! True sites: the table of sites of genes that reads are simulated from, and the table of sites of
+//! reads that calls are judged by. Both are tab-separated with a header line.
 //!
 //! | table | columns |
 //! | --- | --- |
 //! | genes | `gene_idx gene chrom strand pos0 kind`: the gene's id in the FASTA file, its symbol, then the site's exon-edge base, 0-based, in the sequence as the FASTA file has it |
 //! | reads | `read pos strand kind`: the exon-edge base in forward coordinates of the read, 0-based, as the start of a call |
 //!
-//! Kinds are `donor`, `acceptor` and `promoter`. Columns are found by their names; others are ignored.
+//! Kinds are `donor`, `acceptor` and `promoter`. Columns are found by their names; others are
+//! ignored.
 
 use crate::call::CallKind;
 use crate::call::Strand;
@@ -197,8 +198,8 @@ impl ReadSites {
         Ok(table)
     }
 
-    /// The true sites of the read `name` in order of position, none for a read that the table does not name. The
-    /// read counts as met.
+    /// The true sites of the read `name` in order of position, none for a read that the table does
+    /// not name. The read counts as met.
     pub fn take(&mut self, name: &[u8]) -> &[ReadSite] {
         match self.reads.get_mut(name) {
             Some((sites, met)) => {

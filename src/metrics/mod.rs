@@ -258,7 +258,8 @@ impl Metrics {
         record(&self.latency, received);
     }
 
-    /// Calls were made that are about to be written, of these kinds by their index in [`Metrics::kinds`].
+    /// Calls were made that are about to be written, of these kinds by their index in
+    /// [`Metrics::kinds`].
     pub(crate) fn calls(&self, kinds: impl Iterator<Item = usize>) {
         for kind in kinds {
             if let Some(count) = self.calls.get(kind) {
@@ -267,8 +268,8 @@ impl Metrics {
         }
     }
 
-    /// A run begins whose calls are of these kinds, 16 at most. The first `expected` are listed in a
-    /// summary even where there are no calls of them.
+    /// A run begins whose calls are of these kinds, 16 at most. The first `expected` are listed in
+    /// a summary even where there are no calls of them.
     pub fn kinds(&self, names: &'static [&'static str], expected: usize) {
         debug_assert!(names.len() <= MOST_KINDS);
         // A second run counts on in the first one's counters.
@@ -289,7 +290,8 @@ impl Metrics {
     /// The numbers of this moment.
     pub fn summary(&self) -> Summary {
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
-        // What leaves is read before what comes in, so that a look in mid-run never shows more out than in.
+        // What leaves is read before what comes in, so that a look in mid-run never shows more out
+        // than in.
         let reads_out = self.reads_out.load(Relaxed);
         let rejected = self.rejected.load(Relaxed);
         let shed = self.shed.load(Relaxed);

@@ -13,7 +13,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Answers every request with the numbers of the moment, until it is dropped. One client at a time: a scraper comes every few seconds.
+/// Answers every request with the numbers of the moment, until it is dropped. One client at a time:
+/// a scraper comes every few seconds.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,

@@ -26,7 +26,8 @@ pub struct Summary {
     pub expected_kinds: usize,
     /// Chunks in the queues.
     pub queued: u64,
-    /// p50, p90, p99 and p99.9 from a chunk's last byte received to its calls written; `None` before the first.
+    /// p50, p90, p99 and p99.9 from a chunk's last byte received to its calls written; `None`
+    /// before the first.
     pub latency: Option<[Duration; 4]>,
     /// Since the metrics were made.
     pub elapsed: Duration,
@@ -43,7 +44,8 @@ pub struct LiveSummary {
     pub bases_shed: u64,
     /// Bases of rejected reads.
     pub bases_rejected: u64,
-    /// Of the bases out, those scored with an end of the read, or of a stretch of it, within their context.
+    /// Of the bases out, those scored with an end of the read, or of a stretch of it, within their
+    /// context.
     pub without_context: u64,
     /// Pieces whose calls were written after their deadline.
     pub late: u64,
@@ -77,7 +79,8 @@ pub struct SourceSummary {
 }
 
 impl Summary {
-    /// Records that are neither out, nor rejected, shed or passed over: those on their way, and 0 at the end of a run.
+    /// Records that are neither out, nor rejected, shed or passed over: those on their way, and 0
+    /// at the end of a run.
     pub fn unaccounted(&self) -> i128 {
         i128::from(self.reads_in)
             - i128::from(self.reads_out)
@@ -86,7 +89,8 @@ impl Summary {
             - i128::from(self.passed)
     }
 
-    /// reads in = reads out + rejected + shed + passed over; at the end of a live run also bases in = scored + shed + rejected.
+    /// reads in = reads out + rejected + shed + passed over; at the end of a live run also bases in
+    /// = scored + shed + rejected.
     pub fn adds_up(&self) -> bool {
         self.unaccounted() == 0
             && self.live.as_ref().is_none_or(|live| {

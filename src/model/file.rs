@@ -1,8 +1,9 @@
 //! The model file: safetensors, checked whole before any view is made.
 //!
-//! Eight bytes of header length (little-endian), a JSON header padded with blanks so that the tensors start at a multiple of
-//! 64, then the tensors without gaps, each a multiple of 64 bytes long. The header's `__metadata__` holds the
-//! format's version, the manifest, the BLAKE3 hash of the tensors and that of the header itself (taken with 64 zeros in its own place).
+//! Eight bytes of header length (little-endian), a JSON header padded with blanks so that the
+//! tensors start at a multiple of 64, then the tensors without gaps, each a multiple of 64 bytes
+//! long. The header's `__metadata__` holds the format's version, the manifest, the BLAKE3 hash of
+//! the tensors and that of the header itself (taken with 64 zeros in its own place).
 //! `models/README.md` has the layout as a table.
 
 use super::error::ModelError;
@@ -25,7 +26,8 @@ const KEY_MANIFEST: &str = "strandline.manifest";
 const KEY_PAYLOAD: &str = "strandline.payload_blake3";
 const KEY_HEADER: &str = "strandline.header_blake3";
 
-/// The name of the tensor that holds the graph as NNEF text, where operators of tract's own are left in it.
+/// The name of the tensor that holds the graph as NNEF text, where operators of tract's own are
+/// left in it.
 pub const GRAPH: &str = "graph.nnef";
 
 /// The name of the tensor that holds the graph as JSON, where it consists of our layers.
@@ -74,7 +76,8 @@ impl ModelFile {
             expected: expected.to_string(),
             found,
         };
-        // The lengths come first and by hand, so that each failure has its offset; the reader of safetensors checks them again.
+        // The lengths come first and by hand, so that each failure has its offset; the reader of
+        // safetensors checks them again.
         let Some(length) = all.first_chunk::<8>() else {
             let found = format!("{} bytes in all", all.len());
             return Err(broken(0, "a safetensors header length of 8 bytes", found));
@@ -263,7 +266,8 @@ impl ModelFile {
     }
 }
 
-/// BLAKE3 of a header whose own hash is replaced by zeros; `None` where the hash does not stand in it exactly once.
+/// BLAKE3 of a header whose own hash is replaced by zeros; `None` where the hash does not stand in
+/// it exactly once.
 fn hash_header(header: &[u8], own: &str) -> Option<String> {
     if own.len() != ZEROS.len() {
         return None;
@@ -283,8 +287,8 @@ fn hash_header(header: &[u8], own: &str) -> Option<String> {
     Some(hasher.finalize().to_hex().to_string())
 }
 
-/// The bytes of a model file. Tensors keep their order; data that is no multiple of 64 bytes long is followed by a tensor of zeros
-/// (`pad.N`), since safetensors allows no gaps.
+/// The bytes of a model file. Tensors keep their order; data that is no multiple of 64 bytes long
+/// is followed by a tensor of zeros (`pad.N`), since safetensors allows no gaps.
 pub fn serialize(manifest: &Manifest, tensors: Vec<TensorData>) -> Result<Vec<u8>, ModelError> {
     let mut payload = Vec::new();
     let mut entries = Map::new();

@@ -1,4 +1,5 @@
-//! The one door through which a graph with operators of tract's own comes in: this wing reads layers of ours only.
+//! The one door through which a graph with operators of tract's own comes in: this wing reads
+//! layers of ours only.
 
 use super::file::ModelFile;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! A model that runs: the file's graph, read into tract, fixed to a tile and optimised once; then one [`Runner`](super::runner::Runner) a worker.
+//! A model that runs: the file's graph, read into tract, fixed to a tile and optimised once; then
+//! one [`Runner`](super::runner::Runner) a worker.
 
 use super::error::ModelError;
 use super::file::ModelFile;
@@ -24,7 +25,8 @@ pub const LENGTH: &str = "length";
 
 pub(super) type Plan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
 
-/// An immutable model: share it in an `Arc`, and spawn a [`Runner`](super::runner::Runner) for each worker.
+/// An immutable model: share it in an `Arc`, and spawn a [`Runner`](super::runner::Runner) for each
+/// worker.
 #[derive(Debug)]
 pub struct Model {
     pub(super) file: Arc<ModelFile>,
@@ -55,7 +57,8 @@ pub struct OperatorRecord {
     pub macs: u64,
     /// Bytes of its output for a whole tile.
     pub activation_bytes: u64,
-    /// Scale of its output, where that is integer rows of one scale; without it and with a signal-to-noise ratio, each row has its own.
+    /// Scale of its output, where that is integer rows of one scale; without it and with a
+    /// signal-to-noise ratio, each row has its own.
     pub output_scale: Option<f32>,
     /// Of the integer rows on the calibration data, in decibels.
     pub signal_to_noise: Option<f32>,
@@ -87,7 +90,8 @@ impl Model {
         Model::build_as(file, isa, None)
     }
 
-    /// Builds what a tier of an opened file takes, or all of it where it has none. The manifest is the tier's own then.
+    /// Builds what a tier of an opened file takes, or all of it where it has none. The manifest is
+    /// the tier's own then.
     pub fn build_tier(file: ModelFile, tier: Tier) -> Result<Model, ModelError> {
         Model::build_as(file, Isa::selected(), Some(tier))
     }
@@ -139,8 +143,8 @@ impl Model {
         std::iter::once(&*self.plan).chain(second)
     }
 
-    /// Bytes of the buffers that a worker's layers write to, for a whole tile: as many as live at the same time, by type and shape; of a network
-    /// of two parts at most that many. Operators of
+    /// Bytes of the buffers that a worker's layers write to, for a whole tile: as many as live at
+    /// the same time, by type and shape; of a network of two parts at most that many. Operators of
     /// tract's own come on top, and allocate theirs in each run.
     ///
     /// # Errors
@@ -152,7 +156,8 @@ impl Model {
         bytes.map_err(|error| self.error("measuring", &error))
     }
 
-    /// Bytes of working memory that a worker's int8 layers keep beside their outputs, for a whole tile: bases as rows, and what attention needs.
+    /// Bytes of working memory that a worker's int8 layers keep beside their outputs, for a whole
+    /// tile: bases as rows, and what attention needs.
     pub fn scratch_bytes(&self) -> usize {
         let nodes = self.plans().flat_map(|plan| plan.model().nodes());
         let layers = nodes.filter_map(|node| node.op_as::<Layer>());
@@ -276,7 +281,8 @@ fn read_foreign(file: &Arc<ModelFile>) -> TractResult<TypedModel> {
     reader.read(file)
 }
 
-/// What the symbol of the length stands for in a tile: a graph with strides has a source of several of it.
+/// What the symbol of the length stands for in a tile: a graph with strides has a source of several
+/// of it.
 fn symbol_value(model: &TypedModel, tile: usize) -> TractResult<usize> {
     let source = model.outlet_fact(model.input_outlets()?[0])?;
     let one = SymbolValues::default().with(&model.symbols.sym(TILE), 1);

@@ -1,7 +1,8 @@
-//! The graph of a network that is lowered whole: its layers in order of evaluation, as JSON in the tensor `graph.json`.
+//! The graph of a network that is lowered whole: its layers in order of evaluation, as JSON in the
+//! tensor `graph.json`.
 //!
-//! Reading it costs microseconds where tract's parser of NNEF, which a graph with operators of tract's own needs, costs milliseconds: a
-//! process should not wait for its models.
+//! Reading it costs microseconds where tract's parser of NNEF, which a graph with operators of
+//! tract's own needs, costs milliseconds: a process should not wait for its models.
 
 use super::file::{GRAPH_JSON, ModelFile};
 use super::graph::{INPUT, LENGTH, TILE};
@@ -22,7 +23,8 @@ struct Graph {
     /// Positions for one of the symbol of the length.
     stride: usize,
     layers: Vec<Entry>,
-    /// Labels of the layers whose rows, side by side, are the output; none for the last layer alone.
+    /// Labels of the layers whose rows, side by side, are the output; none for the last layer
+    /// alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outputs: Vec<String>,
 }

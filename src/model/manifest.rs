@@ -1,12 +1,13 @@
-//! The manifest: what a model is, how it is used, what is known of it. JSON inside the model file, TOML as input of `pack`.
+//! The manifest: what a model is, how it is used, what is known of it. JSON inside the model file,
+//! TOML as input of `pack`.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// The task of a network whose outputs are numbers and nothing else. What other tasks mean is known to who
-/// uses the model; here they are names.
+/// The task of a network whose outputs are numbers and nothing else. What other tasks mean is known
+/// to who uses the model; here they are names.
 pub const RAW: &str = "raw";
 
 /// How a raw output becomes a score.
@@ -76,12 +77,12 @@ pub struct OutputColumn {
     pub meaning: String,
     /// From output to score.
     pub link: Link,
-    /// Knots `[raw, calibrated]` of a piecewise linear map, raw ascending; empty for none. Beyond the ends the nearest
-    /// segment goes on.
+    /// Knots `[raw, calibrated]` of a piecewise linear map, raw ascending; empty for none. Beyond
+    /// the ends the nearest segment goes on.
     #[serde(default)]
     pub calibration: Vec<[f32; 2]>,
-    /// Knots where bases are missing: the first entry counts whose `below` exceeds the bases between a position and the nearer end of
-    /// its read. Ascending.
+    /// Knots where bases are missing: the first entry counts whose `below` exceeds the bases
+    /// between a position and the nearer end of its read. Ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub short_context: Vec<ShortContext>,
     /// Default threshold of a call, as a score.
@@ -90,8 +91,8 @@ pub struct OutputColumn {
     /// A call is the highest score within this many bases; also the lookahead of the call rule.
     #[serde(default)]
     pub separation: usize,
-    /// How often the feature occurs where it could, in the population the calibration was fitted on: for a donor
-    /// or an acceptor a GT or AG, else a base and strand.
+    /// How often the feature occurs where it could, in the population the calibration was fitted
+    /// on: for a donor or an acceptor a GT or AG, else a base and strand.
     #[serde(default)]
     pub base_rate: f64,
 }
@@ -116,7 +117,8 @@ pub struct Whole {
     /// That base, for each output.
     #[serde(default)]
     pub index: Vec<usize>,
-    /// Knots as in [`OutputColumn::calibration`], for windows drawn half from either class; empty: as for calls.
+    /// Knots as in [`OutputColumn::calibration`], for windows drawn half from either class; empty:
+    /// as for calls.
     #[serde(default)]
     pub calibration: Vec<[f32; 2]>,
 }
@@ -142,18 +144,20 @@ pub struct LayerRecord {
     pub operator: String,
     /// Of the weights.
     pub precision: String,
-    /// Scale of its output, where that is integer rows of one scale; without it and with a signal-to-noise ratio, each row has its own.
+    /// Scale of its output, where that is integer rows of one scale; without it and with a
+    /// signal-to-noise ratio, each row has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_scale: Option<f32>,
-    /// How far the rounding error of its integer rows lies below them on the calibration data, in decibels.
+    /// How far the rounding error of its integer rows lies below them on the calibration data, in
+    /// decibels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal_to_noise: Option<f32>,
     /// Multiply-accumulates a position of the input; all of them for a dense layer.
     pub macs: u64,
 }
 
-/// Two outputs of one network: a cheap one for every position, and a better one that `Tier::Auto` takes only around positions that
-/// survive the first.
+/// Two outputs of one network: a cheap one for every position, and a better one that `Tier::Auto`
+/// takes only around positions that survive the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cascade {
@@ -172,7 +176,8 @@ pub enum Tier {
     Fast,
     /// The better one, everywhere.
     Accurate,
-    /// The better one around whatever survives the fast one. Scores are those of [`Tier::Accurate`], and 0 elsewhere.
+    /// The better one around whatever survives the fast one. Scores are those of
+    /// [`Tier::Accurate`], and 0 elsewhere.
     #[default]
     Auto,
 }
@@ -262,7 +267,8 @@ fn default_precision() -> Precision {
     Precision::Int8
 }
 
-/// Longest context and separation, largest tile and most columns that a file may ask for: memory is bounded by what it says.
+/// Longest context and separation, largest tile and most columns that a file may ask for: memory is
+/// bounded by what it says.
 const MOST: usize = 1 << 20;
 
 impl Manifest {
@@ -283,13 +289,15 @@ impl Manifest {
         !self.is_raw() && self.sequence.is_none()
     }
 
-    /// Bases beyond a position that must be there before its calls are certain: context and call rule together.
+    /// Bases beyond a position that must be there before its calls are certain: context and call
+    /// rule together.
     pub fn lookahead(&self) -> usize {
         let separation = self.outputs.iter().map(|o| o.separation).max().unwrap_or(0);
         self.context.left.max(self.context.right) + separation
     }
 
-    /// What a program sees that uses one tier: its columns, its context, its own name. The same where there is one tier only.
+    /// What a program sees that uses one tier: its columns, its context, its own name. The same
+    /// where there is one tier only.
     pub fn of_tier(&self, tier: Tier) -> Manifest {
         let mut own = self.clone();
         let Some(cascade) = own.cascade.take() else {
@@ -312,7 +320,8 @@ impl Manifest {
         own
     }
 
-    /// Multiply-accumulates: a base and strand for a scan, the longest sequence for a model that scores sequences whole.
+    /// Multiply-accumulates: a base and strand for a scan, the longest sequence for a model that
+    /// scores sequences whole.
     pub fn macs(&self) -> u64 {
         let (pooled, rows): (Vec<_>, Vec<_>) = self
             .layers

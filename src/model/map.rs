@@ -1,7 +1,7 @@
 //! Bytes of a model: a mapped file or aligned static memory, and typed views into them.
 //!
-//! Views are slices of the bytes themselves; nothing is copied. The bytes stay where they are for as long as any
-//! [`Region`] lives, because each holds an `Arc` of the whole.
+//! Views are slices of the bytes themselves; nothing is copied. The bytes stay where they are for
+//! as long as any [`Region`] lives, because each holds an `Arc` of the whole.
 #![allow(unsafe_code)]
 
 use super::error::ModelError;
@@ -33,8 +33,9 @@ pub struct Bytes(Source);
 impl Bytes {
     /// Maps a file, read-only.
     ///
-    /// A file that is shortened while it is mapped faults at the next access; no check can prevent that, so model files
-    /// must be replaced by renaming a new one over the old, never written in place.
+    /// A file that is shortened while it is mapped faults at the next access; no check can prevent
+    /// that, so model files must be replaced by renaming a new one over the old, never written in
+    /// place.
     pub fn map(path: &Path) -> Result<Arc<Bytes>, ModelError> {
         let io = |source| ModelError::Io {
             file: path.to_path_buf(),
@@ -48,8 +49,9 @@ impl Bytes {
         if metadata.len() == 0 {
             return Err(io(std::io::Error::other("is empty")));
         }
-        // SAFETY: the map is read-only and private to this type. Its bytes can change only if the file is written in place
-        // or truncated meanwhile, which the documentation of this function and of models/README.md excludes.
+        // SAFETY: the map is read-only and private to this type. Its bytes can change only if the
+        // file is written in place or truncated meanwhile, which the documentation of this function
+        // and of models/README.md excludes.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Arc::new(Bytes(Source::Mapped(map))))
     }

@@ -1,4 +1,5 @@
-//! A packed file to a network that runs: the file, its manifest, its layers, and their graph in tract.
+//! A packed file to a network that runs: the file, its manifest, its layers, and their graph in
+//! tract.
 
 pub mod error;
 pub mod file;

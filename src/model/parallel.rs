@@ -5,7 +5,8 @@ use super::graph::Model;
 use super::runner::Runner;
 use crossbeam::thread;
 
-/// A model with a worker for each of several threads. Rows of a read do not depend on how many there are.
+/// A model with a worker for each of several threads. Rows of a read do not depend on how many
+/// there are.
 #[derive(Debug)]
 pub struct Parallel {
     runners: Vec<Runner>,

@@ -28,7 +28,8 @@ pub struct SecondLook {
 }
 
 impl Model {
-    /// True where a run computes every layer at every position, as [`Manifest::macs`](super::manifest::Manifest::macs) counts them.
+    /// True where a run computes every layer at every position, as
+    /// [`Manifest::macs`](super::manifest::Manifest::macs) counts them.
     pub fn computes_all(&self) -> bool {
         let second = self.second.as_ref();
         second.is_none_or(|second| second.tier == Tier::Accurate)
@@ -102,13 +103,14 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs the model on `codes` (see [`nucleotide`](crate::reads::nucleotide)) and gives its raw output: `[codes.len(), columns]`, or
-    /// `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the read. More codes than the tile holds are
-    /// run in tiles that overlap by the context, which changes nothing.
+    /// Runs the model on `codes` (see [`nucleotide`](crate::reads::nucleotide)) and gives its raw
+    /// output: `[codes.len(), columns]`, or `[columns]` for a sequence scored as a whole. The ends
+    /// of `codes` are ends of the read. More codes than the tile holds are run in tiles that
+    /// overlap by the context, which changes nothing.
     ///
     /// # Errors
-    /// Where tract fails, the model reads ids, there are no multiple of the codes that the manifest asks for, or more than the tile where the output is
-    /// no rows.
+    /// Where tract fails, the model reads ids, there are no multiple of the codes that the manifest
+    /// asks for, or more than the tile where the output is no rows.
     pub fn run(&mut self, codes: &[u8]) -> Result<&[f32], ModelError> {
         if codes.len() <= self.tile || !self.rows {
             return self.evaluate(codes);
@@ -121,8 +123,9 @@ impl Runner {
         Ok(&self.whole)
     }
 
-    /// Runs the model on those tiles of `codes` that make up `range`, into `out` of `[range.len(), columns]`: what a thread does of a read that
-    /// several share. The range begins at a multiple of what the manifest asks for.
+    /// Runs the model on those tiles of `codes` that make up `range`, into `out` of `[range.len(),
+    /// columns]`: what a thread does of a read that several share. The range begins at a multiple
+    /// of what the manifest asks for.
     ///
     /// # Errors
     /// As [`Runner::run`], and where the tile does not hold the context.

@@ -1,7 +1,7 @@
 //! The alphabet: letters, 2-bit codes, N and the reverse complement.
 //!
-//! A base is held as a code in one byte: A 0, C 1, G 2, T or U 3, and [`N`] (4) for N and every other IUPAC
-//! letter. Models see a code of 4 as "no base": all four one-hot channels zero.
+//! A base is held as a code in one byte: A 0, C 1, G 2, T or U 3, and [`N`] (4) for N and every
+//! other IUPAC letter. Models see a code of 4 as "no base": all four one-hot channels zero.
 
 /// The code of N and of every ambiguous IUPAC letter.
 pub const N: u8 = 4;
@@ -44,8 +44,8 @@ pub fn code(letter: u8) -> u8 {
     CODES[letter as usize]
 }
 
-/// Appends the codes of `letters` to `out`. Bytes that are no nucleotide letter become [`N`]; parsers reject them
-/// earlier.
+/// Appends the codes of `letters` to `out`. Bytes that are no nucleotide letter become [`N`];
+/// parsers reject them earlier.
 pub fn encode(letters: &[u8], out: &mut Vec<u8>) {
     out.extend(letters.iter().map(|&l| code(l).min(N)));
 }

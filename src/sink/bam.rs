@@ -5,12 +5,13 @@
 //! | `yn` | number of calls, on every record that was annotated, 0 included |
 //! | `yc` | (`Z`) the calls: the columns of [`Format::Tsv`](super::Format::Tsv) without the read's name, blanks between columns, semicolons between calls |
 //!
-//! Positions are those of the read as it was sequenced, as those of the base modification tags are; an aligned record's SEQ is its reverse
-//! complement where the flag 0x10 is set. `yn` and `yc` of an earlier run are replaced; every other byte of a record stays as it was. The header
-//! gets a `@PG` line.
+//! Positions are those of the read as it was sequenced, as those of the base modification tags are;
+//! an aligned record's SEQ is its reverse complement where the flag 0x10 is set. `yn` and `yc` of
+//! an earlier run are replaced; every other byte of a record stays as it was. The header gets a
+//! `@PG` line.
 //!
-//! BGZF (SAM/BAM specification, section 4.1) is written here, since the libraries that write it would build tract's dependencies anew with
-//! other features.
+//! BGZF (SAM/BAM specification, section 4.1) is written here, since the libraries that write it
+//! would build tract's dependencies anew with other features.
 
 use super::{ModelTag, text};
 use crate::call::Call;
@@ -51,8 +52,8 @@ pub struct BamWriter<W: Write> {
 }
 
 impl<W: Write> BamWriter<W> {
-    /// A writer of the records whose header comes to lie in `header`; [`Call::model`] indexes `models`, and `command` is what was called, for the
-    /// header.
+    /// A writer of the records whose header comes to lie in `header`; [`Call::model`] indexes
+    /// `models`, and `command` is what was called, for the header.
     pub fn new(
         writer: W,
         header: Arc<OnceLock<Vec<u8>>>,
@@ -88,10 +89,12 @@ impl<W: Write> BamWriter<W> {
         self.calls.clear();
     }
 
-    /// Writes a record with the calls taken for it: its size, fields, bases and qualities as they came, then its tags.
+    /// Writes a record with the calls taken for it: its size, fields, bases and qualities as they
+    /// came, then its tags.
     ///
     /// # Errors
-    /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or the record gets too long.
+    /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or
+    /// the record gets too long.
     pub fn annotated<'a>(
         &mut self,
         fields: &[u8],
@@ -328,7 +331,8 @@ mod tests {
         }
     }
 
-    /// Every record of `bytes` annotated with its number of calls by `calls`; the uncompressed file.
+    /// Every record of `bytes` annotated with its number of calls by `calls`; the uncompressed
+    /// file.
     fn written(bytes: Vec<u8>, calls: impl Fn(u64) -> u64) -> (Vec<u8>, Vec<u8>) {
         let file = Input::Reader("x".into(), Box::new(Cursor::new(bytes)));
         let mut reader = Reader::open(file, Limits::default(), 0).unwrap();

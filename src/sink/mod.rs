@@ -1,9 +1,11 @@
-//! Calls to text: TSV, BED, GFF3, bedGraph, JSON Lines and the splice scores that spliced aligners read; and [into BAM records](bam).
+//! Calls to text: TSV, BED, GFF3, bedGraph, JSON Lines and the splice scores that spliced aligners
+//! read; and [into BAM records](bam).
 //!
-//! Every format but GFF3 and splice-tsv writes positions as [`Call`] holds them: forward coordinates of the read,
-//! 0-based, half-open, on both strands. A donor or an acceptor is its exon-edge base. Probabilities have four
-//! decimals, ribosome loads three. An empty read name is written `.`; bytes of a name that are no UTF-8 and
-//! control characters become U+FFFD, except in GFF3, where they are percent-encoded.
+//! Every format but GFF3 and splice-tsv writes positions as [`Call`] holds them: forward
+//! coordinates of the read, 0-based, half-open, on both strands. A donor or an acceptor is its
+//! exon-edge base. Probabilities have four decimals, ribosome loads three. An empty read name is
+//! written `.`; bytes of a name that are no UTF-8 and control characters become U+FFFD, except in
+//! GFF3, where they are percent-encoded.
 //!
 //! | format | line |
 //! | --- | --- |
@@ -14,10 +16,11 @@
 //! | [`Format::Jsonl`] | one object a call, keys `read start end strand kind score model version flags` |
 //! | [`Format::SpliceTsv`] | contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]) |
 //!
-//! GFF3 types are `five_prime_cis_splice_site` (donor), `three_prime_cis_splice_site` (acceptor), `TSS` (promoter)
-//! and `five_prime_UTR` (expression, its score in the attribute `mean_ribosome_load`). The ontology draws the two
-//! splice-site terms over the intron's two outermost bases; here they stand on the exon-edge base beside them, as in
-//! every other format, because those two bases may lie beyond the end of a read.
+//! GFF3 types are `five_prime_cis_splice_site` (donor), `three_prime_cis_splice_site` (acceptor),
+//! `TSS` (promoter) and `five_prime_UTR` (expression, its score in the attribute
+//! `mean_ribosome_load`). The ontology draws the two splice-site terms over the intron's two
+//! outermost bases; here they stand on the exon-edge base beside them, as in every other format,
+//! because those two bases may lie beyond the end of a read.
 
 pub mod bam;
 pub mod bedgraph;
@@ -100,7 +103,8 @@ pub struct ModelTag {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// For each kind the probability of such a site before anything is known of the place; splice-tsv divides by it.
+    /// For each kind the probability of such a site before anything is known of the place;
+    /// splice-tsv divides by it.
     pub base_rates: Vec<(CallKind, f64)>,
 }
 
@@ -116,8 +120,8 @@ impl ModelTag {
 
 /// Writes the calls of one read after another. After the first reads it allocates nothing.
 ///
-/// Lines go to the writer in one piece a call of [`CallWriter::write_calls`], so an unbuffered writer is no loss for
-/// files of reads and the right thing for a pipe that somebody waits on.
+/// Lines go to the writer in one piece a call of [`CallWriter::write_calls`], so an unbuffered
+/// writer is no loss for files of reads and the right thing for a pipe that somebody waits on.
 #[derive(Debug)]
 pub struct CallWriter<W: Write> {
     writer: W,
@@ -168,11 +172,13 @@ impl<W: Write> CallWriter<W> {
         })
     }
 
-    /// Writes calls of the read `name`, in order of position. A long record may come in several portions.
+    /// Writes calls of the read `name`, in order of position. A long record may come in several
+    /// portions.
     ///
     /// # Errors
-    /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or its model states
-    /// no base rate and splice-tsv needs one. Nothing of this portion has been written then.
+    /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or
+    /// its model states no base rate and splice-tsv needs one. Nothing of this portion has been
+    /// written then.
     pub fn write_calls(&mut self, name: &[u8], calls: &[Call]) -> io::Result<()> {
         if calls.is_empty() {
             return Ok(());
@@ -215,8 +221,9 @@ impl<W: Write> CallWriter<W> {
         self.written
     }
 
-    /// Calls that the format has no place for: promoters and expression in splice-tsv, the weaker of two overlapping
-    /// calls in bedGraph. Calls taken are always [`written`](Self::written) plus these.
+    /// Calls that the format has no place for: promoters and expression in splice-tsv, the weaker
+    /// of two overlapping calls in bedGraph. Calls taken are always [`written`](Self::written) plus
+    /// these.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }

@@ -8,8 +8,8 @@
 //! | 10..128 | `{'descr': '<f4', 'fortran_order': False, 'shape': (rows, outputs), }`, blanks, a newline |
 //! | 128.. | rows × outputs float32, little-endian, row by row |
 //!
-//! The header always takes 128 bytes, so the data are 64-byte aligned in a mapped file and a length that is known only
-//! at the end can be written over the first one.
+//! The header always takes 128 bytes, so the data are 64-byte aligned in a mapped file and a length
+//! that is known only at the end can be written over the first one.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
@@ -26,8 +26,8 @@ pub struct NpyWriter<W: Write> {
 }
 
 impl<W: Write> NpyWriter<W> {
-    /// Starts an array of shape \[`rows`, `outputs`\]. Where the number of rows is not known yet, any number may stand
-    /// here, and [`NpyWriter::finish_patched`] ends the file.
+    /// Starts an array of shape \[`rows`, `outputs`\]. Where the number of rows is not known yet,
+    /// any number may stand here, and [`NpyWriter::finish_patched`] ends the file.
     ///
     /// # Errors
     /// The writer's; [`io::ErrorKind::InvalidInput`] for no outputs at all.
@@ -95,8 +95,8 @@ impl<W: Write> NpyWriter<W> {
 }
 
 impl<W: Write + Seek> NpyWriter<W> {
-    /// Writes the true number of rows into the header, and gives the writer back, at its end. The array must start
-    /// where the stream starts.
+    /// Writes the true number of rows into the header, and gives the writer back, at its end. The
+    /// array must start where the stream starts.
     ///
     /// # Errors
     /// The writer's; [`io::ErrorKind::InvalidInput`] where the last row is not whole.

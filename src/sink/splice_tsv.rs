@@ -1,28 +1,29 @@
-//! Splice scores for spliced alignment: what `minimap2 --spsc` (2.30 and later) and `miniprot --spsc` (0.16 and later)
-//! read.
+//! Splice scores for spliced alignment: what `minimap2 --spsc` (2.30 and later) and `miniprot
+//! --spsc` (0.16 and later) read.
 //!
-//! Five tab-separated columns, no header: contig, offset, strand `+` or `-`, `D` or `A`, and an integer score. The
-//! offset is "the number of bases before a splice junction" in forward coordinates on both strands, so the boundary
-//! lies between bases offset − 1 and offset:
+//! Five tab-separated columns, no header: contig, offset, strand `+` or `-`, `D` or `A`, and an
+//! integer score. The offset is "the number of bases before a splice junction" in forward
+//! coordinates on both strands, so the boundary lies between bases offset − 1 and offset:
 //!
 //! | site | offset |
 //! | --- | --- |
 //! | `+` donor, `-` acceptor (exon below the boundary) | position of the exon-edge base + 1 |
 //! | `+` acceptor, `-` donor (exon above it) | position of the exon-edge base |
 //!
-//! The score is round(2 · log2(P / base rate)), clipped to −7..13. A site that stands in no line is as bad as the
-//! aligners' `--spsc0` says (−7 in miniprot, −5 in minimap2).
+//! The score is round(2 · log2(P / base rate)), clipped to −7..13. A site that stands in no line is
+//! as bad as the aligners' `--spsc0` says (−7 in miniprot, −5 in minimap2).
 //!
-//! Checked against the sources: minimap2 2.30 `index.c` (`mm_idx_spsc_read2` reads the columns and drops offsets that
-//! are not within 0 < offset < contig length; `mm_idx_spsc_get`), `ksw2_exts2_sse.c` (the score of offset t + 1 is
-//! added to the donor whose exon ends with base t) and the option in `minimap2.1`; miniprot 0.18 `ntseq.c`
-//! (`mp_ntseq_read_spsc`, which turns − offsets into length − offset itself) and `nasw-sse.c` (`ns_prep_seq`);
-//! minisplice `bed.c` (`msp_gen_pos`: the exon's end for a donor and its start for an acceptor, half-open) and
+//! Checked against the sources: minimap2 2.30 `index.c` (`mm_idx_spsc_read2` reads the columns and
+//! drops offsets that are not within 0 < offset < contig length; `mm_idx_spsc_get`),
+//! `ksw2_exts2_sse.c` (the score of offset t + 1 is added to the donor whose exon ends with base t)
+//! and the option in `minimap2.1`; miniprot 0.18 `ntseq.c` (`mp_ntseq_read_spsc`, which turns −
+//! offsets into length − offset itself) and `nasw-sse.c` (`ns_prep_seq`); minisplice `bed.c`
+//! (`msp_gen_pos`: the exon's end for a donor and its start for an acceptor, half-open) and
 //! `predict.c` (`msp_eval_update`: 2 · log2 of the ratio; `msp_predict_print`: the columns).
 //!
-//! minisplice's base rate is the share of annotated sites among the GT (donor) or AG (acceptor) dinucleotides it
-//! scores, not among all bases. A base rate per base would raise every score by some 8, so a model for this format
-//! states the rate among dinucleotides.
+//! minisplice's base rate is the share of annotated sites among the GT (donor) or AG (acceptor)
+//! dinucleotides it scores, not among all bases. A base rate per base would raise every score by
+//! some 8, so a model for this format states the rate among dinucleotides.
 
 use super::ModelTag;
 use crate::call::Strand;
@@ -32,14 +33,16 @@ use std::io::{self, Write};
 /// The lowest and the highest score written.
 pub const SCORE_RANGE: (i32, i32) = (-7, 13);
 
-/// round(2 · log2(`probability` / `base_rate`)) within [`SCORE_RANGE`]; the lowest score for a probability of 0.
+/// round(2 · log2(`probability` / `base_rate`)) within [`SCORE_RANGE`]; the lowest score for a
+/// probability of 0.
 pub fn log_odds_score(probability: f32, base_rate: f64) -> i32 {
     let score = 2.0 * (f64::from(probability) / base_rate).log2();
     // `as` saturates, so minus infinity becomes the lowest score.
     (score.round() as i32).clamp(SCORE_RANGE.0, SCORE_RANGE.1)
 }
 
-/// The offset of the exon/intron boundary at the exon-edge base `position`; none for a call that is no splice site.
+/// The offset of the exon/intron boundary at the exon-edge base `position`; none for a call that is
+/// no splice site.
 pub fn boundary(position: u64, strand: Strand, kind: CallKind) -> Option<u64> {
     match (kind, strand) {
         (CallKind::Donor, Strand::Forward) | (CallKind::Acceptor, Strand::Reverse) => {

@@ -198,8 +198,8 @@ fn log_odds_round_and_clip() {
 fn a_boundary_lies_on_the_intron_side_of_the_exon_edge() {
     use CallKind::*;
     use Strand::*;
-    // Exons [0, 10) and [20, 30) of a forward gene, and of one on the reverse strand: there the exon [20, 30)
-    // comes first, so its lowest base is the donor.
+    // Exons [0, 10) and [20, 30) of a forward gene, and of one on the reverse strand: there the
+    // exon [20, 30) comes first, so its lowest base is the donor.
     assert_eq!(boundary(9, Forward, Donor), Some(10));
     assert_eq!(boundary(20, Forward, Acceptor), Some(20));
     assert_eq!(boundary(20, Reverse, Donor), Some(20));

@@ -187,7 +187,8 @@ impl Judge {
         }
     }
 
-    /// Takes the next piece of a read; gives a decision once a read, with the piece that made it certain.
+    /// Takes the next piece of a read; gives a decision once a read, with the piece that made it
+    /// certain.
     pub fn piece(&mut self, piece: &FinishedPiece<'_>) -> Option<Decided> {
         let key = (piece.source, piece.channel);
         let mut count = match self.reads.remove(&key).filter(|_| !piece.first) {

@@ -1,4 +1,5 @@
-//! Every buffer between pages that must not be touched, flush with the one after it or with the one before it.
+//! Every buffer between pages that must not be touched, flush with the one after it or with the one
+//! before it.
 #![allow(unsafe_code)]
 
 use crate::case::{ADDENDS, Addend, Buffers, Case, Place};
@@ -32,8 +33,9 @@ impl<T: Copy> Guarded<T> {
         let page = usize::try_from(page).unwrap();
         let inner = bytes.next_multiple_of(page);
         let map_len = inner + 2 * page;
-        // SAFETY: a fresh anonymous mapping; protecting its first and last page leaves `inner` bytes between them, which hold
-        // the values at an address aligned for T, since a page and size_of::<T>() are multiples of T's alignment.
+        // SAFETY: a fresh anonymous mapping; protecting its first and last page leaves `inner`
+        // bytes between them, which hold the values at an address aligned for T, since a page and
+        // size_of::<T>() are multiples of T's alignment.
         unsafe {
             let map = libc::mmap(
                 ptr::null_mut(),

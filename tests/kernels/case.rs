@@ -172,7 +172,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// Seeds that are multiples of three have no gaps between rows; those of four have row scales, where the shape allows it.
+    /// Seeds that are multiples of three have no gaps between rows; those of four have row scales,
+    /// where the shape allows it.
     pub fn new(shape: ConvShape, positions: usize, signed: bool, seed: u64) -> Case {
         let mut numbers = Bytes(seed | 1);
         let gap = (seed % 3) as usize * 5;
@@ -287,7 +288,8 @@ impl Case {
     }
 }
 
-/// Unsigned, signed and float outputs, one after the other as bytes. What lies between rows must be left as it was.
+/// Unsigned, signed and float outputs, one after the other as bytes. What lies between rows must be
+/// left as it was.
 pub fn every_output(place: Place, mut run: impl FnMut(&mut Output)) -> Vec<u8> {
     let mut all = Vec::new();
     for signed in [false, true] {

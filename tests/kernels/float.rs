@@ -81,8 +81,8 @@ impl Floats {
         self.place_out.rows_of(&out, 1e30)
     }
 
-    /// The value of a position and channel before the activation (behind the ReLU, where that comes first), and the sum of its terms' magnitudes, which rounding errors are
-    /// measured by.
+    /// The value of a position and channel before the activation (behind the ReLU, where that comes
+    /// first), and the sum of its terms' magnitudes, which rounding errors are measured by.
     fn naive(
         &self,
         half: bool,

@@ -1,5 +1,5 @@
-//! Every instruction set of this machine: to the bit against the scalar reference, within tolerance against naive sums
-//! in f64, and never outside its buffers.
+//! Every instruction set of this machine: to the bit against the scalar reference, within tolerance
+//! against naive sums in f64, and never outside its buffers.
 
 mod attention;
 #[cfg(unix)]
@@ -142,8 +142,8 @@ fn each_weight_has_a_place_of_its_own() {
     assert!(seen.iter().all(|&count| count == 1));
 }
 
-/// Ties, clamps, both zeros, and scales so large that values leave the range of i32: what an epilogue could round or compare
-/// otherwise.
+/// Ties, clamps, both zeros, and scales so large that values leave the range of i32: what an
+/// epilogue could round or compare otherwise.
 #[test]
 fn edges_of_requantisation() {
     let mut case = Case::new(ConvShape::linear(4, 16), 13, false, 3);
@@ -202,7 +202,8 @@ fn same_everywhere(case: &Case, what: &str) {
     }
 }
 
-/// Runs a width of 3 over 5 positions with `before` rows ahead of row 0, `rows` from it on, and that much room to write.
+/// Runs a width of 3 over 5 positions with `before` rows ahead of row 0, `rows` from it on, and
+/// that much room to write.
 fn run_with(before: usize, rows: usize, residual: usize, out: usize) {
     let shape = ConvShape {
         width: 3,

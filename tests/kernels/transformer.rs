@@ -1,5 +1,5 @@
-//! Norms, attention, embeddings, soft-max, pooling and non-linearities: every instruction set has the bits of the reference, and
-//! the reference is close to f64.
+//! Norms, attention, embeddings, soft-max, pooling and non-linearities: every instruction set has
+//! the bits of the reference, and the reference is close to f64.
 
 use crate::case::Bytes;
 use half::f16;
@@ -19,7 +19,8 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Runs on every instruction set and compares the bits of what comes out with the reference's, which is returned.
+/// Runs on every instruction set and compares the bits of what comes out with the reference's,
+/// which is returned.
 fn same_everywhere(mut run: impl FnMut(Isa) -> Vec<f32>) -> Vec<f32> {
     let expected = run(Isa::Scalar);
     for isa in Isa::available() {

@@ -1,4 +1,5 @@
-//! Networks of two outputs: each tier gives the bits of the whole network, the second look those of the better tier.
+//! Networks of two outputs: each tier gives the bits of the whole network, the second look those of
+//! the better tier.
 
 use super::draft::Draft;
 use super::{Shape, cases, sequence, shape};
@@ -45,7 +46,8 @@ proptest! {
         let x = d.conv("x", 4, 8, trunk, 1, 1);
         let x = d.op("Relu", &[&x], &[]);
         let fast = d.conv(&x, 8, 2, head, 1, 1);
-        // A tower on bases and trunk, and a wide layer that reads the trunk and is added: it reaches far without making others wide.
+        // A tower on bases and trunk, and a wide layer that reads the trunk and is added: it
+        // reaches far without making others wide.
         let y = d.conv("x", 4, hidden, tower[0], 1, 1);
         let y = d.op("Relu", &[&y], &[]);
         let z = d.conv(&x, 8, hidden, wide, 1, 1);

@@ -18,7 +18,8 @@ struct Scores {
     mask: Option<(String, i64)>,
 }
 
-/// The attention that ends with node `at`, the product of probabilities and values. An error says why a soft-max was not understood.
+/// The attention that ends with node `at`, the product of probabilities and values. An error says
+/// why a soft-max was not understood.
 pub fn attention(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, String> {
     let op = net.nodes[at].clone();
     if op.op_type != "MatMul" {
@@ -97,7 +98,8 @@ pub fn attention(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, Str
         made = with(made, "real", Value::Int(real));
     }
     nodes.push(made);
-    // The heads apart again, as the graph goes on; its merging of them is then a view of the fused output.
+    // The heads apart again, as the graph goes on; its merging of them is then a view of the fused
+    // output.
     let shape = net.shape(&out).ok_or("its shape is unknown")?;
     let split = net.add_integers(
         format!("{out}.heads"),
@@ -248,7 +250,8 @@ fn contains_product(net: &Net, name: &str, depth: usize) -> bool {
     }
 }
 
-/// The rows `[1, T, D]` whose columns are the heads side by side. A linear layer that makes more than these columns is split.
+/// The rows `[1, T, D]` whose columns are the heads side by side. A linear layer that makes more
+/// than these columns is split.
 fn columns(
     net: &mut Net,
     view: &View,

@@ -1,4 +1,5 @@
-//! Convolutions as other frameworks write them: in two dimensions of which one is 1, with channels last, and upsampling as a resize.
+//! Convolutions as other frameworks write them: in two dimensions of which one is 1, with channels
+//! last, and upsampling as a resize.
 
 use super::dim::Dim;
 use super::net::{self, Net, PREFIX, Value, node, with};
@@ -27,7 +28,8 @@ fn channels(net: &mut Net, name: &str, nodes: &mut Vec<NodeProto>) -> Option<Str
             return Some(out);
         }
     }
-    // Behind a stride the length is no multiple of T, and views are not followed; our own Unsqueeze is.
+    // Behind a stride the length is no multiple of T, and views are not followed; our own Unsqueeze
+    // is.
     let unsqueeze = net.producer_of(name, "Unsqueeze")?;
     (net.rank(&unsqueeze.input[0])? == 3).then(|| unsqueeze.input[0].clone())
 }
@@ -114,7 +116,8 @@ fn unsqueeze(net: &mut Net, input: &str, output: &str, axis: i64) -> NodeProto {
     node("Unsqueeze", output, &[input, &axes], &[output])
 }
 
-/// One constant a channel behind a convolution without bias is its bias; dynamic quantisation takes them apart.
+/// One constant a channel behind a convolution without bias is its bias; dynamic quantisation takes
+/// them apart.
 pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
     if op.op_type != "Add" {
@@ -145,7 +148,8 @@ pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     None
 }
 
-/// Transpositions in front of a convolution or pool of one axis that cancel with those behind the one before.
+/// Transpositions in front of a convolution or pool of one axis that cancel with those behind the
+/// one before.
 pub fn untwist(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
     let fits = [

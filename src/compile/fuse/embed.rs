@@ -1,4 +1,5 @@
-//! Embeddings: tables of tokens, of learned positions, and the one row of token types that a single sequence uses.
+//! Embeddings: tables of tokens, of learned positions, and the one row of token types that a single
+//! sequence uses.
 
 use super::Meaning;
 use super::dim::Dim;

@@ -1,4 +1,5 @@
-//! GELU written out: products of x, one half and one plus an error function or a tanh, in any order.
+//! GELU written out: products of x, one half and one plus an error function or a tanh, in any
+//! order.
 
 use super::dim::Dim;
 use super::net::{self, Net, PREFIX, Value, node, with};

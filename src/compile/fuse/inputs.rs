@@ -203,7 +203,8 @@ fn understand(input: &ValueInfoProto) -> Result<(Input, Option<usize>), Fault> {
     Ok((input, length))
 }
 
-/// States an input in the shape that it has here; one with channels last is turned before its readers.
+/// States an input in the shape that it has here; one with channels last is turned before its
+/// readers.
 pub fn restate(net: &mut Net, at: usize, input: &Input) {
     let shape = stated(net.rows, input.meaning);
     let dimension = |d: &Dim| Dimension {

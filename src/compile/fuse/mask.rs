@@ -1,4 +1,5 @@
-//! Which tokens are real: masks of attention and of pools, understood by what they compute for a sequence with and without padding.
+//! Which tokens are real: masks of attention and of pools, understood by what they compute for a
+//! sequence with and without padding.
 
 use super::Meaning;
 use super::dim::Dim;

@@ -1,7 +1,9 @@
-//! ONNX graphs, as exporters and quantisers write them, in the few operators that the lowering knows.
+//! ONNX graphs, as exporters and quantisers write them, in the few operators that the lowering
+//! knows.
 //!
-//! All of this happens on the ONNX file's own nodes, before tract reads them: there the patterns are still what the exporter wrote. Recognised parts become nodes
-//! of the domain `strandline`, which [`super::reference`] computes in tract; the rest stays as it is.
+//! All of this happens on the ONNX file's own nodes, before tract reads them: there the patterns
+//! are still what the exporter wrote. Recognised parts become nodes of the domain `strandline`,
+//! which [`super::reference`] computes in tract; the rest stays as it is.
 //!
 //! | step | file |
 //! | --- | --- |
@@ -88,7 +90,8 @@ pub struct Imported {
     pub ranges: Ranges,
     /// The inputs that the graph still reads, in order.
     pub inputs: Vec<Input>,
-    /// Inputs of the file that the result does not depend on for a sequence without padding and of one type.
+    /// Inputs of the file that the result does not depend on for a sequence without padding and of
+    /// one type.
     pub dropped: Vec<Input>,
     /// What the length must be a multiple of, because of strided layers.
     pub stride: usize,
@@ -118,8 +121,8 @@ impl Fault {
 /// Reads an ONNX file.
 ///
 /// # Errors
-/// Where it is no ONNX, has inputs that are neither bases nor tokens, control flow, or quantisation that is not understood; the
-/// error names the node.
+/// Where it is no ONNX, has inputs that are neither bases nor tokens, control flow, or quantisation
+/// that is not understood; the error names the node.
 pub fn read(path: &Path) -> Result<Imported, ModelError> {
     let file = path.display().to_string();
     let failed = |reason: String| ModelError::Graph {
@@ -136,7 +139,8 @@ pub fn read(path: &Path) -> Result<Imported, ModelError> {
     read.map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))
 }
 
-/// Reads an ONNX model that is in memory; `folder` is where its external data lies, `name` what errors call it.
+/// Reads an ONNX model that is in memory; `folder` is where its external data lies, `name` what
+/// errors call it.
 fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result<Imported, Fault> {
     let graph = proto
         .graph
@@ -199,8 +203,9 @@ fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result<Imp
     })
 }
 
-/// The typed graph, constants propagated, not decluttered. `None` leaves the length open: it is `stride` times the symbol `graph::TILE`, so that
-/// branches of different stride have lengths that tract can tell to be equal.
+/// The typed graph, constants propagated, not decluttered. `None` leaves the length open: it is
+/// `stride` times the symbol `graph::TILE`, so that branches of different stride have lengths that
+/// tract can tell to be equal.
 ///
 /// # Errors
 /// Where tract cannot read it, or the file fixes another length.

@@ -1,4 +1,5 @@
-//! An ONNX graph with what its rewriting needs: who writes a tensor, what is constant, and shapes in which the length stays a symbol.
+//! An ONNX graph with what its rewriting needs: who writes a tensor, what is constant, and shapes
+//! in which the length stays a symbol.
 
 use super::Meaning;
 use super::dim::{Dim, Fact};
@@ -14,7 +15,8 @@ use tract_onnx::pb::{
 /// The domain of the operators that this front end writes.
 pub const DOMAIN: &str = "strandline";
 
-/// Names of fused operators begin with it: tract finds operators by name alone, and ONNX has an Attention and a Gelu of its own.
+/// Names of fused operators begin with it: tract finds operators by name alone, and ONNX has an
+/// Attention and a Gelu of its own.
 pub const PREFIX: &str = "strandline.";
 
 /// A graph in order of evaluation.
@@ -211,7 +213,8 @@ impl Net {
         name
     }
 
-    /// Lets all readers of `from` read `to`. False where `from` must remain because the graph gives it out.
+    /// Lets all readers of `from` read `to`. False where `from` must remain because the graph gives
+    /// it out.
     pub fn rename(&mut self, from: &str, to: &str) -> bool {
         if self.is_output(from) {
             return false;
@@ -240,7 +243,8 @@ impl Net {
         self.index();
     }
 
-    /// The names of all that a tensor is computed from: nodes (by index), in order, and graph inputs.
+    /// The names of all that a tensor is computed from: nodes (by index), in order, and graph
+    /// inputs.
     pub fn ancestors(&self, tensor: &str) -> (Vec<usize>, Vec<String>) {
         let mut nodes = HashSet::new();
         let mut inputs = vec![];

@@ -1,7 +1,7 @@
 //! Parts of a graph, run on inputs of our choice.
 //!
-//! A mask, the indices of positions or the angles of a rotation are written in dozens of ways. What they mean is a handful of
-//! numbers, so they are computed instead of matched.
+//! A mask, the indices of positions or the angles of a rotation are written in dozens of ways. What
+//! they mean is a handful of numbers, so they are computed instead of matched.
 
 use super::net::{self, Net};
 use crate::compile::reference;
@@ -10,7 +10,8 @@ use tract_nnef::internal::*;
 use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
 use tract_onnx::prelude::{Framework, InferenceModelExt};
 
-/// Computes a tensor. `feeds` are graph inputs by name; those that the tensor does not depend on are left out.
+/// Computes a tensor. `feeds` are graph inputs by name; those that the tensor does not depend on
+/// are left out.
 pub fn evaluate(net: &Net, wanted: &str, feeds: &[(String, Tensor)]) -> TractResult<Tensor> {
     let outputs = [wanted.to_string()];
     let mut values = evaluate_all(net, &outputs, feeds)?;

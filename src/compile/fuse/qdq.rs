@@ -1,8 +1,10 @@
-//! Quantised ONNX files back to float: what they round is left to our own packing, which knows the hardware.
+//! Quantised ONNX files back to float: what they round is left to our own packing, which knows the
+//! hardware.
 //!
-//! Three ways of writing are read: pairs of QuantizeLinear and DequantizeLinear around float operators, operators on integers (QLinearConv and
-//! its kin), and dynamic quantisation (DynamicQuantizeLinear, MatMulInteger, ConvInteger). Integer tensors become the floats that they stand
-//! for. The ranges that the file states are kept as hints for calibration.
+//! Three ways of writing are read: pairs of QuantizeLinear and DequantizeLinear around float
+//! operators, operators on integers (QLinearConv and its kin), and dynamic quantisation
+//! (DynamicQuantizeLinear, MatMulInteger, ConvInteger). Integer tensors become the floats that they
+//! stand for. The ranges that the file states are kept as hints for calibration.
 
 use super::net::{self, Net, node};
 use super::rows::label;
@@ -10,7 +12,8 @@ use super::{Fault, Ranges};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{NodeProto, TensorProto};
 
-/// Operators that move elements and keep their values, so that they mean the same on integers and on floats.
+/// Operators that move elements and keep their values, so that they mean the same on integers and
+/// on floats.
 const MOVES: [&str; 14] = [
     "Reshape",
     "Transpose",
@@ -356,7 +359,8 @@ fn rectified(
     )?])
 }
 
-/// What quantisation to a range does beside rounding. Quantisers leave out a ReLU before a range that starts at zero, so there one is put back.
+/// What quantisation to a range does beside rounding. Quantisers leave out a ReLU before a range
+/// that starts at zero, so there one is put back.
 fn clip(
     net: &Net,
     op: &NodeProto,
@@ -461,7 +465,8 @@ fn moved_constant(
     }
 }
 
-/// `Cast(MatMulInteger(x, w)) · (scale of x · scale of w)`, at the product, and the same of a convolution.
+/// `Cast(MatMulInteger(x, w)) · (scale of x · scale of w)`, at the product, and the same of a
+/// convolution.
 fn dynamic(net: &mut Net, op: &NodeProto) -> Result<Option<Vec<NodeProto>>, Fault> {
     for (sum, scales) in [(0, 1), (1, 0)] {
         let cast = op.input.get(sum).and_then(|i| net.producer_of(i, "Cast"));

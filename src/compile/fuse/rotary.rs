@@ -1,4 +1,5 @@
-//! Rotation of queries and keys by position: `x · cos + rotate(x) · sin`, where rotate(x) is the second half, negated, then the first.
+//! Rotation of queries and keys by position: `x · cos + rotate(x) · sin`, where rotate(x) is the
+//! second half, negated, then the first.
 
 use super::net::{self, Net};
 use super::probe;

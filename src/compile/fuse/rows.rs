@@ -1,7 +1,8 @@
 //! Operators on rows `[1, T, D]`: linear layers, layer norm, GELU, pools, and element by element.
 //!
-//! Exporters compute on `[T, D]`, `[T, 1, D]` or `[1, T, D]` as it comes. Here all of it is moved to `[1, T, D]`, and where a reader still wants
-//! another shape, a reshape behind the operator gives it; the readers that are fused in their turn look through it.
+//! Exporters compute on `[T, D]`, `[T, 1, D]` or `[1, T, D]` as it comes. Here all of it is moved
+//! to `[1, T, D]`, and where a reader still wants another shape, a reshape behind the operator
+//! gives it; the readers that are fused in their turn look through it.
 
 use super::dim::Dim;
 use super::net::{self, Net, PREFIX, Value, node, with};
@@ -334,7 +335,8 @@ fn write_norm(
     Some(nodes)
 }
 
-/// `(x - mean) / sqrt(variance + epsilon)`, as a quotient or as a product with the reciprocal; gamma and beta are absorbed later.
+/// `(x - mean) / sqrt(variance + epsilon)`, as a quotient or as a product with the reciprocal;
+/// gamma and beta are absorbed later.
 pub fn written_norm(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
     let (centred, root) = match op.op_type.as_str() {
@@ -458,7 +460,8 @@ pub fn pool(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
             }
             (view.source, if view.channels_first { 2 } else { 1 })
         }
-        // A length behind strides is no multiple of T, but channel-first tensors of three axes are what they are.
+        // A length behind strides is no multiple of T, but channel-first tensors of three axes are
+        // what they are.
         None if rank == 3 && over == [2] && op.op_type != "Gather" && op.op_type != "Slice" => {
             let shape = net.fact(&input).shape?;
             if shape[2].is_some() || shape[1]?.fixed().is_none() {

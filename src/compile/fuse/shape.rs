@@ -1,7 +1,8 @@
 //! Shapes and small integer tensors of an ONNX graph, in terms of its length T.
 //!
-//! Exporters compute the shapes of `Reshape` and `Slice` in the graph. With the batch fixed to 1 nearly all of them are numbers or multiples of
-//! T, so that a reshape can be read as what it means whatever the exporter wrote.
+//! Exporters compute the shapes of `Reshape` and `Slice` in the graph. With the batch fixed to 1
+//! nearly all of them are numbers or multiples of T, so that a reshape can be read as what it means
+//! whatever the exporter wrote.
 
 use super::dim::{Dim, Fact, MOST_VALUES};
 use super::net::{self, Net};
@@ -407,7 +408,8 @@ pub fn slices(net: &Net, node: &NodeProto) -> Option<Vec<(usize, Dim, Dim, i64)>
         let bound = |dim: Dim| match (dim.fixed(), size.fixed()) {
             (Some(x), Some(n)) if x < 0 => Some(Dim::new(x.saturating_add(n).max(0))),
             (Some(x), Some(n)) => Some(Dim::new(x.min(n))),
-            // The length is longer than any number that a slice is written with, and shorter than "to the end".
+            // The length is longer than any number that a slice is written with, and shorter than
+            // "to the end".
             (Some(x), None) if x > i32::MAX as i64 => Some(size),
             (Some(x), None) if x < -(i32::MAX as i64) => Some(Dim::new(0)),
             (Some(x), None) if x < 0 => size.add(Dim::new(x)),
@@ -484,8 +486,8 @@ fn reshape(node: &NodeProto, data: Fact, shape: Fact) -> Option<Fact> {
     })
 }
 
-/// Tracing writes the length of its example into reshapes. The volume gives it away: c · T elements cannot fill a shape of numbers, so the number that
-/// makes up the difference stands for T.
+/// Tracing writes the length of its example into reshapes. The volume gives it away: c · T elements
+/// cannot fill a shape of numbers, so the number that makes up the difference stands for T.
 pub fn written_length(from: &[Option<Dim>], to: &[Option<Dim>]) -> Option<(usize, Dim)> {
     let product = |dims: &[Option<Dim>]| dims.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
     let (whole, stated) = (product(from)?, product(to)?.fixed()?);
@@ -502,7 +504,8 @@ pub fn written_length(from: &[Option<Dim>], to: &[Option<Dim>]) -> Option<(usize
     Some((at, Dim { times, plus: 0 }))
 }
 
-/// Stride, span of the taps less one, and both paddings of a convolution or pool along one of its axes.
+/// Stride, span of the taps less one, and both paddings of a convolution or pool along one of its
+/// axes.
 fn window(node: &NodeProto, kernel: &[i64], at: usize) -> Option<(i64, i64, i64)> {
     let axes = kernel.len();
     let of = |name, default: i64, count: usize| {

@@ -446,7 +446,8 @@ proptest! {
     }
 }
 
-/// One line an input or output of the file's network: name, shape, values; "=" is the output in ONNX Runtime.
+/// One line an input or output of the file's network: name, shape, values; "=" is the output in
+/// ONNX Runtime.
 fn recorded(name: &str) -> (HashMap<String, Tensor>, Vec<f32>) {
     let text = std::fs::read_to_string(data(name).with_extension("txt")).unwrap();
     let (mut inputs, mut expected) = (HashMap::new(), vec![]);

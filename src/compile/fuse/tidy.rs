@@ -11,7 +11,8 @@ use tract_onnx::pb::{NodeProto, TensorProto};
 /// Elements of a constant that may be computed ahead; more is a mistake or an attack.
 const LARGEST: i64 = 1 << 28;
 
-/// Computes what depends on constants alone, and what is known of shapes; with `stated`, only takes in what is written out.
+/// Computes what depends on constants alone, and what is known of shapes; with `stated`, only takes
+/// in what is written out.
 pub fn constants(net: &mut Net, stated: bool) {
     let mut at = 0;
     while at < net.nodes.len() {

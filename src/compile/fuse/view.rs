@@ -1,7 +1,9 @@
-//! Reshapes, transposes, slices and squeezes read as one thing: which element of which source an element is.
+//! Reshapes, transposes, slices and squeezes read as one thing: which element of which source an
+//! element is.
 //!
-//! A source is a tensor `[1, T, D]` or `[1, C, T]`. Each axis of a view is a list of atoms: the rows (T), or columns with a size and a stride in
-//! the source. Exporters split heads in endless permutations of view operators; their atoms are always the same.
+//! A source is a tensor `[1, T, D]` or `[1, C, T]`. Each axis of a view is a list of atoms: the
+//! rows (T), or columns with a size and a stride in the source. Exporters split heads in endless
+//! permutations of view operators; their atoms are always the same.
 
 use super::dim::Dim;
 use super::net::{self, Net, Value, node, with};
@@ -211,7 +213,8 @@ impl View {
             return None;
         }
         let (mut start, mut count) = (start as usize, count as usize);
-        // From the innermost atom outwards: an atom is either taken whole, or it is the one that is cut.
+        // From the innermost atom outwards: an atom is either taken whole, or it is the one that is
+        // cut.
         let atoms = &mut self.axes[at];
         let mut cut = false;
         for i in (0..atoms.len()).rev() {
@@ -359,7 +362,8 @@ impl View {
         })
     }
 
-    /// Nodes that make `output`, a tensor of `shape`, which is this view of `source` instead of its own source. `None` for a view of a part.
+    /// Nodes that make `output`, a tensor of `shape`, which is this view of `source` instead of its
+    /// own source. `None` for a view of a part.
     pub fn emit(
         &self,
         net: &mut Net,
@@ -382,7 +386,8 @@ impl View {
             }
         }
         columns.sort_unstable_by(|a, b| b.cmp(a));
-        // The source with its columns apart, then its axes in the view's order, then the view's shape.
+        // The source with its columns apart, then its axes in the view's order, then the view's
+        // shape.
         let mut sizes: Vec<i64> = columns.iter().map(|(_, size)| *size as i64).collect();
         let row_axis = if self.channels_first { sizes.len() } else { 0 };
         sizes.insert(row_axis, -1);

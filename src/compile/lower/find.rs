@@ -52,8 +52,8 @@ pub(super) fn steps(network: &Network) -> TractResult<Vec<Step>> {
     Ok(steps)
 }
 
-/// Nodes in order of evaluation. Of a node's operands, those with the longest way behind them come first, but convolutions last: what is
-/// added to a convolution should be there before it.
+/// Nodes in order of evaluation. Of a node's operands, those with the longest way behind them come
+/// first, but convolutions last: what is added to a convolution should be there before it.
 fn order(model: &TypedModel) -> TractResult<Vec<usize>> {
     let all = model.eval_order()?;
     let mut way: HashMap<usize, usize> = HashMap::new();
@@ -189,7 +189,8 @@ impl Finder<'_> {
         zero.then_some(node)
     }
 
-    /// A constant of one value a channel (or one for all), along the axis that `rows` have their channels on.
+    /// A constant of one value a channel (or one for all), along the axis that `rows` have their
+    /// channels on.
     pub(super) fn channel_constant(
         &self,
         outlet: OutletId,

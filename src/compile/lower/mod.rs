@@ -1,7 +1,7 @@
 //! From a float network in tract's graph to a list of steps, most of which our operators can do.
 //!
-//! The ONNX file is imported by [`fuse`](super::fuse) and tract-onnx, its constants are propagated, and then each node is either part of a pattern or
-//! stays what it is.
+//! The ONNX file is imported by [`fuse`](super::fuse) and tract-onnx, its constants are propagated,
+//! and then each node is either part of a pattern or stays what it is.
 //!
 //! | step | file |
 //! | --- | --- |
@@ -55,7 +55,8 @@ fn failed(path: &Path, action: &'static str) -> impl Fn(TractError) -> ModelErro
     }
 }
 
-/// Imports an ONNX file as tract's typed graph; `None` leaves the length open. Gives what its positions must be a multiple of, too.
+/// Imports an ONNX file as tract's typed graph; `None` leaves the length open. Gives what its
+/// positions must be a multiple of, too.
 pub fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize), ModelError> {
     let imported = super::fuse::read(path)?.unpadded();
     let model = super::fuse::to_tract(&imported, length);
@@ -66,7 +67,8 @@ pub fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize),
 impl Network {
     /// Reads an ONNX file and finds its steps.
     pub fn read(path: &Path, manifest: &Manifest) -> Result<Network, ModelError> {
-        // A sequence scored as a whole has one length at most, and what depends on it is pooled; else the length stays open.
+        // A sequence scored as a whole has one length at most, and what depends on it is pooled;
+        // else the length stays open.
         let length = manifest.sequence.is_some().then_some(manifest.tile);
         let (model, stride) = import(path, length)?;
         if !manifest.multiple.is_multiple_of(stride) {
@@ -203,7 +205,8 @@ impl Network {
         })
     }
 
-    /// Positions to the left and right that the rows of each output depend on, where every step concerns rows.
+    /// Positions to the left and right that the rows of each output depend on, where every step
+    /// concerns rows.
     pub fn reach(&self) -> Option<Vec<(usize, usize)>> {
         // Of each value: left, right, and positions a row.
         let mut reach: HashMap<OutletId, (usize, usize, usize)> = HashMap::new();

@@ -1,4 +1,5 @@
-//! Steps on rows: functions, sums, concatenation, pools, soft-max, and the operators that the front end has found.
+//! Steps on rows: functions, sums, concatenation, pools, soft-max, and the operators that the front
+//! end has found.
 
 use super::find::Finder;
 use super::{AffineStep, AttentionStep, EmbedStep, NormStep, Step};
@@ -99,7 +100,8 @@ impl Finder<'_> {
         Ok(Some((step, vec![id])))
     }
 
-    /// Products and sums with one constant a channel, then a function; any of them may be missing, not all.
+    /// Products and sums with one constant a channel, then a function; any of them may be missing,
+    /// not all.
     pub(super) fn affine(&self, id: usize) -> TractResult<Option<(AffineStep, Vec<usize>)>> {
         let node = self.model.node(id);
         let constant = |outlet: &OutletId| self.constant(*outlet).is_some();

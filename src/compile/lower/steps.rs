@@ -1,4 +1,5 @@
-//! What a network consists of: one [`Step`] for each operator of ours, or for a node that stays tract's.
+//! What a network consists of: one [`Step`] for each operator of ours, or for a node that stays
+//! tract's.
 
 use crate::kernels::ConvShape;
 use crate::model::ops::spec::{Function, Pooled, Taken};
@@ -13,7 +14,8 @@ pub struct ConvStep {
     pub input: OutletId,
     /// Its shape as the network has it.
     pub shape: ConvShape,
-    /// `[channels_out][channels_in][width]`, batch norm folded; a grouped convolution has zeros between its groups.
+    /// `[channels_out][channels_in][width]`, batch norm folded; a grouped convolution has zeros
+    /// between its groups.
     pub weight: Vec<f32>,
     /// One an output channel.
     pub bias: Vec<f32>,
@@ -156,7 +158,8 @@ pub enum Step {
         /// The sums.
         output: OutletId,
     },
-    /// Axes exchanged, put in or taken out: rows and vectors are the same however the float graph has them.
+    /// Axes exchanged, put in or taken out: rows and vectors are the same however the float graph
+    /// has them.
     Turn {
         /// The rows or the vector.
         input: OutletId,
@@ -245,7 +248,8 @@ impl Step {
         }
     }
 
-    /// The rows that it reads as floats or integers of one scale: those with a scale of their own serve linear layers and attention only.
+    /// The rows that it reads as floats or integers of one scale: those with a scale of their own
+    /// serve linear layers and attention only.
     pub fn plainly_read(&self) -> Vec<OutletId> {
         match self {
             Step::Conv(step) => step.residual.into_iter().collect(),

@@ -93,7 +93,8 @@ impl Emitter<'_> {
         };
         let mut form = self.form(step.output, positive)?;
         if let Some(kind) = residual {
-            // Float rows cannot be brought to the steps of an integer output: that is made when it is read.
+            // Float rows cannot be brought to the steps of an integer output: that is made when it
+            // is read.
             if kind == RowKind::Float && !form.is_float() {
                 form = Form::float(Written::Rows);
             }
@@ -182,8 +183,8 @@ impl Emitter<'_> {
     }
 }
 
-/// What a convolution's epilogue counts in. A GELU needs the value in its own unit; other functions are as well applied to steps of
-/// the output.
+/// What a convolution's epilogue counts in. A GELU needs the value in its own unit; other functions
+/// are as well applied to steps of the output.
 fn unit(step: &ConvStep, form: &Form) -> f32 {
     match step.function {
         Function::Gelu => 1.0,

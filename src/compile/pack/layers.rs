@@ -96,7 +96,8 @@ impl Emitter<'_> {
         })
     }
 
-    /// The form in which a value, never negative or any, is written, its scale, and what there is to record of it.
+    /// The form in which a value, never negative or any, is written, its scale, and what there is
+    /// to record of it.
     pub(super) fn form(&self, output: OutletId, positive: bool) -> TractResult<Form> {
         let turned = self.layout(output).is_ok_and(|(_, turned)| turned);
         if self.bare.contains(&output) {

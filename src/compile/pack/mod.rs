@@ -1,4 +1,5 @@
-//! `pack`: a float ONNX network becomes a model file of our operators, quantised by what it does on sample input.
+//! `pack`: a float ONNX network becomes a model file of our operators, quantised by what it does on
+//! sample input.
 
 mod conv;
 mod layers;
@@ -31,11 +32,12 @@ pub struct Packed {
     pub plain: Vec<String>,
 }
 
-/// Packs an ONNX file. `samples` are base codes, or token ids where the manifest's tokeniser is `ids`, to calibrate activations on; int8 needs
-/// some.
+/// Packs an ONNX file. `samples` are base codes, or token ids where the manifest's tokeniser is
+/// `ids`, to calibrate activations on; int8 needs some.
 ///
 /// # Errors
-/// Where the file is not ONNX, has other inputs than one-hot bases or token ids, or needs more context than the manifest states.
+/// Where the file is not ONNX, has other inputs than one-hot bases or token ids, or needs more
+/// context than the manifest states.
 pub fn pack(onnx: &Path, manifest: &Manifest, samples: &[Vec<u32>]) -> Result<Packed, ModelError> {
     let network = Network::read(onnx, manifest)?;
     for (output, (left, right)) in network.reach().unwrap_or_default().into_iter().enumerate() {
@@ -284,7 +286,8 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// Values that are written without halo: the output, and what a soft-max at the end reads. Where something else reads them, too, they are not.
+/// Values that are written without halo: the output, and what a soft-max at the end reads. Where
+/// something else reads them, too, they are not.
 fn bare_values(network: &Network) -> TractResult<HashSet<OutletId>> {
     let model = &network.model;
     let readers = |outlet: &OutletId| {

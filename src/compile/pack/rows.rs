@@ -144,7 +144,8 @@ impl Emitter<'_> {
             rate: a.2,
             output: form.written,
         };
-        // Float rows cannot be brought to the steps of an integer output: that is made when it is read.
+        // Float rows cannot be brought to the steps of an integer output: that is made when it is
+        // read.
         let floats = [a.1, b.1].contains(&RowKind::Float);
         let (spec, form) = match (spec, floats && !form.is_float()) {
             (
@@ -373,7 +374,8 @@ fn in_units(kind: RowKind, unit: f32) -> TractResult<RowKind> {
     })
 }
 
-/// How rows of several kinds are written side by side: the form, its step, and each kind in that step. None of them is clipped.
+/// How rows of several kinds are written side by side: the form, its step, and each kind in that
+/// step. None of them is clipped.
 fn together(kinds: &[RowKind]) -> TractResult<(Written, f32, Vec<RowKind>)> {
     if kinds.contains(&RowKind::Float) {
         return Ok((Written::Rows, 1.0, kinds.to_vec()));

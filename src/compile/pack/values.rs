@@ -7,7 +7,8 @@ use crate::model::ops::spec::{Function, Real, RowKind, Written};
 use crate::model::ops::{Layer, Spec};
 use tract_nnef::internal::*;
 
-/// What a value of the float graph has become. `rate`: positions of the network's input for one row.
+/// What a value of the float graph has become. `rate`: positions of the network's input for one
+/// row.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value {
     /// The base codes.
@@ -329,7 +330,8 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Keeps the nodes of a pattern that turned out not to be lowerable, back from its output to what is known.
+    /// Keeps the nodes of a pattern that turned out not to be lowerable, back from its output to
+    /// what is known.
     pub(super) fn plain_nodes(&mut self, output: OutletId) -> TractResult<()> {
         let mut pending = vec![output.node];
         let mut order = vec![];

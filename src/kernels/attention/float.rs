@@ -1,4 +1,5 @@
-//! The f32 kernel: the same walk over heads and tiles, with fused multiply-adds in the order of channels and of tokens.
+//! The f32 kernel: the same walk over heads and tiles, with fused multiply-adds in the order of
+//! channels and of tokens.
 
 use super::pack::load_head;
 use super::{Attention, AttentionScratch, TILE, key_blocks};
@@ -169,7 +170,8 @@ impl Float<'_> {
                 s.store(e, x);
                 sum = s.add(sum, e);
             }
-            // A key that does not exist has e^-87, which is nothing beside the largest one's 1; its value is not read.
+            // A key that does not exist has e^-87, which is nothing beside the largest one's 1; its
+            // value is not read.
             factors[p] = 1.0 / s.sum(sum);
         }
         let rows = scores.as_flattened();

@@ -1,7 +1,8 @@
 //! The int8 kernel; see the module above for what it computes.
 //!
-//! Lanes are queries. Scores, probabilities and outputs of sixteen queries are columns, so that the largest score, the sum of the
-//! probabilities and the division by it need no reduction within a register.
+//! Lanes are queries. Scores, probabilities and outputs of sixteen queries are columns, so that the
+//! largest score, the sum of the probabilities and the division by it need no reduction within a
+//! register.
 
 use super::{Attention, AttentionScratch, Output, pack};
 use crate::kernels::LANES;
@@ -11,7 +12,8 @@ use std::f32::consts::LOG2_E;
 
 /// Steps of a distance to the power of two.
 const OCTAVE: f32 = 2048.0;
-/// Distance of the largest score: half an octave, as [`Lanes::powers`] has it, and as much as rounding may take away.
+/// Distance of the largest score: half an octave, as [`Lanes::powers`] has it, and as much as
+/// rounding may take away.
 const NEAREST: f32 = OCTAVE / 2.0 + 8.0;
 /// Distances of scores at most, so that they are off by less than what [`NEAREST`] has for it.
 const FARTHEST: f32 = (1 << 27) as f32;
@@ -332,7 +334,8 @@ impl Int8<'_> {
                 }
                 let [low, high] = lines.each_ref().map(|line| line.0.as_chunks::<4>().0);
                 let number = |four: &[u8; 4]| u64::from(u32::from_le_bytes(*four));
-                // Joined in a register: bytes written one by one would have to reach the cache before eight can be read.
+                // Joined in a register: bytes written one by one would have to reach the cache
+                // before eight can be read.
                 let eight =
                     |lane: usize| (number(&low[lane]) | number(&high[lane]) << 32).to_le_bytes();
                 let bytes = &mut bytes[at..];

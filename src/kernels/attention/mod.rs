@@ -1,39 +1,47 @@
-//! Multi-head attention over one sequence: scores, soft-max and the weighted sum of values in one pass, without transposed
-//! tensors and without a matrix of scores in memory.
+//! Multi-head attention over one sequence: scores, soft-max and the weighted sum of values in one
+//! pass, without transposed tensors and without a matrix of scores in memory.
 //!
 //! # In int8, to the bit
 //!
 //! Per head, with queries q, keys k and values v as integers of -127 to 127 and their scales:
 //! 1. `s[i][j] = Σ q[i] · k[j]`, exact.
-//! 2. `c[i] = min(((q_scale[i] · k_scale) · scale) · (log2 e · 2048), 2^27 / (127² · width))`, `m[i] = max s[i]`, and with
-//!    `b[i] = fma(m[i], c[i], 1032)` the distance from the largest score `x[i][j] = fma(s[i][j], -c[i], b[i])`, to an integer (ties to
-//!    even), saturated to 16 bits: in 2048ths of an octave, from half an octave on. The 8 are for the rounding of b, so that
-//!    the nearest is never below 1024; the bound of c, which scores of 45,000 would have to pass, keeps it to that.
-//! 3. `p[i][j]`, 0 to 127: 127 times 2 to the distance, in integers of 16 bits with a quadratic polynomial, within 0.5 + 0.2 % of it;
-//!    the formula stands at `lanes::power`. Beyond eight octaves it is 0.
-//! 4. `o[i] = Σ p[i][j] · v[j]` and `d[i] = Σ p[i][j]`, exact; the output is `o[i] · ((v_scale · (1 / out_scale)) / d[i])`, without
-//!    `out_scale` for f32 and dynamic rows.
+//! 2. `c[i] = min(((q_scale[i] · k_scale) · scale) · (log2 e · 2048), 2^27 / (127² · width))`,
+//!    `m[i] = max s[i]`, and with `b[i] = fma(m[i], c[i], 1032)` the distance from the largest
+//!    score `x[i][j] = fma(s[i][j], -c[i], b[i])`, to an integer (ties to even), saturated to 16
+//!    bits: in 2048ths of an octave, from half an octave on. The 8 are for the rounding of b, so
+//!    that the nearest is never below 1024; the bound of c, which scores of 45,000 would have to
+//!    pass, keeps it to that.
+//! 3. `p[i][j]`, 0 to 127: 127 times 2 to the distance, in integers of 16 bits with a quadratic
+//!    polynomial, within 0.5 + 0.2 % of it; the formula stands at `lanes::power`. Beyond eight
+//!    octaves it is 0.
+//! 4. `o[i] = Σ p[i][j] · v[j]` and `d[i] = Σ p[i][j]`, exact; the output is `o[i] · ((v_scale · (1
+//!    / out_scale)) / d[i])`, without `out_scale` for f32 and dynamic rows.
 //!
-//! Masked keys are left out; where all are masked the output is 0. Queries are computed whether masked or not.
+//! Masked keys are left out; where all are masked the output is 0. Queries are computed whether
+//! masked or not.
 //!
-//! One scale each for keys and values of a head is what makes step 1 and step 4 integer sums. Where they do not come
-//! that way (a scale a token, f32, or after a rotation), they are brought to the scale `max / 127` of all tokens of that
-//! head; queries keep one scale a token. The error is at most half a step of that scale a value.
+//! One scale each for keys and values of a head is what makes step 1 and step 4 integer sums. Where
+//! they do not come that way (a scale a token, f32, or after a rotation), they are brought to the
+//! scale `max / 127` of all tokens of that head; queries keep one scale a token. The error is at
+//! most half a step of that scale a value.
 //!
 //! # Rotary positions
 //!
-//! The first half of a head is rotated against the second ("NeoX" style): `x' = fma(-y, sin, x · cos)`,
-//! `y' = fma(x, sin, y · cos)`.
+//! The first half of a head is rotated against the second ("NeoX" style): `x' = fma(-y, sin, x ·
+//! cos)`, `y' = fma(x, sin, y · cos)`.
 //!
 //! # Layout
 //!
-//! In int8, queries are packed as `[token / 16][width / 4][16 tokens][4]` and lie in the lanes: sums, largest scores and soft-max of 16 or 32
-//! queries go down their columns, without reductions. Keys stay rows, of which four bytes at a time are broadcast. The probabilities of
-//! four keys are a line again, `[16 queries][4 keys]`, what one `vpdpbusd` takes, against four broadcast bytes of the values, which are
-//! packed as `[width / 16][key / 4][16 channels][4 keys]`. Outputs come channel by channel and are put into rows at the end.
+//! In int8, queries are packed as `[token / 16][width / 4][16 tokens][4]` and lie in the lanes:
+//! sums, largest scores and soft-max of 16 or 32 queries go down their columns, without reductions.
+//! Keys stay rows, of which four bytes at a time are broadcast. The probabilities of four keys are
+//! a line again, `[16 queries][4 keys]`, what one `vpdpbusd` takes, against four broadcast bytes of
+//! the values, which are packed as `[width / 16][key / 4][16 channels][4 keys]`. Outputs come
+//! channel by channel and are put into rows at the end.
 //!
-//! In f32, keys are packed `[token / 16][width][16 tokens]` and values `[width / 16][token][16 channels]`; some tokens (6 or 4) are computed
-//! at a time, so that each line is read once for them; a tile at the end of the sequence is moved back to overlap its predecessor.
+//! In f32, keys are packed `[token / 16][width][16 tokens]` and values `[width / 16][token][16
+//! channels]`; some tokens (6 or 4) are computed at a time, so that each line is read once for
+//! them; a tile at the end of the sequence is moved back to overlap its predecessor.
 
 mod float;
 mod int8;
@@ -49,7 +57,8 @@ const TILE: usize = 6;
 /// Blocks of 16 queries in a tile of the int8 kernel at most.
 const BLOCKS: usize = 2;
 
-/// Tokens of a sequence at most, so that every integer sum is exact in 32 bits and every sum of probabilities in f32.
+/// Tokens of a sequence at most, so that every integer sum is exact in 32 bits and every sum of
+/// probabilities in f32.
 pub const MAX_TOKENS: usize = 1 << 16;
 
 /// Width of a head at most.
@@ -156,10 +165,12 @@ pub struct Attention<'a> {
 }
 
 impl Attention<'_> {
-    /// Runs in int8 on `isa`, the same on each to the bit. Scales and floats must be finite, scales below 1e10.
+    /// Runs in int8 on `isa`, the same on each to the bit. Scales and floats must be finite, scales
+    /// below 1e10.
     ///
     /// # Panics
-    /// Where a length does not fit, the scratch is too small, or a size exceeds [`MAX_TOKENS`] or [`MAX_WIDTH`].
+    /// Where a length does not fit, the scratch is too small, or a size exceeds [`MAX_TOKENS`] or
+    /// [`MAX_WIDTH`].
     pub fn run_int8(&self, isa: Isa, scratch: &mut AttentionScratch, out: Output) {
         self.check(scratch, &out);
         if matches!(out, Output::Int8(Int8Rows::Dynamic { .. })) {
@@ -218,7 +229,8 @@ impl Attention<'_> {
     }
 }
 
-/// Working memory of [`Attention`], sized once; runs of up to its sizes allocate nothing after the first of their kind.
+/// Working memory of [`Attention`], sized once; runs of up to its sizes allocate nothing after the
+/// first of their kind.
 #[derive(Debug)]
 pub struct AttentionScratch {
     tokens: usize,

@@ -32,7 +32,8 @@ fn sixteen(bytes: &[u8]) -> [u8; LANES] {
     all
 }
 
-/// One head of one token as f32, rotated where asked for; `to` is as wide as the head, rounded up to 16, and zero there.
+/// One head of one token as f32, rotated where asked for; `to` is as wide as the head, rounded up
+/// to 16, and zero there.
 #[inline(always)]
 pub(super) fn load_head<S: Lanes>(
     s: S,
@@ -270,7 +271,8 @@ fn flip(row: &[u8], flip: u8, to: &mut [u8]) {
     }
 }
 
-/// Brings a head of all kept tokens to one scale, in `scratch.head_bytes` (`[kept][width rounded up to 16]`).
+/// Brings a head of all kept tokens to one scale, in `scratch.head_bytes` (`[kept][width rounded up
+/// to 16]`).
 #[inline(always)]
 fn one_scale<S: Lanes>(
     s: S,

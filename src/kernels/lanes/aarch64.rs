@@ -35,8 +35,9 @@ pub(crate) fn activate_neon(activation: Activation, x: [float32x4_t; 4]) -> [flo
 /// Intrinsics of a token's instruction set.
 macro_rules! with {
     ($value:expr) => {
-        // SAFETY: every aarch64 has NEON, and a token with DOT is made in run_dot alone; every pointer comes from a
-        // reference to an array of just the bytes that the instruction reads or writes.
+        // SAFETY: every aarch64 has NEON, and a token with DOT is made in run_dot alone; every
+        // pointer comes from a reference to an array of just the bytes that the instruction reads
+        // or writes.
         unsafe { $value }
     };
 }
@@ -74,7 +75,8 @@ fn narrow(x: [int32x4_t; 4]) -> int8x16_t {
     })
 }
 
-/// Bytes of eight words each: those of four lanes of four rows, row after row, in the order of the lanes.
+/// Bytes of eight words each: those of four lanes of four rows, row after row, in the order of the
+/// lanes.
 #[inline(always)]
 fn weave(low: int16x8_t, high: int16x8_t) -> int8x16_t {
     const WOVEN: [u8; LANES] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];

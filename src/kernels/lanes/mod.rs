@@ -1,15 +1,18 @@
-//! Sixteen f32 or i32 lanes, so that a function is written once and has the same bits on every instruction set.
+//! Sixteen f32 or i32 lanes, so that a function is written once and has the same bits on every
+//! instruction set.
 //!
-//! A [`Lanes`] value is a token without size: it exists only where its instruction set has been detected, so its methods are
-//! safe. [`dispatch`] makes one inside a function compiled for that set; everything generic over `Lanes` is
-//! `#[inline(always)]` and so becomes part of that function. Closures and iterator adapters around lane arithmetic would not be, and would
-//! cost a call for every operation: loops here are plain `for`.
+//! A [`Lanes`] value is a token without size: it exists only where its instruction set has been
+//! detected, so its methods are safe. [`dispatch`] makes one inside a function compiled for that
+//! set; everything generic over `Lanes` is `#[inline(always)]` and so becomes part of that
+//! function. Closures and iterator adapters around lane arithmetic would not be, and would cost a
+//! call for every operation: loops here are plain `for`.
 //!
-//! Every operation is one correctly rounded IEEE operation, a comparison, or integer arithmetic. Minimum and maximum of two
-//! zeros of opposite sign may be either zero, and NaN is excluded: callers state finite inputs as their precondition.
+//! Every operation is one correctly rounded IEEE operation, a comparison, or integer arithmetic.
+//! Minimum and maximum of two zeros of opposite sign may be either zero, and NaN is excluded:
+//! callers state finite inputs as their precondition.
 //!
-//! **Reductions**: lane `l` accumulates elements `l`, `l + 16`, ...; then lane `l` is joined with `l + 8`, `l + 4`, `l + 2`, `l + 1`. Missing
-//! elements of the last group are zeros.
+//! **Reductions**: lane `l` accumulates elements `l`, `l + 16`, ...; then lane `l` is joined with
+//! `l + 8`, `l + 4`, `l + 2`, `l + 1`. Missing elements of the last group are zeros.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -33,17 +36,20 @@ pub(crate) const LINE: usize = 4 * LANES;
 #[repr(align(64))]
 pub(crate) struct Aligned<T>(pub T);
 
-/// `y = POWER[2] + r · (POWER[1] + r · POWER[0])`, products rounded, is within 0.18 % of `127 · 2^(15/2) · 2^(-r / 2^16)` for r in
-/// -2^15 to 2^15: least largest relative error over all that there are.
+/// `y = POWER[2] + r · (POWER[1] + r · POWER[0])`, products rounded, is within 0.18 % of `127 ·
+/// 2^(15/2) · 2^(-r / 2^16)` for r in -2^15 to 2^15: least largest relative error over all that
+/// there are.
 pub(crate) const POWER: [i16; 3] = [1370, -8086, 23_000];
 
 /// 2^(8 - n) at place n for 1 to 8, 0 elsewhere.
 pub(crate) const HALVES: [u8; LANES] = [0, 128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0];
 
-/// The definition of [`Lanes::powers`]: `127 · 2^(1/2 - x / 2048)` as an integer of 0 to 127, for x from 1024; 0 for all below.
+/// The definition of [`Lanes::powers`]: `127 · 2^(1/2 - x / 2048)` as an integer of 0 to 127, for x
+/// from 1024; 0 for all below.
 ///
-/// With `a ∘ b = ⌊(a · b + 2^14) / 2^15⌋`, what `vpmulhrsw` and `sqrdmulh` compute, `n = ⌊(x + 1024) / 2048⌋` and r the lower 16
-/// bits of `32 x`, signed: `(POWER[2] + r ∘ (POWER[1] + r ∘ POWER[0])) ∘ HALVES[n]`.
+/// With `a ∘ b = ⌊(a · b + 2^14) / 2^15⌋`, what `vpmulhrsw` and `sqrdmulh` compute, `n = ⌊(x +
+/// 1024) / 2048⌋` and r the lower 16 bits of `32 x`, signed: `(POWER[2] + r ∘ (POWER[1] + r ∘
+/// POWER[0])) ∘ HALVES[n]`.
 pub(crate) fn power(x: i16) -> u8 {
     let product = |a: i16, b: i16| ((i32::from(a) * i32::from(b) + (1 << 14)) >> 15) as i16;
     let n = (i32::from(x) + 1024) >> 11;
@@ -53,7 +59,8 @@ pub(crate) fn power(x: i16) -> u8 {
     product(y, half.map_or(0, |half| i16::from(*half))) as u8
 }
 
-/// Arithmetic on 16 lanes. Names without suffix work on floats, those with `_i` on i32, which wraps.
+/// Arithmetic on 16 lanes. Names without suffix work on floats, those with `_i` on i32, which
+/// wraps.
 pub(crate) trait Lanes: Copy {
     /// 16 f32.
     type F: Copy;
@@ -65,7 +72,8 @@ pub(crate) trait Lanes: Copy {
     const SIGN_FLIP: u8;
     /// What that adds to each of them.
     const EXCESS: i32;
-    /// Whether registers hold a tile of dot products of 6 rows by 4 blocks of 16, or 12 by 2, and not 4 by 1.
+    /// Whether registers hold a tile of dot products of 6 rows by 4 blocks of 16, or 12 by 2, and
+    /// not 4 by 1.
     const WIDE: bool;
 
     fn splat(self, x: f32) -> Self::F;
@@ -121,20 +129,23 @@ pub(crate) trait Lanes: Copy {
     fn store_bytes(self, x: Self::I, to: &mut [u8; LANES]);
     /// Narrows lanes of -128 to 127: byte `4l + r` of the result is lane `l` of `x[r]`.
     fn store_woven(self, x: [Self::I; 4], to: &mut [u8; LINE]);
-    /// [`power`] of every lane, saturated to 16 bits before: byte `4l + r` of the result is that of lane `l` of `x[r]`.
+    /// [`power`] of every lane, saturated to 16 bits before: byte `4l + r` of the result is that of
+    /// lane `l` of `x[r]`.
     fn powers(self, x: [Self::I; 4]) -> Self::Line;
     fn store_line(self, x: Self::Line, to: &mut [u8; LINE]);
     /// Byte `4c + r` of the result is byte `c` of row `r`.
     fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]);
 
     fn line(self, x: &[u8; LINE]) -> Self::Line;
-    /// Adds to lane `l` the products of four bytes of 0 to 127 with bytes `4l` to `4l + 3` of the line (-127 to 127).
+    /// Adds to lane `l` the products of four bytes of 0 to 127 with bytes `4l` to `4l + 3` of the
+    /// line (-127 to 127).
     fn dot(self, sum: Self::I, four: [u8; 4], line: Self::Line) -> Self::I;
-    /// The same for four signed bytes (-127 to 127), xored with [`Lanes::SIGN_FLIP`]: the sum comes out too large by
-    /// [`Lanes::EXCESS`] times the sum of the four bytes of the line.
+    /// The same for four signed bytes (-127 to 127), xored with [`Lanes::SIGN_FLIP`]: the sum comes
+    /// out too large by [`Lanes::EXCESS`] times the sum of the four bytes of the line.
     fn dot_signed(self, sum: Self::I, four: [u8; 4], line: Self::Line) -> Self::I;
 
-    /// The same with the signs the other way round: four bytes of -127 to 127 and a line of 0 to 127.
+    /// The same with the signs the other way round: four bytes of -127 to 127 and a line of 0 to
+    /// 127.
     fn dot_powers(self, sum: Self::I, line: Self::Line, four: [u8; 4]) -> Self::I;
 
     /// Up to 16 values, zeros behind them.

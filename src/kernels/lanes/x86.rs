@@ -30,15 +30,17 @@ pub(super) fn run_256<K: Kernel>(kernel: K) -> K::Out {
     fn run<K: Kernel>(kernel: K) -> K::Out {
         kernel.run(Avx2Lanes(()))
     }
-    // SAFETY: Isa::available lists Avx2, and what builds on it, only after detecting these features.
+    // SAFETY: Isa::available lists Avx2, and what builds on it, only after detecting these
+    // features.
     unsafe { run(kernel) }
 }
 
 /// Intrinsics of a token's instruction set.
 macro_rules! with {
     ($value:expr) => {
-        // SAFETY: a token of these lanes is made only in functions compiled for the features, so they are there; every pointer
-        // comes from a reference to an array of just the bytes that the instruction reads or writes.
+        // SAFETY: a token of these lanes is made only in functions compiled for the features, so
+        // they are there; every pointer comes from a reference to an array of just the bytes that
+        // the instruction reads or writes.
         unsafe { $value }
     };
 }
@@ -237,7 +239,8 @@ impl Lanes for Avx512Lanes {
     }
 }
 
-/// Puts quarters of a register, four bytes of each of four rows after another, in the order of the lanes.
+/// Puts quarters of a register, four bytes of each of four rows after another, in the order of the
+/// lanes.
 const WOVEN: [i8; LANES] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
 
 #[inline(always)]
@@ -430,7 +433,8 @@ impl Lanes for Avx2Lanes {
     #[inline(always)]
     fn store_bytes(self, x: Self::I, to: &mut [u8; LANES]) {
         with!({
-            // Halves of 128 bits are packed by themselves; the permutation puts their bytes in order.
+            // Halves of 128 bits are packed by themselves; the permutation puts their bytes in
+            // order.
             let shorts = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(x[0], x[1]));
             let bytes = _mm_packs_epi16(
                 _mm256_castsi256_si128(shorts),

@@ -1,5 +1,5 @@
-//! What the machine says of itself, before and while it is measured. Everything is read from files of Linux; where there are none,
-//! there is nothing to report.
+//! What the machine says of itself, before and while it is measured. Everything is read from files
+//! of Linux; where there are none, there is nothing to report.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -15,7 +15,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Of the highest frequency seen: below this the processor counts as slowed down.
 const SLOW: f64 = 0.9;
 
-/// Of one core: more time than this taken by other programs, or by other guests of the machine, disturbs a measurement.
+/// Of one core: more time than this taken by other programs, or by other guests of the machine,
+/// disturbs a measurement.
 const DISTURBED: f64 = 0.05;
 
 /// What does not change.
@@ -123,7 +124,8 @@ fn celsius() -> Option<f64> {
     all.map(|milli| milli / 1000.0).reduce(f64::max)
 }
 
-/// Times that a processor was held back for heat or power: Intel's counters, and the Raspberry Pi's word.
+/// Times that a processor was held back for heat or power: Intel's counters, and the Raspberry Pi's
+/// word.
 fn throttled() -> u64 {
     let cpus = entries("/sys/devices/system/cpu", "cpu");
     let counts = cpus.iter().flat_map(|cpu| {
@@ -131,7 +133,8 @@ fn throttled() -> u64 {
         ["core_throttle_count", "package_throttle_count"].map(|name| number(folder.join(name)))
     });
     let pi = text("/sys/devices/platform/soc/soc:firmware/get_throttled");
-    // Bits 0 to 3 are the state of the moment: undervoltage, frequency capped, throttled, soft limit.
+    // Bits 0 to 3 are the state of the moment: undervoltage, frequency capped, throttled, soft
+    // limit.
     let pi = pi.and_then(|hex| u64::from_str_radix(hex.trim_start_matches("0x"), 16).ok());
     counts.flatten().sum::<f64>() as u64 + pi.map_or(0, |bits| bits & 0xf)
 }

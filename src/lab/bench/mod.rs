@@ -1,4 +1,5 @@
-//! What a board sustains: three scenarios in the manner of MLPerf, timed end to end, with what the machine did meanwhile.
+//! What a board sustains: three scenarios in the manner of MLPerf, timed end to end, with what the
+//! machine did meanwhile.
 //!
 //! | scenario | what is done | what it tells |
 //! | --- | --- | --- |
@@ -6,8 +7,9 @@
 //! | multi stream | channels that speak by a schedule made in advance; a chunk's clock starts when the schedule says | whether a flow cell can be followed, and how late calls come |
 //! | offline | compressed reads as fast as they are taken | throughput |
 //!
-//! All are timed from letters in to text out, tokenising included. Every scenario is run for a warm-up first, which is told as the cold rate and
-//! counts for nothing else. Figures come without a headline where the processor was slowed down or others used the machine.
+//! All are timed from letters in to text out, tokenising included. Every scenario is run for a
+//! warm-up first, which is told as the cold rate and counts for nothing else. Figures come without
+//! a headline where the processor was slowed down or others used the machine.
 
 mod html;
 mod machine;
@@ -170,7 +172,8 @@ pub struct Measured {
     pub cold_bases_per_second: f64,
     /// The same of the last third.
     pub sustained_bases_per_second: f64,
-    /// From a chunk's bytes to its calls; not for offline, where chunks wait in a queue by intention.
+    /// From a chunk's bytes to its calls; not for offline, where chunks wait in a queue by
+    /// intention.
     pub latency: Option<Latency>,
     /// Bases that were shed.
     pub shed: u64,

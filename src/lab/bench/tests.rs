@@ -49,7 +49,8 @@ fn every_scenario_is_measured_and_reported() {
         assert!(counted > 0);
     }
     assert!(offline.latency.is_none() && offline.calls > 0 && offline.reads >= 150);
-    // 16 channels for half a second at 400 bases a second, but for the phase at the start and the last chunk.
+    // 16 channels for half a second at 400 bases a second, but for the phase at the start and the
+    // last chunk.
     assert!(
         multi.bases <= 3200 && multi.bases >= 1600,
         "{}",

@@ -1,19 +1,21 @@
-//! How good scores are: top-k accuracy, area under the precision-recall curve, precision and recall at a threshold,
-//! per kind of site, over all reads and by read length.
+//! How good scores are: top-k accuracy, area under the precision-recall curve, precision and recall
+//! at a threshold, per kind of site, over all reads and by read length.
 //!
 //! Every base of every strand that is added is one decision. With k true sites,
 //! - **top-k** is the share of true sites among the k highest scores;
-//! - **AUPRC** is the average precision, Σ (recallᵢ − recallᵢ₋₁) · precisionᵢ over the distinct scores from the highest
-//!   down;
+//! - **AUPRC** is the average precision, Σ (recallᵢ − recallᵢ₋₁) · precisionᵢ over the distinct
+//!   scores from the highest down;
 //! - **precision and recall** count every score at or above the threshold as a call.
 //!
-//! Equal scores are one step: top-k takes the expected share of a random choice among those that tie with the k-th,
-//! and the curve has no point within a tie. So the figures depend on the scores alone, not on the order of reads.
+//! Equal scores are one step: top-k takes the expected share of a random choice among those that
+//! tie with the k-th, and the curve has no point within a tie. So the figures depend on the scores
+//! alone, not on the order of reads.
 //!
-//! Memory is bounded: scores below [`FLOOR`] are only counted, and of the others a cell (a kind and a length) holds at most
-//! [`MAX_DISTINCT`] distinct values; beyond that its floor rises. Counted scores are one tie at the bottom of the curve.
-//! Top-k stays exact unless the k-th score lies below the floor; the AUPRC misses at most what the true sites below
-//! the floor would have added at their own, tiny precision. Precision and recall at the threshold are always exact.
+//! Memory is bounded: scores below [`FLOOR`] are only counted, and of the others a cell (a kind and
+//! a length) holds at most [`MAX_DISTINCT`] distinct values; beyond that its floor rises. Counted
+//! scores are one tie at the bottom of the curve. Top-k stays exact unless the k-th score lies
+//! below the floor; the AUPRC misses at most what the true sites below the floor would have added
+//! at their own, tiny precision. Precision and recall at the threshold are always exact.
 
 mod curve;
 
@@ -102,8 +104,8 @@ impl Evaluation {
         }
     }
 
-    /// Adds one strand of one read: the score of each base, by forward position, and the forward positions of the true
-    /// sites of that kind and strand, in any order.
+    /// Adds one strand of one read: the score of each base, by forward position, and the forward
+    /// positions of the true sites of that kind and strand, in any order.
     ///
     /// # Errors
     /// [`EvaluateError`]; nothing of the strand has been added then.
@@ -150,7 +152,8 @@ impl Evaluation {
         Ok(())
     }
 
-    /// The figures so far: for each kind a row over all reads, then one for each class of lengths that has a read.
+    /// The figures so far: for each kind a row over all reads, then one for each class of lengths
+    /// that has a read.
     pub fn report(&self) -> Report {
         let mut rows = Vec::new();
         for cells in &self.kinds {
@@ -195,8 +198,8 @@ fn row(cells: &KindCells, lengths: &'static str, cell: &Cell) -> ReportRow {
     }
 }
 
-/// The figures of one kind over one class of read lengths. Shares are between 0 and 1, and none where there is nothing
-/// to divide by.
+/// The figures of one kind over one class of read lengths. Shares are between 0 and 1, and none
+/// where there is nothing to divide by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReportRow {
     /// The kind of site.

@@ -22,8 +22,8 @@ fn naive_average_precision(labelled: &[(f32, bool)]) -> Option<f64> {
     (!true_scores.is_empty()).then(|| sum / true_scores.len() as f64)
 }
 
-/// Sorts, takes k, and averages over the best and the worst order of ties by linearity: each member of the tie at
-/// the k-th place is in with the same probability.
+/// Sorts, takes k, and averages over the best and the worst order of ties by linearity: each member
+/// of the tie at the k-th place is in with the same probability.
 fn naive_top_k(labelled: &[(f32, bool)]) -> Option<f64> {
     let k = labelled.iter().filter(|l| l.1).count();
     if k == 0 {

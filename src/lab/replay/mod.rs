@@ -1,7 +1,8 @@
 //! A flow cell in a box: reads dealt to channels, and what each channel says when.
 //!
-//! A [`FlowCell`] is a schedule made from a seed: it depends on nothing that happens while it is played, so that a slow listener does not slow
-//! the clock. [`Paced`] plays it to a live run in this process; the program's `replay` writes it as files or link frames.
+//! A [`FlowCell`] is a schedule made from a seed: it depends on nothing that happens while it is
+//! played, so that a slow listener does not slow the clock. [`Paced`] plays it to a live run in
+//! this process; the program's `replay` writes it as files or link frames.
 
 mod over_link;
 mod paced;
@@ -77,7 +78,8 @@ pub struct FlowCellConfig {
     pub speed: f64,
     /// The schedule depends on this.
     pub seed: u64,
-    /// Seconds of the schedule, the reads beginning anew as often as it takes; a read is cut off where its next chunk would come later. `None`: each once.
+    /// Seconds of the schedule, the reads beginning anew as often as it takes; a read is cut off
+    /// where its next chunk would come later. `None`: each once.
     pub duration: Option<f64>,
 }
 
@@ -175,7 +177,8 @@ impl FlowCell {
         self.push(start, channel, number, read, 0);
     }
 
-    /// The piece of `read` from base `from` on, the one before which ended at `start`; false where it would end too late.
+    /// The piece of `read` from base `from` on, the one before which ended at `start`; false where
+    /// it would end too late.
     fn push(&mut self, start: f64, channel: u16, number: u32, read: usize, from: usize) -> bool {
         let length = self.reads[read].letters.len();
         let to = (from + self.config.chunk.max(1)).min(length);

@@ -9,7 +9,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Sends each piece over a link when its time has come. A read that the host ejects ends there; its channel is silent until its next read.
+/// Sends each piece over a link when its time has come. A read that the host ejects ends there; its
+/// channel is silent until its next read.
 pub struct OverLink {
     sender: Sender,
     stop: Arc<AtomicBool>,

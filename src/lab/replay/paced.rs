@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 /// Longest sleep at a time, so that a run can stop.
 const NAP: Duration = Duration::from_millis(20);
 
-/// Plays a [`FlowCell`] by the clock. A piece counts as received at the time that its schedule says, whether anybody was
-/// there to take it or not: a listener that falls behind sees its latency grow.
+/// Plays a [`FlowCell`] by the clock. A piece counts as received at the time that its schedule
+/// says, whether anybody was there to take it or not: a listener that falls behind sees its latency
+/// grow.
 pub struct Paced {
     cell: FlowCell,
     next: Option<Event>,

@@ -145,7 +145,8 @@ enum Growing {
     Gzip(Box<GzEncoder<File>>),
 }
 
-/// FASTQ files in a folder, the last of them growing, as basecallers leave them: `reads_1.fastq.gz.part` until it is full, then without `.part`.
+/// FASTQ files in a folder, the last of them growing, as basecallers leave them:
+/// `reads_1.fastq.gz.part` until it is full, then without `.part`.
 pub struct Folder {
     path: PathBuf,
     per_file: u64,

@@ -63,7 +63,8 @@ impl ErrorModel {
             let weight = run.len().min(LONGEST_RUN) as f64 * per_weight;
             for &base in run {
                 let bits = rng.next_u64();
-                // The high half decides what happens, the low half at which level and with which base.
+                // The high half decides what happens, the low half at which level and with which
+                // base.
                 let (event, low) = (bits >> 32, bits as u32);
                 let level = &self.levels[(low & 3) as usize];
                 let inserted = level.insertion;

@@ -15,8 +15,8 @@ pub enum GenesError {
     Rejected(Box<Reject>),
 }
 
-/// Reads every gene of `input`: the first word of its header and its base codes. All are held in memory, a byte a
-/// base.
+/// Reads every gene of `input`: the first word of its header and its base codes. All are held in
+/// memory, a byte a base.
 ///
 /// # Errors
 /// [`GenesError`] at the first thing that is wrong.

@@ -1,19 +1,22 @@
 //! Nanopore-like reads with known splice sites, cut from real genes.
 //!
-//! A read is a piece of a gene or, as often, the reverse complement of one. Where it begins is uniform over all bases of
-//! all genes; its length is log-normal-like with a median of 5 kb (σ = 0.8), at least 200 nt and at most the gene.
-//! Errors are put in base by base at `error_rate` a base of the gene: 40 % substitutions, 20 % insertions of one random base
-//! before the base, 40 % deletions. Deletions are the commoner the longer the homopolymer, as in nanopore reads: in a run of n
-//! bases, n (at most 8) times as common as elsewhere, with the mean over each read's piece kept. A base's own
-//! error rate is the mean times 1/4, 1/2, 1 or 9/4, and its Phred quality says which, between 2 and 50.
+//! A read is a piece of a gene or, as often, the reverse complement of one. Where it begins is
+//! uniform over all bases of all genes; its length is log-normal-like with a median of 5 kb (σ =
+//! 0.8), at least 200 nt and at most the gene. Errors are put in base by base at `error_rate` a
+//! base of the gene: 40 % substitutions, 20 % insertions of one random base before the base, 40 %
+//! deletions. Deletions are the commoner the longer the homopolymer, as in nanopore reads: in a run
+//! of n bases, n (at most 8) times as common as elsewhere, with the mean over each read's piece
+//! kept. A base's own error rate is the mean times 1/4, 1/2, 1 or 9/4, and its Phred quality says
+//! which, between 2 and 50.
 //!
-//! The truth of a read are the sites of the gene whose exon-edge base is in the read, substituted or not; a site whose
-//! base was deleted is gone. On a reversed read the sites lie on its `-` strand. Sites at the very end of a read are
-//! kept although nothing of the intron may be left to tell them by.
+//! The truth of a read are the sites of the gene whose exon-edge base is in the read, substituted
+//! or not; a site whose base was deleted is gone. On a reversed read the sites lie on its `-`
+//! strand. Sites at the very end of a read are kept although nothing of the intron may be left to
+//! tell them by.
 //!
-//! The same seed gives the same bytes on every platform and whatever the number of reads: each read has a ChaCha8
-//! stream of its own, and all arithmetic is that of integers and of IEEE additions and multiplications, without the
-//! platform's exponentials.
+//! The same seed gives the same bytes on every platform and whatever the number of reads: each read
+//! has a ChaCha8 stream of its own, and all arithmetic is that of integers and of IEEE additions
+//! and multiplications, without the platform's exponentials.
 
 mod errors;
 mod genes;
@@ -85,8 +88,8 @@ struct Gene {
 /// One simulated read; its buffers are reused.
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedRead {
-    /// `sim000012_PRUNE_+_1200-6200`: number, gene, the read's strand on the gene, and the piece of the gene (0-based,
-    /// half-open, gene orientation).
+    /// `sim000012_PRUNE_+_1200-6200`: number, gene, the read's strand on the gene, and the piece of
+    /// the gene (0-based, half-open, gene orientation).
     pub name: String,
     /// Bases, as codes.
     pub codes: Vec<u8>,
@@ -162,8 +165,8 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// A simulator of reads from `genes`, each its id (the first word of its FASTA header) and its base codes in gene
-    /// orientation. Genes without sites give reads without true sites.
+    /// A simulator of reads from `genes`, each its id (the first word of its FASTA header) and its
+    /// base codes in gene orientation. Genes without sites give reads without true sites.
     ///
     /// # Errors
     /// [`SimulateError`].
@@ -259,7 +262,8 @@ impl Simulator {
         read.truth.sort_unstable();
     }
 
-    /// Writes all reads as FASTQ to `reads` and the table of their true sites, with its header, to `truth`.
+    /// Writes all reads as FASTQ to `reads` and the table of their true sites, with its header, to
+    /// `truth`.
     ///
     /// # Errors
     /// The writers'.
@@ -299,7 +303,8 @@ fn length(rng: &mut ChaCha8Rng) -> u64 {
     (MEDIAN_LENGTH * exp2(normal * LOG2_SPREAD)) as u64
 }
 
-/// 2^x to six digits, of additions and multiplications alone so that it is the same on every platform.
+/// 2^x to six digits, of additions and multiplications alone so that it is the same on every
+/// platform.
 fn exp2(x: f64) -> f64 {
     let whole = x.floor();
     let y = (x - whole) * std::f64::consts::LN_2;

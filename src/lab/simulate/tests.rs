@@ -106,7 +106,8 @@ fn without_errors_a_read_is_its_piece_of_the_gene() {
     assert!(strands[0] > 15 && strands[1] > 15, "{strands:?}");
 }
 
-/// For each base of `a` its partner in `b` in a best global alignment (edit distance), none for a deleted one.
+/// For each base of `a` its partner in `b` in a best global alignment (edit distance), none for a
+/// deleted one.
 fn align(a: &[u8], b: &[u8]) -> (usize, Vec<Option<usize>>) {
     let width = b.len() + 1;
     let mut cost = vec![0u32; (a.len() + 1) * width];
@@ -171,7 +172,8 @@ fn with_errors_the_sites_move_with_the_bases() {
                 continue;
             };
             all += 1;
-            // The best alignment may put an indel beside the place where it happened, no further off.
+            // The best alignment may put an indel beside the place where it happened, no further
+            // off.
             near += usize::from(read.truth.iter().any(|truth| {
                 truth.kind == site.kind
                     && truth.strand == strand

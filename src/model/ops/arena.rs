@@ -1,7 +1,9 @@
-//! The activations of a worker: buffers that layers take for their output and that come back when nobody holds them any more.
+//! The activations of a worker: buffers that layers take for their output and that come back when
+//! nobody holds them any more.
 //!
-//! One arena a thread, because a worker is a thread. A buffer is reused as soon as the values computed from it are done, by any layer whose
-//! output has the same type, shape and halo, so the memory in use is that of the values that live at the same time.
+//! One arena a thread, because a worker is a thread. A buffer is reused as soon as the values
+//! computed from it are done, by any layer whose output has the same type, shape and halo, so the
+//! memory in use is that of the values that live at the same time.
 
 use super::Layer;
 use std::cell::RefCell;
@@ -21,7 +23,8 @@ pub struct Buffer {
     pub tensor: Arc<Tensor>,
     /// Rows after which the end halo is zero.
     pub cleared: usize,
-    /// Rows at the beginning that have always been zero. Another model's layers may have buffers of the same shape with fewer of them.
+    /// Rows at the beginning that have always been zero. Another model's layers may have buffers of
+    /// the same shape with fewer of them.
     halo: usize,
 }
 
@@ -67,8 +70,9 @@ pub fn held() -> usize {
     ARENA.with_borrow(|arena| arena.iter().map(|b| b.tensor.as_bytes().len()).sum())
 }
 
-/// Bytes that the arena of a worker will hold which runs some graphs alone, one after another, with all their outputs kept to the end: each
-/// with its nodes in order of evaluation. `values` are what the symbols of their shapes stand for.
+/// Bytes that the arena of a worker will hold which runs some graphs alone, one after another, with
+/// all their outputs kept to the end: each with its nodes in order of evaluation. `values` are what
+/// the symbols of their shapes stand for.
 pub fn predicted<'a>(
     graphs: impl IntoIterator<Item = (&'a TypedModel, &'a [usize])>,
     values: &SymbolValues,
@@ -161,7 +165,8 @@ mod tests {
             let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());
             let held = measured(&model);
             assert_eq!(held.1, reported.1, "{task}");
-            // What the second part of a network reads of the first is given back when it is read for the last time.
+            // What the second part of a network reads of the first is given back when it is read
+            // for the last time.
             match model.computes_all() && model.manifest().name.ends_with("accurate") {
                 true => assert!(
                     held.0 <= reported.0 && held.0 * 5 > reported.0 * 4,

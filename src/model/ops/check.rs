@@ -5,7 +5,8 @@ use crate::kernels::{attention, padded};
 use crate::model::manifest::Precision;
 use safetensors::tensor::Dtype;
 
-/// Largest number of channels, taps or rows that a graph may ask for; keeps products far from overflow.
+/// Largest number of channels, taps or rows that a graph may ask for; keeps products far from
+/// overflow.
 const MOST: usize = 1 << 16;
 
 /// A tensor that a layer needs.

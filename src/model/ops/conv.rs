@@ -12,7 +12,8 @@ use std::ops::Range;
 use tract_core::internal::*;
 
 thread_local! {
-    /// Base codes as rows of four channels, with zeros before and behind; grows to the largest tile a thread has seen.
+    /// Base codes as rows of four channels, with zeros before and behind; grows to the largest tile
+    /// a thread has seen.
     static ONE_HOT: RefCell<(Vec<u8>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
     /// The last step of a layer whose rows do not fill it, and room for what is added there.
     static PART: RefCell<Part> = const { RefCell::new(Part::new()) };
@@ -321,8 +322,8 @@ fn part_of<'a>(spec: &ConvSpec, first: usize, steps: usize, input: View<'a, u8>)
     }
 }
 
-/// Runs step `steps` of a convolution of which only the first `kept` values are wanted: what is added there is copied first, because rows
-/// behind the last one need not exist.
+/// Runs step `steps` of a convolution of which only the first `kept` values are wanted: what is
+/// added there is copied first, because rows behind the last one need not exist.
 fn part(
     conv: &ConvInt8,
     steps: usize,

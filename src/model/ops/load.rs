@@ -67,7 +67,8 @@ fn tensor(file: &ModelFile, name: &str, dtype: Dtype, count: usize) -> Result<Re
     if found != count {
         return Err(wrong(format!("{count} values"), found.to_string()));
     }
-    // Looking at every weight of a large file would read it whole at every start; a wrong one there gives wrong scores, nothing worse.
+    // Looking at every weight of a large file would read it whole at every start; a wrong one there
+    // gives wrong scores, nothing worse.
     if dtype == Dtype::I8 && file.len() <= HASH_AT_OPEN && region.i8().contains(&-128) {
         return Err(wrong("weights from -127".to_string(), "-128".to_string()));
     }

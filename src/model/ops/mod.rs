@@ -1,12 +1,15 @@
 //! Our operators inside tract's graph.
 //!
-//! All of them are one type, [`Layer`], with a [`Spec`]: that keeps buffers, weights and checks in one place. Weights are
-//! [`Region`]s of the model file, read in place. Outputs come from the worker's [`arena`](self::arena), so that nothing is allocated in steady
-//! state and layers whose outputs do not live at the same time share memory.
+//! All of them are one type, [`Layer`], with a [`Spec`]: that keeps buffers, weights and checks in
+//! one place. Weights are [`Region`]s of the model file, read in place. Outputs come from the
+//! worker's [`arena`](self::arena), so that nothing is allocated in steady state and layers whose
+//! outputs do not live at the same time share memory.
 //!
-//! A graph has two sources: `codes` (u8 `[T]`; u32 ids for networks that read tokens), and `length`, an i64 of which T is the most. Hidden
-//! rows are `[T / rate + 2 · halo, channels]`, one row for `rate` positions of the input, with `halo` zero rows before the first and after the
-//! last of the rows that `length` fills: a read's end is the zero padding that the network was trained with, whatever the tile's size.
+//! A graph has two sources: `codes` (u8 `[T]`; u32 ids for networks that read tokens), and
+//! `length`, an i64 of which T is the most. Hidden rows are `[T / rate + 2 · halo, channels]`, one
+//! row for `rate` positions of the input, with `halo` zero rows before the first and after the last
+//! of the rows that `length` fills: a read's end is the zero padding that the network was trained
+//! with, whatever the tile's size.
 
 pub mod arena;
 mod check;
@@ -40,7 +43,8 @@ pub struct Layer {
     pub tensors: Vec<Region>,
     /// Instruction set.
     pub isa: Isa,
-    /// How far from a wanted row of the graph's output the rows of this layer are needed; `None`: all of them, always. See [`wanted`].
+    /// How far from a wanted row of the graph's output the rows of this layer are needed; `None`:
+    /// all of them, always. See [`wanted`].
     pub spread: Option<usize>,
 }
 
@@ -174,7 +178,8 @@ impl Layer {
         (dt, axes.into_iter().flatten())
     }
 
-    /// Runs the layer. `cleared` is the number of rows behind which the halo of the output is already zero.
+    /// Runs the layer. `cleared` is the number of rows behind which the halo of the output is
+    /// already zero.
     fn compute(&self, inputs: &[TValue], out: &mut Tensor, cleared: &mut usize) -> TractResult<()> {
         let extent = match self.spec.input() {
             spec::Input::Vector => Extent {

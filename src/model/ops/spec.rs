@@ -120,9 +120,11 @@ impl Function {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvSpec {
-    /// What the kernel computes at a step: `channels_out` holds the channels of all rows of the step.
+    /// What the kernel computes at a step: `channels_out` holds the channels of all rows of the
+    /// step.
     pub shape: ConvShape,
-    /// Output rows of a step: more than one where a few channels share the lanes of several positions, or where rows are repeated.
+    /// Output rows of a step: more than one where a few channels share the lanes of several
+    /// positions, or where rows are repeated.
     pub step: usize,
     /// True where the input is base codes.
     pub codes: bool,
@@ -134,7 +136,8 @@ pub struct ConvSpec {
     pub added: Added,
     /// What follows.
     pub function: Function,
-    /// Inverse of the scale of an integer output, for functions that need the value in its own unit.
+    /// Inverse of the scale of an integer output, for functions that need the value in its own
+    /// unit.
     pub gain: Real,
     /// Positions of the network's input that one row of this input stands for.
     pub rate: usize,
@@ -207,13 +210,15 @@ pub enum Spec {
     Conv(ConvSpec),
     /// Dense layer. Its only input is a vector.
     Dense(DenseSpec),
-    /// `function(x · factor[c] + term[c])` of each value, to rows of any kind. Tensors: `factor`, `term`, both in units of the output.
+    /// `function(x · factor[c] + term[c])` of each value, to rows of any kind. Tensors: `factor`,
+    /// `term`, both in units of the output.
     Affine {
         /// Channels.
         channels: usize,
         /// What the rows are.
         rows: RowKind,
-        /// Applied to the sum; integer outputs with a function other than a ReLU have their inverse scale in `gain`.
+        /// Applied to the sum; integer outputs with a function other than a ReLU have their inverse
+        /// scale in `gain`.
         function: Function,
         /// Multiplied to the function's value.
         gain: Real,
@@ -244,7 +249,8 @@ pub enum Spec {
         /// What is read and written.
         output: Written,
     },
-    /// `y = fma(b, scale b, a · scale a)` of the values a and b of two rows, and a ReLU. Inputs: rows, length, rows.
+    /// `y = fma(b, scale b, a · scale a)` of the values a and b of two rows, and a ReLU. Inputs:
+    /// rows, length, rows.
     Sum {
         /// Channels.
         channels: usize,
@@ -285,8 +291,9 @@ pub enum Spec {
         /// What is read and written.
         output: Written,
     },
-    /// Rows of a table of tokens, one an id, plus those of a table of positions. Inputs: ids and the length. Tensors: `tokens`, `positions` where
-    /// there are some, and with int8 tables the scales of their rows, `token_scales` and `position_scales`.
+    /// Rows of a table of tokens, one an id, plus those of a table of positions. Inputs: ids and
+    /// the length. Tensors: `tokens`, `positions` where there are some, and with int8 tables the
+    /// scales of their rows, `token_scales` and `position_scales`.
     Embed {
         /// Channels.
         channels: usize,
@@ -325,7 +332,8 @@ pub enum Spec {
         width: usize,
         /// Factor on scores.
         scale: Real,
-        /// Positions that queries and keys are rotated for, or 0. Tensors: `cos` and `sin`, `[positions][width / 2]`.
+        /// Positions that queries and keys are rotated for, or 0. Tensors: `cos` and `sin`,
+        /// `[positions][width / 2]`.
         rotary: usize,
         /// Queries, keys and values.
         rows: [RowKind; 3],
@@ -334,7 +342,8 @@ pub enum Spec {
         /// What is written: float, signed or dynamic rows.
         output: Written,
     },
-    /// Soft-max over the channels of float rows without halo, in place of them; or over a vector, its only input.
+    /// Soft-max over the channels of float rows without halo, in place of them; or over a vector,
+    /// its only input.
     Softmax {
         /// Channels.
         channels: usize,

@@ -1,4 +1,5 @@
-//! The rows of a graph's output that somebody wants: layers near the output compute what these need and leave the rest as it was.
+//! The rows of a graph's output that somebody wants: layers near the output compute what these need
+//! and leave the rest as it was.
 
 use super::Layer;
 use std::cell::RefCell;
@@ -10,7 +11,8 @@ thread_local! {
     static WANTED: RefCell<Option<Vec<Range<usize>>>> = const { RefCell::new(None) };
 }
 
-/// Runs `run`, in which layers with a [`Layer::spread`] compute what `rows` need. Gives the rows back.
+/// Runs `run`, in which layers with a [`Layer::spread`] compute what `rows` need. Gives the rows
+/// back.
 pub fn with<R>(rows: Vec<Range<usize>>, run: impl FnOnce() -> R) -> (R, Vec<Range<usize>>) {
     /// Also where `run` panics: the thread may run other graphs.
     struct Reset;
@@ -28,7 +30,8 @@ pub fn with<R>(rows: Vec<Range<usize>>, run: impl FnOnce() -> R) -> (R, Vec<Rang
 }
 
 impl Layer {
-    /// Gives the ranges that are to be computed of `count` rows, each beginning at a multiple of `step`.
+    /// Gives the ranges that are to be computed of `count` rows, each beginning at a multiple of
+    /// `step`.
     pub(super) fn each_range(
         &self,
         count: usize,

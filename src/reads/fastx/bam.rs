@@ -1,8 +1,10 @@
-//! BAM records (SAM/BAM specification, section 4.2): names and bases; qualities and tags are passed over.
+//! BAM records (SAM/BAM specification, section 4.2): names and bases; qualities and tags are passed
+//! over.
 //!
-//! An aligned record is turned back to its read's own orientation (flag 0x10). Secondary (0x100) and supplementary (0x800) records, whose
-//! read comes with its primary one, and hard-clipped ones, which lack bases, are passed over. Where records are kept, each that is framed well
-//! goes with its last chunk, or its rejection, for who writes it on.
+//! An aligned record is turned back to its read's own orientation (flag 0x10). Secondary (0x100)
+//! and supplementary (0x800) records, whose read comes with its primary one, and hard-clipped ones,
+//! which lack bases, are passed over. Where records are kept, each that is framed well goes with
+//! its last chunk, or its rejection, for who writes it on.
 
 use super::block::{Blocks, Header};
 use super::reject::{Reject, RejectReason};
@@ -30,7 +32,8 @@ const HARD_CLIP: u32 = 5;
 /// Codes of `=ACMGRSVTWYHKDBN`.
 const CODES: [u8; 16] = [4, 0, 1, 4, 2, 4, 4, 4, 3, 4, 4, 4, 4, 4, 4, 4];
 
-/// The header of a BAM input whose records are kept, as it lies in the file: magic, text, references. It is there before the first record is.
+/// The header of a BAM input whose records are kept, as it lies in the file: magic, text,
+/// references. It is there before the first record is.
 pub type BamHeader = Arc<OnceLock<Vec<u8>>>;
 
 /// A record that was kept, for who writes it on with other tags.
@@ -71,7 +74,8 @@ fn tags_begin(record: &[u8]) -> Option<usize> {
     (begin <= record.len()).then_some(begin)
 }
 
-/// The bytes of the tag that `tags` begins with, its two letters and its type included; `None` where it is broken.
+/// The bytes of the tag that `tags` begins with, its two letters and its type included; `None`
+/// where it is broken.
 fn tag_length(tags: &[u8]) -> Option<usize> {
     let size = |kind: u8| match kind {
         b'A' | b'c' | b'C' => Some(1),

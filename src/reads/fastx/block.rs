@@ -183,7 +183,8 @@ impl Blocks {
         while self.len < n && self.extend() {}
     }
 
-    /// Reads to the end of the line and hands its content to `visit`, in pieces with their offsets, without LF or CRLF.
+    /// Reads to the end of the line and hands its content to `visit`, in pieces with their offsets,
+    /// without LF or CRLF.
     pub(super) fn line(&mut self, mut visit: impl FnMut(&[u8], u64)) -> LineEnd {
         let mut held_cr = false;
         loop {

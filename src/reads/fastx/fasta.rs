@@ -148,7 +148,8 @@ impl Fasta {
 
     /// Goes to the next line that begins with `>`.
     fn skip(&mut self, blocks: &mut Blocks) {
-        // A bad byte at the start of a line is never '>', so the line it stands in holds nothing worth a look.
+        // A bad byte at the start of a line is never '>', so the line it stands in holds nothing
+        // worth a look.
         if !self.line_start || blocks.peek() != Some(b'>') {
             blocks.skip_line();
         }

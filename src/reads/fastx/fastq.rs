@@ -8,7 +8,8 @@ use crate::reads::nucleotide::{NOT_A_BASE, code};
 pub(super) struct Fastq {
     limits: Limits,
     header: Header,
-    /// A quality line that begins with `@`: the next header, if the record turns out to lack its qualities.
+    /// A quality line that begins with `@`: the next header, if the record turns out to lack its
+    /// qualities.
     quality: Header,
     /// A validated record, or what was read of one.
     whole: Whole,
@@ -117,7 +118,8 @@ impl Fastq {
         }
     }
 
-    /// Goes to where a header must be, and returns the byte there. Lost, it goes to the next line with an `@`.
+    /// Goes to where a header must be, and returns the byte there. Lost, it goes to the next line
+    /// with an `@`.
     fn find_header(&self, blocks: &mut Blocks) -> Option<u8> {
         if !self.lost {
             return blocks.first_after_blanks();
@@ -135,7 +137,8 @@ impl Fastq {
         let mut bad = None;
         codes.clear();
         let end = blocks.line(|piece, at| {
-            // Only the first `limit` bytes are looked at, so that the verdict does not depend on how the line was cut.
+            // Only the first `limit` bytes are looked at, so that the verdict does not depend on
+            // how the line was cut.
             let room = (limit as u64).saturating_sub(bases);
             let part = &piece[..piece.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
             bases += piece.len() as u64;
@@ -203,8 +206,8 @@ impl Fastq {
         Record::Bad(ids.reject(&self.header, reason))
     }
 
-    /// The input ended inside the record in `header`. Lost, an `@` line with no bases behind it may as well be the last
-    /// quality line of the region that was rejected already.
+    /// The input ended inside the record in `header`. Lost, an `@` line with no bases behind it may
+    /// as well be the last quality line of the region that was rejected already.
     fn cut_off(
         &mut self,
         blocks: &mut Blocks,

@@ -1,16 +1,18 @@
 //! FASTA, FASTQ and BAM: bytes in, pooled [`Chunk`]s of base codes out.
 //!
-//! The parser is our own because no library offers all of: going on after a bad record, byte offsets, memory bounded
-//! whatever the input, and contigs that stream.
+//! The parser is our own because no library offers all of: going on after a bad record, byte
+//! offsets, memory bounded whatever the input, and contigs that stream.
 //!
-//! - **FASTQ** records have four lines, strictly; sequences over several lines are rejected. A record is validated whole
-//!   before its first chunk is handed out. After a bad one the parser goes on at the next line that begins with `@`
-//!   whose next but one begins with `+`; what lies between is one rejected record.
-//! - **FASTA** contigs of any length stream chunk by chunk, so a contig can turn out bad after part of it was handed out:
-//!   its last chunk then ends in [`RecordEnd::Rejected`].
-//! - **BAM** records, aligned or not, give their read as it was sequenced; what is no primary record, or lacks bases, is passed over.
-//! - Blank lines between records, CRLF, lower case, U and a missing last line end are accepted. Qualities must be
-//!   printable (33 to 126); only their number is kept.
+//! - **FASTQ** records have four lines, strictly; sequences over several lines are rejected. A
+//!   record is validated whole before its first chunk is handed out. After a bad one the parser
+//!   goes on at the next line that begins with `@` whose next but one begins with `+`; what lies
+//!   between is one rejected record.
+//! - **FASTA** contigs of any length stream chunk by chunk, so a contig can turn out bad after part
+//!   of it was handed out: its last chunk then ends in [`RecordEnd::Rejected`].
+//! - **BAM** records, aligned or not, give their read as it was sequenced; what is no primary
+//!   record, or lacks bases, is passed over.
+//! - Blank lines between records, CRLF, lower case, U and a missing last line end are accepted.
+//!   Qualities must be printable (33 to 126); only their number is kept.
 
 pub(crate) mod bam;
 mod block;
@@ -63,7 +65,8 @@ pub enum RecordEnd {
     Rejected(Box<Reject>),
 }
 
-/// A record, or a part of one: up to [`Limits::chunk_bases`] bases. A longer record is several chunks, in order.
+/// A record, or a part of one: up to [`Limits::chunk_bases`] bases. A longer record is several
+/// chunks, in order.
 #[derive(Debug, Clone)]
 pub struct Chunk {
     /// The record's number over all inputs, from 0; rejected records have one too.
@@ -86,7 +89,8 @@ pub struct Chunk {
     pub end: Option<RecordEnd>,
     /// When the last of the bytes it was made from came in.
     pub received: Instant,
-    /// On a BAM record's last chunk the whole record, as it lies in the file, its size first; empty unless records are kept ([`Reader::keep`]).
+    /// On a BAM record's last chunk the whole record, as it lies in the file, its size first; empty
+    /// unless records are kept ([`Reader::keep`]).
     pub bam: Vec<u8>,
 }
 
@@ -126,7 +130,8 @@ impl Chunk {
 pub enum Step {
     /// The chunk was filled.
     Chunk,
-    /// A record none of which was handed out. The chunk's content means nothing, but for [`Chunk::bam`].
+    /// A record none of which was handed out. The chunk's content means nothing, but for
+    /// [`Chunk::bam`].
     Rejected(Box<Reject>),
     /// The end of the input.
     End,
@@ -238,8 +243,8 @@ impl Reader {
     /// Reads from `reader`, called `file` in messages, after a look at what it begins with.
     ///
     /// # Errors
-    /// [`InputError::NotSequences`] where it holds something other than FASTA, FASTQ or BAM, and what keeps its first bytes
-    /// from being read.
+    /// [`InputError::NotSequences`] where it holds something other than FASTA, FASTQ or BAM, and
+    /// what keeps its first bytes from being read.
     pub fn new(
         file: Arc<str>,
         reader: Box<dyn Read + Send>,
@@ -271,7 +276,8 @@ impl Reader {
         })
     }
 
-    /// Keeps the records of a BAM input for [`Chunk::bam`], and puts its header into `header` before the first of them is handed out.
+    /// Keeps the records of a BAM input for [`Chunk::bam`], and puts its header into `header`
+    /// before the first of them is handed out.
     ///
     /// # Errors
     /// [`InputError::NotBam`] for anything else.
@@ -292,11 +298,12 @@ impl Reader {
         self.ids.begun
     }
 
-    /// Fills `chunk` with the next piece of the input, reusing its buffers. After [`Step::End`] or an error it stays at
-    /// [`Step::End`].
+    /// Fills `chunk` with the next piece of the input, reusing its buffers. After [`Step::End`] or
+    /// an error it stays at [`Step::End`].
     ///
     /// # Errors
-    /// What ended the input early; a record that it interrupted has been handed out as rejected before.
+    /// What ended the input early; a record that it interrupted has been handed out as rejected
+    /// before.
     pub fn next_chunk(&mut self, chunk: &mut Chunk) -> Result<Step, InputError> {
         chunk.bam.clear();
         let step = match &mut self.format {

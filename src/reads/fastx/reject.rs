@@ -15,7 +15,8 @@ pub struct Reject {
     pub record: u64,
     /// The record's number in its input, from 1.
     pub number: u64,
-    /// The name as far as it was read, shortened, with U+FFFD for what is no UTF-8 and `?` for control characters.
+    /// The name as far as it was read, shortened, with U+FFFD for what is no UTF-8 and `?` for
+    /// control characters.
     pub name: String,
     /// Where the record, or the bad region, begins in the uncompressed input.
     pub offset: u64,
@@ -24,7 +25,8 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// Tells the user: a warning, or for records that a good file of alignments has many of, a message for who asks for it.
+    /// Tells the user: a warning, or for records that a good file of alignments has many of, a
+    /// message for who asks for it.
     pub fn log(&self) {
         match self.reason.passes_over() {
             true => log::info!("{self}"),
@@ -113,7 +115,8 @@ pub enum RejectReason {
     /// A BAM record without some of its read's bases.
     #[error("hard-clipped: the record lacks bases of its read")]
     HardClipped,
-    /// Tags that a BAM record's size does not allow, or of no known type; only where records are kept.
+    /// Tags that a BAM record's size does not allow, or of no known type; only where records are
+    /// kept.
     #[error("the tags of the BAM record are broken")]
     BamTags,
     /// A BAM record too large to keep; only where records are kept.
@@ -136,7 +139,8 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// True where nothing is wrong with the record: a good file of alignments has many that are no read of their own, or lack bases.
+    /// True where nothing is wrong with the record: a good file of alignments has many that are no
+    /// read of their own, or lack bases.
     pub fn passes_over(&self) -> bool {
         matches!(self, RejectReason::NotPrimary | RejectReason::HardClipped)
     }

@@ -10,7 +10,8 @@ const SMALL: Limits = Limits {
     chunk_bases: 4,
 };
 
-/// What a whole input gave: good records as `name:BASES`, rejects as their message without the file.
+/// What a whole input gave: good records as `name:BASES`, rejects as their message without the
+/// file.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     records: Vec<String>,

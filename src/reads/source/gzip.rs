@@ -1,5 +1,5 @@
-//! The compressed side of an input: its members one after another, how many bytes were used, and whether a BGZF file has
-//! its end.
+//! The compressed side of an input: its members one after another, how many bytes were used, and
+//! whether a BGZF file has its end.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::{self, BufRead, Read};
@@ -44,8 +44,8 @@ impl Compressed {
         }
     }
 
-    /// The first bytes of the input, fewer only where the input has fewer. Plain text is told by its first byte, so that
-    /// a live source is not made to wait for more.
+    /// The first bytes of the input, fewer only where the input has fewer. Plain text is told by
+    /// its first byte, so that a live source is not made to wait for more.
     pub(super) fn head(&mut self) -> io::Result<&[u8]> {
         while self.len < HEAD && (self.len == 0 || self.buffer[0] == 0x1f) {
             match self.inner.read(&mut self.buffer[self.len..]) {
@@ -61,7 +61,8 @@ impl Compressed {
         Ok(&self.buffer[..self.len])
     }
 
-    /// A BGZF file without its last, empty block was cut between two blocks, which the gzip format cannot tell.
+    /// A BGZF file without its last, empty block was cut between two blocks, which the gzip format
+    /// cannot tell.
     pub(super) fn expect_end_block(&mut self, expect: bool) {
         self.end_block = expect;
     }
@@ -135,8 +136,9 @@ impl Read for Compressed {
 /// Largest window of the deflate format, as a power of two.
 const WINDOW_BITS: u8 = 15;
 
-/// The bytes of concatenated gzip members. Unlike flate2's reader it hands out what was inflated before an error in the
-/// same call, so that what is readable does not depend on how the bytes arrive.
+/// The bytes of concatenated gzip members. Unlike flate2's reader it hands out what was inflated
+/// before an error in the same call, so that what is readable does not depend on how the bytes
+/// arrive.
 pub(super) struct Gunzip {
     raw: Compressed,
     inflate: Decompress,

@@ -1,7 +1,8 @@
 //! Where bytes come from: a file or standard input, plain or gzip, told by content.
 //!
-//! A [`Stream`] yields uncompressed bytes and knows how far it has come in the compressed ones, so that a tail that was
-//! cut off is an error with a position and never looks like the end of the file.
+//! A [`Stream`] yields uncompressed bytes and knows how far it has come in the compressed ones, so
+//! that a tail that was cut off is an error with a position and never looks like the end of the
+//! file.
 
 mod gzip;
 
@@ -48,7 +49,8 @@ impl Input {
     /// Opens it, without looking at a byte yet.
     ///
     /// # Errors
-    /// [`InputError::Missing`], [`InputError::Folder`], or [`InputError::Io`] where the system refuses.
+    /// [`InputError::Missing`], [`InputError::Folder`], or [`InputError::Io`] where the system
+    /// refuses.
     pub fn open(self) -> Result<Box<dyn Read + Send>, InputError> {
         match self {
             Input::Reader(_, reader) => Ok(reader),
@@ -79,7 +81,8 @@ impl fmt::Debug for Input {
     }
 }
 
-/// What ends an input before its end. Everything that was readable before it has been handed out when it comes.
+/// What ends an input before its end. Everything that was readable before it has been handed out
+/// when it comes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
@@ -165,7 +168,8 @@ enum Bytes {
 }
 
 impl Stream {
-    /// Looks at the first bytes of `reader` and decides whether they are gzip. `file` names it in errors.
+    /// Looks at the first bytes of `reader` and decides whether they are gzip. `file` names it in
+    /// errors.
     ///
     /// # Errors
     /// [`InputError::Io`] where those bytes cannot be read.
@@ -234,7 +238,8 @@ impl Stream {
         };
         let offset = raw.position();
         match &self.bytes {
-            // The decoder wraps nothing, so an error that did not come from below is its own verdict on the data.
+            // The decoder wraps nothing, so an error that did not come from below is its own
+            // verdict on the data.
             Bytes::Gzip(_) if !raw.failed() => match source.kind() {
                 io::ErrorKind::UnexpectedEof => InputError::TruncatedGzip { file, offset },
                 _ => InputError::CorruptGzip {

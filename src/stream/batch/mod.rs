@@ -8,16 +8,19 @@
 //!         \--> lane 1 --> worker 1 --/
 //! ```
 //!
-//! A slot holds a chunk and its calls. The pool is made once, and every queue has room for all of it, so nothing but the
-//! wait for a free slot holds the source back, and memory is bounded by the configuration. The chunks of one record go
-//! down one lane; a record of one chunk goes down the lane with the fewest bases in it. Idle threads sleep.
+//! A slot holds a chunk and its calls. The pool is made once, and every queue has room for all of
+//! it, so nothing but the wait for a free slot holds the source back, and memory is bounded by the
+//! configuration. The chunks of one record go down one lane; a record of one chunk goes down the
+//! lane with the fewest bases in it. Idle threads sleep.
 //!
-//! **No record disappears.** Each one read in is written, or reported as rejected: bad input, a worker that failed, or a
-//! run that was stopped inside it. BAM records that are no read of their own, or lack bases, are passed over and counted apart.
+//! **No record disappears.** Each one read in is written, or reported as rejected: bad input, a
+//! worker that failed, or a run that was stopped inside it. BAM records that are no read of their
+//! own, or lack bases, are passed over and counted apart.
 //!
-//! **No deadlock**, since the source reads one record at a time. In input order the oldest record needs only slots that
-//! are its own or that its chunks give back. When records are written as they finish, one that holds half of the pool
-//! takes the floor and streams; every other record then on its way is read whole already.
+//! **No deadlock**, since the source reads one record at a time. In input order the oldest record
+//! needs only slots that are its own or that its chunks give back. When records are written as they
+//! finish, one that holds half of the pool takes the floor and streams; every other record then on
+//! its way is read whole already.
 
 mod order;
 pub(crate) mod queue;
@@ -64,9 +67,11 @@ pub struct PipelineConfig {
     pub limits: Limits,
     /// Stop at the first rejected record.
     pub strict: bool,
-    /// Chunks in memory at a time, at least 1. They take `pool × limits.chunk_bases` bytes, and their calls.
+    /// Chunks in memory at a time, at least 1. They take `pool × limits.chunk_bases` bytes, and
+    /// their calls.
     pub pool: usize,
-    /// Keep BAM records, for an output that writes them on; the one input must be BAM, and its header goes here.
+    /// Keep BAM records, for an output that writes them on; the one input must be BAM, and its
+    /// header goes here.
     pub keep: Option<BamHeader>,
 }
 
@@ -96,19 +101,21 @@ pub struct FinishedChunk<'a> {
 
 /// Where a pipeline writes. Every `FnMut(&FinishedChunk) -> io::Result<()>` is one.
 pub trait Output {
-    /// Takes a chunk. The chunks of a record come in order, with none of another record between them; the last has an
-    /// `end`, and where that is a rejection, no calls.
+    /// Takes a chunk. The chunks of a record come in order, with none of another record between
+    /// them; the last has an `end`, and where that is a rejection, no calls.
     ///
     /// # Errors
     /// Stop the run.
     fn chunk(&mut self, finished: &FinishedChunk<'_>) -> io::Result<()>;
 
-    /// Learns of a record that was rejected or passed over, after its chunks if there were any. Logs it unless overridden.
+    /// Learns of a record that was rejected or passed over, after its chunks if there were any.
+    /// Logs it unless overridden.
     fn rejected(&mut self, reject: &Reject) {
         reject.log();
     }
 
-    /// Takes a BAM record that is kept and was rejected or passed over, after its chunks if there were any.
+    /// Takes a BAM record that is kept and was rejected or passed over, after its chunks if there
+    /// were any.
     ///
     /// # Errors
     /// Stop the run.
@@ -127,7 +134,8 @@ impl<F: FnMut(&FinishedChunk<'_>) -> io::Result<()>> Output for F {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Inputs that could not be read to their end, each logged as an error when it happened. The others were read.
+    /// Inputs that could not be read to their end, each logged as an error when it happened. The
+    /// others were read.
     pub input_errors: Vec<InputError>,
     /// The run was stopped before the end of its inputs.
     pub stopped: bool,
@@ -151,9 +159,9 @@ pub enum PipelineError {
     ThreadDied,
 }
 
-/// Reads `inputs` one after another, annotates their records and writes the calls to `output`, on this thread. Returns at
-/// the end of the last input, or soon after `stop` is set: what was read by then is annotated first, except for a record
-/// of several chunks, which counts as rejected.
+/// Reads `inputs` one after another, annotates their records and writes the calls to `output`, on
+/// this thread. Returns at the end of the last input, or soon after `stop` is set: what was read by
+/// then is annotated first, except for a record of several chunks, which counts as rejected.
 ///
 /// # Errors
 /// What breaks the run off: the output, or a rejected record in a strict run. A bad input does not.

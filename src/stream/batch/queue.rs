@@ -65,7 +65,8 @@ struct Open {
     closing: Option<Box<Slot>>,
 }
 
-// Where the source is. A blocking read cannot be interrupted, so a stopped run leaves a source that is in one behind.
+// Where the source is. A blocking read cannot be interrupted, so a stopped run leaves a source that
+// is in one behind.
 const RUNNING: u8 = 0;
 const READING: u8 = 1;
 const ABANDONED: u8 = 2;
@@ -169,7 +170,8 @@ impl Shared {
         if entered.is_err() {
             return false;
         }
-        // Looked at after the gate is closed, so that either this or the one who says stop sees the other.
+        // Looked at after the gate is closed, so that either this or the one who says stop sees the
+        // other.
         if self.stopping() {
             self.leave_read();
             return false;
@@ -237,7 +239,8 @@ impl Shared {
         lane.waker.unpark();
     }
 
-    /// No more comes: ends an open record and lets the workers run dry. By the source, or in its stead.
+    /// No more comes: ends an open record and lets the workers run dry. By the source, or in its
+    /// stead.
     pub(super) fn end_source(&self, early: bool) {
         self.stopped_early.store(early, SeqCst);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

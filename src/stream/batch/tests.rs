@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
-/// Calls every G. A record misbehaves where it holds an N: by its position a panic, an error or a panic at the end.
+/// Calls every G. A record misbehaves where it holds an N: by its position a panic, an error or a
+/// panic at the end.
 struct Mock {
     states: AtomicUsize,
     /// Nanoseconds a base.
@@ -434,7 +435,8 @@ impl Read for Endless {
 
 #[test]
 fn a_stopped_run_finishes_what_was_read() {
-    // Short reads; a contig without an end; a good record and then a source that says nothing any more.
+    // Short reads; a contig without an end; a good record and then a source that says nothing any
+    // more.
     for (order, text) in [
         (Order::Input, &b">r\nACGTG\n"[..]),
         (

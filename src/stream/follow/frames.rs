@@ -13,7 +13,8 @@ pub(super) enum Frames {
 }
 
 impl Frames {
-    /// Looks at the buffer from `at` on; gives where in it the last complete record ends, if one does.
+    /// Looks at the buffer from `at` on; gives where in it the last complete record ends, if one
+    /// does.
     pub(super) fn look(&mut self, buffer: &[u8], mut at: usize) -> Option<usize> {
         let mut complete = None;
         match self {
@@ -67,8 +68,9 @@ impl Frames {
     }
 }
 
-/// Lines of the record at hand after one that begins with `first`. A record that is broken must not shift where the others end, so what cannot
-/// be the line that is due begins the count anew, as the parser does.
+/// Lines of the record at hand after one that begins with `first`. A record that is broken must not
+/// shift where the others end, so what cannot be the line that is due begins the count anew, as the
+/// parser does.
 fn line_ends(lines: u8, first: u8) -> u8 {
     match (lines, first) {
         (0, b'@') => 1,
@@ -80,7 +82,8 @@ fn line_ends(lines: u8, first: u8) -> u8 {
     }
 }
 
-/// The header of a BAM file behind its magic, which is in `header`; false where it is not there whole.
+/// The header of a BAM file behind its magic, which is in `header`; false where it is not there
+/// whole.
 pub(super) fn read_bam_header(bytes: &mut dyn Read, header: &mut Vec<u8>) -> io::Result<bool> {
     let mut take = |n: u64| {
         let got = Read::take(&mut *bytes, n).read_to_end(header);

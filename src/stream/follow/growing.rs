@@ -15,7 +15,8 @@ const BLOCK: usize = 1 << 16;
 /// The longest record that is waited for.
 const LONGEST: usize = 64 << 20;
 
-/// The complete records of a file that may still grow: what lies behind the last of them is not given out.
+/// The complete records of a file that may still grow: what lies behind the last of them is not
+/// given out.
 pub struct Growing {
     bytes: Box<dyn Read + Send>,
     buffer: Vec<u8>,
@@ -34,7 +35,8 @@ pub struct Growing {
 }
 
 impl Growing {
-    /// Opens a file of which `skip` uncompressed bytes were taken before. `reached` is where the last complete record given out ends.
+    /// Opens a file of which `skip` uncompressed bytes were taken before. `reached` is where the
+    /// last complete record given out ends.
     ///
     /// # Errors
     /// Where it cannot be opened or its first bytes cannot be read.

@@ -74,7 +74,8 @@ impl Journal {
         self.output
     }
 
-    /// Commits a pass: `bytes` of the file are taken, the output is `output` bytes long, and both are on disk.
+    /// Commits a pass: `bytes` of the file are taken, the output is `output` bytes long, and both
+    /// are on disk.
     ///
     /// # Errors
     /// Where it cannot be written.

@@ -1,13 +1,17 @@
-//! A folder that a basecaller fills: FASTQ and BAM files that grow, are renamed, compressed, completed; each read exactly once.
+//! A folder that a basecaller fills: FASTQ and BAM files that grow, are renamed, compressed,
+//! completed; each read exactly once.
 //!
-//! [`Folder`] finds files with something new in them, [`Growing`] gives what is complete of one, and a [`Journal`] remembers how far each was
-//! annotated. A pass takes the complete records of one file to the output; when these are written and safe on disk, one line
-//! goes to the journal, with the output's length. Whatever ends the program in between, `kill -9` and power included: the next run
-//! cuts the output back to the journal's last length and takes the pass again.
+//! [`Folder`] finds files with something new in them, [`Growing`] gives what is complete of one,
+//! and a [`Journal`] remembers how far each was annotated. A pass takes the complete records of one
+//! file to the output; when these are written and safe on disk, one line goes to the journal, with
+//! the output's length. Whatever ends the program in between, `kill -9` and power included: the
+//! next run cuts the output back to the journal's last length and takes the pass again.
 //!
-//! A file is known by its first header line, or a BAM file by its first record's name, which is a read's and therefore no other file's: not by
-//! its name, which changes when it is complete, nor by its bytes, which change when it is compressed. How far it was read is counted in
-//! uncompressed bytes. What follows a BAM file's header cannot be understood without it, so each pass begins with the header.
+//! A file is known by its first header line, or a BAM file by its first record's name, which is a
+//! read's and therefore no other file's: not by its name, which changes when it is complete, nor by
+//! its bytes, which change when it is compressed. How far it was read is counted in uncompressed
+//! bytes. What follows a BAM file's header cannot be understood without it, so each pass begins
+//! with the header.
 
 mod frames;
 mod growing;
@@ -38,7 +42,8 @@ impl Folder {
         }
     }
 
-    /// Files that are new or have changed, in order of name; nested folders too. A file that cannot be looked at is logged and looked at again.
+    /// Files that are new or have changed, in order of name; nested folders too. A file that cannot
+    /// be looked at is logged and looked at again.
     ///
     /// # Errors
     /// Where the folder itself cannot be read.
@@ -78,7 +83,8 @@ impl Folder {
     }
 }
 
-/// True for `.fastq`, `.fq` and `.bam`, compressed or not, also while a suffix such as `.part` or `.tmp` says that they grow; not for indices.
+/// True for `.fastq`, `.fq` and `.bam`, compressed or not, also while a suffix such as `.part` or
+/// `.tmp` says that they grow; not for indices.
 fn may_hold_reads(path: &Path) -> bool {
     let name = path
         .file_name()

@@ -1,7 +1,8 @@
 //! The host's side of the link to an accessory board, or to a sequencer of one's own.
 //!
-//! The bytes and the protocol are those of [`firmware_bridge`]. A [`Link`] speaks it over a serial port, a TCP connection or a Unix socket and is a
-//! source of a live run; [`Sender`] is the other end, for programs that have reads to give.
+//! The bytes and the protocol are those of [`firmware_bridge`]. A [`Link`] speaks it over a serial
+//! port, a TCP connection or a Unix socket and is a source of a live run; [`Sender`] is the other
+//! end, for programs that have reads to give.
 //!
 //! | input | what it is |
 //! | --- | --- |
@@ -9,11 +10,13 @@
 //! | `tcp://127.0.0.1:7878` | listens there for one board at a time; an address that is not this machine's own needs `?bind=any` |
 //! | `unix:///run/strandline.sock` | the same on a socket file |
 //!
-//! Each takes `once`: the source ends when the board says that no more reads come, or a connection is closed. Without it a lost port or connection
-//! is waited for, its open reads ending as partial.
+//! Each takes `once`: the source ends when the board says that no more reads come, or a connection
+//! is closed. Without it a lost port or connection is waited for, its open reads ending as partial.
 //!
-//! **What is lost stays visible.** A gap in the sequence numbers is counted; positions say which read lacks how many bases, and the read goes on behind the
-//! gap as a stretch of its own. Where more frames are missing than positions can tell apart, the read ends, and what follows of it is counted as orphaned.
+//! **What is lost stays visible.** A gap in the sequence numbers is counted; positions say which
+//! read lacks how many bases, and the read goes on behind the gap as a stretch of its own. Where
+//! more frames are missing than positions can tell apart, the read ends, and what follows of it is
+//! counted as orphaned.
 
 mod reads;
 mod sender;
@@ -194,7 +197,8 @@ pub struct Link {
 /// Opens the link that `url` names.
 ///
 /// # Errors
-/// Where it is no link, or cannot be listened on. A serial port that is not there is waited for, unless the URL says `once`.
+/// Where it is no link, or cannot be listened on. A serial port that is not there is waited for,
+/// unless the URL says `once`.
 pub fn open(url: &str) -> Result<Link, LinkError> {
     let parsed: LinkUrl = url.parse()?;
     let connect = parsed.connector().map_err(|source| LinkError::Io {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Missing frames above which positions, which wrap at 65,536, no longer tell how many bases they held.
+/// Missing frames above which positions, which wrap at 65,536, no longer tell how many bases they
+/// held.
 const AMBIGUOUS: u64 = 65_536 / MAX_BASES as u64;
 
 struct Open {
@@ -60,7 +61,8 @@ impl Reads {
         true
     }
 
-    /// Takes a read start, bases or a read end; `missing` frames of the link so far. True where it filled `piece`, which is clear.
+    /// Takes a read start, bases or a read end; `missing` frames of the link so far. True where it
+    /// filled `piece`, which is clear.
     pub fn hear(&mut self, message: &Message<'_>, missing: u64, piece: &mut Piece) -> bool {
         match *message {
             Message::ReadStart {

@@ -174,7 +174,8 @@ impl Sender {
         self.send(message, stop)
     }
 
-    /// Sends bases of the channel's read, as codes, the first at `position`; in as many frames as they take.
+    /// Sends bases of the channel's read, as codes, the first at `position`; in as many frames as
+    /// they take.
     ///
     /// # Errors
     /// [`SenderError`].

@@ -10,8 +10,9 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How long a write may wait on a board that takes nothing.
 const STUCK: Duration = Duration::from_secs(2);
 
-/// Bytes to and from a board. A read that finds nothing for some 20 ms fails with [`io::ErrorKind::TimedOut`] or
-/// [`io::ErrorKind::WouldBlock`]; 0 bytes mean that the other side is gone.
+/// Bytes to and from a board. A read that finds nothing for some 20 ms fails with
+/// [`io::ErrorKind::TimedOut`] or [`io::ErrorKind::WouldBlock`]; 0 bytes mean that the other side
+/// is gone.
 pub trait Stream: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Stream for T {}
@@ -117,7 +118,8 @@ mod unix {
     impl Unix {
         pub fn listen(path: &Path) -> io::Result<Unix> {
             let listener = match UnixListener::bind(path) {
-                // One that a killed run left behind is taken over; one that somebody listens on is not.
+                // One that a killed run left behind is taken over; one that somebody listens on is
+                // not.
                 Err(e)
                     if e.kind() == io::ErrorKind::AddrInUse
                         && UnixStream::connect(path).is_err() =>

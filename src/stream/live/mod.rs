@@ -1,4 +1,5 @@
-//! Reads that are still being sequenced: thousands at once, from several sources, against the clock.
+//! Reads that are still being sequenced: thousands at once, from several sources, against the
+//! clock.
 //!
 //! ```text
 //!   source 0 --\          /--> lane 0 --> worker 0 --\
@@ -6,20 +7,26 @@
 //!   source 2 --/          \--> lane 1 --> worker 1 --/
 //! ```
 //!
-//! A source is a thread that turns what it hears into [`Piece`]s: the next bases of a channel's read. All pieces of a read go down one
-//! lane, in order; its worker holds the read's state, scores every position whose context is there, and gives the calls on at once. Slots
-//! for pieces are made once, and each source has its own, so that one that hears much does not silence another.
-//! States are recycled: a channel has one read at a time, and [`LiveConfig::channels`] bounds how many there may be.
+//! A source is a thread that turns what it hears into [`Piece`]s: the next bases of a channel's
+//! read. All pieces of a read go down one lane, in order; its worker holds the read's state, scores
+//! every position whose context is there, and gives the calls on at once. Slots for pieces are made
+//! once, and each source has its own, so that one that hears much does not silence another. States
+//! are recycled: a channel has one read at a time, and [`LiveConfig::channels`] bounds how many
+//! there may be.
 //!
-//! **Stretches.** Where bases are missing, because the link lost them or because they were shed, a read falls into stretches. Each is annotated
-//! as if it were a read of its own, at its place in the read, and its calls carry [`Flags::PARTIAL`](crate::call::Flags::PARTIAL). Nothing is
-//! joined across a gap, and the calls of a read without one are exactly those of the same read from a file.
+//! **Stretches.** Where bases are missing, because the link lost them or because they were shed, a
+//! read falls into stretches. Each is annotated as if it were a read of its own, at its place in
+//! the read, and its calls carry [`Flags::PARTIAL`](crate::call::Flags::PARTIAL). Nothing is joined
+//! across a gap, and the calls of a read without one are exactly those of the same read from a
+//! file.
 //!
-//! **Overload.** With a deadline each piece has a time by which its calls should have been written; [`OverloadPolicy`] says what
-//! becomes of pieces that cannot keep it. Beginnings and ends of reads are never shed, only bases.
+//! **Overload.** With a deadline each piece has a time by which its calls should have been written;
+//! [`OverloadPolicy`] says what becomes of pieces that cannot keep it. Beginnings and ends of reads
+//! are never shed, only bases.
 //!
-//! **Nothing disappears.** reads in = reads out + rejected + shed, and bases received = scored + without context + shed + rejected. A run that
-//! is stopped finishes what it has received, or counts it, within a second.
+//! **Nothing disappears.** reads in = reads out + rejected + shed, and bases received = scored +
+//! without context + shed + rejected. A run that is stopped finishes what it has received, or
+//! counts it, within a second.
 
 mod overload;
 mod queue;
@@ -112,7 +119,8 @@ pub enum LiveStep {
     End,
 }
 
-/// Where pieces come from. Implementations return within some 50 ms, so that a run can stop; one that does not is left behind.
+/// Where pieces come from. Implementations return within some 50 ms, so that a run can stop; one
+/// that does not is left behind.
 pub trait LiveSource: Send {
     /// The name in messages and counters.
     fn name(&self) -> String;
@@ -123,12 +131,14 @@ pub trait LiveSource: Send {
     /// What ends the source; its open reads then end as [`PieceEnd::Partial`].
     fn next(&mut self, piece: &mut Piece) -> Result<LiveStep, SourceError>;
 
-    /// Pieces of this source that may be on their way at a time, and the bases each has room for from the start.
+    /// Pieces of this source that may be on their way at a time, and the bases each has room for
+    /// from the start.
     fn slots(&self) -> (usize, usize) {
         (2048, 1024)
     }
 
-    /// Every piece has been dealt with, so that no more replies will come: the time to send the last of them.
+    /// Every piece has been dealt with, so that no more replies will come: the time to send the
+    /// last of them.
     fn part(&mut self) {}
 
     /// The way back, where there is one.
@@ -142,7 +152,8 @@ pub trait LiveSource: Send {
     }
 }
 
-/// Sends something back to where a read comes from. Implementations never block: what finds no room is dropped and counted.
+/// Sends something back to where a read comes from. Implementations never block: what finds no room
+/// is dropped and counted.
 pub trait Replies: Send + Sync {
     /// Keep the read, or eject it.
     fn decision(&self, channel: u16, read: u32, eject: bool);
@@ -243,8 +254,8 @@ pub enum LiveError {
     Thread(#[source] io::Error),
 }
 
-/// Hears all `sources` at once, annotates, and writes to `output`, on this thread. Returns when all sources have ended, or within a second of
-/// `stop`.
+/// Hears all `sources` at once, annotates, and writes to `output`, on this thread. Returns when all
+/// sources have ended, or within a second of `stop`.
 ///
 /// # Errors
 /// What breaks the run off. A source that fails does not.
@@ -300,7 +311,8 @@ fn write(
     output: &mut dyn LiveOutput,
 ) -> Result<(), LiveError> {
     let mut result = Ok(());
-    // When the pieces came in whose calls lie in the output's buffer: they are written when it is flushed.
+    // When the pieces came in whose calls lie in the output's buffer: they are written when it is
+    // flushed.
     let mut unflushed = Vec::with_capacity(FLUSH);
     loop {
         let waiting = shared.try_finished();

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 /// What becomes of bases whose calls cannot be written by their deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverloadPolicy {
-    /// They are scored all the same, and the source is held back: a link by its credits, a pipe by its buffer.
+    /// They are scored all the same, and the source is held back: a link by its credits, a pipe by
+    /// its buffer.
     #[default]
     Block,
     /// Those just come in are shed while those before them take longer than the deadline.
     ShedNewest,
     /// Those that have waited too long are shed.
     ShedOldest,
-    /// The fast tier scores until the queue is short again; what it cannot keep up with is held back.
+    /// The fast tier scores until the queue is short again; what it cannot keep up with is held
+    /// back.
     FastTier,
 }
 
@@ -36,8 +38,8 @@ impl OverloadPolicy {
     }
 }
 
-/// The fast tier comes in above this part of the deadline, and goes below [`CALM`] of it, held for [`REST`]: two levels and a rest, so
-/// that it does not flap.
+/// The fast tier comes in above this part of the deadline, and goes below [`CALM`] of it, held for
+/// [`REST`]: two levels and a rest, so that it does not flap.
 const ALARM: f64 = 0.5;
 const CALM: f64 = 0.1;
 const REST: Duration = Duration::from_secs(1);

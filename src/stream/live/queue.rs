@@ -84,7 +84,8 @@ struct Lane {
     reads: AtomicUsize,
 }
 
-// Where a source is. A blocking read cannot be interrupted, so a stopped run leaves a source that is in one behind.
+// Where a source is. A blocking read cannot be interrupted, so a stopped run leaves a source that
+// is in one behind.
 const HEARS: u8 = 0;
 const TELLS: u8 = 1;
 const ABANDONED: u8 = 2;

@@ -1,5 +1,5 @@
-//! An accessory board that streams reads out of its flash, two channels at a time, in chunks of 400 bases, as far as the host's credit
-//! reaches, and ends a read that the host ejects.
+//! An accessory board that streams reads out of its flash, two channels at a time, in chunks of 400
+//! bases, as far as the host's credit reaches, and ends a read that the host ejects.
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! FASTA, FASTQ, BAM, gzip and anything else as input, in pieces of any size. `tests/data/inputs` holds files to start from.
+//! FASTA, FASTQ, BAM, gzip and anything else as input, in pieces of any size. `tests/data/inputs`
+//! holds files to start from.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Frames of the accessory board: any bytes, any body under a right checksum, any bases, any stream.
+//! Frames of the accessory board: any bytes, any body under a right checksum, any bases, any
+//! stream.
 #![no_main]
 
 use firmware_bridge::{Bases, Decoder, Frame, MAX_BASES_BYTES, MAX_BODY, MAX_FRAME, Message};
@@ -12,7 +13,8 @@ fn encoded(frame: &Frame) -> Fixed<u8, MAX_FRAME> {
     out
 }
 
-/// A frame that decodes must be the frame that its encoding decodes to; compared as bytes, since a score may be no number.
+/// A frame that decodes must be the frame that its encoding decodes to; compared as bytes, since a
+/// score may be no number.
 fn decode(stuffed: &[u8]) -> bool {
     let mut body = [0; MAX_BODY];
     let Ok(frame) = Frame::decode(stuffed, &mut body) else {

@@ -1,4 +1,5 @@
-//! The host's side of the link: any frames, in any order, damaged or not. Nothing panics, and what comes out keeps the order of reads.
+//! The host's side of the link: any frames, in any order, damaged or not. Nothing panics, and what
+//! comes out keeps the order of reads.
 #![no_main]
 
 use firmware_bridge::{Bases, EndReason, Frame, MAX_FRAME, Message, Role};

@@ -1,4 +1,5 @@
-//! Model files: any bytes, and any bytes whose hashes have been made right. `models/` holds good ones to start from.
+//! Model files: any bytes, and any bytes whose hashes have been made right. `models/` holds good
+//! ones to start from.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
