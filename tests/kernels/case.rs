@@ -194,9 +194,12 @@ impl Case {
         }
         let place_out = Place::new(positions, shape.channels_out, gap);
         let mut input: Vec<u8> = (0..place_in.len())
-            .map(|_| match signed {
-                true => numbers.signed() as u8,
-                false => numbers.unsigned(),
+            .map(|_| {
+                if signed {
+                    numbers.signed() as u8
+                } else {
+                    numbers.unsigned()
+                }
             })
             .collect();
         if row_scales {

@@ -139,7 +139,8 @@ macro_rules! conv_256 {
                         }
                         w = w.add(64);
                     }
-                    x_tap = x_tap.add(s.dilation * conv.input.pitch);
+                    // Behind the last tap this may leave the buffer.
+                    x_tap = x_tap.wrapping_add(s.dilation * conv.input.pitch);
                 }
             }
             sums

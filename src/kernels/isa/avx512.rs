@@ -63,7 +63,8 @@ struct Walk {
     x: *const u8,
     /// From one position to the next.
     row: usize,
-    /// From one tap to the next.
+    /// From one tap to the next. The step behind the last one may leave the buffer: it is a
+    /// wrapping one.
     tap: usize,
     taps: usize,
     quads: usize,
@@ -246,7 +247,7 @@ unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: us
                 }
                 w = w.add(64);
             }
-            x_tap = x_tap.add(walk.tap);
+            x_tap = x_tap.wrapping_add(walk.tap);
         }
     }
     sums

@@ -224,7 +224,7 @@ unsafe fn single_tile<const P: usize, const HALF: bool>(
                 w = w.add(walk.line);
                 channel += 1;
             }
-            x_tap = x_tap.add(walk.tap);
+            x_tap = x_tap.wrapping_add(walk.tap);
         }
         sums
     }
@@ -382,7 +382,7 @@ unsafe fn half_tile<const P: usize>(
                     }
                 }
             }
-            x_tap = x_tap.add(walk.tap);
+            x_tap = x_tap.wrapping_add(walk.tap);
         }
         sums
     }

@@ -142,7 +142,7 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
                 }
                 w = w.add(walk.line);
             }
-            x_tap = x_tap.add(walk.tap);
+            x_tap = x_tap.wrapping_add(walk.tap);
         }
         // Sums go to the epilogue through memory: an array of registers whose address is passed on
         // would be kept there throughout.
@@ -255,7 +255,7 @@ unsafe fn tile_256<const P: usize, const HALF: bool>(
                 }
                 w = w.add(walk.line);
             }
-            x_tap = x_tap.add(walk.tap);
+            x_tap = x_tap.wrapping_add(walk.tap);
         }
         // Through memory, as in tile_512.
         let mut values = [[0f32; LANES]; P];
