@@ -66,7 +66,7 @@ impl Emitter<'_> {
             halo: self.halo,
             label: label.to_string(),
             tensors: vec![],
-            isa: Isa::Scalar,
+            isa: Isa::SCALAR,
             spread: None,
         };
         Ok(self.target.wire_node(label, layer, inputs)?[0])

@@ -2,10 +2,10 @@
 
 use super::spec::{Added, ConvSpec, DenseSpec, Function, Written};
 use super::{Extent, Layer, bytes, floats};
+use crate::kernels::dense;
 use crate::kernels::float::{ConvFloat, Weights};
 use crate::kernels::norm::SCALE_BYTES;
-use crate::kernels::pool::{self, DenseWeights};
-use crate::kernels::{self, Activation, ConvInt8, Output, Residual, Rows, Target, View, affine};
+use crate::kernels::{self, Activation, ConvInt8, Output, Residual, Rows, Scratch, Target, View};
 use crate::model::manifest::Precision;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,6 +15,8 @@ thread_local! {
     /// Base codes as rows of four channels, with zeros before and behind; grows to the largest tile
     /// a thread has seen.
     static ONE_HOT: RefCell<(Vec<u8>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    /// Working memory of the kernels.
+    pub(super) static SCRATCH: RefCell<Scratch> = RefCell::default();
     /// The last step of a layer whose rows do not fill it, and room for what is added there.
     static PART: RefCell<Part> = const { RefCell::new(Part::new()) };
 }
@@ -149,16 +151,10 @@ impl Layer {
             }
             (_, None) => bail!("{} lacks what it adds", self.label),
         };
-        let activation = match spec.function {
-            Function::Identity => Activation::None,
-            Function::Relu => Activation::Relu,
-            Function::ReluFirst => Activation::ReluFirst,
-            Function::Gelu => Activation::Gelu(spec.gain.get()),
-            other => bail!("{other:?} does not follow a convolution"),
-        };
+        let activation = follows(spec.function)?;
         // Unsigned rows clamp at 0 by themselves.
         let activation = match (activation, spec.output) {
-            (Activation::Relu, Written::Unsigned) => Activation::None,
+            (Activation::Relu, Written::Unsigned) => Activation::Identity,
             (other, _) => other,
         };
         let conv = ConvInt8 {
@@ -172,6 +168,10 @@ impl Layer {
             bias: self.floats(1)?,
             residual,
             activation,
+            gain: spec.gain.get(),
+        };
+        let run = |conv: &ConvInt8, mut out: Output| {
+            SCRATCH.with_borrow_mut(|scratch| conv.run(self.isa, scratch, &mut out));
         };
         let mut memory = out.try_as_plain_ram_mut()?;
         match spec.output {
@@ -186,12 +186,12 @@ impl Layer {
                 }
                 let signed = spec.output == Written::Signed;
                 let whole = Target { data, first, pitch };
-                conv.run(self.isa, &mut kind(signed, whole));
+                run(&conv, kind(signed, whole));
                 if rest > 0 {
                     let data = memory.as_slice_mut::<u8>()?;
                     part(&conv, steps, rest * channels, |conv, _, bytes| {
                         bytes.resize(pitch, 0);
-                        conv.run(self.isa, &mut kind(signed, Target::dense(bytes, pitch)));
+                        run(conv, kind(signed, Target::dense(bytes, pitch)));
                         data[end - rest * channels..end].copy_from_slice(&bytes[..rest * channels]);
                     });
                 }
@@ -203,12 +203,12 @@ impl Layer {
                 };
                 let data = memory.as_slice_mut::<f32>()?;
                 let end = first + rows.len() * channels;
-                conv.run(self.isa, &mut Output::Float(Target { data, first, pitch }));
+                run(&conv, Output::Float(Target { data, first, pitch }));
                 if rest > 0 {
                     let data = memory.as_slice_mut::<f32>()?;
                     part(&conv, steps, rest * channels, |conv, floats, _| {
                         floats.resize(pitch, 0.0);
-                        conv.run(self.isa, &mut Output::Float(Target::dense(floats, pitch)));
+                        run(conv, Output::Float(Target::dense(floats, pitch)));
                         data[end - rest * channels..end]
                             .copy_from_slice(&floats[..rest * channels]);
                     });
@@ -244,13 +244,7 @@ impl Layer {
             }),
             (other, _) => bail!("float rows and {other:?}"),
         };
-        let activation = match spec.function {
-            Function::Identity => Activation::None,
-            Function::Relu => Activation::Relu,
-            Function::ReluFirst => Activation::ReluFirst,
-            Function::Gelu => Activation::Gelu(1.0),
-            other => bail!("{other:?} does not follow a convolution"),
-        };
+        let activation = follows(spec.function)?;
         let conv = ConvFloat {
             shape: spec.shape,
             positions: extent.rows_out,
@@ -286,19 +280,33 @@ impl Layer {
     ) -> TractResult<()> {
         let weight = self.tensor(0)?;
         let weights = match self.precision {
-            Precision::F32 => DenseWeights::F32(weight.f32().context("weights")?),
-            _ => DenseWeights::F16(weight.f16().context("weights")?),
+            Precision::F32 => Weights::F32(weight.f32().context("weights")?),
+            _ => Weights::F16(weight.f16().context("weights")?),
         };
         let input = floats(&inputs[0])?;
         ensure!(input.len() == spec.inputs, "a vector of {}", input.len());
         let mut memory = out.try_as_plain_ram_mut()?;
         let target = memory.as_slice_mut::<f32>()?;
-        let relu = spec.function == Function::Relu;
-        pool::dense(self.isa, input, weights, self.floats(1)?, relu, target);
-        if let affine::Function::Other(function) = spec.function.of_kernel() {
-            function.apply(self.isa, target);
-        }
+        let activation = spec.function.of_kernel();
+        dense::dense(
+            self.isa,
+            input,
+            weights,
+            self.floats(1)?,
+            activation,
+            target,
+        );
         Ok(())
+    }
+}
+
+/// The activation of a convolution.
+fn follows(function: Function) -> TractResult<Activation> {
+    match function {
+        Function::Identity | Function::Relu | Function::ReluFirst | Function::Gelu => {
+            Ok(function.of_kernel())
+        }
+        other => bail!("{other:?} does not follow a convolution"),
     }
 }
 
@@ -375,10 +383,11 @@ fn part(
     });
 }
 
-/// Bytes that this thread holds for base codes as rows.
+/// Bytes that this thread holds for base codes as rows and for attention.
 #[cfg(test)]
 pub(super) fn scratch_held() -> usize {
-    ONE_HOT.with_borrow(|(integers, values)| {
+    let codes = ONE_HOT.with_borrow(|(integers, values)| {
         integers.capacity() + values.capacity() * size_of::<f32>()
-    })
+    });
+    codes + SCRATCH.with_borrow(Scratch::attention_bytes)
 }

@@ -21,9 +21,9 @@ mod transformer;
 pub mod wanted;
 
 use super::map::Region;
-use crate::kernels::Isa;
-use crate::kernels::attention::{self, AttentionScratch};
+use crate::kernels::attention;
 use crate::kernels::norm::SCALE_BYTES;
+use crate::kernels::{Isa, Scratch};
 use crate::model::manifest::Precision;
 pub use spec::Spec;
 use tract_core::internal::*;
@@ -238,10 +238,12 @@ impl Layer {
                 };
                 (rows.len(4) * size, 0)
             }
-            Spec::Attention { width, .. } if tile <= attention::MAX_TOKENS => (
-                0,
-                AttentionScratch::new(tile + 2 * self.halo, *width).bytes(),
-            ),
+            Spec::Attention { width, .. } if tile <= attention::MAX_TOKENS => {
+                let room = (tile + 2 * self.halo).min(attention::MAX_TOKENS);
+                let mut scratch = Scratch::default();
+                scratch.reserve_attention(room, *width);
+                (0, scratch.attention_bytes())
+            }
             _ => (0, 0),
         }
     }
@@ -283,7 +285,7 @@ impl Layer {
 /// Bytes of working memory that this thread holds.
 #[cfg(test)]
 pub fn scratch_held() -> usize {
-    conv::scratch_held() + transformer::scratch_held()
+    conv::scratch_held()
 }
 
 fn bytes(value: &Tensor) -> TractResult<&[u8]> {

@@ -65,7 +65,7 @@ impl Layer {
                 let affine = Affine {
                     factor: self.floats(0)?,
                     term: self.floats(1)?,
-                    function: function.of_kernel(),
+                    activation: function.of_kernel(),
                     gain: gain.get(),
                     source: match rows {
                         RowKind::Unsigned(scale) => {

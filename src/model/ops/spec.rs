@@ -1,8 +1,7 @@
 //! What a layer does, as it is written in a graph's text.
 
-use crate::kernels::activation::Activation;
 use crate::kernels::pool::FRAMES;
-use crate::kernels::{ConvShape, affine};
+use crate::kernels::{Activation, ConvShape};
 use serde::{Deserialize, Serialize};
 
 /// A finite f32 below 1e12, equal to itself by its bits.
@@ -104,14 +103,15 @@ pub enum Function {
 
 impl Function {
     /// As the kernel has it.
-    pub fn of_kernel(self) -> affine::Function {
+    pub fn of_kernel(self) -> Activation {
         match self {
-            Function::Identity => affine::Function::Identity,
-            Function::Relu | Function::ReluFirst => affine::Function::Relu,
-            Function::Gelu => affine::Function::Other(Activation::Gelu),
-            Function::GeluTanh => affine::Function::Other(Activation::GeluTanh),
-            Function::Sigmoid => affine::Function::Other(Activation::Sigmoid),
-            Function::Tanh => affine::Function::Other(Activation::Tanh),
+            Function::Identity => Activation::Identity,
+            Function::Relu => Activation::Relu,
+            Function::ReluFirst => Activation::ReluFirst,
+            Function::Gelu => Activation::Gelu,
+            Function::GeluTanh => Activation::GeluTanh,
+            Function::Sigmoid => Activation::Sigmoid,
+            Function::Tanh => Activation::Tanh,
         }
     }
 }

@@ -1,17 +1,13 @@
 //! Embedding, layer norm, quantisation of rows and attention: from tensors to kernels.
 
+use super::conv::SCRATCH;
 use super::spec::{RowKind, Written};
 use super::{Extent, Layer, Spec, bytes, floats};
-use crate::kernels::attention::{self, Attention, AttentionScratch, Projection, Rotary};
+use crate::kernels::attention::{self, Attention, Projection, Rotary};
 use crate::kernels::embed::{Embedding, Table};
 use crate::kernels::norm::{self, Input, Int8Rows, LayerNorm, SCALE_BYTES};
 use crate::model::manifest::Precision;
-use std::cell::RefCell;
 use tract_core::internal::*;
-
-thread_local! {
-    static SCRATCH: RefCell<Option<AttentionScratch>> = const { RefCell::new(None) };
-}
 
 impl Layer {
     pub(super) fn transformer(
@@ -119,13 +115,10 @@ impl Layer {
                     mask: None,
                     rotary,
                 };
-                SCRATCH.with_borrow_mut(|kept| {
-                    let room = inputs[0].shape()[0];
-                    let fits = |s: &AttentionScratch| s.fits(rows, *width);
-                    if !kept.as_ref().is_some_and(fits) {
-                        *kept = Some(AttentionScratch::new(room.max(rows), *width));
-                    }
-                    let scratch = kept.as_mut().context("scratch")?;
+                SCRATCH.with_borrow_mut(|scratch| {
+                    // For the largest that may come, so that it grows once.
+                    let room = inputs[0].shape()[0].min(attention::MAX_TOKENS);
+                    scratch.reserve_attention(room.max(rows), *width);
                     if *output == Written::Rows {
                         let first = self.halo * channels;
                         let target = memory.as_slice_mut::<f32>()?;
@@ -227,10 +220,4 @@ impl Layer {
             RowKind::Unsigned(_) => bail!("{} takes no unsigned rows", self.label),
         })
     }
-}
-
-/// Bytes that this thread holds for attention.
-#[cfg(test)]
-pub(super) fn scratch_held() -> usize {
-    SCRATCH.with_borrow(|kept| kept.as_ref().map_or(0, AttentionScratch::bytes))
 }

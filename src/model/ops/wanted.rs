@@ -78,7 +78,7 @@ mod tests {
             halo: 0,
             label: String::new(),
             tensors: vec![],
-            isa: Isa::Scalar,
+            isa: Isa::SCALAR,
             spread: Some(spread),
         };
         let mut found = vec![];
