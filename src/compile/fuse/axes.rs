@@ -61,7 +61,7 @@ pub fn slices(net: &Net, node: &NodeProto) -> Option<Vec<(usize, Dim, Dim, i64)>
     Some(out)
 }
 
-/// Sizes of the parts of a `Split`, and its axis.
+/// Sizes of the outputs of a `Split`, and its axis.
 pub fn split_sizes(net: &Net, node: &NodeProto) -> Option<(usize, Vec<i64>)> {
     let dims = net.fact(node.input.first()?).shape?;
     let at = axis(node::int(node, "axis").unwrap_or(0), dims.len())?;
@@ -72,8 +72,8 @@ pub fn split_sizes(net: &Net, node: &NodeProto) -> Option<(usize, Vec<i64>)> {
     let sizes = match stated {
         Some(sizes) => sizes,
         None => {
-            let (whole, parts) = (dims[at]?.fixed()?, node.output.len() as i64);
-            (whole % parts == 0).then(|| vec![whole / parts; parts as usize])?
+            let (whole, count) = (dims[at]?.fixed()?, node.output.len() as i64);
+            (whole % count == 0).then(|| vec![whole / count; count as usize])?
         }
     };
     Some((at, sizes))
