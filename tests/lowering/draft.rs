@@ -485,9 +485,9 @@ impl Draft {
         let first = self.op("Slice", &[x, &start, &middle, &last], &[]);
         let second = self.op("Slice", &[x, &middle, &end, &last], &[]);
         let second = self.op("Neg", &[&second], &[]);
-        let turned = self.op("Concat", &[&second, &first], &[attribute("axis", -1)]);
+        let rotated = self.op("Concat", &[&second, &first], &[attribute("axis", -1)]);
         let straight = self.op("Mul", &[x, &cos], &[]);
-        let turned = self.op("Mul", &[&turned, &sin], &[]);
-        self.op("Add", &[&straight, &turned], &[])
+        let rotated = self.op("Mul", &[&rotated, &sin], &[]);
+        self.op("Add", &[&straight, &rotated], &[])
     }
 }
