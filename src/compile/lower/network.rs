@@ -1,4 +1,5 @@
-//! A float network in tract's graph, and what is asked of it: its axes, its rows, how far they reach.
+//! A float network in tract's graph, and what is asked of it: its axes, its rows, how far they
+//! reach.
 
 use super::steps::Step;
 use tract_nnef::internal::*;
