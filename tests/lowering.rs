@@ -38,7 +38,8 @@ struct Terms {
 impl Terms {
     fn manifest(&self, precision: Precision) -> Manifest {
         let mut text = format!(
-            "name = \"draft\"\nversion = \"1\"\ntask = \"raw\"\ndescription = \"\"\nalphabet = \"ACGT\"\n\
+            "name = \"draft\"\nversion = \"1\"\ntask = \"raw\"\ndescription = \"\"\n\
+             alphabet = \"ACGT\"\n\
              tokeniser = \"{}\"\nstride = 1\nlicence = \"\"\ntile = {}\nmultiple = {}\n\
              context = {{ left = {context}, right = {context} }}\n\
              training = {{ data = \"\", split = \"\", recipe = \"\" }}\n",
@@ -115,12 +116,11 @@ fn float(path: &Path, terms: &Terms, sequence: &[u32]) -> Vec<f32> {
 }
 
 fn run(runner: &mut strandline::model::Runner, ids: bool, sequence: &[u32]) -> Vec<f32> {
-    match ids {
-        true => runner.run_ids(sequence).unwrap().to_vec(),
-        false => {
-            let codes: Vec<u8> = sequence.iter().map(|&code| code as u8).collect();
-            runner.run(&codes).unwrap().to_vec()
-        }
+    if ids {
+        runner.run_ids(sequence).unwrap().to_vec()
+    } else {
+        let codes: Vec<u8> = sequence.iter().map(|&code| code as u8).collect();
+        runner.run(&codes).unwrap().to_vec()
     }
 }
 
@@ -287,7 +287,12 @@ proptest! {
 
     #[test]
     fn convolutions_with_dilation_groups_and_padding(
-        seed in 1u32..9999, a in shape(), b in shape(), hidden in 1usize..10, group in 1usize..4, columns in 1usize..9,
+        seed in 1u32..9999,
+        a in shape(),
+        b in shape(),
+        hidden in 1usize..10,
+        group in 1usize..4,
+        columns in 1usize..9,
         function in 0usize..5,
     ) {
         let mut d = Draft::bases(seed);
@@ -296,14 +301,31 @@ proptest! {
         let x = d.function(&x, function);
         let x = d.conv(&x, hidden, hidden, b, group, 1);
         let x = d.function(&x, (function + 1) % 5);
-        let x = d.conv(&x, hidden, columns, Shape { width: 3, dilation: 1, before: 1 }, 1, 1);
+        let x = d.conv(
+            &x,
+            hidden,
+            columns,
+            Shape {
+                width: 3,
+                dilation: 1,
+                before: 1,
+            },
+            1,
+            1,
+        );
         let terms = terms(columns, a.reach() + b.reach() + 2, 1);
         check(d, &x, terms, &lengths(&terms), "", 0.99);
     }
 
     #[test]
     fn batch_norms_and_residuals(
-        seed in 1u32..9999, a in shape(), b in shape(), quads in 1usize..9, order in 0usize..6, head in 1usize..5, softmax in any::<bool>(),
+        seed in 1u32..9999,
+        a in shape(),
+        b in shape(),
+        quads in 1usize..9,
+        order in 0usize..6,
+        head in 1usize..5,
+        softmax in any::<bool>(),
     ) {
         let mut d = Draft::bases(seed);
         let c = 4 * quads;
@@ -335,7 +357,11 @@ proptest! {
         if order != 3 {
             z = d.op("Relu", &[&z], &[]);
         }
-        let last = Shape { width: 1, dilation: 1, before: 0 };
+        let last = Shape {
+            width: 1,
+            dilation: 1,
+            before: 0,
+        };
         let mut out = d.conv(&z, c, head, last, 1, 1);
         if softmax && head > 1 {
             out = d.op("Softmax", &[&out], &[attribute("axis", 1)]);
@@ -346,7 +372,11 @@ proptest! {
 
     #[test]
     fn sums_that_are_no_part_of_a_convolution(
-        seed in 1u32..9999, a in shape(), quads in 1usize..5, relu in 0usize..4, last in any::<bool>(),
+        seed in 1u32..9999,
+        a in shape(),
+        quads in 1usize..5,
+        relu in 0usize..4,
+        last in any::<bool>(),
     ) {
         let mut d = Draft::bases(seed);
         let c = 4 * quads;
@@ -368,51 +398,156 @@ proptest! {
             all
         } else {
             terms = self::terms(2, a.reach(), 1);
-            d.conv(&all, 3 * c, 2, Shape { width: 1, dilation: 1, before: 0 }, 1, 1)
+            d.conv(
+                &all,
+                3 * c,
+                2,
+                Shape {
+                    width: 1,
+                    dilation: 1,
+                    before: 0,
+                },
+                1,
+                1,
+            )
         };
         check(d, &out, terms, &lengths(&terms), "", 0.99);
     }
 
     #[test]
     fn strides_pools_and_upsampling(
-        seed in 1u32..9999, stride in 2usize..5, width in 1usize..8, pooled in 0usize..4, channels in 1usize..20, one in any::<bool>(),
+        seed in 1u32..9999,
+        stride in 2usize..5,
+        width in 1usize..8,
+        pooled in 0usize..4,
+        channels in 1usize..20,
+        one in any::<bool>(),
     ) {
         let mut d = Draft::bases(seed);
-        let full = d.conv("x", 4, 12, Shape { width: 5, dilation: 1, before: 2 }, 1, 1);
+        let full = d.conv(
+            "x",
+            4,
+            12,
+            Shape {
+                width: 5,
+                dilation: 1,
+                before: 2,
+            },
+            1,
+            1,
+        );
         let full = d.op("Relu", &[&full], &[]);
         let width = width.max(stride);
         let coarse = match pooled {
-            0 => d.conv("x", 4, channels, Shape { width, dilation: 1, before: (width - stride).div_ceil(2) }, 1, stride),
+            0 => d.conv(
+                "x",
+                4,
+                channels,
+                Shape {
+                    width,
+                    dilation: 1,
+                    before: (width - stride).div_ceil(2),
+                },
+                1,
+                stride,
+            ),
             1 => {
-                let y = d.conv(&full, 12, channels, Shape { width, dilation: 1, before: (width - stride).div_ceil(2) }, 1, stride);
+                let y = d.conv(
+                    &full,
+                    12,
+                    channels,
+                    Shape {
+                        width,
+                        dilation: 1,
+                        before: (width - stride).div_ceil(2),
+                    },
+                    1,
+                    stride,
+                );
                 d.op("Relu", &[&y], &[])
             }
             kind => {
-                let y = d.pool(&full, kind == 2, width, (width - stride).div_ceil(2), stride, seed % 2 == 0);
-                d.conv(&y, 12, channels, Shape { width: 3, dilation: 1, before: 1 }, 1, 1)
+                let y = d.pool(
+                    &full,
+                    kind == 2,
+                    width,
+                    (width - stride).div_ceil(2),
+                    stride,
+                    seed % 2 == 0,
+                );
+                d.conv(
+                    &y,
+                    12,
+                    channels,
+                    Shape {
+                        width: 3,
+                        dilation: 1,
+                        before: 1,
+                    },
+                    1,
+                    1,
+                )
             }
         };
         let coarse = match one {
             // What follows an upsampling with one tap is done before it.
             true => {
                 let y = d.upsample(&coarse, stride);
-                d.conv(&y, channels, 8, Shape { width: 1, dilation: 1, before: 0 }, 1, 1)
+                d.conv(
+                    &y,
+                    channels,
+                    8,
+                    Shape {
+                        width: 1,
+                        dilation: 1,
+                        before: 0,
+                    },
+                    1,
+                    1,
+                )
             }
             false => {
-                let y = d.conv(&coarse, channels, 8, Shape { width: 1, dilation: 1, before: 0 }, 1, 1);
+                let y = d.conv(
+                    &coarse,
+                    channels,
+                    8,
+                    Shape {
+                        width: 1,
+                        dilation: 1,
+                        before: 0,
+                    },
+                    1,
+                    1,
+                );
                 let y = d.op("Relu", &[&y], &[]);
                 d.upsample(&y, stride)
             }
         };
         let all = d.op("Concat", &[&full, &coarse], &[attribute("axis", 1)]);
-        let out = d.conv(&all, 20, 3, Shape { width: 3, dilation: 1, before: 1 }, 1, 1);
+        let out = d.conv(
+            &all,
+            20,
+            3,
+            Shape {
+                width: 3,
+                dilation: 1,
+                before: 1,
+            },
+            1,
+            1,
+        );
         let terms = terms(3, 4 + 2 * width + 4 * stride, stride);
         check(d, &out, terms, &lengths(&terms), "", 0.99);
     }
 
     #[test]
     fn pools_over_all_positions_and_dense_heads(
-        seed in 1u32..9999, a in shape(), channels in 1usize..20, kind in 0usize..2, outputs in 1usize..20, end in 0usize..4,
+        seed in 1u32..9999,
+        a in shape(),
+        channels in 1usize..20,
+        kind in 0usize..2,
+        outputs in 1usize..20,
+        end in 0usize..4,
     ) {
         let mut d = Draft::bases(seed);
         let x = d.conv("x", 4, channels, a, 1, 1);
@@ -435,16 +570,38 @@ proptest! {
 
     #[test]
     fn what_is_not_covered_runs_between_lowered_layers(
-        seed in 1u32..9999, a in shape(), channels in 1usize..20, stride in 1usize..3,
+        seed in 1u32..9999,
+        a in shape(),
+        channels in 1usize..20,
+        stride in 1usize..3,
     ) {
         let mut d = Draft::bases(seed);
-        let one = Shape { width: 1, dilation: 1, before: 0 };
+        let one = Shape {
+            width: 1,
+            dilation: 1,
+            before: 0,
+        };
         let x = d.conv("x", 4, channels, a, 1, 1);
-        let x = d.conv(&x, channels, channels, Shape { width: stride, dilation: 1, before: 0 }, 1, stride);
+        let x = d.conv(
+            &x,
+            channels,
+            channels,
+            Shape {
+                width: stride,
+                dilation: 1,
+                before: 0,
+            },
+            1,
+            stride,
+        );
         let y = d.op("Softsign", &[&x], &[]);
         let y = d.conv(&y, channels, channels, one, 1, 1);
         let y = d.op("Add", &[&x, &y], &[]);
-        let y = if stride > 1 { d.upsample(&y, stride) } else { y };
+        let y = if stride > 1 {
+            d.upsample(&y, stride)
+        } else {
+            y
+        };
         let out = d.conv(&y, channels, 2, one, 1, 1);
         let terms = terms(2, a.reach() + 2 * stride, stride);
         check(d, &out, terms, &lengths(&terms), "softsign", 0.99);
@@ -456,14 +613,26 @@ proptest! {
 
     #[test]
     fn transformers(
-        seed in 1u32..9999, heads in 1usize..9, half in 1usize..9, positions in any::<bool>(), before in any::<bool>(),
-        end in 0usize..3, masked in any::<bool>(), rotary in any::<bool>(), gelu in 0usize..3,
+        seed in 1u32..9999,
+        heads in 1usize..9,
+        half in 1usize..9,
+        positions in any::<bool>(),
+        before in any::<bool>(),
+        end in 0usize..3,
+        masked in any::<bool>(),
+        rotary in any::<bool>(),
+        gelu in 0usize..3,
     ) {
         let size = 2 * half;
         let width = heads * size;
         let tile = 40;
         let mut d = Draft::ids(seed, masked);
-        let rows = Rows { width, heads, masked, rotary };
+        let rows = Rows {
+            width,
+            heads,
+            masked,
+            rotary,
+        };
         let mut x = d.embedding(width, positions.then_some(tile));
         if !before {
             x = d.layer_norm(&x, width);
@@ -474,7 +643,11 @@ proptest! {
         let (out, columns) = match end {
             0 => (d.linear(&x, width, 3), 3),
             1 => {
-                let y = d.op("ReduceMean", &[&x], &[attribute("axes", vec![1]), attribute("keepdims", 0)]);
+                let y = d.op(
+                    "ReduceMean",
+                    &[&x],
+                    &[attribute("axes", vec![1]), attribute("keepdims", 0)],
+                );
                 (d.dense(&y, width, 40), 40)
             }
             _ => {
@@ -483,7 +656,13 @@ proptest! {
                 (d.dense(&y, width, 40), 40)
             }
         };
-        let terms = Terms { ids: true, columns, context: 0, tile, multiple: 1 };
+        let terms = Terms {
+            ids: true,
+            columns,
+            context: 0,
+            tile,
+            multiple: 1,
+        };
         // Two channels, normalised, are 1 and -1, whichever is larger by however little: no bound.
         // The narrower, the more of that is left, and one row a sequence averages over less.
         let least = match (width, end) {

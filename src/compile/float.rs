@@ -1,7 +1,6 @@
 //! The float network as tract runs it from its ONNX file: what a packed model is compared with.
 
-use super::lower::import;
-use super::quantize::one_hot;
+use super::lower::{import, one_hot};
 use crate::model::error::ModelError;
 use crate::model::manifest::Manifest;
 use std::path::{Path, PathBuf};

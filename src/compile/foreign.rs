@@ -11,8 +11,10 @@ use crate::model::file::ModelFile;
 use crate::model::foreign::ForeignGraph;
 use crate::model::manifest::Precision;
 use crate::model::ops::{Layer, Spec};
+use safetensors::tensor::Dtype;
 use std::str::FromStr;
 use tract_nnef::ProtoModel;
+use tract_nnef::ast::Identifier;
 use tract_nnef::internal::*;
 use tract_onnx::WithOnnx;
 
@@ -27,6 +29,9 @@ const LAYER: &str = "strandline_layer";
 
 /// The primitive of fused operators that were not lowered: its inputs, and the operator as JSON.
 const REFERENCE: &str = "strandline_reference";
+
+/// Prefix of the tensors that belong to operators which were not lowered.
+pub const PLAIN: &str = "plain.";
 
 /// The model file as a resource of the NNEF reader.
 #[derive(Debug)]
@@ -133,7 +138,7 @@ impl ForeignGraph for NnefGraphs {
         let doc = tract_nnef::ast::parse::parse_document(text)?;
         let mut proto = ProtoModel {
             doc,
-            tensors: super::lower::plain_tensors(file)?,
+            tensors: plain_tensors(file)?,
             quantization: None,
             resources: Default::default(),
         };
@@ -143,4 +148,25 @@ impl ForeignGraph for NnefGraphs {
         nnef.translate(&proto, TypedModel::default())
             .map_err(|(_, error)| error)
     }
+}
+
+/// The tensors of operators that were not lowered, copied out of the file as tract needs them.
+fn plain_tensors(file: &ModelFile) -> TractResult<HashMap<Identifier, Arc<Tensor>>> {
+    let mut tensors = HashMap::new();
+    for (name, dtype, shape, _) in file.tensors() {
+        let Some(label) = name.strip_prefix(PLAIN) else {
+            continue;
+        };
+        let dt = match dtype {
+            Dtype::F32 => f32::datum_type(),
+            Dtype::F16 => f16::datum_type(),
+            Dtype::I64 => i64::datum_type(),
+            _ => bail!("tensor {name} of {dtype:?}"),
+        };
+        let region = file.tensor(&name, dtype).map_err(|e| format_err!("{e}"))?;
+        let mut tensor = Tensor::zero_dt(dt, &shape)?;
+        tensor.as_bytes_mut().copy_from_slice(region.bytes());
+        tensors.insert(Identifier(label.to_string()), Arc::new(tensor));
+    }
+    Ok(tensors)
 }

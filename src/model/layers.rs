@@ -15,62 +15,34 @@ use tract_core::internal::*;
 /// Most layers of a graph.
 const MOST: usize = 1 << 16;
 
+/// The layers of a network, as the compiler writes them and a file holds them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Graph {
+pub(crate) struct LayerGraph {
     /// Zero rows at each end of every buffer.
-    halo: usize,
+    pub(crate) halo: usize,
     /// Positions for one of the symbol of the length.
-    stride: usize,
-    layers: Vec<Entry>,
+    pub(crate) stride: usize,
+    /// In order of evaluation.
+    pub(crate) layers: Vec<LayerEntry>,
     /// Labels of the layers whose rows, side by side, are the output; none for the last layer
     /// alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    outputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// One layer of the list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
-    label: String,
-    precision: Precision,
+pub(crate) struct LayerEntry {
+    /// The name of its output, and the prefix of its tensors.
+    pub(crate) label: String,
+    /// Of its weights.
+    pub(crate) precision: Precision,
     /// `codes`, `length`, or the label of an earlier layer.
-    inputs: Vec<String>,
-    spec: Spec,
-}
-
-/// Writes a graph that consists of our layers alone.
-pub fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
-    let mut graph = Graph {
-        halo: 0,
-        stride,
-        layers: vec![],
-        outputs: vec![],
-    };
-    for id in model.eval_order()? {
-        let node = model.node(id);
-        let Some(layer) = node.op_as::<Layer>() else {
-            continue;
-        };
-        graph.halo = layer.halo;
-        let inputs = node.inputs.iter();
-        graph.layers.push(Entry {
-            label: layer.label.clone(),
-            precision: layer.precision,
-            inputs: inputs
-                .map(|input| model.node(input.node).name.clone())
-                .collect(),
-            spec: layer.spec.clone(),
-        });
-    }
-    let outputs = model.output_outlets()?.iter();
-    graph.outputs = outputs.map(|o| model.node(o.node).name.clone()).collect();
-    if let ([output], Some(last)) = (&*graph.outputs, graph.layers.last())
-        && *output == last.label
-    {
-        graph.outputs.clear();
-    }
-    Ok(serde_json::to_vec(&graph)?)
+    pub(crate) inputs: Vec<String>,
+    /// What it does.
+    pub(crate) spec: Spec,
 }
 
 /// Builds the graph of a file, or gives nothing where it has one in NNEF.
@@ -110,8 +82,8 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
             in_first.extend(entry.inputs.iter().map(String::as_str));
         }
     }
-    let is_first = |entry: &&Entry| in_first.contains(entry.label.as_str());
-    let is_second = |entry: &&Entry| !in_first.contains(entry.label.as_str());
+    let is_first = |entry: &&LayerEntry| in_first.contains(entry.label.as_str());
+    let is_second = |entry: &&LayerEntry| !in_first.contains(entry.label.as_str());
     let mut first = Builder::new(file, &graph)?;
     for entry in graph.layers.iter().filter(is_first) {
         first.add(entry, None)?;
@@ -160,11 +132,11 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     })
 }
 
-fn parse(file: &ModelFile) -> TractResult<Option<Graph>> {
+fn parse(file: &ModelFile) -> TractResult<Option<LayerGraph>> {
     let Some(text) = file.graph_json() else {
         return Ok(None);
     };
-    let graph: Graph = serde_json::from_slice(text).map_err(|e| {
+    let graph: LayerGraph = serde_json::from_slice(text).map_err(|e| {
         format_err!(
             "{GRAPH_JSON}: line {}, column {}: {e}",
             e.line(),
@@ -182,7 +154,7 @@ fn parse(file: &ModelFile) -> TractResult<Option<Graph>> {
     Ok(Some(graph))
 }
 
-impl Graph {
+impl LayerGraph {
     fn outputs(&self) -> TractResult<Vec<String>> {
         if !self.outputs.is_empty() {
             return Ok(self.outputs.clone());
@@ -201,7 +173,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(file: &'a ModelFile, graph: &Graph) -> TractResult<Builder<'a>> {
+    fn new(file: &'a ModelFile, graph: &LayerGraph) -> TractResult<Builder<'a>> {
         let mut model = TypedModel::default();
         let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
         let fact = match file.manifest().tokeniser == "ids" {
@@ -220,7 +192,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn add(&mut self, entry: &Entry, spread: Option<usize>) -> TractResult<()> {
+    fn add(&mut self, entry: &LayerEntry, spread: Option<usize>) -> TractResult<()> {
         let label = &entry.label;
         let inputs = self
             .outlets(&entry.inputs)

@@ -425,9 +425,10 @@ impl Draft {
             let apart = self.integers(&[4], &[1, -1, rows.heads as i64, size as i64]);
             let y = self.op("Reshape", &[&y, &apart], &[]);
             let y = self.op("Transpose", &[&y], &[attribute("perm", vec![0, 2, 1, 3])]);
-            parts.push(match rows.rotary && part < 2 {
-                true => self.rotate(&y, size),
-                false => y,
+            parts.push(if rows.rotary && part < 2 {
+                self.rotate(&y, size)
+            } else {
+                y
             });
         }
         let k = self.op(
@@ -484,9 +485,9 @@ impl Draft {
         let first = self.op("Slice", &[x, &start, &middle, &last], &[]);
         let second = self.op("Slice", &[x, &middle, &end, &last], &[]);
         let second = self.op("Neg", &[&second], &[]);
-        let turned = self.op("Concat", &[&second, &first], &[attribute("axis", -1)]);
+        let rotated = self.op("Concat", &[&second, &first], &[attribute("axis", -1)]);
         let straight = self.op("Mul", &[x, &cos], &[]);
-        let turned = self.op("Mul", &[&turned, &sin], &[]);
-        self.op("Add", &[&straight, &turned], &[])
+        let rotated = self.op("Mul", &[&rotated, &sin], &[]);
+        self.op("Add", &[&straight, &rotated], &[])
     }
 }

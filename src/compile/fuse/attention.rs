@@ -1,11 +1,11 @@
 //! Multi-head attention, from its last product of matrices back to the projections.
 
+use super::axes;
 use super::dim::Dim;
 use super::mask::{self, Tokens};
-use super::net::{self, Net, PREFIX, Value, node, with};
-use super::rows::label;
-use super::shape;
-use super::view::{Heads, View};
+use super::net::Net;
+use super::node::{self, PREFIX, Value, label, node, with};
+use super::view::{Heads, View, open_shape};
 use tract_onnx::pb::NodeProto;
 
 /// Operators between the soft-max and the product of queries and keys that are followed.
@@ -29,8 +29,8 @@ pub fn attention(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, Str
         return Ok(None);
     };
     let rank = net.rank(&softmax.input[0]).unwrap_or(0);
-    let axis = net::int(&softmax, "axis").unwrap_or(-1);
-    if rank < 3 || shape::axis(axis, rank) != Some(rank - 1) {
+    let axis = node::int(&softmax, "axis").unwrap_or(-1);
+    if rank < 3 || axes::axis(axis, rank) != Some(rank - 1) {
         return Ok(None);
     }
     let scores = scores(net, &softmax.input[0])?;
@@ -112,7 +112,7 @@ pub fn attention(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, Str
         "perm",
         Value::Ints(vec![0, 2, 1, 3]),
     ));
-    let sizes = super::view::open_shape(&shape).ok_or("its shape is not open in one axis")?;
+    let sizes = open_shape(&shape).ok_or("its shape is not open in one axis")?;
     let target = net.add_integers(format!("{out}.shape"), &sizes);
     nodes.push(node("Reshape", &out, &[&b, &target], &[&out]));
     Ok(Some(nodes))

@@ -1,10 +1,10 @@
 //! Convolutions as other frameworks write them: in two dimensions of which one is 1, with channels
 //! last, and upsampling as a resize.
 
+use super::axes;
 use super::dim::Dim;
-use super::net::{self, Net, PREFIX, Value, node, with};
-use super::rows::label;
-use super::shape;
+use super::net::Net;
+use super::node::{self, PREFIX, Value, label, node, with};
 use super::view::{Atom, View};
 use tract_onnx::pb::NodeProto;
 
@@ -15,11 +15,11 @@ fn channels(net: &mut Net, name: &str, nodes: &mut Vec<NodeProto>) -> Option<Str
         if view.channels_first && view.keeps_order() {
             return Some(view.source);
         }
-        let turned = View {
+        let reordered = View {
             channels_first: true,
             ..view.clone()
         };
-        if !view.channels_first && turned.keeps_order() {
+        if !view.channels_first && reordered.keeps_order() {
             let out = format!("{}.channels", view.source);
             if net.producer(&out).is_none() {
                 let made = node("Transpose", &out, &[&view.source], &[&out]);
@@ -36,7 +36,7 @@ fn channels(net: &mut Net, name: &str, nodes: &mut Vec<NodeProto>) -> Option<Str
 
 /// An attribute of two axes without the one at `dropped`; padding has both ends.
 fn without(node: &NodeProto, name: &str, dropped: usize, neutral: i64) -> Option<Option<Vec<i64>>> {
-    let Some(values) = net::ints(node, name) else {
+    let Some(values) = node::ints(node, name) else {
         return Some(None);
     };
     let kept = values
@@ -64,12 +64,13 @@ pub fn flat(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     if shape.len() != 4 {
         return None;
     }
-    let kernel = match conv {
-        true => net.constant_shape(&op.input[1])?.get(2..)?.to_vec(),
-        false => net::ints(&op, "kernel_shape")?
+    let kernel = if conv {
+        net.constant_shape(&op.input[1])?.get(2..)?.to_vec()
+    } else {
+        node::ints(&op, "kernel_shape")?
             .iter()
             .map(|&k| k as usize)
-            .collect(),
+            .collect()
     };
     if kernel.len() != 2 {
         return None;
@@ -181,15 +182,17 @@ pub fn hoist(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     }
     let out = op.output.first()?.clone();
     let shape = net.shape(&out)?;
-    let views: Option<Vec<View>> = match joins {
-        true => op.input.iter().map(|i| View::trace(net, i)).collect(),
-        false => Some(vec![View::trace(net, &op.input[0])?]),
+    let views: Option<Vec<View>> = if joins {
+        op.input.iter().map(|i| View::trace(net, i)).collect()
+    } else {
+        Some(vec![View::trace(net, &op.input[0])?])
     };
     let mut views = views?;
     let first = views.first()?.clone();
-    let along = match joins {
-        true => shape::axis(net::int(&op, "axis")?, shape.len())?,
-        false => 1,
+    let along = if joins {
+        axes::axis(node::int(&op, "axis")?, shape.len())?
+    } else {
+        1
     };
     let moved = views.iter().zip(&op.input).any(|(v, i)| v.source != *i);
     let fits = |v: &View| {
@@ -243,11 +246,11 @@ pub fn upsample(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         "Upsample" => false,
         _ => return None,
     };
-    let mode = net::text(&op, "mode").unwrap_or_else(|| "nearest".to_string());
-    let coordinates = net::text(&op, "coordinate_transformation_mode")
+    let mode = node::text(&op, "mode").unwrap_or_else(|| "nearest".to_string());
+    let coordinates = node::text(&op, "coordinate_transformation_mode")
         .unwrap_or_else(|| "half_pixel".to_string());
     let rounding =
-        net::text(&op, "nearest_mode").unwrap_or_else(|| "round_prefer_floor".to_string());
+        node::text(&op, "nearest_mode").unwrap_or_else(|| "round_prefer_floor".to_string());
     // With a whole factor these all repeat each position.
     let repeats = match coordinates.as_str() {
         "asymmetric" => rounding == "floor",

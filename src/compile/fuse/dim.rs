@@ -1,6 +1,6 @@
 //! Sizes in terms of the length T, and what is known of a tensor.
 
-use super::net;
+use super::tensor;
 use tract_onnx::pb::TensorProto;
 
 /// Integer tensors with more elements are not followed: they are weights or ids, not shapes.
@@ -108,9 +108,10 @@ impl Fact {
 
     /// A tensor of whole numbers.
     pub fn valued(values: Vec<Option<Dim>>, scalar: bool, float: bool) -> Fact {
-        let shape = match scalar {
-            true => vec![],
-            false => vec![Some(Dim::new(values.len() as i64))],
+        let shape = if scalar {
+            vec![]
+        } else {
+            vec![Some(Dim::new(values.len() as i64))]
         };
         Fact {
             shape: Some(shape),
@@ -119,15 +120,15 @@ impl Fact {
         }
     }
 
-    /// What a constant tells.
+    /// What is known of a constant.
     pub fn of_constant(tensor: &TensorProto) -> Fact {
         let shape: Vec<_> = tensor.dims.iter().map(|&d| Some(Dim::new(d))).collect();
         let count = tensor.dims.iter().product::<i64>();
         let small = tensor.dims.len() < 2 && count <= MOST_VALUES as i64;
-        let integers = small.then(|| net::integers(tensor).ok()).flatten();
+        let integers = small.then(|| tensor::integers(tensor).ok()).flatten();
         let float = integers.is_none();
         let values = integers.or_else(|| {
-            let floats = small.then(|| net::floats(tensor).ok()).flatten()?;
+            let floats = small.then(|| tensor::floats(tensor).ok()).flatten()?;
             let whole = floats.iter().all(|x| x.fract() == 0.0 && x.abs() < 1e9);
             whole.then(|| floats.iter().map(|&x| x as i64).collect())
         });

@@ -1,13 +1,14 @@
 //! Embeddings: tables of tokens, of learned positions, and the one row of token types that a single
 //! sequence uses.
 
-use super::Meaning;
+use super::axes;
 use super::dim::Dim;
 use super::mask;
-use super::net::{self, Net, PREFIX, node};
+use super::meaning::Meaning;
+use super::net::Net;
+use super::node::{self, PREFIX, label, node};
 use super::probe;
-use super::rows::{Rows, finish, label};
-use super::shape;
+use super::rows::{Rows, finish};
 use super::view::View;
 use tract_onnx::pb::NodeProto;
 
@@ -17,7 +18,7 @@ const LENGTHS: [usize; 2] = [4, 7];
 /// `Gather` of a table's rows by token ids.
 pub fn embedding(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
-    if op.op_type != "Gather" || net::int(&op, "axis").unwrap_or(0) != 0 {
+    if op.op_type != "Gather" || node::int(&op, "axis").unwrap_or(0) != 0 {
         return None;
     }
     let &[_, width] = net.constant_shape(&op.input[0])?.as_slice() else {
@@ -192,7 +193,7 @@ fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
         }
         "Slice" => {
             let shape = net.constant_shape(&node.input[0])?;
-            let slices = shape::slices(net, node)?;
+            let slices = axes::slices(net, node)?;
             let [(at, start, end, 1)] = slices.as_slice() else {
                 return None;
             };
@@ -217,7 +218,7 @@ fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
         "Gather" => {
             let shape = net.constant_shape(&node.input[0])?;
             let table = net.floats(&node.input[0])?;
-            let at = shape::axis(net::int(node, "axis").unwrap_or(0), shape.len())?;
+            let at = axes::axis(node::int(node, "axis").unwrap_or(0), shape.len())?;
             let rows = *shape.get(at)?;
             if rows * width != table.len() || shape.last() != Some(&width) {
                 return None;
@@ -252,12 +253,13 @@ fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
             }
             let start = usize::try_from(start).ok().filter(|&s| s < rows)?;
             let values = table.get(start * width..)?;
-            Some(match counts {
-                true => Term {
+            Some(if counts {
+                Term {
                     positions: Some(values.to_vec()),
                     every: None,
-                },
-                false => row(values[..width].to_vec()),
+                }
+            } else {
+                row(values[..width].to_vec())
             })
         }
         _ => None,

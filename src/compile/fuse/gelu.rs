@@ -2,8 +2,8 @@
 //! order.
 
 use super::dim::Dim;
-use super::net::{self, Net, PREFIX, Value, node, with};
-use super::rows::label;
+use super::net::Net;
+use super::node::{self, PREFIX, Value, label, node, with};
 use super::view::open_shape;
 use tract_onnx::pb::NodeProto;
 
@@ -183,8 +183,8 @@ pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
             node("Reshape", out, &[&hidden, &target], &[out]),
         ])
     };
-    if op.op_type == "Gelu" && op.domain != net::DOMAIN {
-        let tanh = net::text(&op, "approximate").is_some_and(|a| a == "tanh");
+    if op.op_type == "Gelu" && op.domain != node::DOMAIN {
+        let tanh = node::text(&op, "approximate").is_some_and(|a| a == "tanh");
         return write(net, op.input.first()?, tanh);
     }
     if op.op_type != "Mul" && op.op_type != "Div" {

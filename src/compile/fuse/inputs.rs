@@ -1,8 +1,11 @@
 //! What a file must be to be read, and what its inputs mean.
 
 use super::dim::{Dim, Fact};
-use super::net::{self, Net};
-use super::{Fault, Input, Meaning, TILE};
+use super::fault::Fault;
+use super::meaning::{Input, Meaning};
+use super::net::Net;
+use super::{node, tensor};
+use crate::model::graph::TILE;
 use std::collections::HashSet;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{GraphProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};
@@ -83,7 +86,7 @@ pub fn check(graph: &GraphProto) -> Result<(), Fault> {
         {
             return Err(fault("it lacks an input".to_string()));
         }
-        if node.op_type.starts_with(net::PREFIX) {
+        if node.op_type.starts_with(node::PREFIX) {
             return Err(fault("this operator is made here, not read".to_string()));
         }
         for output in node.output.iter().filter(|o| !o.is_empty()) {
@@ -112,7 +115,7 @@ pub fn open(
     let external = |t: &TensorProto| t.data_location == Some(1);
     for (name, tensor) in &mut net.constants {
         if external(tensor) {
-            let loaded = net::load(tensor, folder).and_then(|t| net::store(name, &t));
+            let loaded = tensor::load(tensor, folder).and_then(|t| tensor::store(name, &t));
             *tensor = loaded.map_err(|e| Fault::new(name, format!("{e:#}")))?;
         }
     }
@@ -171,7 +174,7 @@ fn understand(input: &ValueInfoProto) -> Result<(Input, Option<usize>), Fault> {
             _ => None,
         })
         .collect();
-    let kind = net::element_type(input).ok_or_else(|| fault("its type is unknown"))?;
+    let kind = node::element_type(input).ok_or_else(|| fault("its type is unknown"))?;
     if dims.first().is_some_and(|d| d.is_some_and(|d| d != 1)) {
         return Err(fault("a batch of more than 1"));
     }
@@ -190,7 +193,8 @@ fn understand(input: &ValueInfoProto) -> Result<(Input, Option<usize>), Fault> {
         ([_, length], false) if kind.is_integer() => (Meaning::Ids, false, size(*length)),
         _ => {
             return Err(fault(
-                "it is neither bases [1, 4, T] or [1, T, 4], nor token ids [1, T] or a mask of them",
+                "it is neither bases [1, 4, T] or [1, T, 4], nor token ids [1, T] or a mask of \
+                 them",
             ));
         }
     };
@@ -203,10 +207,10 @@ fn understand(input: &ValueInfoProto) -> Result<(Input, Option<usize>), Fault> {
     Ok((input, length))
 }
 
-/// States an input in the shape that it has here; one with channels last is turned before its
-/// readers.
-pub fn restate(net: &mut Net, at: usize, input: &Input) {
-    let shape = stated(net.rows, input.meaning);
+/// States an input in the shape that it has here; one with channels last is transposed
+/// before its readers.
+fn restate(net: &mut Net, at: usize, input: &Input) {
+    let shape = input.meaning.shape(net.rows);
     let dimension = |d: &Dim| Dimension {
         value: Some(match d.fixed() {
             Some(size) => dimension::Value::DimValue(size),
@@ -227,19 +231,13 @@ pub fn restate(net: &mut Net, at: usize, input: &Input) {
         Fact::shaped(shape.into_iter().map(Some).collect()),
     );
     if input.transposed {
-        let turned = format!("{}.channels_last", input.name);
-        net.rename(&input.name, &turned);
-        let made = net::node("Transpose", &turned, &[&input.name], &[&turned]);
-        net.nodes
-            .insert(0, net::with(made, "perm", net::Value::Ints(vec![0, 2, 1])));
+        let other = format!("{}.channels_last", input.name);
+        net.rename(&input.name, &other);
+        let made = node::node("Transpose", &other, &[&input.name], &[&other]);
+        net.nodes.insert(
+            0,
+            node::with(made, "perm", node::Value::Ints(vec![0, 2, 1])),
+        );
         net.index();
-    }
-}
-
-/// The shape of an input.
-pub fn stated(rows: Dim, meaning: Meaning) -> Vec<Dim> {
-    match meaning {
-        Meaning::OneHot => vec![Dim::ONE, Dim::new(4), rows],
-        _ => vec![Dim::ONE, rows],
     }
 }

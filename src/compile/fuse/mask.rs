@@ -1,14 +1,14 @@
 //! Which tokens are real: masks of attention and of pools, understood by what they compute for a
 //! sequence with and without padding.
 
-use super::Meaning;
+use super::axes;
 use super::dim::Dim;
-use super::net::{self, Net, PREFIX, Value, node, with};
-use super::probe;
-use super::rows::label;
-use super::shape;
+use super::meaning::Meaning;
+use super::net::Net;
+use super::node::{PREFIX, Value, label, node, with};
+use super::probe::{self, as_input};
 use super::view::{Atom, View};
-use tract_nnef::internal::{Datum, DatumType, Tensor, TractResult, tensor1};
+use tract_nnef::internal::{Tensor, TractResult};
 use tract_onnx::pb::NodeProto;
 
 /// Tokens of the sequences that masks are tried on, and the one that is padding.
@@ -69,9 +69,10 @@ fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<T
     let mask = inputs.iter().find(|i| meaning(i) == Some(Meaning::Mask));
     let Some(mask) = mask else {
         let plain = read(&net.feeds(ROWS))?;
-        return match plain.iter().all(|&r| r) {
-            true => Ok(Tokens::All),
-            false => Err(format!("{name} hides tokens of a sequence without padding")),
+        return if plain.iter().all(|&r| r) {
+            Ok(Tokens::All)
+        } else {
+            Err(format!("{name} hides tokens of a sequence without padding"))
         };
     };
     for value in [1, 0] {
@@ -108,17 +109,6 @@ fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<T
     Err(format!("{name} is no mask of tokens by {mask}"))
 }
 
-/// Integers as an input `[1, n]` of another type.
-pub fn as_input(values: &[i64], dt: DatumType) -> TractResult<Tensor> {
-    let mut tensor = tensor1(values);
-    if dt == bool::datum_type() {
-        let flags: Vec<bool> = values.iter().map(|&v| v != 0).collect();
-        tensor = tensor1(&flags);
-    }
-    tensor.insert_axis(0)?;
-    Ok(tensor.cast_to_dt(dt)?.into_owned())
-}
-
 /// `sum(x · mask) / sum(mask)`, the mean over real tokens.
 pub fn masked_mean(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
@@ -127,10 +117,10 @@ pub fn masked_mean(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     }
     let sum = net.producer_of(op.input.first()?, "ReduceSum")?.clone();
     let rank = net.rank(&sum.input[0])?;
-    let over = shape::axes(net, &sum)?;
+    let over = axes::axes(net, &sum)?;
     let over = over
         .iter()
-        .map(|&a| shape::axis(a, rank))
+        .map(|&a| axes::axis(a, rank))
         .collect::<Option<Vec<usize>>>()?;
     let product = net.producer_of(&sum.input[0], "Mul")?.clone();
     for (x, m) in [(0, 1), (1, 0)] {
@@ -220,43 +210,4 @@ fn mask_over(net: &Net, name: &str, along: usize) -> Option<Tokens> {
         }
     }
     None
-}
-
-/// What the inputs are when nothing is padded.
-impl Net {
-    /// Inputs of `rows` positions without padding.
-    pub fn feeds(&self, rows: usize) -> Vec<(String, Tensor)> {
-        let rows = self.rows.size().unwrap_or(rows);
-        let of = |name: &String, meaning: Meaning| -> TractResult<(String, Tensor)> {
-            let dt = net::input_type(self, name);
-            let values: Vec<i64> = match meaning {
-                Meaning::OneHot => {
-                    let zeros = Tensor::zero::<f32>(&[1, 4, rows])?;
-                    return Ok((name.clone(), zeros));
-                }
-                Meaning::Ids => vec![self.ordinary; rows],
-                Meaning::Mask => vec![1; rows],
-                Meaning::Types => vec![0; rows],
-                Meaning::Positions => (0..rows as i64).collect(),
-            };
-            Ok((name.clone(), as_input(&values, dt)?))
-        };
-        self.meanings
-            .iter()
-            .filter_map(|(name, meaning)| of(name, *meaning).ok())
-            .collect()
-    }
-
-    /// The same with other values of one input.
-    pub fn feeds_with(&self, rows: usize, input: &str, values: &[i64]) -> Vec<(String, Tensor)> {
-        let mut feeds = self.feeds(rows);
-        for (name, tensor) in &mut feeds {
-            if name == input
-                && let Ok(other) = as_input(values, tensor.datum_type())
-            {
-                *tensor = other;
-            }
-        }
-        feeds
-    }
 }

@@ -1,23 +1,12 @@
 //! An ONNX graph with what its rewriting needs: who writes a tensor, what is constant, and shapes
 //! in which the length stays a symbol.
 
-use super::Meaning;
 use super::dim::{Dim, Fact};
-use super::shape;
+use super::meaning::Meaning;
+use super::tensor;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use tract_nnef::internal::*;
-use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto,
-};
-
-/// The domain of the operators that this front end writes.
-pub const DOMAIN: &str = "strandline";
-
-/// Names of fused operators begin with it: tract finds operators by name alone, and ONNX has an
-/// Attention and a Gelu of its own.
-pub const PREFIX: &str = "strandline.";
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// A graph in order of evaluation.
 #[derive(Debug, Clone)]
@@ -38,7 +27,7 @@ pub struct Net {
     pub meanings: Vec<(String, Meaning)>,
     /// A token id that means nothing special.
     pub ordinary: i64,
-    facts: HashMap<String, Fact>,
+    pub(super) facts: HashMap<String, Fact>,
     producer: HashMap<String, usize>,
 }
 
@@ -130,37 +119,9 @@ impl Net {
         self.facts.insert(tensor.to_string(), fact);
     }
 
-    /// Infers shapes from the inputs on.
-    pub fn infer(&mut self) {
-        let inputs: Vec<String> = self.inputs.iter().map(|i| i.name.clone()).collect();
-        self.facts.retain(|name, _| inputs.contains(name));
-        for at in 0..self.nodes.len() {
-            self.infer_node(at);
-        }
-    }
-
-    /// Infers the shapes of one node's outputs.
-    pub fn infer_node(&mut self, at: usize) {
-        let node = self.nodes[at].clone();
-        let facts = shape::infer(self, &node);
-        for (output, fact) in node.output.iter().zip(facts) {
-            self.facts.insert(output.clone(), fact);
-        }
-    }
-
-    /// Puts `new` in the place of node `at`; the last of them writes its output.
-    pub fn replace(&mut self, at: usize, new: Vec<NodeProto>) {
-        let count = new.len();
-        self.nodes.splice(at..=at, new);
-        self.index();
-        for at in at..at + count {
-            self.infer_node(at);
-        }
-    }
-
     /// A constant's values as f32; `None` for what is no number.
     pub fn floats(&self, tensor: &str) -> Option<Vec<f32>> {
-        floats(self.constants.get(tensor)?).ok()
+        tensor::floats(self.constants.get(tensor)?).ok()
     }
 
     /// A constant of one element.
@@ -169,7 +130,7 @@ impl Net {
         if constant.dims.iter().product::<i64>() != 1 {
             return None;
         }
-        floats(constant).ok()?.first().copied()
+        tensor::floats(constant).ok()?.first().copied()
     }
 
     /// Integers known at this point, all of them numbers.
@@ -268,186 +229,4 @@ impl Net {
         nodes.sort_unstable();
         (nodes, inputs)
     }
-}
-
-/// The element type of a graph input; tokens where none is stated.
-pub fn input_type(net: &Net, name: &str) -> DatumType {
-    let stated = net
-        .inputs
-        .iter()
-        .find(|i| i.name == name)
-        .and_then(element_type);
-    stated.unwrap_or(DatumType::I64)
-}
-
-/// The element type that a graph input states.
-pub fn element_type(input: &ValueInfoProto) -> Option<DatumType> {
-    let Some(type_proto::Value::TensorType(tensor)) = &input.r#type.as_ref()?.value else {
-        return None;
-    };
-    DataType::try_from(tensor.elem_type).ok()?.try_into().ok()
-}
-
-/// A tensor's values as f32.
-pub fn floats(tensor: &TensorProto) -> TractResult<Vec<f32>> {
-    let loaded = load(tensor, None)?;
-    let cast = loaded.cast_to::<f32>()?;
-    Ok(cast.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
-}
-
-/// A tensor's values as i64; for integers only.
-pub fn integers(tensor: &TensorProto) -> TractResult<Vec<i64>> {
-    let loaded = load(tensor, None)?;
-    let dt = loaded.datum_type();
-    ensure!(
-        dt.is_integer() || dt == bool::datum_type(),
-        "values of {dt:?}"
-    );
-    let cast = loaded.cast_to::<i64>()?;
-    Ok(cast.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
-}
-
-/// Reads a tensor; `folder` is where files with external data lie.
-pub fn load(tensor: &TensorProto, folder: Option<&str>) -> TractResult<Tensor> {
-    let size = match DataType::try_from(tensor.data_type) {
-        Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => 4,
-        Ok(DataType::Double | DataType::Int64 | DataType::Uint64) => 8,
-        Ok(DataType::Float16 | DataType::Int16 | DataType::Uint16) => 2,
-        Ok(DataType::Int8 | DataType::Uint8 | DataType::Bool) => 1,
-        _ => bail!(
-            "tensor {}: data type {} is not read",
-            tensor.name,
-            tensor.data_type
-        ),
-    };
-    let count = tensor.dims.iter().try_fold(size, |count: usize, &d| {
-        count.checked_mul(usize::try_from(d).ok()?)
-    });
-    let count =
-        count.with_context(|| format!("tensor {}: shape {:?}", tensor.name, tensor.dims))?;
-    // tract takes the length of raw data on trust.
-    if !tensor.raw_data.is_empty() {
-        ensure!(
-            tensor.raw_data.len() == count,
-            "tensor {}: {} bytes for shape {:?}",
-            tensor.name,
-            tensor.raw_data.len(),
-            tensor.dims
-        );
-    }
-    let provider = tract_onnx::onnx().provider;
-    let loaded = tract_onnx::tensor::load_tensor(&*provider, tensor, folder)?;
-    ensure!(
-        loaded.len() * size == count,
-        "tensor {}: too few values",
-        tensor.name
-    );
-    Ok(loaded)
-}
-
-/// A tensor as ONNX stores it.
-pub fn store(name: &str, tensor: &Tensor) -> TractResult<TensorProto> {
-    let data_type = match tensor.datum_type() {
-        DatumType::F32 => DataType::Float,
-        DatumType::F16 => DataType::Float16,
-        DatumType::F64 => DataType::Double,
-        DatumType::I64 => DataType::Int64,
-        DatumType::I32 => DataType::Int32,
-        DatumType::I8 => DataType::Int8,
-        DatumType::U8 => DataType::Uint8,
-        DatumType::Bool => DataType::Bool,
-        // tract turns what may be a shape into symbolic dimensions.
-        DatumType::TDim => {
-            let cast = tensor.cast_to::<i64>()?;
-            return store(name, &cast);
-        }
-        other => bail!("tensor {name}: {other:?} cannot be stored"),
-    };
-    Ok(TensorProto {
-        name: name.to_string(),
-        dims: tensor.shape().iter().map(|&d| d as i64).collect(),
-        data_type: data_type as i32,
-        raw_data: tensor.as_bytes().to_vec(),
-        ..TensorProto::default()
-    })
-}
-
-/// An attribute of one integer.
-pub fn int(node: &NodeProto, name: &str) -> Option<i64> {
-    Some(node.attribute.iter().find(|a| a.name == name)?.i)
-}
-
-/// An attribute of integers.
-pub fn ints(node: &NodeProto, name: &str) -> Option<Vec<i64>> {
-    Some(node.attribute.iter().find(|a| a.name == name)?.ints.clone())
-}
-
-/// An attribute of one float.
-pub fn float(node: &NodeProto, name: &str) -> Option<f32> {
-    Some(node.attribute.iter().find(|a| a.name == name)?.f)
-}
-
-/// An attribute of text.
-pub fn text(node: &NodeProto, name: &str) -> Option<String> {
-    let attribute = node.attribute.iter().find(|a| a.name == name)?;
-    String::from_utf8(attribute.s.clone()).ok()
-}
-
-/// What an attribute of a new node holds.
-#[derive(Debug, Clone)]
-pub enum Value {
-    /// An integer.
-    Int(i64),
-    /// Integers.
-    Ints(Vec<i64>),
-    /// A float.
-    Float(f32),
-    /// Text.
-    Text(&'static str),
-}
-
-/// A new node.
-pub fn node(operator: &str, name: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-    let domain = if operator.starts_with(PREFIX) {
-        DOMAIN
-    } else {
-        ""
-    };
-    NodeProto {
-        name: name.to_string(),
-        op_type: operator.to_string(),
-        domain: domain.to_string(),
-        input: inputs.iter().map(ToString::to_string).collect(),
-        output: outputs.iter().map(ToString::to_string).collect(),
-        ..NodeProto::default()
-    }
-}
-
-/// The node with one attribute more.
-pub fn with(mut node: NodeProto, name: &str, value: Value) -> NodeProto {
-    let mut attribute = AttributeProto {
-        name: name.to_string(),
-        ..AttributeProto::default()
-    };
-    let kind = match value {
-        Value::Int(i) => {
-            attribute.i = i;
-            AttributeType::Int
-        }
-        Value::Ints(ints) => {
-            attribute.ints = ints;
-            AttributeType::Ints
-        }
-        Value::Float(f) => {
-            attribute.f = f;
-            AttributeType::Float
-        }
-        Value::Text(s) => {
-            attribute.s = s.as_bytes().to_vec();
-            AttributeType::String
-        }
-    };
-    attribute.r#type = kind as i32;
-    node.attribute.push(attribute);
-    node
 }

@@ -1,9 +1,11 @@
-//! Parts of a graph, run on inputs of our choice.
+//! Pieces of a graph, run on inputs of our choice.
 //!
 //! A mask, the indices of positions or the angles of a rotation are written in dozens of ways. What
 //! they mean is a handful of numbers, so they are computed instead of matched.
 
-use super::net::{self, Net};
+use super::meaning::Meaning;
+use super::net::Net;
+use super::{node, tensor};
 use crate::compile::reference;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_nnef::internal::*;
@@ -96,10 +98,69 @@ pub fn floats(
 ) -> TractResult<(Vec<usize>, Vec<f32>)> {
     if let Some(constant) = net.constants.get(wanted) {
         let shape = constant.dims.iter().map(|&d| d as usize).collect();
-        return Ok((shape, net::floats(constant)?));
+        return Ok((shape, tensor::floats(constant)?));
     }
     let value = evaluate(net, wanted, feeds)?;
     let cast = value.cast_to::<f32>()?;
     let values = cast.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
     Ok((value.shape().to_vec(), values))
+}
+
+/// The element type of a graph input; tokens where none is stated.
+fn input_type(net: &Net, name: &str) -> DatumType {
+    let stated = net
+        .inputs
+        .iter()
+        .find(|i| i.name == name)
+        .and_then(node::element_type);
+    stated.unwrap_or(DatumType::I64)
+}
+
+/// Integers as an input `[1, n]` of another type.
+pub fn as_input(values: &[i64], dt: DatumType) -> TractResult<Tensor> {
+    let mut tensor = tensor1(values);
+    if dt == bool::datum_type() {
+        let flags: Vec<bool> = values.iter().map(|&v| v != 0).collect();
+        tensor = tensor1(&flags);
+    }
+    tensor.insert_axis(0)?;
+    Ok(tensor.cast_to_dt(dt)?.into_owned())
+}
+
+impl Net {
+    /// Inputs of `rows` positions without padding.
+    pub fn feeds(&self, rows: usize) -> Vec<(String, Tensor)> {
+        let rows = self.rows.size().unwrap_or(rows);
+        let of = |name: &String, meaning: Meaning| -> TractResult<(String, Tensor)> {
+            let dt = input_type(self, name);
+            let values: Vec<i64> = match meaning {
+                Meaning::OneHot => {
+                    let zeros = Tensor::zero::<f32>(&[1, 4, rows])?;
+                    return Ok((name.clone(), zeros));
+                }
+                Meaning::Ids => vec![self.ordinary; rows],
+                Meaning::Mask => vec![1; rows],
+                Meaning::Types => vec![0; rows],
+                Meaning::Positions => (0..rows as i64).collect(),
+            };
+            Ok((name.clone(), as_input(&values, dt)?))
+        };
+        self.meanings
+            .iter()
+            .filter_map(|(name, meaning)| of(name, *meaning).ok())
+            .collect()
+    }
+
+    /// The same with other values of one input.
+    pub fn feeds_with(&self, rows: usize, input: &str, values: &[i64]) -> Vec<(String, Tensor)> {
+        let mut feeds = self.feeds(rows);
+        for (name, tensor) in &mut feeds {
+            if name == input
+                && let Ok(other) = as_input(values, tensor.datum_type())
+            {
+                *tensor = other;
+            }
+        }
+        feeds
+    }
 }

@@ -6,11 +6,17 @@
 //! (DynamicQuantizeLinear, MatMulInteger, ConvInteger). Integer tensors become the floats that they
 //! stand for. The ranges that the file states are kept as hints for calibration.
 
-use super::net::{self, Net, node};
-use super::rows::label;
-use super::{Fault, Ranges};
+use super::axes;
+use super::fault::Fault;
+use super::net::Net;
+use super::node::{self, label, node};
+use super::tensor;
+use std::collections::HashMap;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{NodeProto, TensorProto};
+
+/// Lowest and highest value that a quantised file gives a tensor.
+pub type Ranges = HashMap<String, (f32, f32)>;
 
 /// Operators that move elements and keep their values, so that they mean the same on integers and
 /// on floats.
@@ -103,10 +109,10 @@ fn rewrite(
         }
         "DequantizeLinear" => {
             let (x, out) = (input(0)?, output(op)?);
-            if net::int(op, "block_size").unwrap_or(0) != 0 {
+            if node::int(op, "block_size").unwrap_or(0) != 0 {
                 return Err(lost(op, "scales by block"));
             }
-            let axis = net::int(op, "axis").unwrap_or(1);
+            let axis = node::int(op, "axis").unwrap_or(1);
             if net.constants.contains_key(&x) {
                 let tensor = floats(net, op, &x, &input(1)?, op.input.get(2), axis, out.clone())?;
                 net.constants.insert(out, tensor);
@@ -136,7 +142,7 @@ fn rewrite(
                     net,
                     op,
                     3,
-                    if net::int(op, "transB") == Some(1) {
+                    if node::int(op, "transB") == Some(1) {
                         0
                     } else {
                         1
@@ -158,7 +164,7 @@ fn rewrite(
         | "QLinearGlobalAveragePool"
         | "QLinearAveragePool"
         | "QLinearReduceMean" => {
-            if net::int(op, "channels_last").unwrap_or(0) != 0 {
+            if node::int(op, "channels_last").unwrap_or(0) != 0 {
                 return Err(lost(op, "channels last"));
             }
             let inputs = vec![operand(net, op, 0, 1)?];
@@ -215,7 +221,7 @@ fn floats(
         .constants
         .get(name)
         .ok_or_else(|| lost(op, format!("{name} is no constant")))?;
-    let values = net::integers(tensor).map_err(|e| lost(op, format!("{e:#}")))?;
+    let values = tensor::integers(tensor).map_err(|e| lost(op, format!("{e:#}")))?;
     let constant = |name: &str| {
         net.floats(name)
             .ok_or_else(|| lost(op, format!("{name} is no constant")))
@@ -230,7 +236,7 @@ fn floats(
     let (count, inner) = match scales.len() {
         1 => (1, values.len().max(1)),
         n => {
-            let axis = super::shape::axis(axis, rank).filter(|&a| dims[a] == n);
+            let axis = axes::axis(axis, rank).filter(|&a| dims[a] == n);
             let axis =
                 axis.ok_or_else(|| lost(op, format!("{n} scales for {name} of {dims:?}")))?;
             (n, dims[axis + 1..].iter().product())

@@ -1,37 +1,39 @@
 //! Rotation of queries and keys by position: `x · cos + rotate(x) · sin`, where rotate(x) is the
 //! second half, negated, then the first.
 
-use super::net::{self, Net};
-use super::probe;
-use super::shape;
+use super::net::Net;
 use super::view::{Atom, View};
+use super::{axes, node, probe};
 use tract_onnx::pb::NodeProto;
 
 /// Positions at which the angles are computed.
 const ROWS: usize = 6;
 
+/// Finds the view that a tensor is.
+type Follow<'a> = &'a dyn Fn(&str) -> Option<View>;
+
 /// The view behind `x · cos + rotate(x) · sin`, with the base of its angles.
-pub fn rotated(net: &Net, sum: &NodeProto, depth: usize) -> Option<View> {
+pub fn rotated(net: &Net, sum: &NodeProto, follow: Follow) -> Option<View> {
     let product = |at: usize| net.producer_of(sum.input.get(at)?, "Mul");
     let (a, b) = (product(0)?, product(1)?);
-    matched(net, a, b, depth).or_else(|| matched(net, b, a, depth))
+    matched(net, a, b, follow).or_else(|| matched(net, b, a, follow))
 }
 
-fn matched(net: &Net, straight: &NodeProto, turned: &NodeProto, depth: usize) -> Option<View> {
+fn matched(net: &Net, straight: &NodeProto, crossed: &NodeProto, follow: Follow) -> Option<View> {
     for (halves, sine) in [(0, 1), (1, 0)] {
-        let Some(concat) = net.producer_of(turned.input.get(halves)?, "Concat") else {
+        let Some(concat) = net.producer_of(crossed.input.get(halves)?, "Concat") else {
             continue;
         };
         for (x, cosine) in [(0, 1), (1, 0)] {
-            let view = View::follow(net, straight.input.get(x)?, depth);
+            let view = follow(straight.input.get(x)?);
             if let Some(mut view) = view
                 && view.rotary.is_none()
-                && rotates(net, concat, &view, depth).is_some()
+                && rotates(net, concat, &view, follow).is_some()
             {
                 view.rotary = Some(base(
                     net,
                     &straight.input[cosine],
-                    &turned.input[sine],
+                    &crossed.input[sine],
                     elements(&view)?,
                 )?);
                 return Some(view);
@@ -53,10 +55,10 @@ fn elements(view: &View) -> Option<usize> {
     }
 }
 
-fn rotates(net: &Net, concat: &NodeProto, view: &View, depth: usize) -> Option<()> {
+fn rotates(net: &Net, concat: &NodeProto, view: &View, follow: Follow) -> Option<()> {
     let half = elements(view)? / 2;
     let rank = view.axes.len();
-    if shape::axis(net::int(concat, "axis")?, rank)? != rank - 1 {
+    if axes::axis(node::int(concat, "axis")?, rank)? != rank - 1 {
         return None;
     }
     let [second, first] = concat.input.as_slice() else {
@@ -67,7 +69,7 @@ fn rotates(net: &Net, concat: &NodeProto, view: &View, depth: usize) -> Option<(
         None => (second, -1.0),
     };
     let is_half = |name: &str, offset: usize, scale: f32| {
-        let part = View::follow(net, name, depth)?;
+        let part = follow(name)?;
         let last = [Atom::Column {
             size: half,
             stride: 1,

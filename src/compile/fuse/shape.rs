@@ -4,30 +4,48 @@
 //! nearly all of them are numbers or multiples of T, so that a reshape can be read as what it means
 //! whatever the exporter wrote.
 
+use super::axes::{axes, axis, slices, split_sizes};
 use super::dim::{Dim, Fact, MOST_VALUES};
-use super::net::{self, Net};
+use super::net::Net;
+use super::{node, tensor, window};
 use tract_onnx::pb::NodeProto;
 
+impl Net {
+    /// Infers shapes from the inputs on.
+    pub fn infer(&mut self) {
+        let inputs: Vec<String> = self.inputs.iter().map(|i| i.name.clone()).collect();
+        self.facts.retain(|name, _| inputs.contains(name));
+        for at in 0..self.nodes.len() {
+            self.infer_node(at);
+        }
+    }
+
+    /// Infers the shapes of one node's outputs.
+    pub fn infer_node(&mut self, at: usize) {
+        let node = self.nodes[at].clone();
+        let facts = infer(self, &node);
+        for (output, fact) in node.output.iter().zip(facts) {
+            self.facts.insert(output.clone(), fact);
+        }
+    }
+
+    /// Puts `new` in the place of node `at`; the last of them writes its output.
+    pub fn replace(&mut self, at: usize, new: Vec<NodeProto>) {
+        let count = new.len();
+        self.nodes.splice(at..=at, new);
+        self.index();
+        for at in at..at + count {
+            self.infer_node(at);
+        }
+    }
+}
+
 /// What is known of a node's outputs.
-pub fn infer(net: &Net, node: &NodeProto) -> Vec<Fact> {
+fn infer(net: &Net, node: &NodeProto) -> Vec<Fact> {
     if node.op_type == "Split" {
         return split(net, node).unwrap_or_default();
     }
     vec![infer_one(net, node).unwrap_or_default()]
-}
-
-/// An axis counted from the start.
-pub fn axis(axis: i64, rank: usize) -> Option<usize> {
-    let counted = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(counted).ok().filter(|&a| a < rank)
-}
-
-/// The axes that a node names in an attribute (older operator sets) or in its second input.
-pub fn axes(net: &Net, node: &NodeProto) -> Option<Vec<i64>> {
-    match node.input.get(1).filter(|i| !i.is_empty()) {
-        Some(input) => net.integers(input),
-        None => net::ints(node, "axes"),
-    }
 }
 
 fn broadcast(a: &[Option<Dim>], b: &[Option<Dim>]) -> Vec<Option<Dim>> {
@@ -82,7 +100,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
             let dims = fact(0)?.shape?;
             let rank = dims.len() as i64;
             let bound = |name, default| {
-                let at = net::int(node, name).unwrap_or(default);
+                let at = node::int(node, name).unwrap_or(default);
                 (if at < 0 { at + rank } else { at }).clamp(0, rank) as usize
             };
             let (start, end) = (bound("start", 0), bound("end", rank));
@@ -96,7 +114,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "Identity" | "Cast" | "Floor" | "Ceil" | "Dropout" => {
             let mut fact = fact(0)?;
             if node.op_type == "Cast" {
-                fact.float = matches!(net::int(node, "to"), Some(1 | 10 | 11 | 16));
+                fact.float = matches!(node::int(node, "to"), Some(1 | 10 | 11 | 16));
             }
             Some(fact)
         }
@@ -131,7 +149,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "Transpose" => {
             let dims = fact(0)?.shape?;
             let reversed = || (0..dims.len() as i64).rev().collect();
-            let perm = net::ints(node, "perm").unwrap_or_else(reversed);
+            let perm = node::ints(node, "perm").unwrap_or_else(reversed);
             let dims = perm
                 .iter()
                 .map(|&p| dims.get(usize::try_from(p).ok()?).copied());
@@ -140,7 +158,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "Reshape" => reshape(node, fact(0)?, fact(1)?),
         "Flatten" => {
             let dims = fact(0)?.shape?;
-            let at = axis(net::int(node, "axis").unwrap_or(1), dims.len() + 1)?;
+            let at = axis(node::int(node, "axis").unwrap_or(1), dims.len() + 1)?;
             let product = |d: &[Option<Dim>]| d.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
             Some(Fact::shaped(vec![
                 product(&dims[..at]),
@@ -161,7 +179,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "ConstantOfShape" => {
             let dims = fact(0)?.values?;
             let value = match node.attribute.iter().find(|a| a.name == "value") {
-                Some(attribute) => net::integers(attribute.t.as_ref()?).ok(),
+                Some(attribute) => tensor::integers(attribute.t.as_ref()?).ok(),
                 None => None,
             };
             let mut out = Fact::shaped(dims.clone());
@@ -192,7 +210,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "Gemm" => {
             let (a, b) = (fact(0)?.shape?, fact(1)?.shape?);
             let pick = |dims: &[Option<Dim>], name, at: usize| {
-                let flipped = net::int(node, name).unwrap_or(0) != 0;
+                let flipped = node::int(node, name).unwrap_or(0) != 0;
                 dims.get(if flipped { 1 - at } else { at }).copied()
             };
             Some(Fact::shaped(vec![
@@ -200,7 +218,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
                 pick(&b, "transB", 1)?,
             ]))
         }
-        "Conv" | "ConvInteger" | "MaxPool" | "AveragePool" => conv(net, node),
+        "Conv" | "ConvInteger" | "MaxPool" | "AveragePool" => window::pooled_shape(net, node),
         "Einsum" => einsum(net, node),
         "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2" | "ReduceProd" => {
             let dims = fact(0)?.shape?;
@@ -209,7 +227,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
                 None if input(1).is_some() => None,
                 None => Some((0..dims.len()).collect()),
             };
-            let (axes, keep) = (axes?, net::int(node, "keepdims").unwrap_or(1) != 0);
+            let (axes, keep) = (axes?, node::int(node, "keepdims").unwrap_or(1) != 0);
             let mut out = vec![];
             for (i, dim) in dims.into_iter().enumerate() {
                 match axes.contains(&i) {
@@ -240,7 +258,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         }
         "strandline.Pool" => {
             let dims = fact(0)?.shape?;
-            let kept = if net::int(node, "axis") == Some(1) {
+            let kept = if node::int(node, "axis") == Some(1) {
                 2
             } else {
                 1
@@ -250,7 +268,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "strandline.Upsample" => {
             let mut dims = fact(0)?.shape?;
             let last = dims.last_mut()?;
-            *last = (*last).and_then(|d| d.multiply(Dim::new(net::int(node, "factor")?)));
+            *last = (*last).and_then(|d| d.multiply(Dim::new(node::int(node, "factor")?)));
             Some(Fact::shaped(dims))
         }
         "Resize" => {
@@ -261,9 +279,12 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
                 .skip(1)
                 .take(2)
                 .find_map(|i| net.floats(i).filter(|s| s.len() == dims.len()));
-            let by = |(dim, scale): (Option<Dim>, f32)| match scale.fract() == 0.0 {
-                true => dim?.multiply(Dim::new(scale as i64)),
-                false => None,
+            let by = |(dim, scale): (Option<Dim>, f32)| {
+                if scale.fract() == 0.0 {
+                    dim?.multiply(Dim::new(scale as i64))
+                } else {
+                    None
+                }
             };
             Some(Fact::shaped(
                 dims.into_iter().zip(scales?).map(by).collect(),
@@ -352,7 +373,7 @@ fn unit_axes(net: &Net, node: &NodeProto, fact: Fact) -> Option<Fact> {
 fn concat(net: &Net, node: &NodeProto) -> Option<Fact> {
     let facts: Vec<Fact> = node.input.iter().map(|i| net.fact(i)).collect();
     let mut dims = facts.first()?.shape.clone()?;
-    let at = axis(net::int(node, "axis")?, dims.len())?;
+    let at = axis(node::int(node, "axis")?, dims.len())?;
     let along = |f: &Fact| f.shape.as_ref()?.get(at).copied()?;
     dims[at] = facts
         .iter()
@@ -370,7 +391,7 @@ fn concat(net: &Net, node: &NodeProto) -> Option<Fact> {
 
 fn gather(node: &NodeProto, data: &Fact, indices: &Fact) -> Option<Fact> {
     let dims = data.shape.as_ref()?;
-    let at = axis(net::int(node, "axis").unwrap_or(0), dims.len())?;
+    let at = axis(node::int(node, "axis").unwrap_or(0), dims.len())?;
     let mut out = dims[..at].to_vec();
     out.extend(indices.shape.as_ref()?);
     out.extend(&dims[at + 1..]);
@@ -379,48 +400,6 @@ fn gather(node: &NodeProto, data: &Fact, indices: &Fact) -> Option<Fact> {
         let one = |i: &Option<Dim>| values[axis((*i)?.fixed()?, values.len())?];
         out.values = Some(picked.iter().map(one).collect());
         out.float = data.float;
-    }
-    Some(out)
-}
-
-/// One axis of a slice: the axis, where it starts and ends, and its step.
-pub fn slices(net: &Net, node: &NodeProto) -> Option<Vec<(usize, Dim, Dim, i64)>> {
-    let dims = net.fact(node.input.first()?).shape?;
-    let list = |at: usize, name| match node.input.get(at).filter(|i| !i.is_empty()) {
-        Some(input) => net
-            .fact(input)
-            .values?
-            .into_iter()
-            .collect::<Option<Vec<Dim>>>(),
-        None => Some(net::ints(node, name)?.into_iter().map(Dim::new).collect()),
-    };
-    let (starts, ends) = (list(1, "starts")?, list(2, "ends")?);
-    let all = || (0..starts.len() as i64).map(Dim::new).collect();
-    let axes = list(3, "axes").unwrap_or_else(all);
-    let steps = match node.input.get(4).filter(|i| !i.is_empty()) {
-        Some(input) => net.integers(input)?,
-        None => vec![1; starts.len()],
-    };
-    let mut out = vec![];
-    for (i, &of) in axes.iter().enumerate() {
-        let at = axis(of.fixed()?, dims.len())?;
-        let size = dims[at]?;
-        let bound = |dim: Dim| match (dim.fixed(), size.fixed()) {
-            (Some(x), Some(n)) if x < 0 => Some(Dim::new(x.saturating_add(n).max(0))),
-            (Some(x), Some(n)) => Some(Dim::new(x.min(n))),
-            // The length is longer than any number that a slice is written with, and shorter than
-            // "to the end".
-            (Some(x), None) if x > i32::MAX as i64 => Some(size),
-            (Some(x), None) if x < -(i32::MAX as i64) => Some(Dim::new(0)),
-            (Some(x), None) if x < 0 => size.add(Dim::new(x)),
-            _ => Some(dim),
-        };
-        out.push((
-            at,
-            bound(*starts.get(i)?)?,
-            bound(*ends.get(i)?)?,
-            *steps.get(i)?,
-        ));
     }
     Some(out)
 }
@@ -458,9 +437,27 @@ fn slice(net: &Net, node: &NodeProto, fact: Fact) -> Option<Fact> {
     })
 }
 
+/// Tracing writes the length of its example into reshapes. The volume gives it away: c · T elements
+/// cannot fill a shape of numbers, so the number that makes up the difference stands for T.
+pub fn written_length(from: &[Option<Dim>], to: &[Option<Dim>]) -> Option<(usize, Dim)> {
+    let product = |dims: &[Option<Dim>]| dims.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
+    let (whole, stated) = (product(from)?, product(to)?.fixed()?);
+    if whole.times == 0 || whole.plus != 0 || stated % whole.times != 0 {
+        return None;
+    }
+    let length = stated / whole.times;
+    let divisible = |d: &Option<Dim>| {
+        d.and_then(Dim::fixed)
+            .is_some_and(|d| length > 1 && d % length == 0)
+    };
+    let at = to.iter().position(divisible)?;
+    let times = to[at]?.fixed()? / length;
+    Some((at, Dim { times, plus: 0 }))
+}
+
 fn reshape(node: &NodeProto, data: Fact, shape: Fact) -> Option<Fact> {
     let from = data.shape?;
-    let keep_zero = net::int(node, "allowzero").unwrap_or(0) != 0;
+    let keep_zero = node::int(node, "allowzero").unwrap_or(0) != 0;
     let mut to = vec![];
     for (i, value) in shape.values?.into_iter().enumerate() {
         to.push(match value {
@@ -486,97 +483,9 @@ fn reshape(node: &NodeProto, data: Fact, shape: Fact) -> Option<Fact> {
     })
 }
 
-/// Tracing writes the length of its example into reshapes. The volume gives it away: c · T elements
-/// cannot fill a shape of numbers, so the number that makes up the difference stands for T.
-pub fn written_length(from: &[Option<Dim>], to: &[Option<Dim>]) -> Option<(usize, Dim)> {
-    let product = |dims: &[Option<Dim>]| dims.iter().try_fold(Dim::ONE, |p, d| p.multiply((*d)?));
-    let (whole, stated) = (product(from)?, product(to)?.fixed()?);
-    if whole.times == 0 || whole.plus != 0 || stated % whole.times != 0 {
-        return None;
-    }
-    let length = stated / whole.times;
-    let divisible = |d: &Option<Dim>| {
-        d.and_then(Dim::fixed)
-            .is_some_and(|d| length > 1 && d % length == 0)
-    };
-    let at = to.iter().position(divisible)?;
-    let times = to[at]?.fixed()? / length;
-    Some((at, Dim { times, plus: 0 }))
-}
-
-/// Stride, span of the taps less one, and both paddings of a convolution or pool along one of its
-/// axes.
-fn window(node: &NodeProto, kernel: &[i64], at: usize) -> Option<(i64, i64, i64)> {
-    let axes = kernel.len();
-    let of = |name, default: i64, count: usize| {
-        net::ints(node, name).unwrap_or_else(|| vec![default; count])
-    };
-    let stride = *of("strides", 1, axes).get(at)?;
-    let span = (kernel.get(at)? - 1).checked_mul(*of("dilations", 1, axes).get(at)?)?;
-    let pads = of("pads", 0, 2 * axes);
-    let padding = match net::text(node, "auto_pad").as_deref() {
-        // As many positions as strides fit: the padding that makes the formula below say so.
-        Some("SAME_UPPER" | "SAME_LOWER") => span + 1 - stride,
-        Some("VALID") => 0,
-        _ => pads.get(at)?.checked_add(*pads.get(at + axes)?)?,
-    };
-    let rounds_up = net::int(node, "ceil_mode").unwrap_or(0) != 0;
-    (stride > 0 && !(rounds_up && stride > 1)).then_some((stride, span, padding))
-}
-
-fn kernel_of(net: &Net, node: &NodeProto) -> Option<Vec<i64>> {
-    if node.op_type.starts_with("Conv") {
-        let weight = net.fact(node.input.get(1)?).shape?;
-        return weight.get(2..)?.iter().map(|d| (*d)?.fixed()).collect();
-    }
-    net::ints(node, "kernel_shape")
-}
-
-fn conv(net: &Net, node: &NodeProto) -> Option<Fact> {
-    let dims = net.fact(node.input.first()?).shape?;
-    let kernel = kernel_of(net, node)?;
-    let channels = match node.op_type.starts_with("Conv") {
-        true => *net.fact(node.input.get(1)?).shape?.first()?,
-        false => *dims.get(1)?,
-    };
-    let mut out = vec![Some(Dim::ONE), channels];
-    for (i, dim) in dims.get(2..)?.iter().enumerate() {
-        let (stride, span, padding) = window(node, &kernel, i)?;
-        let fit = |dim: Dim| {
-            let free = dim.plus.checked_add(padding)?.checked_sub(span + 1)?;
-            (dim.times % stride == 0).then(|| Dim {
-                times: dim.times / stride,
-                plus: free.div_euclid(stride) + 1,
-            })
-        };
-        out.push((*dim).and_then(fit));
-    }
-    Some(Fact::shaped(out))
-}
-
-/// By what the length must be divisible beyond what it is taken for, so that strides divide it.
-pub fn missing_factor(net: &Net) -> Option<i64> {
-    net.nodes.iter().find_map(|node| {
-        if !["Conv", "ConvInteger", "MaxPool", "AveragePool"].contains(&node.op_type.as_str()) {
-            return None;
-        }
-        let dims = net.fact(node.input.first()?).shape?;
-        let kernel = kernel_of(net, node)?;
-        dims.get(2..)?.iter().enumerate().find_map(|(i, dim)| {
-            let (stride, _, _) = window(node, &kernel, i)?;
-            let times = (*dim)?.times;
-            (times % stride != 0).then(|| stride / gcd(times, stride))
-        })
-    })
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a.abs() } else { gcd(b, a % b) }
-}
-
 /// Letters of an `Einsum` without ellipses, by the sizes of its operands.
 fn einsum(net: &Net, node: &NodeProto) -> Option<Fact> {
-    let equation: String = net::text(node, "equation")?.split_whitespace().collect();
+    let equation: String = node::text(node, "equation")?.split_whitespace().collect();
     let (operands, result) = equation.split_once("->")?;
     let mut sizes = std::collections::HashMap::new();
     for (letters, input) in operands.split(',').zip(&node.input) {
@@ -593,24 +502,6 @@ fn einsum(net: &Net, node: &NodeProto) -> Option<Fact> {
     }
     let dims = result.chars().map(|letter| sizes.get(&letter).copied());
     Some(Fact::shaped(dims.collect::<Option<_>>()?))
-}
-
-/// Sizes of the parts of a `Split`, and its axis.
-pub fn split_sizes(net: &Net, node: &NodeProto) -> Option<(usize, Vec<i64>)> {
-    let dims = net.fact(node.input.first()?).shape?;
-    let at = axis(net::int(node, "axis").unwrap_or(0), dims.len())?;
-    let stated = match node.input.get(1).filter(|i| !i.is_empty()) {
-        Some(input) => Some(net.integers(input)?),
-        None => net::ints(node, "split"),
-    };
-    let sizes = match stated {
-        Some(sizes) => sizes,
-        None => {
-            let (whole, parts) = (dims[at]?.fixed()?, node.output.len() as i64);
-            (whole % parts == 0).then(|| vec![whole / parts; parts as usize])?
-        }
-    };
-    Some((at, sizes))
 }
 
 fn split(net: &Net, node: &NodeProto) -> Option<Vec<Fact>> {

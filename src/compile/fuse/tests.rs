@@ -1,119 +1,22 @@
-use super::net::{Value, node, store, with};
-use super::*;
+//! Drafts of graphs in every way of writing, and the files of exporters and quantisers.
+
+mod draft;
+
+use super::import::{import, read};
+use super::imported::{Imported, to_tract};
+use super::meaning::Meaning;
+use super::node::{self, Value};
+use draft::Draft;
 use proptest::prelude::*;
-use std::path::PathBuf;
-use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
-use tract_onnx::pb::{TensorShapeProto, ValueInfoProto, type_proto};
+use std::path::{Path, PathBuf};
+use tract_nnef::internal::*;
+use tract_onnx::pb::ModelProto;
+use tract_onnx::prelude::{Framework, InferenceModelExt};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data/onnx")
         .join(name)
-}
-
-/// A graph under construction, with weights from a fixed sequence.
-struct Draft {
-    graph: GraphProto,
-    state: u32,
-}
-
-impl Draft {
-    fn new(input: &str, kind: i32, dims: &[Option<i64>], seed: u32) -> Draft {
-        let mut draft = Draft {
-            graph: GraphProto::default(),
-            state: seed | 1,
-        };
-        draft.input(input, kind, dims);
-        draft
-    }
-
-    fn input(&mut self, name: &str, kind: i32, dims: &[Option<i64>]) {
-        let dim = |d: &Option<i64>| Dimension {
-            value: Some(match d {
-                Some(d) => dimension::Value::DimValue(*d),
-                None => dimension::Value::DimParam("length".to_string()),
-            }),
-            ..Dimension::default()
-        };
-        let tensor = type_proto::Tensor {
-            elem_type: kind,
-            shape: Some(TensorShapeProto {
-                dim: dims.iter().map(dim).collect(),
-            }),
-        };
-        self.graph.input.push(ValueInfoProto {
-            name: name.to_string(),
-            r#type: Some(tract_onnx::pb::TypeProto {
-                value: Some(type_proto::Value::TensorType(tensor)),
-                ..Default::default()
-            }),
-            ..ValueInfoProto::default()
-        });
-    }
-
-    fn random(&mut self) -> f32 {
-        self.state = self
-            .state
-            .wrapping_mul(1_664_525)
-            .wrapping_add(1_013_904_223);
-        (self.state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
-    }
-
-    fn weights(&mut self, name: &str, shape: &[usize]) -> String {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.random()).collect();
-        self.constant(name, &tensor1(&values).into_shape(shape).unwrap())
-    }
-
-    fn constant(&mut self, name: &str, tensor: &Tensor) -> String {
-        self.graph.initializer.push(store(name, tensor).unwrap());
-        name.to_string()
-    }
-
-    fn scalar(&mut self, value: f32) -> String {
-        let name = format!("c{}", self.graph.initializer.len());
-        self.constant(&name, &tensor0(value))
-    }
-
-    fn shape(&mut self, values: &[i64]) -> String {
-        let name = format!("s{}", self.graph.initializer.len());
-        self.constant(&name, &tensor1(values))
-    }
-
-    /// Adds a node and gives the name of its output.
-    fn op(&mut self, operator: &str, inputs: &[&str], attributes: &[(&str, Value)]) -> String {
-        let output = format!("{}_{}", operator.to_lowercase(), self.graph.node.len());
-        let mut made = node(operator, &output, inputs, &[&output]);
-        for (name, value) in attributes {
-            made = with(made, name, value.clone());
-        }
-        self.graph.node.push(made);
-        output
-    }
-
-    fn reshape(&mut self, x: &str, to: &[i64]) -> String {
-        let shape = self.shape(to);
-        self.op("Reshape", &[x, &shape], &[])
-    }
-
-    fn transpose(&mut self, x: &str, perm: &[i64]) -> String {
-        self.op("Transpose", &[x], &[("perm", Value::Ints(perm.to_vec()))])
-    }
-
-    fn finish(mut self, output: &str) -> ModelProto {
-        self.graph.output.push(ValueInfoProto {
-            name: output.to_string(),
-            ..ValueInfoProto::default()
-        });
-        ModelProto {
-            ir_version: 8,
-            opset_import: vec![OperatorSetIdProto {
-                domain: String::new(),
-                version: 17,
-            }],
-            graph: Some(self.graph),
-            ..ModelProto::default()
-        }
-    }
 }
 
 fn run(model: TypedModel, inputs: &[Tensor]) -> Vec<f32> {
@@ -151,9 +54,10 @@ fn compare(proto: &ModelProto, inputs: &[Tensor]) -> Imported {
                 .iter()
                 .position(|p| p.name == i.name)
                 .unwrap();
-            match i.transposed {
-                true => inputs[at].clone().permute_axes(&[0, 2, 1]).unwrap(),
-                false => inputs[at].clone(),
+            if i.transposed {
+                inputs[at].clone().permute_axes(&[0, 2, 1]).unwrap()
+            } else {
+                inputs[at].clone()
             }
         })
         .collect();
@@ -193,13 +97,28 @@ fn counts(imported: &Imported, kind: &str) -> usize {
     imported.fused.get(kind).copied().unwrap_or(0)
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn attention_in_every_order(
-        seed in 1u32..1000, rows in 2usize..9, heads in 1usize..4, half in 1usize..4,
-        packed in 0usize..4, scaled in 0usize..4, three in any::<bool>(), first in any::<bool>(), masked in 0usize..3,
+        seed in 1u32..1000,
+        rows in 2usize..9,
+        heads in 1usize..4,
+        half in 1usize..4,
+        packed in 0usize..4,
+        scaled in 0usize..4,
+        three in any::<bool>(),
+        first in any::<bool>(),
+        masked in 0usize..3,
     ) {
         let size = 2 * half;
         let width = heads * size;
@@ -209,18 +128,28 @@ proptest! {
             x = d.transpose(&x, &[1, 0, 2]);
         }
         // Rows and heads apart: [1, T, h, d], or [T, 1, h, d] where the sequence comes first.
-        let apart: Vec<i64> = if first { vec![-1, 1, h, s] } else { vec![1, -1, h, s] };
+        let apart: Vec<i64> = if first {
+            vec![-1, 1, h, s]
+        } else {
+            vec![1, -1, h, s]
+        };
         let to_heads: &[i64] = if first { &[1, 2, 0, 3] } else { &[0, 2, 1, 3] };
         let mut parts = vec![];
         match packed {
-            0 => for name in ["q", "k", "v"] {
-                let y = linear(&mut d, &x, name, [width, width]);
-                parts.push(d.reshape(&y, &apart));
-            },
+            0 => {
+                for name in ["q", "k", "v"] {
+                    let y = linear(&mut d, &x, name, [width, width]);
+                    parts.push(d.reshape(&y, &apart));
+                }
+            }
             1 => {
                 let y = linear(&mut d, &x, "qkv", [width, 3 * width]);
                 for part in 0..3 {
-                    let (from, to, axis) = (d.shape(&[part * w]), d.shape(&[(part + 1) * w]), d.shape(&[2]));
+                    let (from, to, axis) = (
+                        d.shape(&[part * w]),
+                        d.shape(&[(part + 1) * w]),
+                        d.shape(&[2]),
+                    );
                     let y = d.op("Slice", &[&y, &from, &to, &axis], &[]);
                     parts.push(d.reshape(&y, &apart));
                 }
@@ -229,7 +158,11 @@ proptest! {
                 // Three of all heads (2), or three of each head (3).
                 let y = linear(&mut d, &x, "qkv", [width, 3 * width]);
                 let (a, b) = (apart[0], apart[1]);
-                let (to, axis) = if packed == 2 { (vec![a, b, 3, h, s], 2) } else { (vec![a, b, h, 3, s], 3) };
+                let (to, axis) = if packed == 2 {
+                    (vec![a, b, 3, h, s], 2)
+                } else {
+                    (vec![a, b, h, 3, s], 3)
+                };
                 let y = d.reshape(&y, &to);
                 for part in 0..3 {
                     let index = format!("i{part}");
@@ -299,7 +232,12 @@ proptest! {
         prop_assert_eq!(counts(&imported, "Attention"), 1, "{:?}", imported.notes);
         prop_assert_eq!(counts(&imported, "Linear"), 4);
         let graph = imported.proto.graph.as_ref().unwrap();
-        let left: Vec<&str> = graph.node.iter().map(|n| n.op_type.as_str()).filter(|o| !o.starts_with(net::PREFIX)).collect();
+        let left: Vec<&str> = graph
+            .node
+            .iter()
+            .map(|n| n.op_type.as_str())
+            .filter(|o| !o.starts_with(node::PREFIX))
+            .collect();
         prop_assert!(left.is_empty(), "{:?}", left);
         if masked == 1 {
             prop_assert!(imported.unpadded().inputs.len() == 1);
@@ -308,7 +246,12 @@ proptest! {
 
     #[test]
     fn norms_and_activations_written_out(
-        seed in 1u32..1000, rows in 2usize..9, width in 2usize..20, norm in 0usize..4, gelu in 0usize..5, flat in any::<bool>(),
+        seed in 1u32..1000,
+        rows in 2usize..9,
+        width in 2usize..20,
+        norm in 0usize..4,
+        gelu in 0usize..5,
+        flat in any::<bool>(),
     ) {
         let (mut d, mut x, ids) = tokens(seed, rows, width);
         let w = width as i64;
@@ -318,7 +261,11 @@ proptest! {
         let (gamma, beta) = (d.weights("gamma", &[width]), d.weights("beta", &[width]));
         let last = ("axes", Value::Ints(vec![-1]));
         x = if norm == 0 {
-            d.op("LayerNormalization", &[&x, &gamma, &beta], &[("epsilon", Value::Float(1e-3)), ("axis", Value::Int(-1))])
+            d.op(
+                "LayerNormalization",
+                &[&x, &gamma, &beta],
+                &[("epsilon", Value::Float(1e-3)), ("axis", Value::Int(-1))],
+            )
         } else {
             let mean = d.op("ReduceMean", &[&x], std::slice::from_ref(&last));
             let centred = d.op("Sub", &[&x, &mean], &[]);
@@ -351,7 +298,8 @@ proptest! {
             let erf = d.op("Erf", &[&inner], &[]);
             d.op("Add", &[&erf, &one], &[])
         } else {
-            let (three, small, factor) = (d.scalar(3.0), d.scalar(0.044_715), d.scalar(0.797_884_6));
+            let (three, small, factor) =
+                (d.scalar(3.0), d.scalar(0.044_715), d.scalar(0.797_884_6));
             let cube = match gelu {
                 3 => d.op("Pow", &[&x, &three], &[]),
                 _ => {
@@ -379,13 +327,26 @@ proptest! {
                 d.op("Mul", &[&y, &bracket], &[])
             }
         };
-        let (weight, bias) = (d.weights("down.w", &[3, 2 * width]), d.weights("down.b", &[3]));
+        let (weight, bias) = (
+            d.weights("down.w", &[3, 2 * width]),
+            d.weights("down.b", &[3]),
+        );
         let y = d.reshape(&y, &[-1, 2 * w]);
         let y = d.op("Gemm", &[&y, &weight, &bias], &[("transB", Value::Int(1))]);
         let y = d.reshape(&y, &[1, -1, 3]);
-        let y = d.op("ReduceMean", &[&y], &[("axes", Value::Ints(vec![1])), ("keepdims", Value::Int(0))]);
+        let y = d.op(
+            "ReduceMean",
+            &[&y],
+            &[("axes", Value::Ints(vec![1])), ("keepdims", Value::Int(0))],
+        );
         let imported = compare(&d.finish(&y), &[ids]);
-        for (kind, count) in [("LayerNorm", 1), ("Gelu", 1), ("Linear", 2), ("Embedding", 1), ("Pool", 1)] {
+        for (kind, count) in [
+            ("LayerNorm", 1),
+            ("Gelu", 1),
+            ("Linear", 2),
+            ("Embedding", 1),
+            ("Pool", 1),
+        ] {
             prop_assert_eq!(counts(&imported, kind), count, "{}", kind);
         }
         prop_assert_eq!(imported.proto.graph.unwrap().node.len(), 6);
@@ -393,16 +354,34 @@ proptest! {
 
     #[test]
     fn channels_last_and_singleton_axes(
-        seed in 1u32..1000, rows in 3usize..20, channels in 2usize..9, width in 1usize..5, axis in 0usize..2, factor in 1usize..4,
+        seed in 1u32..1000,
+        rows in 3usize..20,
+        channels in 2usize..9,
+        width in 1usize..5,
+        axis in 0usize..2,
+        factor in 1usize..4,
     ) {
         let mut d = Draft::new("bases", 1, &[Some(1), None, Some(4)], seed);
         let values: Vec<f32> = (0..4 * rows).map(|_| d.random()).collect();
         let x = tensor1(&values).into_shape(&[1, rows, 4]).unwrap();
         let taps = 2 * width - 1;
-        let kernel = |i: usize, o: usize| if axis == 0 { [o, i, 1, taps] } else { [o, i, taps, 1] };
-        let (a, b) = (d.weights("a", &kernel(4, channels)), d.weights("b", &kernel(channels, 6)));
+        let kernel = |i: usize, o: usize| {
+            if axis == 0 {
+                [o, i, 1, taps]
+            } else {
+                [o, i, taps, 1]
+            }
+        };
+        let (a, b) = (
+            d.weights("a", &kernel(4, channels)),
+            d.weights("b", &kernel(channels, 6)),
+        );
         let bias = d.weights("bias", &[channels]);
-        let pads: Vec<i64> = if axis == 0 { vec![0, width as i64 - 1, 0, width as i64 - 1] } else { vec![width as i64 - 1, 0, width as i64 - 1, 0] };
+        let pads: Vec<i64> = if axis == 0 {
+            vec![0, width as i64 - 1, 0, width as i64 - 1]
+        } else {
+            vec![width as i64 - 1, 0, width as i64 - 1, 0]
+        };
         let unit = d.shape(&[1 + axis as i64]);
         let y = d.op("Unsqueeze", &["bases", &unit], &[]);
         let y = d.transpose(&y, &[0, 3, 1, 2]);
@@ -418,22 +397,45 @@ proptest! {
         let y = d.op("Squeeze", &[&y, &last], &[]);
         let scales = d.constant("scales", &tensor1(&[1.0, 1.0, factor as f32 + 1.0]));
         let resized = [
-            ("mode", Value::Text("nearest")), ("nearest_mode", Value::Text("floor")),
+            ("mode", Value::Text("nearest")),
+            ("nearest_mode", Value::Text("floor")),
             ("coordinate_transformation_mode", Value::Text("asymmetric")),
         ];
         let y = d.op("Resize", &[&y, "", &scales], &resized);
         let y = d.transpose(&y, &[0, 2, 1]);
-        let y = d.op("ReduceMax", &[&y], &[("axes", Value::Ints(vec![1])), ("keepdims", Value::Int(0))]);
+        let y = d.op(
+            "ReduceMax",
+            &[&y],
+            &[("axes", Value::Ints(vec![1])), ("keepdims", Value::Int(0))],
+        );
         let imported = compare(&d.finish(&y), &[x]);
         let graph = imported.proto.graph.as_ref().unwrap();
         let left: Vec<&str> = graph.node.iter().map(|n| n.op_type.as_str()).collect();
-        prop_assert_eq!(left, ["Conv", "Relu", "Conv", "strandline.Upsample", "strandline.Pool"]);
+        prop_assert_eq!(
+            left,
+            [
+                "Conv",
+                "Relu",
+                "Conv",
+                "strandline.Upsample",
+                "strandline.Pool"
+            ]
+        );
         prop_assert!(imported.inputs[0].transposed);
     }
 
     #[test]
-    fn damaged_files_are_errors(at in any::<prop::sample::Index>(), byte in any::<u8>(), which in 0usize..4) {
-        let name = ["bert_script_static.onnx", "esm_script.onnx", "pooled_script_operators.onnx", "keras.onnx"][which];
+    fn damaged_files_are_errors(
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        which in 0usize..4,
+    ) {
+        let name = [
+            "bert_script_static.onnx",
+            "esm_script.onnx",
+            "pooled_script_operators.onnx",
+            "keras.onnx",
+        ][which];
         let mut bytes = std::fs::read(data(name)).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = byte;

@@ -1,9 +1,9 @@
 //! Constants computed ahead, and what is left over dropped.
 
 use super::dim::{Dim, Fact};
-use super::net::{self, Net};
-use super::probe;
+use super::net::Net;
 use super::view::{View, open_shape};
+use super::{node, probe, tensor};
 use std::collections::HashSet;
 use tract_nnef::internal::*;
 use tract_onnx::pb::{NodeProto, TensorProto};
@@ -77,7 +77,7 @@ fn folded(net: &Net, at: usize) -> Option<Vec<TensorProto>> {
         } else {
             tensor1(&values)
         };
-        return net::store(output, &tensor).ok().map(|t| vec![t]);
+        return tensor::store(output, &tensor).ok().map(|t| vec![t]);
     }
     if !node
         .input
@@ -113,7 +113,7 @@ fn folded(net: &Net, at: usize) -> Option<Vec<TensorProto>> {
     let tensors = probe::fold(net, &node.output).and_then(|tensors| {
         let named = tensors.iter().zip(&node.output);
         named
-            .map(|(t, name)| net::store(name, t))
+            .map(|(t, name)| tensor::store(name, t))
             .collect::<TractResult<_>>()
     });
     tensors.ok()
@@ -130,9 +130,9 @@ pub fn drop_identities(net: &mut Net) {
             "Cast" => {
                 let float = |name: &str| {
                     net.producer(name)
-                        .is_some_and(|n| n.op_type.starts_with(net::PREFIX))
+                        .is_some_and(|n| n.op_type.starts_with(node::PREFIX))
                 };
-                net::int(&op, "to") == Some(1) && float(&op.input[0])
+                node::int(&op, "to") == Some(1) && float(&op.input[0])
             }
             _ => false,
         };
@@ -176,7 +176,7 @@ pub fn drop_views(net: &mut Net) {
             && net.shape(&output).is_some()
             && net.shape(&output) == net.shape(&view.source)
         {
-            net.nodes[at] = net::node("Identity", &name, &[&view.source], &[&output]);
+            net.nodes[at] = node::node("Identity", &name, &[&view.source], &[&output]);
         }
     }
     drop_identities(net);
@@ -208,7 +208,7 @@ pub fn settle_shapes(net: &mut Net) {
 
 /// Gives every node a name of its own, which tract needs.
 pub fn name_apart(net: &mut Net) {
-    let mut taken: HashSet<String> = HashSet::new();
+    let mut used: HashSet<String> = HashSet::new();
     let named = |n: &NodeProto| {
         if n.name.is_empty() {
             n.output[0].clone()
@@ -220,7 +220,7 @@ pub fn name_apart(net: &mut Net) {
         let first = named(node);
         let mut name = first.clone();
         let mut number = 1;
-        while !taken.insert(name.clone()) {
+        while !used.insert(name.clone()) {
             number += 1;
             name = format!("{first}.{number}");
         }

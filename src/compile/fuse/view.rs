@@ -6,13 +6,9 @@
 //! permutations of view operators; their atoms are always the same.
 
 use super::dim::Dim;
-use super::net::{self, Net, Value, node, with};
-use super::rotary;
-use super::shape;
+use super::net::Net;
+use super::node::{Value, node, with};
 use tract_onnx::pb::NodeProto;
-
-/// View operators in a row that are followed; a longer chain is no export of a transformer.
-const DEEPEST: usize = 64;
 
 /// A factor of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +60,7 @@ pub struct Heads {
 
 impl View {
     /// The view that a tensor is of itself.
-    fn base(net: &Net, name: &str) -> Option<View> {
+    pub(super) fn base(net: &Net, name: &str) -> Option<View> {
         let shape = net.shape(name)?;
         let [Dim::ONE, a, b] = shape.as_slice() else {
             return None;
@@ -81,9 +77,10 @@ impl View {
             size: width,
             stride: 1,
         }];
-        let axes = match channels_first {
-            false => vec![vec![], vec![Atom::Row], columns],
-            true => vec![vec![], columns, vec![Atom::Row]],
+        let axes = if channels_first {
+            vec![vec![], columns, vec![Atom::Row]]
+        } else {
+            vec![vec![], vec![Atom::Row], columns]
         };
         Some(View {
             source: name.to_string(),
@@ -95,99 +92,6 @@ impl View {
             scale: 1.0,
             rotary: None,
         })
-    }
-
-    /// Follows a tensor to its source.
-    pub fn trace(net: &Net, name: &str) -> Option<View> {
-        View::follow(net, name, DEEPEST)
-    }
-
-    pub(super) fn follow(net: &Net, name: &str, depth: usize) -> Option<View> {
-        let beyond = || View::step(net, name, depth.checked_sub(1)?);
-        beyond().or_else(|| View::base(net, name))
-    }
-
-    fn step(net: &Net, name: &str, depth: usize) -> Option<View> {
-        let node = net.producer(name)?;
-        let input = node.input.first()?;
-        let follow = || View::follow(net, input, depth);
-        match node.op_type.as_str() {
-            "Identity" => follow(),
-            "Transpose" => {
-                let mut view = follow()?;
-                let reversed = || (0..view.axes.len() as i64).rev().collect();
-                let perm = net::ints(node, "perm").unwrap_or_else(reversed);
-                let axes = perm
-                    .iter()
-                    .map(|&p| view.axes.get(usize::try_from(p).ok()?).cloned());
-                view.axes = axes.collect::<Option<_>>()?;
-                Some(view)
-            }
-            "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" => {
-                let mut view = follow()?;
-                view.regroup(&net.shape(name)?)?;
-                Some(view)
-            }
-            "Gather" => {
-                let mut view = follow()?;
-                let at = shape::axis(net::int(node, "axis").unwrap_or(0), view.axes.len())?;
-                let indices = node.input.get(1)?;
-                let index = match net.integers(indices)?.as_slice() {
-                    [one] => *one,
-                    _ => return None,
-                };
-                let kept = net.rank(indices)?;
-                view.narrow(at, index, 1)?;
-                match kept {
-                    0 => drop(view.axes.remove(at)),
-                    _ => view
-                        .axes
-                        .splice(at..at, vec![vec![]; kept - 1])
-                        .for_each(drop),
-                }
-                Some(view)
-            }
-            "Slice" => {
-                let mut view = follow()?;
-                for (at, start, end, step) in shape::slices(net, node)? {
-                    if start == Dim::new(0) && end == view.size(at)? && step == 1 {
-                        continue;
-                    }
-                    let (start, end) = (start.fixed()?, end.fixed()?);
-                    if step != 1 {
-                        return None;
-                    }
-                    view.narrow(at, start, end.checked_sub(start)?)?;
-                }
-                Some(view)
-            }
-            "Split" => {
-                let mut view = follow()?;
-                let (at, sizes) = shape::split_sizes(net, node)?;
-                let part = node.output.iter().position(|o| o == name)?;
-                let start = sizes.get(..part)?.iter().sum();
-                view.narrow(at, start, *sizes.get(part)?)?;
-                Some(view)
-            }
-            "Mul" | "Div" => {
-                let other = node.input.get(1)?;
-                let (input, factor) = match (net.scalar(input), net.scalar(other)) {
-                    (None, Some(factor)) if node.op_type == "Mul" => (input, factor),
-                    (None, Some(divisor)) => (input, 1.0 / divisor),
-                    (Some(factor), None) if node.op_type == "Mul" => (other, factor),
-                    _ => return None,
-                };
-                let mut view = View::follow(net, input, depth)?;
-                // A constant may have more axes than the tensor it scales.
-                if net.rank(name)? != view.axes.len() {
-                    return None;
-                }
-                view.scale *= factor;
-                Some(view)
-            }
-            "Add" => rotary::rotated(net, node, depth),
-            _ => None,
-        }
     }
 
     fn atom_size(&self, atom: &Atom) -> Dim {
@@ -206,7 +110,7 @@ impl View {
     }
 
     /// Takes `count` elements from `start` on of an axis.
-    fn narrow(&mut self, at: usize, start: i64, count: i64) -> Option<()> {
+    pub(super) fn narrow(&mut self, at: usize, start: i64, count: i64) -> Option<()> {
         let size = self.size(at)?.fixed()?;
         let start = if start < 0 { start + size } else { start };
         if start < 0 || count < 1 || start.checked_add(count)? > size {
@@ -249,7 +153,7 @@ impl View {
     }
 
     /// Distributes the atoms over a new shape, splitting columns where it divides them.
-    fn regroup(&mut self, shape: &[Dim]) -> Option<()> {
+    pub(super) fn regroup(&mut self, shape: &[Dim]) -> Option<()> {
         let mut atoms: Vec<Atom> = merged(&self.axes.concat());
         atoms.reverse();
         let mut axes = vec![];

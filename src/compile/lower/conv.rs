@@ -1,7 +1,7 @@
 //! Convolutions and linear layers, with batch norms, sums and functions that melt into them.
 
-use super::ConvStep;
-use super::find::Finder;
+use super::finder::Finder;
+use super::steps::ConvStep;
 use crate::compile::reference::Fused;
 use crate::kernels::ConvShape;
 use crate::model::ops::spec::Function;

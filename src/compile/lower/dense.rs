@@ -1,7 +1,7 @@
 //! Vectors: pooling by reading frame, and dense layers.
 
-use super::find::Finder;
-use super::{DenseStep, Step};
+use super::finder::Finder;
+use super::steps::{DenseStep, Step};
 use crate::kernels::pool::FRAMES;
 use crate::model::ops::spec::Function;
 use tract_nnef::internal::*;

@@ -1,10 +1,10 @@
 //! Steps on rows: functions, sums, concatenation, pools, soft-max, and the operators that the front
 //! end has found.
 
-use super::find::Finder;
-use super::{AffineStep, AttentionStep, EmbedStep, NormStep, Step};
-use crate::compile::reference::{Fused, Pooling};
-use crate::model::ops::spec::{Function, Pooled, Taken};
+use super::finder::Finder;
+use super::steps::{AffineStep, AttentionStep, EmbedStep, LayerNormStep, Step};
+use crate::compile::reference::Fused;
+use crate::model::ops::spec::{Function, Taken};
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::array::TypedConcat;
 use tract_nnef::tract_core::ops::cnn::{MaxPool, PaddingSpec, SumPool};
@@ -29,7 +29,7 @@ impl Finder<'_> {
                 let (Some(gamma), Some(beta)) = (constant(1), constant(2)) else {
                     return Ok(None);
                 };
-                Step::Norm(NormStep {
+                Step::LayerNorm(LayerNormStep {
                     name,
                     input,
                     gamma,
@@ -70,19 +70,12 @@ impl Finder<'_> {
                     output,
                 })
             }
-            Fused::Pool { kind, .. } => {
-                let pooled = match kind {
-                    Pooling::Mean => Pooled::Mean,
-                    Pooling::Max => Pooled::Max,
-                    Pooling::First => Pooled::First,
-                };
-                Step::Pool {
-                    name,
-                    input,
-                    pooled,
-                    output,
-                }
-            }
+            Fused::Pool { kind, .. } => Step::Pool {
+                name,
+                input,
+                kind: *kind,
+                output,
+            },
             Fused::Upsample { factor } => Step::Repeat {
                 name,
                 input,
@@ -216,7 +209,7 @@ impl Finder<'_> {
         Ok(Some((sum, nodes)))
     }
 
-    /// True where both are one vector, with axes of 1 put in or taken out.
+    /// True where both are one vector, with axes of 1 added or removed.
     fn is_view(&self, input: OutletId, output: OutletId) -> TractResult<bool> {
         let long = |outlet: OutletId| -> TractResult<TVec<TDim>> {
             let shape = &self.model.outlet_fact(outlet)?.shape;
@@ -251,7 +244,7 @@ impl Finder<'_> {
             }));
         }
         if self.is_view(input, output)? && node.op_is::<AxisOp>() {
-            return Ok(Some(Step::Turn { input, output }));
+            return Ok(Some(Step::View { input, output }));
         }
         let Some(axis) = self.axis(input) else {
             return Ok(None);
@@ -267,15 +260,18 @@ impl Finder<'_> {
             }));
         }
         if let Some(AxisOp::Move(1, 2) | AxisOp::Move(2, 1)) = node.op_as::<AxisOp>() {
-            let turned = self.axis(output).is_some_and(|other| other != axis);
-            return Ok(turned.then_some(Step::Turn { input, output }));
+            let channels_last = self.axis(output).is_some_and(|other| other != axis);
+            return Ok(channels_last.then_some(Step::View { input, output }));
         }
-        let (pool, taken) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
+        let (pool, kind) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
             (Some(max), _) if max.with_index_outputs.is_none() => (&max.pool_spec, Taken::Max),
-            (_, Some(sum)) if sum.normalize => match sum.count_include_pad {
-                true => (&sum.pool_spec, Taken::PaddedMean),
-                false => (&sum.pool_spec, Taken::Mean),
-            },
+            (_, Some(sum)) if sum.normalize => {
+                if sum.count_include_pad {
+                    (&sum.pool_spec, Taken::PaddedMean)
+                } else {
+                    (&sum.pool_spec, Taken::Mean)
+                }
+            }
             _ => return Ok(None),
         };
         if pool.kernel_shape.len() != 1 || pool.dilation(0) != 1 {
@@ -305,7 +301,7 @@ impl Finder<'_> {
             width,
             stride,
             before,
-            taken,
+            kind,
             output,
         }))
     }

@@ -69,7 +69,7 @@ pub struct DenseStep {
 
 /// Layer norm.
 #[derive(Debug, Clone)]
-pub struct NormStep {
+pub struct LayerNormStep {
     /// Name of the node.
     pub name: String,
     /// The rows.
@@ -158,9 +158,9 @@ pub enum Step {
         /// The sums.
         output: OutletId,
     },
-    /// Axes exchanged, put in or taken out: rows and vectors are the same however the float graph
+    /// Axes exchanged, added or removed: rows and vectors are the same however the float graph
     /// has them.
-    Turn {
+    View {
         /// The rows or the vector.
         input: OutletId,
         /// The same.
@@ -178,8 +178,8 @@ pub enum Step {
         stride: usize,
         /// Rows before the output's own position.
         before: usize,
-        /// What is taken.
-        taken: Taken,
+        /// Maximum or mean.
+        kind: Taken,
         /// The pooled rows.
         output: OutletId,
     },
@@ -189,15 +189,15 @@ pub enum Step {
         name: String,
         /// The rows.
         input: OutletId,
-        /// What is taken.
-        pooled: Pooled,
+        /// What is kept of them.
+        kind: Pooled,
         /// The vector.
         output: OutletId,
     },
     /// Rows of a table, one an id.
     Embed(EmbedStep),
     /// Layer norm.
-    Norm(NormStep),
+    LayerNorm(LayerNormStep),
     /// Attention over a whole sequence.
     Attention(AttentionStep),
     /// Soft-max over the channels of rows, or over a vector.
@@ -234,12 +234,12 @@ impl Step {
             Step::Affine(step) => step.output,
             Step::Dense(step) => step.output,
             Step::Embed(step) => step.output,
-            Step::Norm(step) => step.output,
+            Step::LayerNorm(step) => step.output,
             Step::Attention(step) => step.output,
             Step::Repeat { output, .. }
             | Step::Join { output, .. }
             | Step::Sum { output, .. }
-            | Step::Turn { output, .. }
+            | Step::View { output, .. }
             | Step::Window { output, .. }
             | Step::Pool { output, .. }
             | Step::Softmax { output, .. }
@@ -254,7 +254,7 @@ impl Step {
         match self {
             Step::Conv(step) => step.residual.into_iter().collect(),
             Step::Affine(step) => vec![step.input],
-            Step::Norm(step) => vec![step.input],
+            Step::LayerNorm(step) => vec![step.input],
             Step::Join { inputs, .. } => inputs.clone(),
             Step::Sum { inputs, .. } => inputs.to_vec(),
             Step::Repeat { input, .. }
@@ -265,7 +265,7 @@ impl Step {
             Step::Dense(_)
             | Step::Embed(_)
             | Step::Attention(_)
-            | Step::Turn { .. }
+            | Step::View { .. }
             | Step::Plain(_) => vec![],
         }
     }

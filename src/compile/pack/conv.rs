@@ -1,8 +1,8 @@
 //! Convolutions, linear and dense layers.
 
-use super::Emitter;
-use super::layers::Form;
-use super::values::{Value, real};
+use super::emitter::Emitter;
+use super::form::{Form, Value, real};
+use super::listing::Wire;
 use crate::compile::lower::{ConvStep, DenseStep};
 use crate::compile::quantize::{self, Layout};
 use crate::model::manifest::Precision;
@@ -17,12 +17,13 @@ impl Emitter<'_> {
         if codes && (step.shape.channels_in != 4 || step.repeat != 1) {
             return Ok(false);
         }
-        let (rows, kind, rate) = match codes {
-            true => (self.input, RowKind::Unsigned(real(1.0)?), 1),
-            false => match self.rows_of(step.input)? {
+        let (rows, kind, rate) = if codes {
+            (self.input, RowKind::Unsigned(real(1.0)?), 1)
+        } else {
+            match self.rows_of(step.input)? {
                 Some(found) => found,
                 None => return Ok(false),
-            },
+            }
         };
         if matches!(kind, RowKind::Dynamic) && (step.shape.width, step.shape.stride) != (1, 1) {
             return Ok(false);
@@ -65,7 +66,7 @@ impl Emitter<'_> {
         &mut self,
         step: &ConvStep,
         codes: bool,
-        rows: OutletId,
+        rows: Wire,
         kind: RowKind,
         rate: usize,
     ) -> TractResult<bool> {
@@ -131,7 +132,7 @@ impl Emitter<'_> {
         step: &ConvStep,
         layout: &Layout,
         spec: ConvSpec,
-        inputs: &[OutletId],
+        inputs: &[Wire],
         scale_in: f32,
         form: Form,
     ) -> TractResult<bool> {

@@ -1,8 +1,8 @@
 //! Rows: functions, sums, concatenation, pools and what follows them.
 
-use super::Emitter;
-use super::layers::Form;
-use super::values::{Value, real};
+use super::emitter::Emitter;
+use super::form::{Form, Value, real};
+use super::listing::Wire;
 use crate::compile::lower::{AffineStep, Step};
 use crate::model::ops::Spec;
 use crate::model::ops::spec::{Function, Pooled, Real, RowKind, Written};
@@ -38,12 +38,12 @@ impl Emitter<'_> {
     pub(super) fn repeat_rows(
         &mut self,
         name: &str,
-        rows: OutletId,
+        rows: Wire,
         channels: usize,
         factor: usize,
         rate: usize,
         kind: RowKind,
-    ) -> TractResult<OutletId> {
+    ) -> TractResult<Wire> {
         let label = self.label(&format!("{name}_repeat"));
         let output = same_kind(kind);
         let spec = Spec::Repeat {
@@ -177,7 +177,7 @@ impl Emitter<'_> {
     }
 
     /// Rows and vectors are the same with their axes in another order.
-    pub(super) fn turned(&mut self, input: OutletId, output: OutletId) -> bool {
+    pub(super) fn view(&mut self, input: OutletId, output: OutletId) -> bool {
         let rank = |outlet| {
             self.network
                 .model
@@ -203,11 +203,11 @@ impl Emitter<'_> {
     pub(super) fn widen(
         &mut self,
         of: OutletId,
-        rows: OutletId,
+        rows: Wire,
         (channels, to): (usize, usize),
         rate: usize,
         kind: RowKind,
-    ) -> TractResult<OutletId> {
+    ) -> TractResult<Wire> {
         let label = self.label(&format!(
             "{}_widened",
             self.network.model.node(of.node).name
@@ -231,7 +231,7 @@ impl Emitter<'_> {
             width,
             stride,
             before,
-            taken,
+            kind: taken,
             output,
         } = step
         else {
@@ -294,7 +294,7 @@ impl Emitter<'_> {
         self.record(&label, operator, 0, None);
         let value = match vector {
             Some(_) => Value::Vector(outlet),
-            None => Value::Bare { outlet, rate },
+            None => Value::Last { outlet, rate },
         };
         Ok(self.put(output, value))
     }

@@ -1,9 +1,8 @@
 //! Embedding, layer norm and attention.
 
-use super::layers::Form;
-use super::values::{Value, real};
-use super::{Emitter, RowsRecord};
-use crate::compile::lower::{AttentionStep, EmbedStep, NormStep};
+use super::emitter::Emitter;
+use super::form::{Form, RowsRecord, Value, real};
+use crate::compile::lower::{AttentionStep, EmbedStep, LayerNormStep};
 use crate::compile::quantize;
 use crate::model::manifest::Precision;
 use crate::model::ops::Spec;
@@ -43,7 +42,7 @@ impl Emitter<'_> {
         Ok(self.put(step.output, Value::Rows { outlet, rate: 1 }))
     }
 
-    pub(super) fn norm(&mut self, step: &NormStep) -> TractResult<bool> {
+    pub(super) fn layer_norm(&mut self, step: &LayerNormStep) -> TractResult<bool> {
         let Some(Value::Rows { outlet: rows, .. }) = self.float(step.input)? else {
             return Ok(false);
         };
@@ -51,14 +50,15 @@ impl Emitter<'_> {
         // The graph's output, too, is made of float rows.
         let plain = self.wanted_float.contains(&output)
             || self.plainly_read.contains(&output)
-            || self.bare.contains(&output);
+            || self.without_halo.contains(&output);
         let integer = self.precision == Precision::Int8 && !plain;
         let label = self.label(&step.name);
         self.floats(format!("{label}.gamma"), &step.gamma);
         self.floats(format!("{label}.beta"), &step.beta);
-        let range = match integer {
-            true => Some(self.ranges.of(output)?),
-            false => None,
+        let range = if integer {
+            Some(self.ranges.of(output)?)
+        } else {
+            None
         };
         let (written, scale) = match range {
             None => (Written::Rows, 1.0),

@@ -1,97 +1,72 @@
-//! What the values of the float graph have become, and how one form is made of another.
+//! How one form of a value is made of another.
 
-use super::{Emitter, RowsRecord};
-use crate::kernels::Isa;
-use crate::model::manifest::{LayerRecord, Precision};
-use crate::model::ops::spec::{Function, Real, RowKind, Written};
-use crate::model::ops::{Layer, Spec};
+use super::emitter::Emitter;
+use super::form::{Form, RowsRecord, Value, real};
+use super::listing::Wire;
+use crate::model::manifest::Precision;
+use crate::model::ops::Spec;
+use crate::model::ops::spec::{Function, RowKind, Written};
 use tract_nnef::internal::*;
 
-/// What a value of the float graph has become. `rate`: positions of the network's input for one
-/// row.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Value {
-    /// The base codes.
-    Codes,
-    /// The token ids.
-    Ids,
-    /// Integer rows.
-    Integer {
-        outlet: OutletId,
-        kind: RowKind,
-        rate: usize,
-    },
-    /// Float rows with halo.
-    Rows { outlet: OutletId, rate: usize },
-    /// Float rows without halo.
-    Bare { outlet: OutletId, rate: usize },
-    /// A vector.
-    Vector(OutletId),
-    /// As in the float graph.
-    Plain(OutletId),
-}
-
-pub(super) fn real(value: f32) -> TractResult<Real> {
-    Real::try_from(value).map_err(|e| format_err!("{e}"))
-}
-
 impl Emitter<'_> {
-    pub(super) fn label(&self, name: &str) -> String {
-        let clean: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
-        let clean = clean.trim_matches('_').to_string();
-        let taken = |label: &str| self.target.nodes().iter().any(|n| n.name == label);
-        let mut label = format!("n_{clean}");
-        let mut number = 1;
-        while taken(&label) {
-            number += 1;
-            label = format!("n_{clean}_{number}");
+    /// The form in which a value, never negative or any, is written, its scale, and what there is
+    /// to record of it.
+    pub(super) fn form(&self, output: OutletId, positive: bool) -> TractResult<Form> {
+        let channels_last = self.layout(output).is_ok_and(|(_, last)| last);
+        if self.without_halo.contains(&output) {
+            return Ok(Form::float(Written::Last));
         }
-        label
+        let integer = self.precision == Precision::Int8;
+        if !integer || (!positive && self.wanted_float.contains(&output)) {
+            return Ok(Form::float(Written::Rows));
+        }
+        let range = self.ranges.of(output)?;
+        if channels_last && range.by_row() {
+            return Ok(Form::float(Written::Rows));
+        }
+        let scale = range.scale(positive);
+        Ok(Form {
+            written: if positive {
+                Written::Unsigned
+            } else {
+                Written::Signed
+            },
+            scale,
+            record: Some(RowsRecord {
+                scale: Some(scale),
+                signal_to_noise: range.signal_to_noise(false),
+            }),
+        })
     }
 
-    pub(super) fn wire(
-        &mut self,
-        label: &str,
-        spec: Spec,
-        inputs: &[OutletId],
-    ) -> TractResult<OutletId> {
-        spec.validate(self.precision, self.halo)
-            .map_err(|reason| format_err!("{label}: {reason}"))?;
-        let layer = Layer {
-            spec,
-            precision: self.precision,
-            halo: self.halo,
-            label: label.to_string(),
-            tensors: vec![],
-            isa: Isa::SCALAR,
-            spread: None,
+    /// Rows of a value as a layer of this precision reads them.
+    pub(super) fn rows_of(&mut self, of: OutletId) -> TractResult<Option<(Wire, RowKind, usize)>> {
+        let value = match self.precision {
+            Precision::Int8 => self.integer(of)?,
+            _ => self.float(of)?,
         };
-        Ok(self.target.wire_node(label, layer, inputs)?[0])
+        Ok(match value {
+            Some(Value::Integer { outlet, kind, rate }) => Some((outlet, kind, rate)),
+            Some(Value::Rows { outlet, rate }) => Some((outlet, RowKind::Float, rate)),
+            _ => None,
+        })
     }
 
-    /// Channels of a value of rows, and whether they come last, `[1, T, channels]`.
-    pub(super) fn layout(&self, outlet: OutletId) -> TractResult<(usize, bool)> {
-        let fact = self.network.model.outlet_fact(outlet)?;
-        let shape = &fact.shape;
-        ensure!(
-            shape.rank() == 3,
-            "{outlet:?}: rank {}, not 3",
-            shape.rank()
-        );
-        let turned = self.network.turned(outlet)?;
-        let channels = shape[if turned { 2 } else { 1 }].to_usize()?;
-        Ok((channels, turned))
+    /// Rows of a value as they are, integer or float.
+    pub(super) fn any_rows(&mut self, of: OutletId) -> TractResult<Option<(Wire, RowKind, usize)>> {
+        Ok(match self.values.get(&of).copied() {
+            Some(Value::Integer { outlet, kind, rate }) => Some((outlet, kind, rate)),
+            _ => match self.float(of)? {
+                Some(Value::Rows { outlet, rate }) => Some((outlet, RowKind::Float, rate)),
+                _ => None,
+            },
+        })
     }
 
     /// Exchanges the last two axes of a tensor of tract's.
-    pub(super) fn turn(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+    fn transpose(&mut self, outlet: Wire) -> Wire {
         let label = self.label("turn");
-        Ok(self
-            .target
-            .wire_node(label, AxisOp::Move(1, 2), &[outlet])?[0])
+        self.wire_foreign(&label, AxisOp::Move(1, 2), outlet)
     }
 
     /// Integer rows of a value: as they are, or made of float ones.
@@ -114,11 +89,11 @@ impl Emitter<'_> {
         Ok(Some(value))
     }
 
-    fn quantise(&mut self, of: OutletId, rows: OutletId, rate: usize) -> TractResult<Value> {
-        let (channels, turned) = self.layout(of)?;
+    fn quantise(&mut self, of: OutletId, rows: Wire, rate: usize) -> TractResult<Value> {
+        let (channels, channels_last) = self.layout(of)?;
         let range = self.ranges.of(of)?;
         // Rows with a scale behind them cannot be widened.
-        let dynamic = turned && range.by_row() && channels.is_multiple_of(4);
+        let dynamic = channels_last && range.by_row() && channels.is_multiple_of(4);
         let scale = real(range.scale(false))?;
         let spec = Spec::Quantise {
             channels,
@@ -166,21 +141,22 @@ impl Emitter<'_> {
     fn rows_of_plain(
         &mut self,
         of: OutletId,
-        plain: OutletId,
+        plain: Wire,
         output: Written,
-    ) -> TractResult<Option<(OutletId, usize)>> {
+    ) -> TractResult<Option<(Wire, usize)>> {
         let fact = self.network.model.outlet_fact(of)?;
         let single = fact.rank() == 3 && fact.shape[0] == 1.to_dim();
-        let (true, Ok((channels, turned)), Ok(rate)) = (
+        let (true, Ok((channels, channels_last)), Ok(rate)) = (
             single && fact.datum_type == f32::datum_type(),
             self.layout(of),
             self.network.rate(of),
         ) else {
             return Ok(None);
         };
-        let plain = match turned {
-            true => self.turn(plain)?,
-            false => plain,
+        let plain = if channels_last {
+            self.transpose(plain)
+        } else {
+            plain
         };
         let label = self.label("rows");
         let spec = Spec::FromPlain {
@@ -195,7 +171,7 @@ impl Emitter<'_> {
     }
 
     /// A vector of ours, or of tract's `[1, channels]`.
-    pub(super) fn vector(&mut self, of: OutletId) -> TractResult<Option<OutletId>> {
+    pub(super) fn vector(&mut self, of: OutletId) -> TractResult<Option<Wire>> {
         match self.values.get(&of).copied() {
             Some(Value::Vector(outlet)) => Ok(Some(outlet)),
             Some(Value::Plain(outlet)) => {
@@ -207,7 +183,7 @@ impl Emitter<'_> {
                     return Ok(None);
                 }
                 let label = self.label("vector");
-                let outlet = self.target.wire_node(label, AxisOp::Rm(0), &[outlet])?[0];
+                let outlet = self.wire_foreign(&label, AxisOp::Rm(0), outlet);
                 self.values.insert(of, Value::Vector(outlet));
                 Ok(Some(outlet))
             }
@@ -216,9 +192,9 @@ impl Emitter<'_> {
     }
 
     /// Float rows without halo, and their rate: what the graph gives and a soft-max takes.
-    pub(super) fn last_rows(&mut self, of: OutletId) -> TractResult<Option<(OutletId, usize)>> {
+    pub(super) fn last_rows(&mut self, of: OutletId) -> TractResult<Option<(Wire, usize)>> {
         let (rows, kind, rate) = match self.values.get(&of).copied() {
-            Some(Value::Bare { outlet, rate }) => return Ok(Some((outlet, rate))),
+            Some(Value::Last { outlet, rate }) => return Ok(Some((outlet, rate))),
             Some(Value::Plain(outlet)) => return self.rows_of_plain(of, outlet, Written::Last),
             _ => match self.any_rows(of)? {
                 Some((_, RowKind::Dynamic, _)) | None => return Ok(None),
@@ -244,7 +220,7 @@ impl Emitter<'_> {
     }
 
     /// The value of an outlet in the float graph's own layout.
-    fn plain_value(&mut self, outlet: OutletId) -> TractResult<OutletId> {
+    pub(super) fn plain_value(&mut self, outlet: OutletId) -> TractResult<Wire> {
         if let Some(wired) = self.plain_values.get(&outlet) {
             return Ok(*wired);
         }
@@ -253,15 +229,15 @@ impl Emitter<'_> {
             Some(Value::Plain(wired)) => wired,
             Some(Value::Vector(vector)) => {
                 let label = self.label(&format!("{}_plain", source.name));
-                self.target.wire_node(label, AxisOp::Add(0), &[vector])?[0]
+                self.wire_foreign(&label, AxisOp::Add(0), vector)
             }
             Some(Value::Ids) => {
                 let wanted = self.network.model.outlet_fact(outlet)?.datum_type;
                 let label = self.label("ids");
                 let cast = tract_nnef::tract_core::ops::cast::cast(wanted);
-                let ids = self.target.wire_node(label, cast, &[self.input])?[0];
+                let ids = self.wire_foreign(&label, cast, self.input);
                 let label = self.label("ids_plain");
-                self.target.wire_node(label, AxisOp::Add(0), &[ids])?[0]
+                self.wire_foreign(&label, AxisOp::Add(0), ids)
             }
             Some(Value::Codes) => {
                 let label = self.label("one_hot");
@@ -269,7 +245,7 @@ impl Emitter<'_> {
             }
             Some(value @ (Value::Integer { .. } | Value::Rows { .. })) => {
                 let label = self.label(&format!("{}_plain", source.name));
-                let (channels, turned) = self.layout(outlet)?;
+                let (channels, channels_last) = self.layout(outlet)?;
                 let (rows, kind, rate) = match value {
                     Value::Integer { outlet, kind, rate } => (outlet, kind, rate),
                     Value::Rows { outlet, rate } => (outlet, RowKind::Float, rate),
@@ -281,9 +257,10 @@ impl Emitter<'_> {
                     rate,
                 };
                 let wired = self.wire(&label, spec, &[rows, self.length])?;
-                match turned {
-                    true => self.turn(wired)?,
-                    false => wired,
+                if channels_last {
+                    self.transpose(wired)
+                } else {
+                    wired
                 }
             }
             Some(other) => bail!(
@@ -297,58 +274,10 @@ impl Emitter<'_> {
                     .clone()
                     .with_context(|| format!("{source} came late"))?;
                 let label = self.label(&source.name);
-                self.target.add_const(label, konst)?
+                self.listing.constant(&label, konst)
             }
         };
         self.plain_values.insert(outlet, wired);
         Ok(wired)
-    }
-
-    /// Keeps a node as it is, and says so.
-    pub(super) fn plain_node(&mut self, id: usize) -> TractResult<()> {
-        let node = self.network.model.node(id);
-        let mut inputs: TVec<OutletId> = tvec!();
-        for input in &node.inputs {
-            inputs.push(self.plain_value(*input)?);
-        }
-        let label = self.label(&node.name);
-        let outlets = self.target.wire_node(&label, node.op.clone(), &inputs)?;
-        for (slot, outlet) in outlets.iter().enumerate() {
-            self.values
-                .insert(OutletId::new(id, slot), Value::Plain(*outlet));
-        }
-        self.manifest.layers.push(LayerRecord {
-            name: label,
-            operator: node.op.name().to_string(),
-            precision: Precision::F32.to_string(),
-            output_scale: None,
-            signal_to_noise: None,
-            macs: 0,
-        });
-        self.plain
-            .push(format!("{} ({})", node.name, node.op.name()));
-        Ok(())
-    }
-
-    /// Keeps the nodes of a pattern that turned out not to be lowerable, back from its output to
-    /// what is known.
-    pub(super) fn plain_nodes(&mut self, output: OutletId) -> TractResult<()> {
-        let mut pending = vec![output.node];
-        let mut order = vec![];
-        while let Some(id) = pending.pop() {
-            let node = self.network.model.node(id);
-            order.push(id);
-            for input in &node.inputs {
-                let known = self.values.contains_key(input)
-                    || self.network.model.outlet_fact(*input)?.konst.is_some();
-                if !known && !order.contains(&input.node) {
-                    pending.push(input.node);
-                }
-            }
-        }
-        for id in order.into_iter().rev() {
-            self.plain_node(id)?;
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,167 @@
+//! From an ONNX file to the graph that the lowering reads.
+
+use super::dim::{Dim, Fact};
+use super::fault::Fault;
+use super::imported::Imported;
+use super::meaning::Input;
+use super::net::Net;
+use super::node::{self, label};
+use super::qdq::Ranges;
+use super::{inputs, qdq, rules, shape, tidy, window};
+use crate::model::error::ModelError;
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto};
+use tract_onnx::prelude::Framework;
+
+/// Strides in all that a network may have.
+const MOST_STRIDE: i64 = 65_536;
+
+/// Reads an ONNX file.
+///
+/// # Errors
+/// Where it is no ONNX, has inputs that are neither bases nor tokens, control flow, or quantisation
+/// that is not understood; the error names the node.
+pub fn read(path: &Path) -> Result<Imported, ModelError> {
+    let file = path.display().to_string();
+    let failed = |reason: String| ModelError::Graph {
+        file: file.clone(),
+        action: "reading the ONNX file",
+        reason,
+    };
+    let proto = tract_onnx::onnx().proto_model_for_path(path);
+    let proto = proto.map_err(|error| failed(format!("{error:#}")))?;
+    let folder = path.parent().and_then(Path::to_str);
+    // What was overlooked in a foreign file ends the file's reading, not the program.
+    let read = catch_unwind(AssertUnwindSafe(|| import(proto, folder, &file)));
+    let read = read.unwrap_or_else(|_| Err(Fault::new("the graph", "it could not be understood")));
+    let imported = read.map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))?;
+    log::debug!(
+        "{file}: fused {:?}, {} ranges stated",
+        imported.fused,
+        imported.ranges.len()
+    );
+    for note in &imported.notes {
+        log::debug!("{file}: {note}");
+    }
+    Ok(imported)
+}
+
+/// Reads an ONNX model that is in memory; `folder` is where its external data lies, `name` what
+/// errors call it.
+pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result<Imported, Fault> {
+    let graph = proto
+        .graph
+        .take()
+        .ok_or_else(|| Fault::new("the model", "it has no graph"))?;
+    let default = |set: &&OperatorSetIdProto| set.domain.is_empty() || set.domain == "ai.onnx";
+    let opset = proto
+        .opset_import
+        .iter()
+        .find(default)
+        .map_or(1, |set| set.version);
+    inputs::check(&graph)?;
+    let (mut net, inputs) = inputs::open(graph, opset, folder)?;
+    let mut ranges = Ranges::new();
+    // Products of scales must stay apart until the integers are gone.
+    tidy::constants(&mut net, true);
+    qdq::remove(&mut net, &mut ranges)?;
+    tidy::drop_identities(&mut net);
+    tidy::constants(&mut net, false);
+    net.infer();
+    let stride = divide_length(&mut net, &inputs)?;
+    tidy::constants(&mut net, false);
+    let mut notes = written_lengths(&net);
+    rules::fuse(&mut net, &mut notes)?;
+    tidy::settle_shapes(&mut net);
+    tidy::drop_views(&mut net);
+    net.drop_dead();
+    tidy::name_apart(&mut net);
+    let read: HashSet<String> = net.nodes.iter().flat_map(|n| n.input.clone()).collect();
+    let (inputs, dropped) = inputs.into_iter().partition(|i| read.contains(&i.name));
+    let mut fused = BTreeMap::new();
+    for node in &net.nodes {
+        if let Some(kind) = node.op_type.strip_prefix(node::PREFIX) {
+            *fused.entry(kind.to_string()).or_insert(0) += 1;
+        }
+    }
+    net.inputs.retain(|i| read.contains(&i.name));
+    proto.graph = Some(GraphProto {
+        name: "graph".to_string(),
+        node: net.nodes,
+        initializer: net.constants.into_values().collect(),
+        input: net.inputs,
+        output: net.outputs,
+        ..GraphProto::default()
+    });
+    proto.opset_import.push(OperatorSetIdProto {
+        domain: node::DOMAIN.to_string(),
+        version: 1,
+    });
+    proto.functions.clear();
+    Ok(Imported {
+        proto,
+        ranges,
+        inputs,
+        dropped,
+        stride,
+        fused,
+        notes,
+        name: name.to_string(),
+    })
+}
+
+/// Takes the length for a multiple of what strides divide it by; gives that multiple.
+fn divide_length(net: &mut Net, inputs: &[Input]) -> Result<usize, Fault> {
+    while let Some(factor) = window::missing_factor(net).filter(|_| net.rows.fixed().is_none()) {
+        let times = net
+            .rows
+            .times
+            .checked_mul(factor)
+            .filter(|&t| t <= MOST_STRIDE);
+        let times = times.ok_or_else(|| {
+            Fault::new(
+                "the graph",
+                format!("strides of more than {MOST_STRIDE} in all"),
+            )
+        })?;
+        net.rows = Dim { times, plus: 0 };
+        for input in inputs {
+            let fact = Fact::shaped(
+                input
+                    .meaning
+                    .shape(net.rows)
+                    .into_iter()
+                    .map(Some)
+                    .collect(),
+            );
+            net.set_fact(&input.name, fact);
+        }
+        net.infer();
+    }
+    Ok(net.rows.times.max(1) as usize)
+}
+
+/// Reshapes that hold the length of the exporter's example, which is taken for any length.
+fn written_lengths(net: &Net) -> Vec<String> {
+    let reshapes = net.nodes.iter().filter(|n| n.op_type == "Reshape");
+    let written = reshapes.filter_map(|n| {
+        let from = net.fact(&n.input[0]).shape?;
+        let to: Vec<Option<Dim>> = net
+            .integers(&n.input[1])?
+            .into_iter()
+            .map(|d| Some(Dim::new(d)))
+            .collect();
+        if to.contains(&Some(Dim::new(0))) || to.contains(&Some(Dim::new(-1))) {
+            return None;
+        }
+        let (at, dim) = shape::written_length(&from, &to)?;
+        let length = to[at]?.fixed()? / dim.times;
+        Some(format!(
+            "{}: a length of {length} is written into the graph; taken for any length",
+            label(n)
+        ))
+    });
+    written.collect()
+}

@@ -1,0 +1,158 @@
+//! Linear layers on rows, and the constants a column behind them and behind layer norms.
+
+use super::dim::Dim;
+use super::net::Net;
+use super::node::{self, PREFIX, label, node};
+use super::rows::{Rows, finish, rows};
+use super::view::View;
+use tract_onnx::pb::NodeProto;
+
+/// `MatMul` of rows with a constant matrix, and `Gemm`.
+pub fn linear(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    let gemm = match op.op_type.as_str() {
+        "MatMul" => false,
+        "Gemm" => true,
+        _ => return None,
+    };
+    let (x, weight) = (op.input.first()?, op.input.get(1)?);
+    let shape: Vec<usize> = net.constant_shape(weight)?;
+    let shape: &[usize] = match shape.as_slice() {
+        [1, rest @ ..] if rest.len() == 2 => rest,
+        other => other,
+    };
+    let &[mut depth, mut width] = shape else {
+        return None;
+    };
+    let mut nodes = vec![];
+    let from = rows(net, x, &mut nodes)?;
+    if from.rows == Dim::ONE {
+        return None;
+    }
+    let mut inputs = vec![from.name.clone(), weight.clone()];
+    if gemm {
+        let factor = |name| node::float(&op, name).unwrap_or(1.0);
+        if node::int(&op, "transA").unwrap_or(0) != 0 {
+            return None;
+        }
+        let bias = op.input.get(2).filter(|i| !i.is_empty());
+        if node::int(&op, "transB").unwrap_or(0) != 0 || factor("alpha") != 1.0 {
+            let flip = node::int(&op, "transB").unwrap_or(0) != 0;
+            let mut values = net.floats(weight)?;
+            if flip {
+                values = transposed(&values, width);
+                (depth, width) = (width, depth);
+            }
+            values.iter_mut().for_each(|w| *w *= factor("alpha"));
+            let name = format!(
+                "{weight}.by_input{}",
+                if factor("alpha") == 1.0 {
+                    String::new()
+                } else {
+                    format!(".{at}")
+                }
+            );
+            inputs[1] = net.add_floats(name, &[depth, width], &values);
+        }
+        if let Some(bias) = bias {
+            let mut values = net.floats(bias)?;
+            if values.len() == 1 {
+                values = vec![values[0]; width];
+            }
+            if values.len() != width {
+                return None;
+            }
+            values.iter_mut().for_each(|b| *b *= factor("beta"));
+            let plain = factor("beta") == 1.0 && net.constant_shape(bias)? == [width];
+            inputs.push(if plain {
+                bias.clone()
+            } else {
+                net.add_floats(format!("{}.bias", op.output[0]), &[width], &values)
+            });
+        }
+    } else if net.constant_shape(weight)?.len() != 2 {
+        let values = net.floats(weight)?;
+        inputs[1] = net.add_floats(format!("{weight}.matrix"), &[depth, width], &values);
+    }
+    if depth != from.width {
+        return None;
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let made = node(&format!("{PREFIX}Linear"), label(&op), &inputs, &[]);
+    nodes.extend(finish(net, made, &from, width, &op.output[0])?);
+    Some(nodes)
+}
+
+/// `[rows][columns]` as `[columns][rows]`.
+fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    let rows = values.len() / columns.max(1);
+    let at = |i: usize| values[i % rows * columns + i / rows];
+    (0..values.len()).map(at).collect()
+}
+
+/// One constant a column, behind a linear layer or a layer norm: its bias, gamma or beta.
+pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    let adds = match op.op_type.as_str() {
+        "Add" => true,
+        "Mul" => false,
+        _ => return None,
+    };
+    for (x, constant) in [(0, 1), (1, 0)] {
+        let constant = op.input.get(constant)?;
+        let Some(shape) = net.constant_shape(constant) else {
+            continue;
+        };
+        let view = View::trace(net, op.input.get(x)?)?;
+        if !view.keeps_order() || view.channels_first || shape.len() > net.rank(&op.output[0])? {
+            return None;
+        }
+        let mut values = net.floats(constant)?;
+        let along = shape.last() == Some(&view.width) && values.len() == view.width;
+        if values.len() == 1 && adds {
+            values = vec![values[0]; view.width];
+        } else if !along || net.shape(&op.output[0])?.last()?.size() != Some(view.width) {
+            return None;
+        }
+        let source = net.producer(&view.source)?.clone();
+        let plain = along && shape.len() == 1;
+        let mut inputs = source.input.clone();
+        let mut put = |net: &mut Net, slot: usize| {
+            let name = if plain {
+                constant.clone()
+            } else {
+                net.add_floats(format!("{}.constant", op.output[0]), &[view.width], &values)
+            };
+            if slot < inputs.len() {
+                inputs[slot] = name
+            } else {
+                inputs.push(name)
+            }
+        };
+        match source.op_type.strip_prefix(PREFIX)? {
+            "Linear" if adds && source.input.len() == 2 => put(net, 2),
+            "LayerNorm" if adds && net.floats(&source.input[2])?.iter().all(|b| *b == 0.0) => {
+                put(net, 2)
+            }
+            "LayerNorm"
+                if !adds
+                    && net.floats(&source.input[1])?.iter().all(|g| *g == 1.0)
+                    && net.floats(&source.input[2])?.iter().all(|b| *b == 0.0) =>
+            {
+                put(net, 1)
+            }
+            _ => return None,
+        }
+        let made = NodeProto {
+            input: inputs,
+            ..source
+        };
+        let of = Rows {
+            name: view.source.clone(),
+            rows: view.rows,
+            width: view.width,
+        };
+        return finish(net, made, &of, view.width, &op.output[0]);
+    }
+    None
+}

@@ -1,0 +1,58 @@
+//! From an ONNX file to a float network and its steps.
+
+use super::network::Network;
+use super::walk;
+use crate::compile::fuse;
+use crate::model::error::ModelError;
+use crate::model::graph::TILE;
+use crate::model::manifest::Manifest;
+use std::path::Path;
+use tract_nnef::internal::*;
+
+/// Imports an ONNX file as tract's typed graph; `None` leaves the length open. Gives what its
+/// positions must be a multiple of, too.
+pub fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize), ModelError> {
+    let imported = fuse::read(path)?.unpadded();
+    let model = fuse::to_tract(&imported, length);
+    let model = model.map_err(failed(path, "reading the ONNX file"))?;
+    Ok((model, imported.stride))
+}
+
+/// Reads an ONNX file and finds its steps.
+pub fn read(path: &Path, manifest: &Manifest) -> Result<Network, ModelError> {
+    // A sequence scored as a whole has one length at most, and what depends on it is pooled;
+    // else the length stays open.
+    let length = manifest.sequence.is_some().then_some(manifest.tile);
+    let (model, stride) = import(path, length)?;
+    if !manifest.multiple.is_multiple_of(stride) {
+        return Err(ModelError::Pack(format!(
+            "lengths must be multiples of {stride}, the manifest states multiple = {}",
+            manifest.multiple
+        )));
+    }
+    let find = || -> TractResult<Network> {
+        let input = model.input_outlets()?[0];
+        let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();
+        let symbol = length.is_none().then(|| model.symbols.sym(TILE));
+        let mut network = Network {
+            model: model.clone(),
+            steps: vec![],
+            input,
+            ids,
+            stride,
+            symbol,
+        };
+        network.steps = walk::steps(&network)?;
+        Ok(network)
+    };
+    find().map_err(failed(path, "lowering"))
+}
+
+fn failed(path: &Path, action: &'static str) -> impl Fn(TractError) -> ModelError {
+    let file = path.display().to_string();
+    move |error| ModelError::Graph {
+        file: file.clone(),
+        action,
+        reason: format!("{error:#}"),
+    }
+}
