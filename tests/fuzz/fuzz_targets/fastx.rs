@@ -91,7 +91,7 @@ fn events(data: &[u8], piece: usize, limits: Limits) -> Vec<Event> {
     assert_eq!(
         reader.records(),
         handled,
-        "a record that nobody was told of"
+        "a record without a step"
     );
     assert!(matches!(reader.next_chunk(&mut chunk), Ok(Step::End)));
     events
