@@ -1,7 +1,7 @@
 //! BAM records (SAM/BAM specification, section 4.2): names and bases; qualities and tags are passed
 //! over.
 //!
-//! An aligned record is turned back to its read's own orientation (flag 0x10). Secondary (0x100)
+//! An aligned record is brought back to its read's own orientation (flag 0x10). Secondary (0x100)
 //! and supplementary (0x800) records, whose read comes with its primary one, and hard-clipped ones,
 //! which lack bases, are passed over. Where records are kept, each that is framed well goes with
 //! its last chunk, or its rejection, for who writes it on.
@@ -245,7 +245,7 @@ impl Bam {
         }
         ids.begin();
         let Some(size) = self.length(blocks).filter(|size| *size >= FIXED) else {
-            // Nothing says where the next record begins.
+            // Where the next record begins is unknown.
             return self.cut_off(blocks, ids);
         };
         if self.keeping && size > KEPT {
@@ -316,10 +316,10 @@ impl Bam {
         if !self.skip(blocks, rest - packed) {
             return self.cut_off(blocks, ids);
         }
-        match !self.keeping || has_whole_tags(&self.raw) {
-            true => Record::Good,
-            false => Record::Bad(ids.reject(&self.header, RejectReason::BamTags)),
+        if self.keeping && !has_whole_tags(&self.raw) {
+            return Record::Bad(ids.reject(&self.header, RejectReason::BamTags));
         }
+        Record::Good
     }
 
     /// Rejects the record, of which `rest` bytes follow.
@@ -460,12 +460,12 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_cut_off_or_broken_is_told() {
+    fn whatever_is_cut_off_or_broken_is_reported() {
         let bytes = whole();
         for cut in 5..bytes.len() {
             let (seen, error) = read(bytes[..cut].to_vec(), 100);
             let between = [header().len(), bytes.len()].contains(&cut);
-            // Between two records nothing but the end block of BGZF tells that more should come.
+            // Between two records only the missing end block of BGZF shows that more should come.
             assert!(
                 error.is_some() || between || seen.iter().all(|s| !s.contains("cut off")),
                 "{cut}"
