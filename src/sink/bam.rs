@@ -292,7 +292,8 @@ mod tests {
     use super::*;
     use crate::call::Strand;
     use crate::call::{CallKind, Flags};
-    use crate::reads::fastx::{BamHeader, BamRecord, Chunk, Limits, Reader, Step};
+    use crate::reads::bam::{BamHeader, BamRecord};
+    use crate::reads::fastx::{Chunk, Limits, Reader, Step};
     use crate::reads::source::Input;
     use std::io::{Cursor, Read};
 
