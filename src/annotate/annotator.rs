@@ -116,7 +116,7 @@ impl Annotator {
         Annotator::new(models.collect::<Result<_, _>>()?, options)
     }
 
-    /// The models in use; [`Call::model`] counts from 0 in this list.
+    /// The models in use; [`Call::model`](crate::call::Call::model) counts from 0 in this list.
     pub fn models(&self) -> &[ModelInfo] {
         &self.shared.models
     }

@@ -16,8 +16,8 @@ use walls::{Wings, arrows, circles, uses};
 /// Wings in which no two files may use each other, directly or through others.
 const WITHOUT_CIRCLES: [&str; 4] = ["cli", "compile", "model", "stream"];
 
-/// Files whose lines may be wider, and why.
-const WIDE: [(&str, &str); 0] = [];
+/// Files whose lines may be wider, and why; none at present.
+const WIDE: &[(&str, &str)] = &[];
 
 fn root() -> PathBuf {
     match std::env::var_os("STRANDLINE_SRC") {
@@ -326,8 +326,9 @@ fn the_checks_of_lines_see_what_they_look_for() {
     let code =
         "fn f() { \"unsafe\"; }\nfn g() {\n unsafe { h() } }\n#[allow(unsafe_code)] fn i() {}";
     assert_eq!(lines::of_word(tokens(code), "unsafe"), [3]);
-    let arms = "fn f() { match x { true => 1,\n false if y => 2, _ => 3 };\n match z { Some(true) => 1, \
-        (true, false) => 2 }; assert!(match x {\n true => 1, _ => 0 } == true) }";
+    let arms = "fn f() { match x { true => 1,\n false if y => 2, _ => 3 };\n \
+        match z { Some(true) => 1, (true, false) => 2 }; \
+        assert!(match x {\n true => 1, _ => 0 } == true) }";
     assert_eq!(lines::boolean_arms(tokens(arms)), [1, 2, 4]);
     let prose = "It heard.\n```\ntold\n```\nA `bare` word: overheard. Told";
     assert_eq!(lines::coined(prose), [(1, "heard"), (5, "told")]);
