@@ -16,101 +16,153 @@
 //! ```
 //!
 //! An [`Annotator`] holds models and options, is `Send + Sync` and cheap to clone; a [`ReadState`]
-//! holds one read that may still be growing. The command line ([`pipeline`]) uses nothing else.
+//! holds one read that may still be growing. What a program needs beyond that:
 //!
-//! # The way of the data
+//! - [`Model`] and [`Runner`]: a packed network of one's own, and its numbers;
+//! - [`sink`]: calls written as text, or into BAM records;
+//! - [`live`], [`follow`] and [`decide`]: many growing reads at once, a folder that fills, and
+//!   whether to go on sequencing a read.
 //!
-//! ```text
-//! source -> fastx -> nucleotide -> annotate -> model -> kernels
-//!    link ---/                        |  \--> calibrate -> call -> sink
-//!           \____ pipeline, or live, joins them ______________/
-//! ```
+//! Everything else is public for the program, the tests and the benches only, and may change.
 //!
-//! | module | comes in -> goes out |
-//! | --- | --- |
-//! | [`source`] | a file or standard input, plain or gzip -> bytes |
-//! | [`fastx`] | bytes -> chunks of records, as base codes; bad records with file, number and byte |
-//! | [`nucleotide`] | letters -> codes; reverse complement; strands |
-//! | [`annotate`] | a read, or its next piece -> windows with context -> calls |
-//! | [`model`] | the model file, mapped and checked; its graph in tract with our operators; packing from ONNX |
-//! | [`kernels`] | int8 and float arithmetic by instruction set, one scalar reference |
-//! | [`calibrate`] | raw output -> score |
-//! | [`call`] | what a call is |
-//! | [`sink`] | calls -> TSV, BED, GFF3, bedGraph, JSON Lines, splice scores, BAM tags; arrays -> .npy |
-//! | [`pipeline`] | threads, bounded lock-free queues, order, shutdown: records one after another |
-//! | [`live`] | the same for reads that are still growing, many at once: deadlines, overload, decisions |
-//! | [`follow`] | a folder that fills -> the complete records of its files, each once |
-//! | [`link`] | frames of an accessory board -> pieces of reads; calls and decisions -> frames |
-//! | [`replay`] | reads -> what a flow cell would say, by the clock |
-//! | [`mod@bench`] | what a machine sustains, with what it did meanwhile |
-//! | [`metrics`] | counters that must add up, latency |
-//! | [`builtin`] | the models that are compiled in |
-//! | [`simulate`], [`truth`], [`evaluate`], [`verify`] | reads with known sites, and how well they are found |
+//! # The house
+//!
+//! The crate has one wing a folder of `src`. A wing uses those that its row names and no others;
+//! `tests/house` reads this table and checks every path in the source against it.
+//!
+//! | wing | uses | comes in -> goes out |
+//! | --- | --- | --- |
+//! | `reads` | nothing | bytes of FASTA, FASTQ, BAM, plain or gzip -> base codes |
+//! | `kernels` | nothing | int8 and float arithmetic by instruction set |
+//! | `call` | nothing | what a call is |
+//! | `metrics` | nothing | counters that must add up, latency -> Prometheus |
+//! | `tokenise` (to come) | reads | letters -> base codes, k-mers |
+//! | `model` | kernels | packed file, mapped and checked -> a network that runs |
+//! | `compile` | model, kernels | ONNX -> packed file |
+//! | `annotate` | tokenise, model, reads, call | models with a task -> calls of one read |
+//! | `sink` | call | calls -> formats |
+//! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
+//! | `lab` | all but lab, study, cells, cli, bindings | for measuring, not for annotating |
+//! | `study` (to come) | all but lab, study, cells, cli, bindings | variants, motifs |
+//! | `cells` (to come) | all but lab, study, cells, cli, bindings | models of single cells |
+//! | `cli` | all but cli, bindings | arguments -> a plan -> one of the above; prints |
+//! | `bindings` (to come) | all but cli, bindings | the library for other languages |
+//!
+//! `kernels` and the map of a model file (`model/map.rs`) are the only places of unsafe code.
+//! `model` knows no biology and no ONNX: it runs graphs in tract, with operators of its own.
+//! `compile` alone knows tract-onnx and tract-nnef.
+//!
+//! One thing goes against the arrows. A packed file may hold operators of tract's own, and only
+//! `compile` can read those. So this root hands `model` a reader, the constant `FOREIGN_GRAPHS`,
+//! which implements the trait `model::foreign::ForeignGraph`. It is empty without the feature
+//! `pack`. No wing uses anything else of the root; the names below are for users.
+//!
+//! In `cli`, `model`, `compile` and `stream` no two files use each other, directly or through
+//! others. A `mod.rs` there shows names to the outside, and files of a wing import each other by
+//! their own paths.
+//!
+//! # Three ways through it
+//!
+//! **A FASTQ read.** `reads/source` opens a file or standard input, and unpacks gzip.
+//! `reads/fastx` finds the records and turns letters into base codes, in chunks that are reused.
+//! `stream/batch` reads on one thread and gives the chunks of a read to one worker.
+//! `annotate/read` cuts windows out of them, as soon as all that their scores depend on is there.
+//! `model/runner` runs the network; its layers (`model/ops`) compute in `kernels`.
+//! `annotate/scan` picks the peaks and `annotate/calibrate` makes probabilities of them: a call.
+//! Back on the caller's thread `stream/batch` puts the records into their order, and `sink` writes.
+//! The one detour: emptied chunks go back to the reader.
+//!
+//! **A chunk from a link.** `stream/link` decodes frames (`firmware_bridge`) into pieces of reads,
+//! each with its channel and its place. `stream/live` gives a channel's pieces to one worker, by
+//! the same engine as a batch. From there on a piece goes the way of a FASTQ read, but calls leave
+//! with each piece, and before a deadline. The one detour: `stream/decide` looks at the calls and
+//! answers the board through the link, keep or eject.
+//!
+//! **An ONNX file.** `compile/fuse` brings a network to one form, whoever exported or quantised it:
+//! quantisation pairs become ranges, and what belongs together (layer norm, GELU, attention,
+//! embeddings, upsampling) becomes one operator. `compile/lower` recognises in that graph what our
+//! operators do. `compile/quantize` runs it in float on sample input, the one detour, and chooses
+//! scales: one for all rows where that serves, one each where it does not. `compile/pack` writes
+//! one safetensors file: weights in the layout of the kernels, and the graph as a list of layers.
+//! `model/file` maps such a file and checks it whole, and `model/graph` builds a tract plan whose
+//! operators read their weights from the map.
 //!
 //! # Promises
 //!
-//! **The same answer whatever the cutting.** Positions are scored in ranges; each range in a window
-//! that holds all the context its scores and the call rule can see, so neither tiles nor pushes
-//! show in the calls. For that the built-in networks have no stride: a grid would tie the reverse
-//! strand's scores to the length of a read that is still growing. At a read's own ends the context
-//! is zero padding, as in training, and the call is flagged.
+//! **The same answer whatever the cutting.** Positions are scored in ranges. Each range lies in a
+//! window that holds all the context its scores and the call rule can see, so neither tiles nor
+//! pushes show in the calls. For that the built-in networks have no stride: a grid would tie the
+//! reverse strand's scores to the length of a read that is still growing. At a read's own ends the
+//! context is zero padding, as in training, and the call is flagged.
 //!
 //! **The same bits on every device.** A model file that declares `reproducible: bits` runs in
-//! integer sums, which are exact, and in single f32 operations of a stated order; [`kernels`]
-//! defines them. Every instruction set is tested against the scalar reference.
+//! integer sums, which are exact, and in single f32 operations of a stated order; `kernels` defines
+//! them. Every instruction set is tested against the scalar reference.
 //!
 //! **Nothing disappears.** reads in = reads out + rejected + shed, printed at the end of a run and
-//! checked in tests; a truncated file is never taken for a complete one.
+//! checked in tests; a truncated file is never treated as a complete one.
 //!
 //! **Steady state allocates nothing** and memory is bounded by configuration: chunks are pooled,
 //! operators' outputs come from one arena a worker, a read keeps only the bases that later
 //! positions can still see.
 //!
-//! # tract and our operators
+//! # Networks with two outputs
 //!
-//! [`model::pack`] reads an ONNX network in three steps. [`model::fuse`] brings it to one form,
-//! whoever exported or quantised it: quantisation pairs become ranges, and what belongs together
-//! (layer norm, GELU, attention, embeddings, upsampling) becomes one operator, which tract can also
-//! run in float. The lowering then recognises what our operators do in tract's graph, and quantises
-//! it on sample input: int8 rows with one scale for all where that serves, with one each where it
-//! does not. The file is one safetensors with the weights in the layout of the kernels and the
-//! graph as a list of layers. Opening it maps the file, checks it whole, and builds a tract plan
-//! whose operators read their weights from the map and take their outputs from the worker's arena.
-//! Where all operators are ours, the plan is fixed to one tile length and a second input says how
-//! much of the tile is filled; an operator that stayed tract's makes the graph an NNEF text and the
-//! plan take each length as it is.
+//! They become two plans. The first gives the cheap tier's rows and whatever the rest reads of it.
+//! The second gets a list of the wanted rows of the output; each of its convolutions computes those
+//! that these need, as far away as the layers behind it reach. A row's bits do not depend on which
+//! others are computed.
 //!
-//! A network of two outputs becomes two plans. The first gives the cheap tier's rows and whatever
-//! the rest reads of it; the second is told which rows of the output are wanted, and each of its
-//! convolutions computes those that these need, as far away as the layers behind it reach. A row's
-//! bits do not depend on which others are computed.
+//! # Features
 //!
-//! # Without tract
+//! | feature | brings |
+//! | --- | --- |
+//! | `tract` | models run (tract-core); without it parsers, kernels and the link build in seconds |
+//! | `cli` | the program; with `tract` |
+//! | `pack` | `compile`, for ONNX and for files with operators of tract's own; with `tract` |
+//! | `serial` | serial ports |
+//! | `full` | `cli`, `pack` and `serial`: what the tests are run with |
 //!
-//! The feature `tract` is on by default. Without it everything but [`annotate`], [`builtin`],
-//! [`verify`] and the graph builds, in seconds: parsers, pipeline, kernels, the model file.
+//! `cli` and `serial` are on by default.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[doc(hidden)]
 pub mod annotate;
+#[doc(hidden)]
 pub mod call;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "pack")]
+#[doc(hidden)]
 pub mod compile;
+#[doc(hidden)]
 pub mod kernels;
+#[doc(hidden)]
 pub mod lab;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod model;
+#[doc(hidden)]
 pub mod reads;
 pub mod sink;
+#[doc(hidden)]
 pub mod stream;
 
+pub use annotate::Task;
 #[cfg(feature = "tract")]
-pub use annotate::{AnnotateError, Annotator, Options, ReadState};
+pub use annotate::{
+    AnnotateError, Annotator, ModelInfo, Molecule, Options, Priors, ReadState, Strands,
+};
+pub use call::{Call, CallKind, CallSink, Flags, Strand};
+pub use metrics::Metrics;
+pub use model::manifest::Tier;
 #[cfg(feature = "tract")]
-pub use model::Model;
+pub use model::{Model, ModelError, Runner};
+#[doc(inline)]
+pub use stream::{decide, follow, live};
 
 /// Who reads graphs with operators of tract's own. Wings do not know those above them, so the house
 /// itself hands `model` what `compile` has.

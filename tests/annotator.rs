@@ -148,9 +148,10 @@ fn reads(longest: usize) -> impl Strategy<Value = Vec<u8>> {
 /// Fewer where the processor is most likely emulated, and a case takes a hundred times as long.
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases: match cfg!(target_arch = "x86_64") {
-            true => cases,
-            false => cases.div_ceil(12),
+        cases: if cfg!(target_arch = "x86_64") {
+            cases
+        } else {
+            cases.div_ceil(12)
         },
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -185,7 +186,8 @@ proptest! {
             let reverse = scorer.raw(&codes, Strand::Reverse).unwrap();
             let forward = scorer.raw(&reversed(&codes), Strand::Forward).unwrap();
             prop_assert_eq!(reverse.len(), codes.len() * columns);
-            let mirrored: Vec<f32> = forward.chunks_exact(columns).rev().flatten().copied().collect();
+            let rows = forward.chunks_exact(columns).rev();
+            let mirrored: Vec<f32> = rows.flatten().copied().collect();
             prop_assert!(bits(&mirrored) == bits(&reverse));
         }
     }
@@ -659,7 +661,9 @@ fn options_that_cannot_be_are_refused() {
 #[test]
 fn calls_at_the_last_base_are_in_order_too() {
     // A donor on the reverse strand at the last base, where calls of whole records end as well.
-    let text = b"AAGACAATACAGTTTTCCATATTTTACAAAAGAAGAAATGGGAGAAAGGGGTTTAAGTAACTTGCCCTAGTCACACAGTAAGGAGAAGCCTGCTACCCAAACTTCTGGCTTGAGTACTCAACCACTTACT";
+    let text = b"\
+        AAGACAATACAGTTTTCCATATTTTACAAAAGAAGAAATGGGAGAAAGGGGTTTAAGTAACTTGCCCTAGTCACACAGTAAGGAGAA\
+        GCCTGCTACCCAAACTTCTGGCTTGAGTACTCAACCACTTACT";
     let mut calls = vec![];
     let mut read = annotator(false).read();
     read.push(text, &mut calls).unwrap();

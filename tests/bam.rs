@@ -102,9 +102,10 @@ fn every_record_goes_on_and_has_the_calls_of_a_text_run() {
     .map(|f| data("inputs").join(f))
     .to_vec();
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/reads");
-    match shared.is_dir() {
-        true => real.extend(["ont_duplex_modbases.bam"].map(|f| shared.join(f))),
-        false => println!("skipped for real reads: {} is not there", shared.display()),
+    if shared.is_dir() {
+        real.extend(["ont_duplex_modbases.bam"].map(|f| shared.join(f)))
+    } else {
+        println!("skipped for real reads: {} is not there", shared.display())
     }
     for input in real {
         let output = scratch.path().join("out.bam");

@@ -306,9 +306,10 @@ fn utrs(folder: &Path) -> PathBuf {
 fn built_in_models_agree_with_their_networks() {
     let folder = tempfile::tempdir().unwrap();
     for task in Task::ALL {
-        let samples = match task.is_scan() {
-            true => data("genes.fa.gz"),
-            false => utrs(folder.path()),
+        let samples = if task.is_scan() {
+            data("genes.fa.gz")
+        } else {
+            utrs(folder.path())
         };
         let model = path(&format!("models/{task}.safetensors"));
         let onnx = path(&format!("models/float/{task}.onnx"));
@@ -341,9 +342,10 @@ fn packing_the_networks_again_gives_models_that_agree() {
     let folder = tempfile::tempdir().unwrap();
     for task in Task::ALL {
         let manifest = manifest_toml(folder.path(), task, |_| ());
-        let samples = match task.is_scan() {
-            true => data("reads.fastq.gz"),
-            false => utrs(folder.path()),
+        let samples = if task.is_scan() {
+            data("reads.fastq.gz")
+        } else {
+            utrs(folder.path())
         };
         let onnx = path(&format!("models/float/{task}.onnx"));
         let pack = |precision: &str, name: &str, more: &[&str]| {
@@ -364,18 +366,17 @@ fn packing_the_networks_again_gives_models_that_agree() {
             ];
             (run(fixed.iter().chain(more)), out)
         };
-        let compared = match task.is_scan() {
-            true => {
-                let genes = folder.path().join("gene.fa");
-                let (name, letters) = &three_reads()[0];
-                fs::write(
-                    &genes,
-                    format!(">{name}\n{}\n", str::from_utf8(letters).unwrap()),
-                )
-                .unwrap();
-                genes
-            }
-            false => samples.clone(),
+        let compared = if task.is_scan() {
+            let genes = folder.path().join("gene.fa");
+            let (name, letters) = &three_reads()[0];
+            fs::write(
+                &genes,
+                format!(">{name}\n{}\n", str::from_utf8(letters).unwrap()),
+            )
+            .unwrap();
+            genes
+        } else {
+            samples.clone()
         };
         for (precision, largest, mean) in [
             ("f32", 1e-3, 1e-4),

@@ -158,22 +158,23 @@ impl<'a> Bases<'a> {
 
     /// Checks `bytes` whole; an error is the offset at which they break the layout.
     pub(crate) fn read(flags: u8, bytes: &'a [u8]) -> Result<Bases<'a>, usize> {
-        let (runs_at, run_bytes, rest) = match flags & HAS_RUNS != 0 {
-            false => (0, &[][..], bytes),
-            true => {
-                let (&count, rest) = bytes.split_first().ok_or(0usize)?;
-                let length = usize::from(count) * RUN;
-                if count == 0 || length > rest.len() {
-                    return Err(0);
-                }
-                (1, &rest[..length], &rest[length..])
+        let (runs_at, run_bytes, rest) = if flags & HAS_RUNS == 0 {
+            (0, &[][..], bytes)
+        } else {
+            let (&count, rest) = bytes.split_first().ok_or(0usize)?;
+            let length = usize::from(count) * RUN;
+            if count == 0 || length > rest.len() {
+                return Err(0);
             }
+            (1, &rest[..length], &rest[length..])
         };
         let packed_at = runs_at + run_bytes.len();
-        let (packed, qualities) = match flags & HAS_QUALITIES != 0 {
-            false => (rest, &[][..]),
-            true if rest.is_empty() || !rest.len().is_multiple_of(2) => return Err(packed_at),
-            true => rest.split_at(rest.len() / 2),
+        let (packed, qualities) = if flags & HAS_QUALITIES == 0 {
+            (rest, &[][..])
+        } else if rest.is_empty() || !rest.len().is_multiple_of(2) {
+            return Err(packed_at);
+        } else {
+            rest.split_at(rest.len() / 2)
         };
         let empty = usize::from(flags >> 4 & 3);
         let total = (packed.len() * 4).checked_sub(empty).ok_or(packed_at)?;

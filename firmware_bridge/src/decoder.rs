@@ -81,9 +81,10 @@ impl<const N: usize> Decoder<N> {
                 break;
             }
         }
-        let result = match self.overflow {
-            true => Err(FrameError::Stuffing),
-            false => Frame::decode(&self.stuffed, &mut self.body),
+        let result = if self.overflow {
+            Err(FrameError::Stuffing)
+        } else {
+            Frame::decode(&self.stuffed, &mut self.body)
         };
         self.stuffed.clear();
         self.overflow = false;

@@ -1,14 +1,14 @@
 //! The accessory board's side of the protocol.
 
-use crate::{
-    ERROR_VERSION, Frame, MAJOR, MINOR, Message, NoRoom, Role, host::is_before, voice::Voice,
-};
+use crate::host::is_before;
+use crate::transmitter::Transmitter;
+use crate::{ERROR_VERSION, Frame, MAJOR, MINOR, Message, NoRoom, Role};
 use heapless::Vec;
 
 /// What a frame from the host means to a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum Heard<'a> {
+pub enum DeviceEvent<'a> {
     /// Nothing that the program need know of.
     Nothing,
     /// A host has started: reads that are open are to be announced again, by a read start that says
@@ -24,7 +24,7 @@ pub enum Heard<'a> {
         eject: bool,
     },
     /// A call, an error or statistics.
-    Told(Message<'a>),
+    Message(Message<'a>),
     /// The host's version is not understood; nothing is sent any more.
     Refused {
         /// Its major version.
@@ -36,10 +36,10 @@ pub enum Heard<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No host has been heard, or it speaks another version.
+    /// No hello of a host has come, or it has another version.
     #[error("no host is there")]
     NoHost,
-    /// The host has granted no more; try again when it was heard.
+    /// The host has granted no more; try again after its next frame.
     #[error("no credit")]
     NoCredit,
     /// The message breaks a rule, or does not fit the buffer.
@@ -52,9 +52,9 @@ pub enum SendError {
 pub struct Device {
     nonce: u32,
     capabilities: u16,
-    voice: Voice,
+    transmitter: Transmitter,
     up_to: u16,
-    /// The host's nonce, once it has been heard.
+    /// The host's nonce, once its hello has come.
     host: Option<u32>,
     refused: bool,
     hello: bool,
@@ -68,7 +68,7 @@ impl Device {
         Device {
             nonce,
             capabilities,
-            voice: Voice::new(),
+            transmitter: Transmitter::new(),
             up_to: 0,
             host: None,
             refused: false,
@@ -78,7 +78,7 @@ impl Device {
     }
 
     /// Takes a frame of the host's.
-    pub fn hear<'a>(&mut self, frame: &Frame<'a>) -> Heard<'a> {
+    pub fn receive<'a>(&mut self, frame: &Frame<'a>) -> DeviceEvent<'a> {
         match frame.message {
             Message::Hello {
                 major,
@@ -90,50 +90,50 @@ impl Device {
                     self.refused = true;
                     self.refuse = true;
                     self.host = None;
-                    return Heard::Refused { major };
+                    return DeviceEvent::Refused { major };
                 }
                 self.refused = false;
                 if self.host == Some(nonce) {
-                    // It has not heard this side yet.
+                    // It lacks the hello of this side.
                     self.hello = true;
-                    return Heard::Nothing;
+                    return DeviceEvent::Nothing;
                 }
                 self.host = Some(nonce);
                 self.hello = true;
-                self.up_to = self.voice.next;
-                Heard::HostStarted
+                self.up_to = self.transmitter.next;
+                DeviceEvent::HostStarted
             }
-            _ if self.host.is_none() => Heard::Nothing,
+            _ if self.host.is_none() => DeviceEvent::Nothing,
             Message::Credit { up_to } => {
                 // An old one may come late; credit never shrinks.
                 if is_before(self.up_to, up_to) {
                     self.up_to = up_to;
                 }
-                Heard::Nothing
+                DeviceEvent::Nothing
             }
             Message::Decision {
                 channel,
                 read,
                 eject,
-            } => Heard::Decision {
+            } => DeviceEvent::Decision {
                 channel,
                 read,
                 eject,
             },
             message @ (Message::Call { .. }
             | Message::Error { .. }
-            | Message::Statistics { .. }) => Heard::Told(message),
-            _ => Heard::Nothing,
+            | Message::Statistics { .. }) => DeviceEvent::Message(message),
+            _ => DeviceEvent::Nothing,
         }
     }
 
     /// True where data may be sent.
     pub fn ready(&self) -> bool {
         // A hello that is due goes first: the host takes no data before it.
-        self.host.is_some() && !self.hello && is_before(self.voice.next, self.up_to)
+        self.host.is_some() && !self.hello && is_before(self.transmitter.next, self.up_to)
     }
 
-    /// True where a host has been heard whose version is understood.
+    /// True where a host is there whose version is understood.
     pub fn has_host(&self) -> bool {
         self.host.is_some()
     }
@@ -143,9 +143,13 @@ impl Device {
     ///
     /// # Errors
     /// Where `out` is full; call again with more room.
-    pub fn say<const N: usize>(&mut self, now: u32, out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
+    pub fn send_due<const N: usize>(
+        &mut self,
+        now: u32,
+        out: &mut Vec<u8, N>,
+    ) -> Result<(), NoRoom> {
         if self.refuse {
-            self.voice.say(
+            self.transmitter.send(
                 Message::Error {
                     code: ERROR_VERSION,
                     text: b"another major version of the protocol",
@@ -155,7 +159,7 @@ impl Device {
             )?;
             self.refuse = false;
         }
-        let silent = self.voice.is_silent(now);
+        let silent = self.transmitter.is_silent(now);
         let waits = self.host.is_none() && !self.refused && silent;
         if self.hello && self.host.is_some() || waits {
             let hello = Message::Hello {
@@ -165,10 +169,10 @@ impl Device {
                 capabilities: self.capabilities,
                 nonce: self.nonce,
             };
-            self.voice.say(hello, now, out)?;
+            self.transmitter.send(hello, now, out)?;
             self.hello = false;
         } else if silent && self.host.is_some() {
-            self.voice.say(Message::KeepAlive, now, out)?;
+            self.transmitter.send(Message::KeepAlive, now, out)?;
         }
         Ok(())
     }
@@ -190,6 +194,6 @@ impl Device {
         if message.is_data() && !self.ready() {
             return Err(SendError::NoCredit);
         }
-        Ok(self.voice.say(message, now, out)?)
+        Ok(self.transmitter.send(message, now, out)?)
     }
 }

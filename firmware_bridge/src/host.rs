@@ -1,6 +1,6 @@
 //! The side of the program that annotates.
 
-use crate::voice::Voice;
+use crate::transmitter::Transmitter;
 use crate::{ERROR_VERSION, Frame, GONE, MAJOR, MINOR, Message, NoRoom, Role};
 use heapless::Vec;
 
@@ -13,16 +13,16 @@ pub(crate) fn is_before(a: u16, b: u16) -> bool {
 /// What a frame from the device means to a host.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum HostHeard<'a> {
+pub enum HostEvent<'a> {
     /// Nothing that the program need know of.
     Nothing,
     /// A device has started, for the first time or again: reads that were open are over.
     DeviceStarted,
     /// A read start, bases or a read end; or statistics, an error, the finish.
-    Said(Message<'a>),
-    /// A frame that was heard before, or was overtaken by one that counts as its successor.
+    Message(Message<'a>),
+    /// A frame that came before, or was overtaken by one that counts as its successor.
     Old,
-    /// Data of a device that has not said hello.
+    /// Data of a device whose hello has not come.
     Early,
     /// The device's version is not understood.
     Refused {
@@ -36,17 +36,17 @@ pub enum HostHeard<'a> {
 pub struct Host {
     nonce: u32,
     window: u16,
-    voice: Voice,
+    transmitter: Transmitter,
     /// The sequence number that the device's next frame should have.
     expected: u16,
-    /// The device's nonce, once it has been heard.
+    /// The device's nonce, once its hello has come.
     device: Option<u32>,
     minor: u8,
     granted: u16,
     hello: bool,
     refuse: bool,
     refused: bool,
-    heard: u32,
+    last_received: u32,
     missing: u64,
 }
 
@@ -57,7 +57,7 @@ impl Host {
         Host {
             nonce,
             window: window.clamp(2, 0x7fff),
-            voice: Voice::new(),
+            transmitter: Transmitter::new(),
             expected: 0,
             device: None,
             minor: 0,
@@ -65,7 +65,7 @@ impl Host {
             hello: true,
             refuse: false,
             refused: false,
-            heard: 0,
+            last_received: 0,
             missing: 0,
         }
     }
@@ -88,7 +88,7 @@ impl Host {
     /// True where a device was there and has been silent for too long. It counts as gone from then
     /// on.
     pub fn gone(&mut self, now: u32) -> bool {
-        let gone = self.device.is_some() && now.wrapping_sub(self.heard) >= GONE;
+        let gone = self.device.is_some() && now.wrapping_sub(self.last_received) >= GONE;
         if gone {
             self.device = None;
             // As if started anew, so that the device announces its open reads when it comes back.
@@ -99,7 +99,7 @@ impl Host {
     }
 
     /// Takes a frame of an unknown kind: it counts in the sequence.
-    pub fn hear_unknown(&mut self, sequence: u16, now: u32) {
+    pub fn receive_unknown(&mut self, sequence: u16, now: u32) {
         if self.device.is_some() {
             self.count(sequence, now);
         }
@@ -107,7 +107,7 @@ impl Host {
 
     /// False where it is an old one.
     fn count(&mut self, sequence: u16, now: u32) -> bool {
-        self.heard = now;
+        self.last_received = now;
         let ahead = sequence.wrapping_sub(self.expected);
         if ahead >= 0x8000 {
             return false;
@@ -118,7 +118,7 @@ impl Host {
     }
 
     /// Takes a frame of the device's.
-    pub fn hear<'a>(&mut self, frame: &Frame<'a>, now: u32) -> HostHeard<'a> {
+    pub fn receive<'a>(&mut self, frame: &Frame<'a>, now: u32) -> HostEvent<'a> {
         if let Message::Hello {
             major,
             minor,
@@ -131,35 +131,37 @@ impl Host {
                 self.refuse = !self.refused;
                 self.refused = true;
                 self.device = None;
-                return HostHeard::Refused { major };
+                return HostEvent::Refused { major };
             }
             self.refused = false;
             if self.device == Some(nonce) {
-                return match self.count(frame.sequence, now) {
-                    true => HostHeard::Nothing,
-                    false => HostHeard::Old,
+                let new = self.count(frame.sequence, now);
+                return if new {
+                    HostEvent::Nothing
+                } else {
+                    HostEvent::Old
                 };
             }
             self.device = Some(nonce);
             self.minor = minor;
             self.expected = frame.sequence.wrapping_add(1);
             self.granted = self.expected;
-            self.heard = now;
-            // It may have been heard before it heard this side.
+            self.last_received = now;
+            // Its hello may have come before this side's reached it.
             self.hello = true;
-            return HostHeard::DeviceStarted;
+            return HostEvent::DeviceStarted;
         }
         if self.device.is_none() {
-            return HostHeard::Early;
+            return HostEvent::Early;
         }
         if !self.count(frame.sequence, now) {
-            return HostHeard::Old;
+            return HostEvent::Old;
         }
         match frame.message {
             Message::KeepAlive | Message::Hello { .. } | Message::Credit { .. } => {
-                HostHeard::Nothing
+                HostEvent::Nothing
             }
-            message => HostHeard::Said(message),
+            message => HostEvent::Message(message),
         }
     }
 
@@ -168,10 +170,14 @@ impl Host {
     ///
     /// # Errors
     /// Where `out` is full; call again with more room.
-    pub fn say<const N: usize>(&mut self, now: u32, out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
-        let silent = self.voice.is_silent(now);
+    pub fn send_due<const N: usize>(
+        &mut self,
+        now: u32,
+        out: &mut Vec<u8, N>,
+    ) -> Result<(), NoRoom> {
+        let silent = self.transmitter.is_silent(now);
         if self.refuse {
-            self.voice.say(
+            self.transmitter.send(
                 Message::Error {
                     code: ERROR_VERSION,
                     text: b"another major version of the protocol",
@@ -189,7 +195,7 @@ impl Host {
                 capabilities: 0b10,
                 nonce: self.nonce,
             };
-            self.voice.say(hello, now, out)?;
+            self.transmitter.send(hello, now, out)?;
             self.hello = false;
         }
         if self.device.is_some() {
@@ -198,7 +204,7 @@ impl Host {
             // comes again.
             let grown = up_to.wrapping_sub(self.granted);
             if grown >= self.window / 2 || silent {
-                self.voice.say(Message::Credit { up_to }, now, out)?;
+                self.transmitter.send(Message::Credit { up_to }, now, out)?;
                 self.granted = up_to;
             }
         }
@@ -215,6 +221,6 @@ impl Host {
         now: u32,
         out: &mut Vec<u8, N>,
     ) -> Result<(), NoRoom> {
-        self.voice.say(message, now, out)
+        self.transmitter.send(message, now, out)
     }
 }

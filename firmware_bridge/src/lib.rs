@@ -20,19 +20,29 @@
 //! 497 and 14. 32 bits of checksum let one broken frame in 4 billion through, which must then also
 //! keep the layout below.
 //!
-//! | kind | from | payload: bytes, field |
+//! | kind | from | payload: bytes and field |
 //! | --- | --- | --- |
-//! | 1 hello | both | 1 major, 1 minor version, 1 role (0 device, 1 host), 2 capabilities, 4 nonce; a newer minor version may add more |
-//! | 2 read start | device | 2 channel, 4 read, 1 mux, 8 start (ms of the run), 4 first base that follows, 1 to 64 name |
-//! | 3 bases | device | 2 channel in the lower 12 bits and read in the upper 4, 2 position of the first base (modulo 65,536), then the bases |
-//! | 4 read end | device | 2 channel, 4 read, 4 bases of the whole read, 1 reason (0 complete, 1 ejected, 2 aborted) |
+//! | 1 hello | both | 1 major, 1 minor version, 1 role, 2 capabilities, 4 nonce |
+//! | 2 read start | device | 2 channel, 4 read, 1 mux, 8 start, 4 first base, 1 to 64 name |
+//! | 3 bases | device | 2 channel and read, 2 position, then the bases |
+//! | 4 read end | device | 2 channel, 4 read, 4 bases of the whole read, 1 reason |
 //! | 5 decision | host | 2 channel, 4 read, 1 (0 keep, 1 eject) |
-//! | 6 call | host | 2 channel, 4 read, 4 position, 1 kind (0 donor, 1 acceptor, 2 promoter, 3 expression, 4 promoter strength), 1 strand (0 forward, 1 reverse), 4 score, f32 |
-//! | 7 statistics | both | 4 frames heard, 4 broken, 4 missing |
+//! | 6 call | host | 2 channel, 4 read, 4 position, 1 kind, 1 strand, 4 score |
+//! | 7 statistics | both | 4 frames received, 4 broken, 4 missing |
 //! | 8 error | both | 2 code, up to 64 text |
-//! | 9 credit | host | 2 sequence number before which read starts, bases and read ends may be sent |
+//! | 9 credit | host | 2 sequence number |
 //! | 10 keep-alive | both | nothing |
 //! | 11 finish | device | nothing: no more reads will come |
+//!
+//! - Hello: the role is 0 for a device, 1 for a host; a newer minor version may add more fields.
+//! - Read start: the start is in milliseconds of the run; the first base is the position of the
+//!   first that follows.
+//! - Bases: the channel is in the lower 12 bits and the read in the upper 4; the position is that
+//!   of the first base, modulo 65,536.
+//! - Read end: the reason is 0 for complete, 1 for ejected, 2 for aborted.
+//! - Call: the kind is 0 donor, 1 acceptor, 2 promoter, 3 expression, 4 promoter strength; the
+//!   strand is 0 forward, 1 reverse; the score is an f32.
+//! - Credit: read starts, bases and read ends may be sent before this sequence number.
 //!
 //! Bases: flags 0x30 are how many of the last byte's four places are empty, 0x40 says that runs of
 //! N come first (1 byte how many, each 2 index of the first, 2 how many; ascending, with a base
@@ -45,7 +55,7 @@
 //!
 //! # Protocol
 //!
-//! Both sides say hello until they have heard the other's. A newer minor version is understood: its
+//! Both sides send hello until the other's has come. A newer minor version is understood: its
 //! unknown kinds are counted and skipped. Another major version is refused with an error, on both
 //! sides. The nonce is drawn at each start: a new one says that the other side began anew.
 //!
@@ -68,12 +78,12 @@ mod device;
 mod host;
 mod message;
 mod port;
-mod voice;
+mod transmitter;
 
 pub use bases::{Bases, MAX_BASES, MAX_BASES_BYTES, quality_bin};
 pub use decoder::{Counts, Decoder};
-pub use device::{Device, Heard, SendError};
-pub use host::{Host, HostHeard};
+pub use device::{Device, DeviceEvent, SendError};
+pub use host::{Host, HostEvent};
 pub use message::{EndReason, MAX_CHANNEL, MAX_NAME, MAX_TEXT, Message, Role};
 pub use port::{Port, PortError};
 

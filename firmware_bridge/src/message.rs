@@ -109,7 +109,7 @@ pub enum Message<'a> {
         /// Its score.
         score: f32,
     },
-    /// What a side has heard.
+    /// What a side has received.
     Statistics {
         /// Frames.
         frames: u32,
@@ -229,9 +229,12 @@ impl<'a> Message<'a> {
     }
 
     pub(crate) fn write(&self, body: &mut Body) -> Result<(), CapacityError> {
-        let channel_fits = |channel: u16| match channel <= MAX_CHANNEL {
-            true => Ok(channel.to_le_bytes()),
-            false => Err(CapacityError::default()),
+        let channel_fits = |channel: u16| {
+            if channel <= MAX_CHANNEL {
+                Ok(channel.to_le_bytes())
+            } else {
+                Err(CapacityError::default())
+            }
         };
         match *self {
             Message::Hello {
@@ -417,9 +420,10 @@ impl<'a> Message<'a> {
             11 => Message::Finish,
             found => return Err(FrameError::Kind { found, sequence }),
         };
-        match f.at == payload.len() {
-            true => Ok(message),
-            false => Err(f.breaks()),
+        if f.at == payload.len() {
+            Ok(message)
+        } else {
+            Err(f.breaks())
         }
     }
 }

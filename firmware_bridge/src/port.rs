@@ -1,6 +1,6 @@
 //! A device on an `embedded-io` port.
 
-use crate::{Decoder, Device, Heard, MAX_FRAME, Message, NoRoom, SendError};
+use crate::{Decoder, Device, DeviceEvent, MAX_FRAME, Message, NoRoom, SendError};
 use embedded_io::{Read, ReadReady, Write};
 use heapless::Vec;
 
@@ -30,7 +30,7 @@ impl<T: Read + ReadReady + Write> Port<T>
 where
     T::Error: core::error::Error + 'static,
 {
-    /// Joins them. What a host sends is short, so 64 bytes are enough to hear it; longer texts of
+    /// Joins them. What a host sends is short, so 64 bytes are enough for it; longer texts of
     /// errors are lost.
     pub fn new(io: T, device: Device) -> Port<T> {
         Port {
@@ -46,7 +46,7 @@ where
         &self.device
     }
 
-    /// Takes in what has arrived, calling `heard` for every frame that means something, and sends
+    /// Takes in what has arrived, calling `take` for every frame that means something, and sends
     /// what is due. `now` is in milliseconds.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ where
     pub fn poll(
         &mut self,
         now: u32,
-        mut heard: impl FnMut(Heard<'_>),
+        mut take: impl FnMut(DeviceEvent<'_>),
     ) -> Result<(), PortError<T::Error>> {
         let mut bytes = [0; 32];
         while self.io.read_ready().map_err(PortError::Io)? {
@@ -65,14 +65,14 @@ where
             }
             while !rest.is_empty() {
                 if let Some(Ok(frame)) = self.decoder.next(&mut rest) {
-                    match self.device.hear(&frame) {
-                        Heard::Nothing => {}
-                        told => heard(told),
+                    match self.device.receive(&frame) {
+                        DeviceEvent::Nothing => {}
+                        event => take(event),
                     }
                 }
             }
         }
-        self.device.say(now, &mut self.out).map_err(no_room)?;
+        self.device.send_due(now, &mut self.out).map_err(no_room)?;
         self.flush()
     }
 

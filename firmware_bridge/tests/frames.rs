@@ -328,16 +328,16 @@ fn a_decoder_is_in_step_again_after_the_next_zero() {
     wire.extend(frames.concat());
     for cut in [1, 3, 100, wire.len()] {
         let mut decoder: Decoder = Decoder::new();
-        let mut heard = vec![];
+        let mut received = vec![];
         for part in wire.chunks(cut) {
             let mut rest = part;
             while !rest.is_empty() {
                 if let Some(Ok(frame)) = decoder.next(&mut rest) {
-                    heard.push(frame.sequence);
+                    received.push(frame.sequence);
                 }
             }
         }
-        assert_eq!(heard, [1, 2], "cut into {cut}");
+        assert_eq!(received, [1, 2], "cut into {cut}");
         let counts = decoder.counts();
         assert_eq!((counts.frames, counts.broken), (2, 1));
         assert_eq!(counts.bytes, wire.len() as u64);
@@ -398,14 +398,18 @@ proptest! {
     /// Random bytes seldom pass the checksum; these do.
     #[test]
     fn any_checked_body_is_refused_or_is_its_own_encoding(
-        kind: u8, payload in prop::collection::vec(prop_oneof![Just(0u8), 0u8..12, any::<u8>()], 0..40),
+        kind: u8,
+        payload in prop::collection::vec(prop_oneof![Just(0u8), 0u8..12, any::<u8>()], 0..40),
     ) {
         let body = [&[kind, 5, 0], &payload[..]].concat();
         let wire = stuff(&body);
         let mut room = [0; MAX_BODY];
         let frame = Frame::decode(&wire, &mut room);
         // A newer minor version's hello may hold what this one does not know.
-        let newer = matches!(frame, Ok(Frame { message: Message::Hello { major, minor, .. }, .. }) if (major, minor) > (1, 0));
+        let newer = match frame.map(|frame| frame.message) {
+            Ok(Message::Hello { major, minor, .. }) => (major, minor) > (1, 0),
+            _ => false,
+        };
         if let Ok(frame) = frame && !newer {
             prop_assert_eq!(stuffed(&frame), wire);
         }

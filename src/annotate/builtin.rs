@@ -1,6 +1,6 @@
 //! The models that are compiled in: aligned static bytes, opened by the same reader as a file.
 
-use crate::annotate::Task;
+use super::task::Task;
 use crate::model::file::ModelFile;
 use crate::model::manifest::Tier;
 use crate::model::map::{Aligned, Bytes};

@@ -12,6 +12,18 @@ mod annotator;
 pub mod builtin;
 pub mod calibrate;
 #[cfg(feature = "tract")]
+mod error;
+#[cfg(feature = "tract")]
+mod info;
+#[cfg(feature = "tract")]
+mod models;
+#[cfg(feature = "tract")]
+mod options;
+#[cfg(feature = "tract")]
+mod piece;
+#[cfg(feature = "tract")]
+mod read;
+#[cfg(feature = "tract")]
 mod scan;
 #[cfg(feature = "tract")]
 mod score;
@@ -23,10 +35,15 @@ mod whole;
 
 pub use annotation::{Annotate, Annotation};
 #[cfg(feature = "tract")]
-pub use annotator::{
-    AnnotateError, Annotator, ModelInfo, Molecule, Options, Priors, ReadState, Strands,
-    default_tasks,
-};
+pub use annotator::Annotator;
+#[cfg(feature = "tract")]
+pub use error::AnnotateError;
+#[cfg(feature = "tract")]
+pub use info::ModelInfo;
+#[cfg(feature = "tract")]
+pub use options::{Molecule, Options, Priors, Strands, default_tasks};
+#[cfg(feature = "tract")]
+pub use read::ReadState;
 #[cfg(feature = "tract")]
 pub use score::{Scorer, WholeScorer};
 pub use task::{Task, kind};

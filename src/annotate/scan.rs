@@ -1,11 +1,11 @@
 //! Models that score every base: windows, strands, and the rule that turns scores into calls.
 
-use super::annotator::Piece;
+use super::calibrate::Calibration;
+use super::error::AnnotateError;
+use super::options::Priors;
+use super::piece::Piece;
 use super::task::{called, kind};
-use super::{AnnotateError, Priors};
-use crate::annotate::calibrate::Calibration;
-use crate::call::Strand;
-use crate::call::{Call, CallKind, Flags};
+use crate::call::{Call, CallKind, Flags, Strand};
 use crate::model::manifest::Link;
 use crate::model::{Model, ModelError, Runner};
 use crate::reads::nucleotide::{self, N};
@@ -215,9 +215,10 @@ impl Scan {
                     Strand::Reverse => window.end - 1 - row,
                 };
                 let start = piece.first + index as u64;
-                let after = match piece.ended {
-                    true => (piece.codes.len() - 1 - index) as u64,
-                    false => u64::MAX,
+                let after = if piece.ended {
+                    (piece.codes.len() - 1 - index) as u64
+                } else {
+                    u64::MAX
                 };
                 let score = column.calibration(start, after).score(score);
                 if score < column.least {

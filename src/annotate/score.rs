@@ -1,9 +1,11 @@
 //! Scores instead of calls: of every base, or of a sequence as a whole.
 
-use super::annotator::Piece;
+use super::error::AnnotateError;
+use super::options::Priors;
+use super::piece::Piece;
 use super::scan::{Rows, Scan};
+use super::starts;
 use super::task::Task;
-use super::{AnnotateError, Priors, starts};
 use crate::call::Strand;
 use crate::model::manifest::Manifest;
 use crate::model::{Model, Runner};

@@ -4,12 +4,12 @@
 //! strand the last of the read, so those are kept until its end. A 5'UTR begins where the read
 //! does, and the model sees its last bases.
 
-use super::annotator::Piece;
+use super::calibrate::Calibration;
+use super::error::AnnotateError;
+use super::options::{Molecule, Options};
+use super::piece::Piece;
 use super::task::called;
-use super::{AnnotateError, Molecule, Options};
-use crate::annotate::calibrate::Calibration;
-use crate::call::Strand;
-use crate::call::{Call, CallKind, Flags};
+use crate::call::{Call, CallKind, Flags, Strand};
 use crate::model::manifest::{Manifest, Sequence};
 use crate::model::{Model, ModelError, Runner};
 use crate::reads::nucleotide::{N, complement};
@@ -149,9 +149,10 @@ impl Starts {
         if to - after < self.sequence.shortest {
             return;
         }
-        let used = match state.reverse.len() == self.max_starts {
-            true => state.reverse.pop_front(),
-            false => state.spare.pop(),
+        let used = if state.reverse.len() == self.max_starts {
+            state.reverse.pop_front()
+        } else {
+            state.spare.pop()
         };
         let mut candidate = used.unwrap_or_else(|| Candidate {
             position: 0,

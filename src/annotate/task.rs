@@ -73,7 +73,7 @@ impl Task {
             .map_err(|reason| ModelError::manifest(model.file().name(), reason))
     }
 
-    /// What a manifest says, checked against what the task needs.
+    /// The task of a manifest, checked against what that task needs.
     ///
     /// # Errors
     /// Where the task is unknown, the shape of its output is another, or an output lacks its kind

@@ -1,11 +1,10 @@
 //! Models that score a record as a whole: a promoter that was cut out already.
 
-use super::AnnotateError;
+use super::calibrate::Calibration;
+use super::error::AnnotateError;
 use super::starts::pad;
 use super::task::{Task, called};
-use crate::annotate::calibrate::Calibration;
-use crate::call::Strand;
-use crate::call::{Call, CallKind, Flags};
+use crate::call::{Call, CallKind, Flags, Strand};
 use crate::model::manifest::Sequence;
 use crate::model::{Model, ModelError, Runner};
 use crate::reads::nucleotide::{self, N};
@@ -97,9 +96,10 @@ impl Whole {
                 strand,
                 kind: self.kind,
                 score: self.calibration.score(raw),
-                flags: match codes.contains(&N) {
-                    true => Flags::AMBIGUOUS,
-                    false => Flags::NONE,
+                flags: if codes.contains(&N) {
+                    Flags::AMBIGUOUS
+                } else {
+                    Flags::NONE
                 },
                 model: self.number,
             });

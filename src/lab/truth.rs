@@ -1,10 +1,10 @@
 //! True sites: the table of sites of genes that reads are simulated from, and the table of sites of
 //! reads that calls are judged by. Both are tab-separated with a header line.
 //!
-//! | table | columns |
-//! | --- | --- |
-//! | genes | `gene_idx gene chrom strand pos0 kind`: the gene's id in the FASTA file, its symbol, then the site's exon-edge base, 0-based, in the sequence as the FASTA file has it |
-//! | reads | `read pos strand kind`: the exon-edge base in forward coordinates of the read, 0-based, as the start of a call |
+//! - Genes: `gene_idx gene chrom strand pos0 kind`. The gene's id in the FASTA file, its symbol,
+//!   then the site's exon-edge base, 0-based, in the sequence as the FASTA file has it.
+//! - Reads: `read pos strand kind`. The exon-edge base in forward coordinates of the read, 0-based,
+//!   as the start of a call.
 //!
 //! Kinds are `donor`, `acceptor` and `promoter`. Columns are found by their names; others are
 //! ignored.
@@ -372,11 +372,13 @@ mod tests {
         let message = |text: &[u8]| ReadSites::read(text, "t.tsv").unwrap_err().to_string();
         assert_eq!(
             message(b""),
-            "t.tsv, line 1: the header has no column `read` (expected read pos strand kind, tab-separated)"
+            "t.tsv, line 1: the header has no column `read` \
+             (expected read pos strand kind, tab-separated)"
         );
         assert_eq!(
             message(b"read\tpos\tstrand\nx"),
-            "t.tsv, line 1: the header has no column `kind` (expected read pos strand kind, tab-separated)"
+            "t.tsv, line 1: the header has no column `kind` \
+             (expected read pos strand kind, tab-separated)"
         );
         let head = format!("{READ_HEADER}\na\t1\t+\tdonor\n");
         assert_eq!(

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The longest latency told apart, in microseconds: an hour.
+/// The longest latency that is measured, in microseconds: an hour.
 const LONGEST: u64 = 3_600_000_000;
 
 /// Most kinds of calls that are counted.
@@ -181,10 +181,13 @@ impl Metrics {
     pub(crate) fn fast_tier(&self, lane: usize, on: bool) {
         let Some(live) = self.live.get() else { return };
         let bit = 1 << (lane % 64);
-        let was = match on {
-            true if live.fast.load(Relaxed) & bit == 0 => live.fast.fetch_or(bit, Relaxed),
-            false if live.fast.load(Relaxed) & bit != 0 => live.fast.fetch_and(!bit, Relaxed),
-            _ => return,
+        if (live.fast.load(Relaxed) & bit != 0) == on {
+            return;
+        }
+        let was = if on {
+            live.fast.fetch_or(bit, Relaxed)
+        } else {
+            live.fast.fetch_and(!bit, Relaxed)
         };
         if (was & bit != 0) != on {
             live.tier_changes.fetch_add(1, Relaxed);
@@ -386,7 +389,8 @@ mod tests {
              \x20        1 reads UNACCOUNTED FOR\n\
              bases    900 in, 400 out in 2.0 s, 0.000 Mb/s\n\
              calls    0 donor, 0 acceptor, 2 promoter\n\
-             latency  p50 1.0ms, p90 20.0ms, p99 300.0ms, p99.9 4.0s from bytes received to calls written"
+             latency  p50 1.0ms, p90 20.0ms, p99 300.0ms, p99.9 4.0s \
+             from bytes received to calls written"
         );
         metrics.read_shed();
         assert!(metrics.summary().adds_up());

@@ -89,7 +89,8 @@ fn answer(mut client: TcpStream, metrics: &Metrics, models: &[String]) -> io::Re
     let body = metrics.summary().prometheus(models);
     write!(
         client,
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }

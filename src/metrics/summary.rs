@@ -176,7 +176,8 @@ impl fmt::Display for Summary {
         if let Some([p50, p90, p99, p999]) = self.latency {
             write!(
                 f,
-                "\nlatency  p50 {p50:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?} from bytes received to calls written"
+                "\nlatency  p50 {p50:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?} \
+                 from bytes received to calls written"
             )?;
         }
         self.live

@@ -1,5 +1,6 @@
 //! Bytes in, base codes out: where the bytes come from, what their records are, what letters mean.
 
+pub mod bam;
 pub mod fastx;
 pub mod nucleotide;
 pub mod source;

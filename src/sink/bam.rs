@@ -1,9 +1,8 @@
 //! BAM records written on as they came, with calls in two local tags.
 //!
-//! | tag | what |
-//! | --- | --- |
-//! | `yn` | number of calls, on every record that was annotated, 0 included |
-//! | `yc` | (`Z`) the calls: the columns of [`Format::Tsv`](super::Format::Tsv) without the read's name, blanks between columns, semicolons between calls |
+//! - `yn`: the number of calls, on every record that was annotated, 0 included.
+//! - `yc` (`Z`): the calls, as the columns of [`Format::Tsv`](super::Format::Tsv) without the
+//!   read's name, with blanks between columns and semicolons between calls.
 //!
 //! Positions are those of the read as it was sequenced, as those of the base modification tags are;
 //! an aligned record's SEQ is its reverse complement where the flag 0x10 is set. `yn` and `yc` of
@@ -32,7 +31,7 @@ const HEAD: [u8; 18] = [
     0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0, 0,
 ];
 
-/// The empty block that says that a file is whole.
+/// The empty block that marks a whole file.
 const END: [u8; 28] = [
     0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0, 0, 0, 0, 0, 0, 0,
     0, 0,
@@ -89,7 +88,7 @@ impl<W: Write> BamWriter<W> {
         self.calls.clear();
     }
 
-    /// Writes a record with the calls taken for it: its size, fields, bases and qualities as they
+    /// Writes a record with its calls: its size, fields, bases and qualities as they
     /// came, then its tags.
     ///
     /// # Errors
@@ -167,7 +166,7 @@ impl<W: Write> BamWriter<W> {
         self.blocks.flush()
     }
 
-    /// Ends the file. One that is not `whole` gets no end block, so that whoever reads it is told.
+    /// Ends the file. One that is not `whole` gets no end block, so that whoever reads it notices.
     ///
     /// # Errors
     /// The writer's.
@@ -293,7 +292,8 @@ mod tests {
     use super::*;
     use crate::call::Strand;
     use crate::call::{CallKind, Flags};
-    use crate::reads::fastx::{BamHeader, BamRecord, Chunk, Limits, Reader, Step};
+    use crate::reads::bam::{BamHeader, BamRecord};
+    use crate::reads::fastx::{Chunk, Limits, Reader, Step};
     use crate::reads::source::Input;
     use std::io::{Cursor, Read};
 
@@ -389,10 +389,13 @@ mod tests {
         let text = String::from_utf8_lossy(&plain[8..at - 7]).into_owned();
         assert_eq!(
             text,
-            "@HD\tVN:1.6\n@PG\tID:x\n@PG\tID:strandline\n@PG\tID:strandline.1\tPN:strandline\tVN:0.1.0\tPP:strandline\tDS:yn: number of calls, yc: the calls, by m_x_/1\tCL:a b\n"
+            "@HD\tVN:1.6\n@PG\tID:x\n@PG\tID:strandline\n\
+             @PG\tID:strandline.1\tPN:strandline\tVN:0.1.0\tPP:strandline\t\
+             DS:yn: number of calls, yc: the calls, by m_x_/1\tCL:a b\n"
         );
         let rest = &plain[at + 8..];
-        let yc = "0 1 - donor 0.5000 m_x_/1 short-context,ambiguous;1 2 - donor 0.5000 m_x_/1 short-context,ambiguous";
+        let yc = "0 1 - donor 0.5000 m_x_/1 short-context,ambiguous;\
+            1 2 - donor 0.5000 m_x_/1 short-context,ambiguous";
         let a = record(
             "a",
             4,

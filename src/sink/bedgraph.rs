@@ -2,8 +2,8 @@
 //!
 //! The format has four columns (read, start, end, value), no strand and no name, and its intervals
 //! must not overlap. So that lines can be written as reads come, everything goes into one track and
-//! the sign tells the strand, as is usual for stranded signal: a value above zero is a call on the
-//! forward strand, one below zero a call on the reverse strand. The kind of a call is not told;
+//! the sign gives the strand, as is usual for stranded signal: a value above zero is a call on the
+//! forward strand, one below zero a call on the reverse strand. The kind of a call is not written;
 //! TSV, BED and GFF3 tell it, and `--tasks` chooses one task. Where two calls overlap, the one with
 //! the greater score is written and the other one counted as left out. Ribosome loads would swamp
 //! probabilities there: write expression by itself.
@@ -14,8 +14,8 @@ use crate::call::Strand;
 use std::io::{self, Write};
 
 /// The line that opens the track.
-pub const TRACK_LINE: &[u8] =
-    b"track type=bedGraph name=\"strandline\" description=\"calls, negative on the reverse strand\" visibility=full\n";
+pub const TRACK_LINE: &[u8] = b"track type=bedGraph name=\"strandline\" \
+    description=\"calls, negative on the reverse strand\" visibility=full\n";
 
 /// The last call of the record in hand, held back until the next one shows that nothing stronger
 /// overlaps it.

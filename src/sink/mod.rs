@@ -7,14 +7,17 @@
 //! written `.`; bytes of a name that are no UTF-8 and control characters become U+FFFD, except in
 //! GFF3, where they are percent-encoded.
 //!
-//! | format | line |
-//! | --- | --- |
-//! | [`Format::Tsv`] | `read start end strand kind score model flags`; model is `name/version`, flags a comma-separated list or `.` |
-//! | [`Format::Bed`] | BED6+3: the read, start, end, kind, round(1000 P) or round(100 load) up to 1000, strand; then the score, the model and the flags as in TSV |
-//! | [`Format::Gff3`] | 1-based, closed; the type is a Sequence Ontology term, the model and the flags are attributes |
-//! | [`Format::Bedgraph`] | one track of four columns, the value negative on the reverse strand (see [`bedgraph`]) |
-//! | [`Format::Jsonl`] | one object a call, keys `read start end strand kind score model version flags` |
-//! | [`Format::SpliceTsv`] | contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]) |
+//! - [`Format::Tsv`]: `read start end strand kind score model flags`; the model is `name/version`,
+//!   the flags are a comma-separated list or `.`.
+//! - [`Format::Bed`]: BED6+3, with the read, start, end, kind, round(1000 P) or round(100 load) up
+//!   to 1000, strand; then the score, the model and the flags as in TSV.
+//! - [`Format::Gff3`]: 1-based, closed; the type is a Sequence Ontology term, the model and the
+//!   flags are attributes.
+//! - [`Format::Bedgraph`]: one track of four columns, the value negative on the reverse strand (see
+//!   [`bedgraph`]).
+//! - [`Format::Jsonl`]: one object a call, with the keys `read start end strand kind score model
+//!   version flags`.
+//! - [`Format::SpliceTsv`]: contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]).
 //!
 //! GFF3 types are `five_prime_cis_splice_site` (donor), `three_prime_cis_splice_site` (acceptor),
 //! `TSS` (promoter) and `five_prime_UTR` (expression, its score in the attribute
@@ -96,7 +99,7 @@ impl FromStr for Format {
     }
 }
 
-/// What a written call says of its model.
+/// How a written call names its model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelTag {
     /// The model's name.

@@ -5,7 +5,7 @@
 //! | 0..6 | `\x93NUMPY` |
 //! | 6..8 | version 1, 0 |
 //! | 8..10 | 118, little-endian: length of the header text |
-//! | 10..128 | `{'descr': '<f4', 'fortran_order': False, 'shape': (rows, outputs), }`, blanks, a newline |
+//! | 10..128 | `{'descr': '<f4', 'fortran_order': False, 'shape': (rows, outputs), }`, padding |
 //! | 128.. | rows × outputs float32, little-endian, row by row |
 //!
 //! The header always takes 128 bytes, so the data are 64-byte aligned in a mapped file and a length

@@ -11,7 +11,7 @@
 //! | `+` acceptor, `-` donor (exon above it) | position of the exon-edge base |
 //!
 //! The score is round(2 · log2(P / base rate)), clipped to −7..13. A site that stands in no line is
-//! as bad as the aligners' `--spsc0` says (−7 in miniprot, −5 in minimap2).
+//! as bad as the aligners' `--spsc0` has it (−7 in miniprot, −5 in minimap2).
 //!
 //! Checked against the sources: minimap2 2.30 `index.c` (`mm_idx_spsc_read2` reads the columns and
 //! drops offsets that are not within 0 < offset < contig length; `mm_idx_spsc_get`),

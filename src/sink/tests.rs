@@ -102,20 +102,26 @@ fn gff3() {
     assert_eq!(
         written(Format::Gff3, b">r;1\xff"),
         "##gff-version 3\n\
-         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t100\t100\t0.9000\t+\t.\tmodel=splice/1.0\n\
-         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t151\t151\t0.1235\t-\t.\tmodel=splice/1.0;flags=short-context,ambiguous\n\
-         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t201\t201\t0.0000\t+\t.\tmodel=splice/1.0\n\
-         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t251\t251\t1.0000\t-\t.\tmodel=splice/1.0\n\
+         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t100\t100\t0.9000\t+\t.\t\
+         model=splice/1.0\n\
+         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t151\t151\t0.1235\t-\t.\t\
+         model=splice/1.0;flags=short-context,ambiguous\n\
+         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t201\t201\t0.0000\t+\t.\t\
+         model=splice/1.0\n\
+         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t251\t251\t1.0000\t-\t.\t\
+         model=splice/1.0\n\
          %3Er%3B1%FF\tstrandline\tTSS\t301\t301\t0.5000\t+\t.\tmodel=splice/1.0\n\
-         %3Er%3B1%FF\tstrandline\tfive_prime_UTR\t311\t360\t.\t-\t.\tmean_ribosome_load=6.124;model=utr%3Bx/2;flags=5p-unverified\n"
+         %3Er%3B1%FF\tstrandline\tfive_prime_UTR\t311\t360\t.\t-\t.\t\
+         mean_ribosome_load=6.124;model=utr%3Bx/2;flags=5p-unverified\n"
     );
 }
 
 #[test]
-fn bedgraph_tells_the_strand_by_the_sign() {
+fn bedgraph_gives_the_strand_by_the_sign() {
     assert_eq!(
         written(Format::Bedgraph, b"r1"),
-        "track type=bedGraph name=\"strandline\" description=\"calls, negative on the reverse strand\" visibility=full\n\
+        "track type=bedGraph name=\"strandline\" \
+         description=\"calls, negative on the reverse strand\" visibility=full\n\
          r1\t99\t100\t0.9000\n\
          r1\t150\t151\t-0.1235\n\
          r1\t200\t201\t0.0000\n\
@@ -154,17 +160,24 @@ fn json_lines() {
     assert_eq!(
         text,
         concat!(
-            r#"{"read":"r\"1","start":99,"end":100,"strand":"+","kind":"donor","score":0.9,"model":"splice","version":"1.0","flags":[]}"#,
+            r#"{"read":"r\"1","start":99,"end":100,"strand":"+","kind":"donor","#,
+            r#""score":0.9,"model":"splice","version":"1.0","flags":[]}"#,
             "\n",
-            r#"{"read":"r\"1","start":150,"end":151,"strand":"-","kind":"acceptor","score":0.1235,"model":"splice","version":"1.0","flags":["short-context","ambiguous"]}"#,
+            r#"{"read":"r\"1","start":150,"end":151,"strand":"-","kind":"acceptor","#,
+            r#""score":0.1235,"model":"splice","version":"1.0","#,
+            r#""flags":["short-context","ambiguous"]}"#,
             "\n",
-            r#"{"read":"r\"1","start":200,"end":201,"strand":"+","kind":"acceptor","score":0.0,"model":"splice","version":"1.0","flags":[]}"#,
+            r#"{"read":"r\"1","start":200,"end":201,"strand":"+","kind":"acceptor","#,
+            r#""score":0.0,"model":"splice","version":"1.0","flags":[]}"#,
             "\n",
-            r#"{"read":"r\"1","start":250,"end":251,"strand":"-","kind":"donor","score":1.0,"model":"splice","version":"1.0","flags":[]}"#,
+            r#"{"read":"r\"1","start":250,"end":251,"strand":"-","kind":"donor","#,
+            r#""score":1.0,"model":"splice","version":"1.0","flags":[]}"#,
             "\n",
-            r#"{"read":"r\"1","start":300,"end":301,"strand":"+","kind":"promoter","score":0.5,"model":"splice","version":"1.0","flags":[]}"#,
+            r#"{"read":"r\"1","start":300,"end":301,"strand":"+","kind":"promoter","#,
+            r#""score":0.5,"model":"splice","version":"1.0","flags":[]}"#,
             "\n",
-            r#"{"read":"r\"1","start":310,"end":360,"strand":"-","kind":"expression","score":6.124,"model":"utr;x","version":"2","flags":["5p-unverified"]}"#,
+            r#"{"read":"r\"1","start":310,"end":360,"strand":"-","kind":"expression","#,
+            r#""score":6.124,"model":"utr;x","version":"2","flags":["5p-unverified"]}"#,
             "\n",
         )
     );

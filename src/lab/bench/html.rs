@@ -30,14 +30,16 @@ impl Plot<'_> {
         let x = |v: f64| LEFT + v * (WIDTH - LEFT - 20.0);
         let y = |v: f64| HEIGHT - BOTTOM - v * (HEIGHT - BOTTOM - 30.0);
         let mut out = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{0}</title><text x=\"{LEFT}\" y=\"16\" class=\"t\">{0}</text>",
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{0}</title>\
+             <text x=\"{LEFT}\" y=\"16\" class=\"t\">{0}</text>",
             escaped(self.title)
         );
         // Writing to a string cannot fail, here and below.
         for (at, text) in &self.y_ticks {
             let _ = write!(
                 out,
-                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{1}\" y2=\"{1}\" class=\"g\"/><text x=\"{2}\" y=\"{3}\" text-anchor=\"end\">{4}</text>",
+                "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{1}\" y2=\"{1}\" class=\"g\"/>\
+                 <text x=\"{2}\" y=\"{3}\" text-anchor=\"end\">{4}</text>",
                 x(1.0),
                 y(*at),
                 LEFT - 6.0,
@@ -61,7 +63,8 @@ impl Plot<'_> {
             .collect();
         let _ = write!(
             out,
-            "<polyline points=\"{}\" class=\"l\"/><text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text></svg>",
+            "<polyline points=\"{}\" class=\"l\"/>\
+             <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text></svg>",
             points.join(" "),
             x(0.5),
             HEIGHT - 6.0,
@@ -159,18 +162,28 @@ fn sensor(
     Some(plot.svg())
 }
 
-const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
-pre{background:#f4f4f4;padding:1rem;overflow-x:auto}svg{width:100%;font:12px sans-serif;fill:#333}.g{stroke:#ddd}.t{font-weight:bold}\
-.l{fill:none;stroke:#0072b2;stroke-width:2}.doubt{background:#d55e00;color:#fff;padding:.5rem 1rem}";
+const STYLE: &str = "\
+body{font:15px/1.5 sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#222;\
+background:#fff}\
+pre{background:#f4f4f4;padding:1rem;overflow-x:auto}\
+svg{width:100%;font:12px sans-serif;fill:#333}\
+.g{stroke:#ddd}\
+.t{font-weight:bold}\
+.l{fill:none;stroke:#0072b2;stroke-width:2}\
+.doubt{background:#d55e00;color:#fff;padding:.5rem 1rem}";
 
 /// The page. `comparison` are the lines of [`super::compared`].
 pub fn html(report: &Report, comparison: &[String]) -> String {
     let mut out = format!(
-        "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>strandline bench: {0}</title><style>{STYLE}</style><h1>strandline bench</h1><p>{0}</p>",
+        "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <title>strandline bench: {0}</title><style>{STYLE}</style>\
+         <h1>strandline bench</h1><p>{0}</p>",
         escaped(&report.machine.processor)
     );
     if !report.holds() {
-        out += "<p class=\"doubt\">No headline: the run was disturbed or the processor slowed down; the doubts stand with each scenario.</p>";
+        out += "<p class=\"doubt\">No headline: the run was disturbed or the processor slowed \
+                down; the doubts stand with each scenario.</p>";
     }
     let _ = write!(out, "<pre>{}</pre>", escaped(&report.table()));
     if !comparison.is_empty() {

@@ -1,4 +1,4 @@
-//! What the machine says of itself, before and while it is measured. Everything is read from files
+//! The state of the machine, before and while it is measured. Everything is read from files
 //! of Linux; where there are none, there is nothing to report.
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Of the highest frequency seen: below this the processor counts as slowed down.
 const SLOW: f64 = 0.9;
 
-/// Of one core: more time than this taken by other programs, or by other guests of the machine,
+/// Of one core: more time than this used by other programs, or by other guests of the machine,
 /// disturbs a measurement.
 const DISTURBED: f64 = 0.05;
 
@@ -216,11 +216,11 @@ impl Watch {
         Ok(Watch { ended, thread })
     }
 
-    /// Ends, and says what was seen.
+    /// Ends, and gives what was seen.
     pub fn end(self) -> Watched {
         self.ended.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        // A watch that died saw nothing that could be told.
+        // A watch that died saw nothing that could be reported.
         self.thread.join().unwrap_or_default()
     }
 }

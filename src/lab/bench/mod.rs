@@ -1,15 +1,16 @@
 //! What a board sustains: three scenarios in the manner of MLPerf, timed end to end, with what the
 //! machine did meanwhile.
 //!
-//! | scenario | what is done | what it tells |
-//! | --- | --- | --- |
-//! | single stream | one chunk after another of one read at a time, the next when the calls of the last are written | the least latency |
-//! | multi stream | channels that speak by a schedule made in advance; a chunk's clock starts when the schedule says | whether a flow cell can be followed, and how late calls come |
-//! | offline | compressed reads as fast as they are taken | throughput |
+//! - Single stream: one chunk after another of one read at a time, the next when the calls of the
+//!   last are written. It measures the least latency.
+//! - Multi stream: channels that send by a schedule made in advance; a chunk's clock starts at the
+//!   time of the schedule. It measures whether a flow cell can be followed, and how late calls
+//!   come.
+//! - Offline: compressed reads as fast as they are accepted. It measures throughput.
 //!
 //! All are timed from letters in to text out, tokenising included. Every scenario is run for a
-//! warm-up first, which is told as the cold rate and counts for nothing else. Figures come without
-//! a headline where the processor was slowed down or others used the machine.
+//! warm-up first, which is printed as the cold rate and counts for nothing else. Figures come
+//! without a headline where the processor was slowed down or others used the machine.
 
 mod html;
 mod machine;
@@ -156,7 +157,7 @@ pub struct Measured {
     pub scenario: Scenario,
     /// In words: channels, chunk, rate.
     pub load: String,
-    /// Bases a second that were offered; `None`: as many as were taken.
+    /// Bases a second that were offered; `None`: as many as were accepted.
     pub offered: Option<f64>,
     /// Seconds it took.
     pub seconds: f64,

@@ -187,9 +187,12 @@ fn reads_fall_into_their_lengths_and_both_strands_count() {
     assert_eq!(
         lines[..3],
         [
-            "kind      length     reads    decisions   sites  top-k  AUPRC threshold    calls precision recall",
-            "donor     all            2        21998       6  0.667  0.917    0.5000        6     0.667  0.667",
-            "donor     <1k            1         1998       4  0.500  0.833    0.5000        4     0.500  0.500",
+            "kind      length     reads    decisions   sites  top-k  AUPRC threshold    calls \
+             precision recall",
+            "donor     all            2        21998       6  0.667  0.917    0.5000        6     \
+             0.667  0.667",
+            "donor     <1k            1         1998       4  0.500  0.833    0.5000        4     \
+             0.500  0.500",
         ]
     );
     assert!(lines[4].ends_with("0      -      -    0.3000        0         -      -"));

@@ -84,9 +84,10 @@ pub fn play(cell: FlowCell, target: &mut dyn Target, stop: &AtomicBool) -> io::R
             if wait.is_zero() {
                 break;
             }
-            match wait > NAP {
-                true => target.idle()?,
-                false => std::thread::sleep(wait),
+            if wait > NAP {
+                target.idle()?
+            } else {
+                std::thread::sleep(wait)
             }
         }
         played.latest = played.latest.max(due.elapsed());
@@ -200,9 +201,10 @@ impl Target for Folder {
             let name = format!("reads_{}.fastq{ending}.part", self.number);
             let path = self.path.join(name);
             let file = File::create(&path)?;
-            let file = match self.gzip {
-                true => Growing::Gzip(Box::new(GzEncoder::new(file, Compression::fast()))),
-                false => Growing::Plain(file),
+            let file = if self.gzip {
+                Growing::Gzip(Box::new(GzEncoder::new(file, Compression::fast())))
+            } else {
+                Growing::Plain(file)
             };
             self.open = Some((path, file));
         }
@@ -270,9 +272,10 @@ impl<W: Write> Write for Bursts<W> {
         for &byte in bytes {
             if self.left == 0 {
                 self.broken = !self.broken;
-                self.left = match self.broken {
-                    true => self.random.random_range(1..=32),
-                    false => self.gap(),
+                self.left = if self.broken {
+                    self.random.random_range(1..=32)
+                } else {
+                    self.gap()
                 };
             }
             self.left -= 1;

@@ -23,9 +23,11 @@ proptest! {
         let mut over = vec![false; lengths.len()];
         for event in &events {
             prop_assert!(!over[event.read]);
-            let known = so_far.insert(event.read, (event.channel, event.number, event.bases.end, event.at));
+            let state = (event.channel, event.number, event.bases.end, event.at);
+            let known = so_far.insert(event.read, state);
             if let Some((channel, number, end, at)) = known {
-                prop_assert_eq!((channel, number, end), (event.channel, event.number, event.bases.start));
+                let follows = (event.channel, event.number, event.bases.start);
+                prop_assert_eq!((channel, number, end), follows);
                 let took = (event.at - at).as_secs_f64();
                 prop_assert!((took - event.bases.len() as f64 / 400.0).abs() < 1e-6);
             } else {

@@ -21,7 +21,7 @@ const SIGNATURES: [(&[u8], &str); 9] = [
     (b"\xef\xbb\xbf", "a byte order mark"),
 ];
 
-/// Bytes needed to tell the signatures apart.
+/// Bytes needed to distinguish the signatures.
 const SIGNATURE: usize = 8;
 
 /// How a line ended.

@@ -14,7 +14,7 @@
 //! - Blank lines between records, CRLF, lower case, U and a missing last line end are accepted.
 //!   Qualities must be printable (33 to 126); only their number is kept.
 
-pub(crate) mod bam;
+mod bam_records;
 mod block;
 mod fasta;
 mod fastq;
@@ -22,11 +22,12 @@ mod reject;
 #[cfg(test)]
 mod tests;
 
-pub use bam::{BamHeader, BamRecord};
+pub(crate) use super::bam;
+pub use super::bam::{BamHeader, BamRecord};
 pub use reject::{Reject, RejectReason};
 
 use crate::reads::source::{Input, InputError, Stream};
-use bam::Bam;
+use bam_records::Bam;
 use block::{Blocks, Header};
 use fasta::Fasta;
 use fastq::Fastq;

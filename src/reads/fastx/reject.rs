@@ -25,12 +25,13 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// Tells the user: a warning, or for records that a good file of alignments has many of, a
-    /// message for who asks for it.
+    /// Logs it: as a warning, or as information where a good file of alignments has many such
+    /// records.
     pub fn log(&self) {
-        match self.reason.passes_over() {
-            true => log::info!("{self}"),
-            false => log::warn!("{self}"),
+        if self.reason.passes_over() {
+            log::info!("{self}");
+        } else {
+            log::warn!("{self}");
         }
     }
 }
@@ -87,7 +88,8 @@ pub enum RejectReason {
     },
     /// The third line of a FASTQ record is something else.
     #[error(
-        "the third line does not begin with '+' (sequences over several lines are read as FASTA only)"
+        "the third line does not begin with '+' \
+         (sequences over several lines are read as FASTA only)"
     )]
     NoPlus,
     /// The quality line is shorter or longer than the sequence.

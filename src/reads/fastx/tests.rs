@@ -308,7 +308,8 @@ fn bad_fastq_records() {
         (b"@\nACGT\n+\nIIII\n", " at byte 9: the header has no name"),
         (
             b"@b\nAC\nGT\n+\n@I\nII\n",
-            " (b) at byte 9: the third line does not begin with '+' (sequences over several lines are read as FASTA only)",
+            " (b) at byte 9: the third line does not begin with '+' \
+             (sequences over several lines are read as FASTA only)",
         ),
         (b"@b\n", " (b) at byte 9: '@' at byte 12 is no nucleotide"),
         (
@@ -351,7 +352,8 @@ fn a_quality_line_may_look_like_a_header() {
         b"@a\nACGT\nAA\n+\n@III\n@b\nCC\n+\n@I\n",
         &["b:CC"],
         &[
-            "record 1 (a) at byte 0: the third line does not begin with '+' (sequences over several lines are read as FASTA only)",
+            "record 1 (a) at byte 0: the third line does not begin with '+' \
+             (sequences over several lines are read as FASTA only)",
         ],
         None,
     );
@@ -641,7 +643,12 @@ fn fasta(records: &[Record], width: usize, end: &str) -> Vec<u8> {
 proptest! {
     #[test]
     fn good_records_whatever_the_cutting(
-        records in records(0..8), step in 1usize..40, width in 1usize..30, quality in "[!-~]", crlf: bool, zip: bool,
+        records in records(0..8),
+        step in 1usize..40,
+        width in 1usize..30,
+        quality in "[!-~]",
+        crlf: bool,
+        zip: bool,
     ) {
         let expected: Vec<String> = records.iter().map(naive).collect();
         let end = if crlf { "\r\n" } else { "\n" };
@@ -659,7 +666,8 @@ proptest! {
 
     #[test]
     fn damage_never_panics_and_everything_is_counted(
-        records in records(0..8), hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..6),
+        records in records(0..8),
+        hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..6),
         step in 1usize..40, as_fasta: bool,
     ) {
         let mut bytes = if as_fasta { fasta(&records, 7, "\n") } else { fastq(&records, '@') };

@@ -10,7 +10,7 @@ const END_BLOCK: [u8; 28] = [
     0, 0,
 ];
 
-/// Bytes that tell plain, gzip and BGZF apart.
+/// Bytes that distinguish plain, gzip and BGZF.
 const HEAD: usize = 14;
 
 /// True where a gzip header has BGZF's extra field in its usual, first place.
@@ -44,7 +44,7 @@ impl Compressed {
         }
     }
 
-    /// The first bytes of the input, fewer only where the input has fewer. Plain text is told by
+    /// The first bytes of the input, fewer only where the input has fewer. Plain text is known by
     /// its first byte, so that a live source is not made to wait for more.
     pub(super) fn head(&mut self) -> io::Result<&[u8]> {
         while self.len < HEAD && (self.len == 0 || self.buffer[0] == 0x1f) {
@@ -179,9 +179,10 @@ impl Read for Gunzip {
         }
         while !out.is_empty() {
             if !self.more && self.raw.fill_buf()?.is_empty() {
-                return match self.inside {
-                    true => Err(io::ErrorKind::UnexpectedEof.into()),
-                    false => Ok(0),
+                return if self.inside {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                } else {
+                    Ok(0)
                 };
             }
             self.inside = true;

@@ -1,4 +1,4 @@
-//! Where bytes come from: a file or standard input, plain or gzip, told by content.
+//! Where bytes come from: a file or standard input, plain or gzip, known by its content.
 //!
 //! A [`Stream`] yields uncompressed bytes and knows how far it has come in the compressed ones, so
 //! that a tail that was cut off is an error with a position and never looks like the end of the
@@ -129,7 +129,7 @@ pub enum InputError {
         file: Arc<str>,
         /// Compressed bytes read; the damage lies before or at it.
         offset: u64,
-        /// What the decoder says.
+        /// The reason of the decoder.
         source: io::Error,
     },
     /// A last record without its end.

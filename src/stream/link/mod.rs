@@ -35,7 +35,7 @@ use crate::call::{Call, CallKind};
 use crate::metrics::SourceCounters;
 use crate::stream::live::{LiveSource, LiveStep, Piece, Replies, SourceError};
 use crossbeam::queue::ArrayQueue;
-use firmware_bridge::{Decoder, FrameError, Host, HostHeard, MAX_FRAME, Message};
+use firmware_bridge::{Decoder, FrameError, Host, HostEvent, MAX_FRAME, Message};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -341,31 +341,31 @@ impl Link {
         let result = self.decoder.next(&mut bytes);
         self.from = self.to - bytes.len();
         let heard = match result {
-            None => HostHeard::Nothing,
-            Some(Ok(frame)) => self.host.hear(&frame, now),
+            None => HostEvent::Nothing,
+            Some(Ok(frame)) => self.host.receive(&frame, now),
             Some(Err(FrameError::Kind { sequence, .. })) => {
-                self.host.hear_unknown(sequence, now);
-                HostHeard::Nothing
+                self.host.receive_unknown(sequence, now);
+                HostEvent::Nothing
             }
             Some(Err(error)) => {
                 log::debug!("{}: {error}", self.name);
-                HostHeard::Nothing
+                HostEvent::Nothing
             }
         };
         let missing = self.host.missing();
         let mut filled = false;
         match heard {
-            HostHeard::DeviceStarted => {
+            HostEvent::DeviceStarted => {
                 self.counters.board_starts.fetch_add(1, Relaxed);
                 self.reads.close();
             }
-            HostHeard::Old => {
+            HostEvent::Old => {
                 self.counters.old_frames.fetch_add(1, Relaxed);
             }
-            HostHeard::Early => {
+            HostEvent::Early => {
                 self.counters.early_frames.fetch_add(1, Relaxed);
             }
-            HostHeard::Refused { major } => {
+            HostEvent::Refused { major } => {
                 // The other side is to hear why.
                 let _ = self.speak(now);
                 return Err(LinkError::Version {
@@ -373,16 +373,16 @@ impl Link {
                     major,
                 });
             }
-            HostHeard::Said(Message::Finish) => self.finished = self.once,
-            HostHeard::Said(Message::Error { code, text }) => {
+            HostEvent::Message(Message::Finish) => self.finished = self.once,
+            HostEvent::Message(Message::Error { code, text }) => {
                 let text = String::from_utf8_lossy(text);
                 log::warn!("{}: the board reports error {code}: {text}", self.name);
             }
-            HostHeard::Said(message) if message.is_data() => {
+            HostEvent::Message(message) if message.is_data() => {
                 filled = self.reads.hear(&message, missing, piece);
                 piece.received = self.received;
             }
-            HostHeard::Said(_) | HostHeard::Nothing => {}
+            HostEvent::Message(_) | HostEvent::Nothing => {}
             _ => {}
         }
         let counts = self.decoder.counts();
@@ -399,7 +399,7 @@ impl Link {
     fn speak(&mut self, now: u32) -> io::Result<()> {
         self.out.clear();
         // Everything that can be due fits the buffer, and what does not would come again.
-        let _ = self.host.say(now, &mut self.out);
+        let _ = self.host.send_due(now, &mut self.out);
         while self.host.has_device() && self.out.capacity() - self.out.len() >= MAX_FRAME {
             let Some(reply) = self.outbox.queue.pop() else {
                 break;

@@ -3,7 +3,7 @@
 use super::transport::call;
 use super::{LinkUrl, Stream, UrlError, is_silence};
 use firmware_bridge::{
-    Bases, Decoder, Device, EndReason, Heard, MAX_BASES_BYTES, MAX_FRAME, MAX_NAME, Message,
+    Bases, Decoder, Device, DeviceEvent, EndReason, MAX_BASES_BYTES, MAX_FRAME, MAX_NAME, Message,
     SendError,
 };
 use std::io;
@@ -96,7 +96,7 @@ impl Sender {
     pub fn poll(&mut self) -> Result<(), SenderError> {
         let now = self.now();
         // Both fit the buffer, which is empty.
-        let _ = self.device.say(now, &mut self.out);
+        let _ = self.device.send_due(now, &mut self.out);
         // The other side may be gone, and its last words still to be read.
         let flushed = self.flush();
         let mut bytes = [0; 1024];
@@ -111,8 +111,8 @@ impl Sender {
             let Some(Ok(frame)) = self.decoder.next(&mut rest) else {
                 continue;
             };
-            match self.device.hear(&frame) {
-                Heard::Decision {
+            match self.device.receive(&frame) {
+                DeviceEvent::Decision {
                     channel,
                     read,
                     eject,
@@ -121,8 +121,8 @@ impl Sender {
                     read,
                     eject,
                 }),
-                Heard::Told(Message::Call { .. }) => self.calls += 1,
-                Heard::Refused { major } => return Err(SenderError::Version(major)),
+                DeviceEvent::Message(Message::Call { .. }) => self.calls += 1,
+                DeviceEvent::Refused { major } => return Err(SenderError::Version(major)),
                 _ => {}
             }
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::stream::live::PieceEnd;
-use firmware_bridge::{Bases, Device, EndReason, Heard, MAX_BASES_BYTES, SendError};
+use firmware_bridge::{Bases, Device, DeviceEvent, EndReason, MAX_BASES_BYTES, SendError};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{HashMap, VecDeque};
@@ -158,13 +158,13 @@ fn run(faults: Faults, seed: u64, reads: u32) -> (Outcome, Vec<(&'static str, u6
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             if let Some(Ok(frame)) = heard.next(&mut rest)
-                && device.hear(&frame) == Heard::HostStarted
+                && device.receive(&frame) == DeviceEvent::HostStarted
             {
                 announce = [true; CHANNELS as usize];
             }
         }
         let mut out = heapless::Vec::<u8, MAX_FRAME>::new();
-        device.say(now, &mut out).unwrap();
+        device.send_due(now, &mut out).unwrap();
         if !out.is_empty() {
             wire.send(&out);
         }
@@ -434,11 +434,11 @@ fn another_major_version_is_refused_on_both_sides() {
     assert!(told(&said));
     let mut device = Device::new(1, 0);
     assert_eq!(
-        device.hear(&hello(firmware_bridge::Role::Host)),
-        Heard::Refused { major: 2 }
+        device.receive(&hello(firmware_bridge::Role::Host)),
+        DeviceEvent::Refused { major: 2 }
     );
     let mut out = heapless::Vec::<u8, MAX_FRAME>::new();
-    device.say(0, &mut out).unwrap();
+    device.send_due(0, &mut out).unwrap();
     assert!(told(&out) && !device.ready());
 }
 
@@ -453,17 +453,17 @@ fn a_newer_minor_version_is_understood() {
         capabilities: 0xffff,
         nonce: 5,
     };
-    assert_eq!(host.hear(&frame(9, hello), 0), HostHeard::DeviceStarted);
+    assert_eq!(host.receive(&frame(9, hello), 0), HostEvent::DeviceStarted);
     assert!(host.is_older());
     // A kind that only the newer one knows counts in the sequence.
-    host.hear_unknown(10, 0);
+    host.receive_unknown(10, 0);
     assert_eq!(
-        host.hear(&frame(11, Message::Finish), 0),
-        HostHeard::Said(Message::Finish)
+        host.receive(&frame(11, Message::Finish), 0),
+        HostEvent::Message(Message::Finish)
     );
     assert_eq!(host.missing(), 0);
-    assert_eq!(host.hear(&frame(11, Message::Finish), 0), HostHeard::Old);
-    host.hear(&frame(15, Message::KeepAlive), 0);
+    assert_eq!(host.receive(&frame(11, Message::Finish), 0), HostEvent::Old);
+    host.receive(&frame(15, Message::KeepAlive), 0);
     assert_eq!(host.missing(), 3);
 }
 
@@ -481,11 +481,11 @@ fn a_silent_board_counts_as_gone_and_its_reads_end() {
         sequence: 0,
         message: hello,
     };
-    host.hear(&frame, 100);
+    host.receive(&frame, 100);
     assert!(!host.gone(100 + firmware_bridge::GONE - 1));
     assert!(host.gone(100 + firmware_bridge::GONE));
     assert!(!host.has_device());
-    assert_eq!(host.hear(&frame, 9000), HostHeard::DeviceStarted);
+    assert_eq!(host.receive(&frame, 9000), HostEvent::DeviceStarted);
 }
 
 /// A host that said something and is gone.
@@ -512,7 +512,7 @@ fn last_words_are_heard_though_nothing_can_be_said() {
     let mut host = Host::new(7, WINDOW);
     let mut said = vec![];
     let mut out = heapless::Vec::<u8, 4096>::new();
-    host.say(0, &mut out).unwrap();
+    host.send_due(0, &mut out).unwrap();
     said.extend_from_slice(&out);
     for position in 0..300 {
         out.clear();

@@ -9,7 +9,7 @@ use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::entry;
 use firmware_bridge::{
-    Bases, Device, EndReason, Heard, MAX_BASES_BYTES, Message, Port, PortError, SendError,
+    Bases, Device, EndReason, DeviceEvent, MAX_BASES_BYTES, Message, Port, PortError, SendError,
 };
 use uart::Uart;
 
@@ -49,7 +49,7 @@ struct Read {
     letters: &'static [u8],
     number: u32,
     sent: usize,
-    /// The host must hear of it, at first or again.
+    /// The host is to get its start, at first or again.
     announce: bool,
     ejected: bool,
 }
@@ -83,13 +83,13 @@ fn main() -> ! {
     let mut finished = false;
     loop {
         let now = clock.now();
-        let polled = port.poll(now, |heard| match heard {
-            Heard::HostStarted => {
+        let polled = port.poll(now, |event| match event {
+            DeviceEvent::HostStarted => {
                 for read in reads.iter_mut().flatten() {
                     read.announce = true;
                 }
             }
-            Heard::Decision { channel, read: number, eject } => {
+            DeviceEvent::Decision { channel, read: number, eject } => {
                 let read = reads.get_mut(usize::from(channel)).and_then(Option::as_mut);
                 if let Some(read) = read.filter(|read| read.number == number) {
                     read.ejected |= eject;
@@ -138,7 +138,7 @@ fn step(port: &mut Port<Uart>, channel: u16, read: &mut Read, now: u32) -> bool 
     for (code_of, &letter) in codes.iter_mut().zip(rest) {
         *code_of = code(letter);
     }
-    let (bases, taken) = Bases::pack(&codes[..count], &mut room);
+    let (bases, packed) = Bases::pack(&codes[..count], &mut room);
     let over = read.ejected || rest.is_empty();
     let message = if read.announce {
         Message::ReadStart {
@@ -175,7 +175,7 @@ fn step(port: &mut Port<Uart>, channel: u16, read: &mut Read, now: u32) -> bool 
         return false;
     }
     if !over {
-        read.sent += taken;
+        read.sent += packed;
     }
     over
 }

@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::io::Read;
-use strandline::reads::fastx::{BamHeader, BamRecord, Chunk, Limits, Reader, RecordEnd, Step};
+use strandline::reads::bam::{BamHeader, BamRecord};
+use strandline::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
 use strandline::sink::bam::BamWriter;
 
 /// Hands out at most `piece` bytes at a time.
@@ -91,7 +92,7 @@ fn events(data: &[u8], piece: usize, limits: Limits) -> Vec<Event> {
     assert_eq!(
         reader.records(),
         handled,
-        "a record that nobody was told of"
+        "a record without a step"
     );
     assert!(matches!(reader.next_chunk(&mut chunk), Ok(Step::End)));
     events

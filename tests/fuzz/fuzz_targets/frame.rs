@@ -51,9 +51,9 @@ fuzz_target!(|data: &[u8]| {
     let mut rest = &codes[..];
     while !rest.is_empty() {
         let mut room = [0; MAX_BASES_BYTES];
-        let (bases, taken) = Bases::pack(rest, &mut room);
-        assert!(taken > 0);
-        assert!(bases.codes().eq(rest[..taken].iter().copied()));
+        let (bases, count) = Bases::pack(rest, &mut room);
+        assert!(count > 0);
+        assert!(bases.codes().eq(rest[..count].iter().copied()));
         let message = Message::Bases {
             channel: 1,
             read: 2,
@@ -65,6 +65,6 @@ fuzz_target!(|data: &[u8]| {
             message,
         });
         assert!(decode(&wire[..wire.len() - 1]));
-        rest = &rest[taken..];
+        rest = &rest[count..];
     }
 });

@@ -1,7 +1,6 @@
-//! BAM records (SAM/BAM specification, section 4.2): names and bases; qualities and tags are passed
-//! over.
+//! BAM records read for their names and bases; qualities and tags are passed over.
 //!
-//! An aligned record is turned back to its read's own orientation (flag 0x10). Secondary (0x100)
+//! An aligned record is brought back to its read's own orientation (flag 0x10). Secondary (0x100)
 //! and supplementary (0x800) records, whose read comes with its primary one, and hard-clipped ones,
 //! which lack bases, are passed over. Where records are kept, each that is framed well goes with
 //! its last chunk, or its rejection, for who writes it on.
@@ -9,15 +8,9 @@
 use super::block::{Blocks, Header};
 use super::reject::{Reject, RejectReason};
 use super::{Chunk, Ids, Limits, Step, Whole};
+use crate::reads::bam::{BamHeader, FIXED, MAGIC, has_whole_tags};
 use crate::reads::nucleotide;
 use crate::reads::source::InputError;
-use std::sync::{Arc, OnceLock};
-
-/// What a BAM stream begins with.
-pub(crate) const MAGIC: &[u8; 4] = b"BAM\x01";
-
-/// Bytes of a record's fields of fixed length, without its block size.
-pub(crate) const FIXED: u64 = 32;
 
 /// Bytes of the largest record that is kept.
 const KEPT: u64 = 256 << 20;
@@ -31,79 +24,6 @@ const HARD_CLIP: u32 = 5;
 
 /// Codes of `=ACMGRSVTWYHKDBN`.
 const CODES: [u8; 16] = [4, 0, 1, 4, 2, 4, 4, 4, 3, 4, 4, 4, 4, 4, 4, 4];
-
-/// The header of a BAM input whose records are kept, as it lies in the file: magic, text,
-/// references. It is there before the first record is.
-pub type BamHeader = Arc<OnceLock<Vec<u8>>>;
-
-/// A record that was kept, for who writes it on with other tags.
-#[derive(Debug, Clone, Copy)]
-pub struct BamRecord<'a> {
-    /// Its block size, its fields, its bases and qualities.
-    pub fields: &'a [u8],
-    tags: &'a [u8],
-}
-
-impl<'a> BamRecord<'a> {
-    /// The parts of a record that begins with its block size; `None` where it is not whole.
-    pub fn parse(record: &'a [u8]) -> Option<BamRecord<'a>> {
-        if !has_whole_tags(record) {
-            return None;
-        }
-        let (fields, tags) = record.split_at(tags_begin(record)?);
-        Some(BamRecord { fields, tags })
-    }
-
-    /// Its tags, each with its two letters and its type.
-    pub fn tags(self) -> impl Iterator<Item = &'a [u8]> {
-        let mut rest = self.tags;
-        std::iter::from_fn(move || {
-            let (tag, behind) = rest.split_at(tag_length(rest)?);
-            rest = behind;
-            Some(tag)
-        })
-    }
-}
-
-/// Where a record's tags begin: behind its bases and qualities. It begins with its block size.
-fn tags_begin(record: &[u8]) -> Option<usize> {
-    let fixed: &[u8; 36] = record.first_chunk()?;
-    let bases = u32::from_le_bytes([20, 21, 22, 23].map(|i| fixed[i])) as usize;
-    let cigar = usize::from(u16::from_le_bytes([fixed[16], fixed[17]]));
-    let begin = 36 + usize::from(fixed[12]) + 4 * cigar + bases.div_ceil(2) + bases;
-    (begin <= record.len()).then_some(begin)
-}
-
-/// The bytes of the tag that `tags` begins with, its two letters and its type included; `None`
-/// where it is broken.
-fn tag_length(tags: &[u8]) -> Option<usize> {
-    let size = |kind: u8| match kind {
-        b'A' | b'c' | b'C' => Some(1),
-        b's' | b'S' => Some(2),
-        b'i' | b'I' | b'f' => Some(4),
-        _ => None,
-    };
-    let length = match *tags.get(2)? {
-        b'Z' | b'H' => 3 + tags[3..].iter().position(|&b| b == 0)? + 1,
-        b'B' => {
-            let count = u32::from_le_bytes(*tags.get(4..)?.first_chunk()?) as usize;
-            8 + count.checked_mul(size(tags[3])?)?
-        }
-        kind => 3 + size(kind)?,
-    };
-    (length <= tags.len()).then_some(length)
-}
-
-fn has_whole_tags(record: &[u8]) -> bool {
-    let mut tags = tags_begin(record).map_or(&[][..], |begin| &record[begin..]);
-    while !tags.is_empty() {
-        match tag_length(tags) {
-            Some(length) => tags = &tags[length..],
-            None => return false,
-        }
-    }
-    true
-}
 
 pub(super) struct Bam {
     limits: Limits,
@@ -245,7 +165,7 @@ impl Bam {
         }
         ids.begin();
         let Some(size) = self.length(blocks).filter(|size| *size >= FIXED) else {
-            // Nothing says where the next record begins.
+            // Where the next record begins is unknown.
             return self.cut_off(blocks, ids);
         };
         if self.keeping && size > KEPT {
@@ -316,10 +236,10 @@ impl Bam {
         if !self.skip(blocks, rest - packed) {
             return self.cut_off(blocks, ids);
         }
-        match !self.keeping || has_whole_tags(&self.raw) {
-            true => Record::Good,
-            false => Record::Bad(ids.reject(&self.header, RejectReason::BamTags)),
+        if self.keeping && !has_whole_tags(&self.raw) {
+            return Record::Bad(ids.reject(&self.header, RejectReason::BamTags));
         }
+        Record::Good
     }
 
     /// Rejects the record, of which `rest` bytes follow.
@@ -460,12 +380,12 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_cut_off_or_broken_is_told() {
+    fn whatever_is_cut_off_or_broken_is_reported() {
         let bytes = whole();
         for cut in 5..bytes.len() {
             let (seen, error) = read(bytes[..cut].to_vec(), 100);
             let between = [header().len(), bytes.len()].contains(&cut);
-            // Between two records nothing but the end block of BGZF tells that more should come.
+            // Between two records only the missing end block of BGZF shows that more should come.
             assert!(
                 error.is_some() || between || seen.iter().all(|s| !s.contains("cut off")),
                 "{cut}"

@@ -1,0 +1,60 @@
+//! Models and options that all reads share, and the states that their networks run in.
+
+use super::info::ModelInfo;
+use super::options::Options;
+use super::scan::Scan;
+use super::starts::Starts;
+use super::whole::Whole;
+use crate::model::{ModelError, Runner};
+use crossbeam::queue::ArrayQueue;
+use std::sync::atomic::AtomicU64;
+
+/// Runner states waiting for a read.
+pub(super) const IDLE_RUNNERS: usize = 256;
+
+pub(super) struct Models {
+    pub scans: Vec<Scan>,
+    /// What stands in for each of them under overload.
+    pub fast: Vec<Option<Scan>>,
+    pub starts: Vec<Starts>,
+    pub wholes: Vec<Whole>,
+    pub models: Vec<ModelInfo>,
+    pub options: Options,
+    /// Positions scored at once.
+    pub step: usize,
+    /// Bases needed on each side of a position.
+    pub margin: usize,
+    pub idle: ArrayQueue<Box<Runners>>,
+    /// [`SecondLook`] of all workers.
+    pub positions: AtomicU64,
+    pub looked: AtomicU64,
+}
+
+/// The mutable states of all models, lent to one push at a time.
+pub(super) struct Runners {
+    pub scans: Vec<Runner>,
+    pub fast: Vec<Option<Runner>>,
+    pub starts: Vec<Runner>,
+    pub wholes: Vec<Runner>,
+    pub reverse: Vec<u8>,
+}
+
+impl Models {
+    pub fn runners(&self) -> Result<Box<Runners>, ModelError> {
+        if let Some(runners) = self.idle.pop() {
+            return Ok(runners);
+        }
+        let scans = self.scans.iter().map(|s| s.model().spawn());
+        let fast = self.fast.iter();
+        let fast = fast.map(|f| f.as_ref().map(|s| s.model().spawn()).transpose());
+        let starts = self.starts.iter().map(|s| s.model().spawn());
+        let wholes = self.wholes.iter().map(|w| w.model().spawn());
+        Ok(Box::new(Runners {
+            scans: scans.collect::<Result<_, _>>()?,
+            fast: fast.collect::<Result<_, _>>()?,
+            starts: starts.collect::<Result<_, _>>()?,
+            wholes: wholes.collect::<Result<_, _>>()?,
+            reverse: Vec::new(),
+        }))
+    }
+}

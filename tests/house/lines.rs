@@ -1,0 +1,76 @@
+//! What a line of code or of prose must not hold.
+
+use proc_macro2::{TokenStream, TokenTree};
+
+/// The widest line, in characters.
+pub const WIDTH: usize = 100;
+
+/// Numbers of the lines that are wider.
+pub fn wide(text: &str) -> Vec<usize> {
+    let numbered = text.lines().zip(1..);
+    let wide = numbered.filter(|(line, _)| line.chars().count() > WIDTH);
+    wide.map(|(_, number)| number).collect()
+}
+
+/// Lines on which a word of Rust stands in code, whatever comments and strings say.
+pub fn of_word(tokens: TokenStream, word: &str) -> Vec<usize> {
+    let mut lines = vec![];
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) if ident == word => lines.push(ident.span().start().line),
+            TokenTree::Group(group) => lines.extend(of_word(group.stream(), word)),
+            _ => (),
+        }
+    }
+    lines
+}
+
+/// Lines of `match` arms for `true` or `false`, where `if` says the same.
+pub fn boolean_arms(tokens: TokenStream) -> Vec<usize> {
+    let (mut lines, mut literal, mut equals) = (vec![], None, false);
+    for token in tokens {
+        let arm = match &token {
+            TokenTree::Ident(ident) => !equals && ident == "if",
+            TokenTree::Punct(punct) => equals && punct.as_char() == '>',
+            _ => false,
+        };
+        equals = !equals && matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '=');
+        if equals {
+            continue;
+        }
+        let before = literal.take();
+        lines.extend(before.filter(|_| arm));
+        match token {
+            TokenTree::Ident(ident) if ident == "true" || ident == "false" => {
+                literal = Some(ident.span().start().line);
+            }
+            TokenTree::Group(group) => lines.extend(boolean_arms(group.stream())),
+            _ => (),
+        }
+    }
+    lines
+}
+
+/// Words that stand for a term of the field, which the prose is to use.
+const COINED: [&str; 4] = ["told", "hears", "heard", "bare"];
+
+/// Coined words in a Markdown text outside of code, with their lines.
+pub fn coined(text: &str) -> Vec<(usize, &'static str)> {
+    let (mut found, mut code) = (vec![], false);
+    for (line, number) in text.lines().zip(1..) {
+        if line.trim_start().starts_with("```") {
+            code = !code;
+            continue;
+        }
+        if code {
+            continue;
+        }
+        let prose: Vec<&str> = line.split('`').step_by(2).collect();
+        let prose = prose.join(" ").to_lowercase();
+        for word in prose.split(|c: char| !c.is_alphanumeric()) {
+            let coined = COINED.into_iter().find(|coined| *coined == word);
+            found.extend(coined.map(|coined| (number, coined)));
+        }
+    }
+    found
+}

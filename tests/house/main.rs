@@ -1,0 +1,335 @@
+//! The rules of the house, checked on its source: which wing may use which, that files do not use
+//! each other in circles, and what lines must not hold.
+//!
+//! `STRANDLINE_SRC` names another `src` folder to check.
+
+mod lines;
+mod source;
+mod walls;
+
+use source::Source;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use walls::{Wings, arrows, circles, uses};
+
+/// Wings in which no two files may use each other, directly or through others.
+const WITHOUT_CIRCLES: [&str; 4] = ["cli", "compile", "model", "stream"];
+
+/// Files whose lines may be wider, and why; none at present.
+const WIDE: &[(&str, &str)] = &[];
+
+fn root() -> PathBuf {
+    match std::env::var_os("STRANDLINE_SRC") {
+        Some(src) => Path::new(&src).parent().expect("a folder").into(),
+        None => env!("CARGO_MANIFEST_DIR").into(),
+    }
+}
+
+/// The text of the tracked files with one of these endings, by their path from the root.
+fn tracked(endings: &[&str]) -> BTreeMap<String, String> {
+    let mut git = Command::new("git");
+    let listed = git.arg("-C").arg(root()).args(["ls-files", "-z"]).output();
+    let listed = listed.expect("the list of files comes from git");
+    assert!(listed.status.success(), "git: {listed:?}");
+    let names = String::from_utf8(listed.stdout).expect("names in UTF-8");
+    let names = names.split('\0').filter(|name| {
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        endings.contains(&ending)
+    });
+    // A file that was removed but not yet committed is listed too.
+    let texts = names.filter_map(|name| {
+        let text = std::fs::read_to_string(root().join(name)).ok()?;
+        Some((name.to_string(), text))
+    });
+    texts.collect()
+}
+
+fn texts_of_source() -> BTreeMap<String, String> {
+    fn walk(folder: &Path, below: &str, texts: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).expect("a folder of the source") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy();
+            let name = format!("{below}{name}");
+            if path.is_dir() {
+                walk(&path, &format!("{name}/"), texts);
+            } else if name.ends_with(".rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                texts.insert(name, text);
+            }
+        }
+    }
+    let mut texts = BTreeMap::new();
+    walk(&root().join("src"), "", &mut texts);
+    texts
+}
+
+fn crate_docs() -> String {
+    let lib = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs");
+    std::fs::read_to_string(lib).expect("src/lib.rs")
+}
+
+fn none(what: &str, found: &[String]) {
+    assert!(
+        found.is_empty(),
+        "{what}: {}\n{}",
+        found.len(),
+        found.join("\n")
+    );
+}
+
+fn made_up(files: &[(&str, &str)]) -> Source {
+    let files = files.iter();
+    Source::new(&files.map(|&(n, t)| (n.into(), t.into())).collect())
+}
+
+#[test]
+fn wings_use_only_what_the_table_allows() {
+    let wings = Wings::read(&crate_docs());
+    let source = Source::new(&texts_of_source());
+    let folders: BTreeSet<String> = source
+        .files
+        .values()
+        .filter_map(|file| file.module.first().cloned())
+        .collect();
+    assert_eq!(wings.built(), folders, "wings of the table, wings of src");
+    none("wings that use each other", &wings.circles());
+    let arrows = arrows(&source, &wings);
+    none("arrows that the table lacks", &arrows.wrong);
+    assert!(source.files.len() > 100, "{} files", source.files.len());
+    assert!(arrows.found.len() > 20, "{:?}", arrows.found);
+}
+
+#[test]
+fn no_circle_crosses_files() {
+    let source = Source::new(&texts_of_source());
+    let mut found = vec![];
+    for wing in WITHOUT_CIRCLES {
+        let uses = uses(&source, wing);
+        let count: usize = uses.values().map(BTreeSet::len).sum();
+        assert!(count > 4, "{wing}: {count} arrows between files");
+        found.extend(circles(&uses));
+    }
+    none("circles", &found);
+}
+
+#[test]
+fn no_line_is_wider_than_a_hundred_columns() {
+    let texts = tracked(&["rs", "md", "py", "sh", "toml"]);
+    assert!(texts.len() > 200, "{} files", texts.len());
+    let allowed = |name: &str| WIDE.iter().any(|(file, _)| *file == name);
+    let mut found = vec![];
+    for (name, text) in texts.iter().filter(|(name, _)| !allowed(name)) {
+        found.extend(lines::wide(text).iter().map(|n| format!("{name}:{n}")));
+    }
+    none("wide lines", &found);
+}
+
+#[test]
+fn nothing_is_hidden_in_threads_and_unsafe_code_has_its_place() {
+    let may = |name: &str| name.starts_with("src/kernels/") || name == "src/model/map.rs";
+    let (mut locals, mut unsafes, mut allowed) = (vec![], vec![], 0);
+    for (name, text) in tracked(&["rs"]) {
+        let tokens: proc_macro2::TokenStream = text.parse().expect("tokens of Rust");
+        let place = |line: usize| format!("{name}:{line}");
+        let lines = lines::of_word(tokens.clone(), "unsafe");
+        if may(&name) {
+            allowed += lines.len();
+        } else if !name.starts_with("tests/") {
+            unsafes.extend(lines.into_iter().map(place));
+        }
+        if name.starts_with("src/") {
+            let lines = lines::of_word(tokens, "thread_local");
+            locals.extend(lines.into_iter().map(place));
+        }
+    }
+    none("unsafe code", &unsafes);
+    assert!(allowed > 20, "{allowed} places of unsafe code");
+    none("thread-locals", &locals);
+}
+
+#[test]
+fn no_match_has_an_arm_for_true_or_false() {
+    let mut found = vec![];
+    for (name, text) in tracked(&["rs"]) {
+        let arms = lines::boolean_arms(text.parse().expect("tokens of Rust"));
+        found.extend(arms.iter().map(|n| format!("{name}:{n}")));
+    }
+    none("boolean arms", &found);
+}
+
+#[test]
+fn prose_uses_the_words_of_the_field() {
+    let mut found = vec![];
+    for (name, text) in tracked(&["md"]) {
+        if name == "README.md" || name.starts_with("docs/") {
+            let coined = lines::coined(&text).into_iter();
+            found.extend(coined.map(|(n, word)| format!("{name}:{n}: {word}")));
+        }
+    }
+    none("coined words", &found);
+}
+
+/// A house of three wings, of which the last may use the others.
+const TABLE: &str = "
+//! | wing | uses | in -> out |
+//! | --- | --- | --- |
+//! | `low` | nothing | - |
+//! | `model` | low | - |
+//! | `high` | all but high, later | - |
+//! | `later` (to come) | high | - |
+";
+
+const LIB: &str = "mod low; mod model; mod high; pub use high::Thing;
+    pub const FOREIGN_GRAPHS: u8 = 0;";
+
+#[test]
+fn the_table_is_read() {
+    let wings = Wings::read(TABLE);
+    let built = ["low", "model", "high"].map(String::from);
+    assert_eq!(wings.built(), BTreeSet::from(built));
+    assert!(wings.circles().is_empty());
+    let circle = TABLE.replace("nothing", "model");
+    assert_eq!(Wings::read(&circle).circles(), ["low -> model -> low"]);
+}
+
+#[test]
+fn an_arrow_the_wrong_way_is_found_wherever_it_is_written() {
+    let wings = Wings::read(TABLE);
+    let wrong = |low: &str| {
+        let high = "use crate::model::M; pub struct Thing(crate::low::Low);";
+        let source = made_up(&[
+            ("lib.rs", LIB),
+            ("low/mod.rs", "mod inner;"),
+            ("low/inner.rs", low),
+            (
+                "model.rs",
+                "use super::low::L; const X: u8 = crate::FOREIGN_GRAPHS;",
+            ),
+            ("high.rs", high),
+        ]);
+        let arrows = arrows(&source, &wings);
+        assert!(arrows.found.contains(&("model".into(), "low".into())));
+        assert!(arrows.found.contains(&("high".into(), "low".into())));
+        arrows.wrong
+    };
+    for allowed in [
+        "use super::inner; use crate::low::x; use std::fmt; use core::high::X;",
+        "//! See [`crate::high::Thing`].\n fn f(high: u8) -> u8 { high }",
+        "#[cfg(test)] mod tests { use crate::high::Thing; }",
+        "#[cfg(test)] use crate::high::Thing;",
+        "pub(in crate::low) fn f() {} pub(super) fn g() {}",
+    ] {
+        assert_eq!(wrong(allowed), [""; 0], "{allowed}");
+    }
+    for (one, arrow) in [
+        (
+            "\nuse crate::high::Thing;",
+            "src/low/inner.rs:2: low -> high (high::Thing)",
+        ),
+        (
+            "use crate::{high, low};",
+            "src/low/inner.rs:1: low -> high (high)",
+        ),
+        (
+            "use super::super::model::*;",
+            "src/low/inner.rs:1: low -> model (model)",
+        ),
+        (
+            "fn f() {\n crate::high::f(1) }",
+            "src/low/inner.rs:2: low -> high (high::f)",
+        ),
+        (
+            "fn f(x: Vec<crate::high::T>) {}",
+            "src/low/inner.rs:1: low -> high (high::T)",
+        ),
+        (
+            "fn f() { vec![\n(1, crate::high::X)] }",
+            "src/low/inner.rs:2: low -> high (high::X)",
+        ),
+        (
+            "macro_rules! m { () => { $crate::high::X } }",
+            "src/low/inner.rs:1: low -> high (high::X)",
+        ),
+        (
+            "impl T for U { fn f() { super::super::high::f() } }",
+            "src/low/inner.rs:1: low -> high (high::f)",
+        ),
+    ] {
+        assert_eq!(wrong(one), [arrow], "{one}");
+    }
+    for root in [
+        "use crate::Thing;",
+        "fn f(x: crate::Thing) {}",
+        "use crate::FOREIGN_GRAPHS;",
+    ] {
+        assert_eq!(wrong(root).len(), 1, "{root}");
+        assert!(wrong(root)[0].contains("of the crate root"), "{root}");
+    }
+}
+
+#[test]
+fn circles_are_found_and_plain_mod_lines_make_none() {
+    let circles_of = |files: [(&str, &str); 3]| {
+        let source = made_up(&[&[("lib.rs", "mod model;")], &files[..]].concat());
+        circles(&uses(&source, "model"))
+    };
+    let fine = [
+        ("model/mod.rs", "mod a; mod b; pub use a::A; pub use b::B;"),
+        (
+            "model/a.rs",
+            "use super::b::B; use crate::model::b; fn f() { b::f() }",
+        ),
+        (
+            "model/b.rs",
+            "#[cfg(test)] mod tests { use crate::model::a::A; }",
+        ),
+    ];
+    assert_eq!(circles_of(fine), [""; 0]);
+    let mut direct = fine;
+    direct[2].1 = "fn f() { super::a::f() }";
+    assert_eq!(
+        circles_of(direct),
+        ["model/a.rs -> model/b.rs -> model/a.rs"]
+    );
+    let mut imported = fine;
+    imported[2].1 = "use super::a as other; fn f() { other::f() }";
+    assert_eq!(
+        circles_of(imported),
+        ["model/a.rs -> model/b.rs -> model/a.rs"]
+    );
+    // Through the parent, which shows the child's names.
+    let mut parent = fine;
+    parent[1].1 = "use super::B;";
+    assert_eq!(
+        circles_of(parent),
+        ["model/a.rs -> model/mod.rs -> model/a.rs"]
+    );
+    // A parent may hold what its children use, as long as it does not use them.
+    let plain = [
+        ("model/mod.rs", "mod a; mod b; pub struct Shared;"),
+        ("model/a.rs", "use super::Shared; use super::b::B;"),
+        ("model/b.rs", "use super::Shared;"),
+    ];
+    assert_eq!(circles_of(plain), [""; 0]);
+}
+
+#[test]
+fn the_checks_of_lines_see_what_they_look_for() {
+    assert_eq!(
+        lines::wide(&format!("a\n{}\n{}", "ß".repeat(100), "x".repeat(101))),
+        [3]
+    );
+    let tokens = |text: &str| text.parse::<proc_macro2::TokenStream>().unwrap();
+    let local = "fn f() {}\nthread_local! { static X: u8 = 0; }\n// thread_local";
+    assert_eq!(lines::of_word(tokens(local), "thread_local"), [2]);
+    let code =
+        "fn f() { \"unsafe\"; }\nfn g() {\n unsafe { h() } }\n#[allow(unsafe_code)] fn i() {}";
+    assert_eq!(lines::of_word(tokens(code), "unsafe"), [3]);
+    let arms = "fn f() { match x { true => 1,\n false if y => 2, _ => 3 };\n \
+        match z { Some(true) => 1, (true, false) => 2 }; \
+        assert!(match x {\n true => 1, _ => 0 } == true) }";
+    assert_eq!(lines::boolean_arms(tokens(arms)), [1, 2, 4]);
+    let prose = "It heard.\n```\ntold\n```\nA `bare` word: overheard. Told";
+    assert_eq!(lines::coined(prose), [(1, "heard"), (5, "told")]);
+}
