@@ -1,9 +1,11 @@
-"""Writes the small networks of tests/data/onnx: what each exporter and quantiser makes of the same few layers.
+"""Writes the small networks of tests/data/onnx: what each exporter and quantiser makes of the same
+few layers.
 
     python tests/onnx/make.py [FOLDER]
 
-Needs torch, onnx, onnxscript and onnxruntime. Every NAME.onnx comes with NAME.txt: inputs, and what ONNX Runtime gives for them on the float
-network, as plain numbers. Weights are random with a fixed seed. Files are kept below 50 kB.
+Needs torch, onnx, onnxscript and onnxruntime. Every NAME.onnx comes with NAME.txt: inputs, and what
+ONNX Runtime gives for them on the float network, as plain numbers. Weights are random with a fixed
+seed. Files are kept below 50 kB.
 """
 
 import math
@@ -68,7 +70,8 @@ def rotate(x):
 
 
 class Esm(nn.Module):
-    """Rotary positions, q scaled before the product, GELU written out with erf, padding masked by id."""
+    """Rotary positions, q scaled before the product, GELU written out with erf, padding masked by
+    id."""
 
     def __init__(self):
         super().__init__()
@@ -85,7 +88,11 @@ class Esm(nn.Module):
     def forward(self, ids):
         x = self.embed(ids)
         y = self.a(x)
-        q, k, v = self.heads(self.q(y) * (D // HEADS) ** -0.5), self.heads(self.k(y)), self.heads(self.v(y))
+        q, k, v = (
+            self.heads(self.q(y) * (D // HEADS) ** -0.5),
+            self.heads(self.k(y)),
+            self.heads(self.v(y)),
+        )
         t = torch.arange(k.shape[-2], device=k.device).type_as(self.inv_freq)
         freqs = torch.outer(t, self.inv_freq)
         emb = torch.cat((freqs, freqs), dim=-1)
@@ -113,7 +120,12 @@ class Bert(nn.Module):
         self.register_buffer("position_ids", torch.arange(64)[None])
         self.norm, self.a, self.b = nn.LayerNorm(D), nn.LayerNorm(D), nn.LayerNorm(D)
         self.q, self.k, self.v, self.o = (nn.Linear(D, D) for _ in range(4))
-        self.up, self.down, self.pooler, self.head = nn.Linear(D, FF), nn.Linear(FF, D), nn.Linear(D, D), nn.Linear(D, 2)
+        self.up, self.down, self.pooler, self.head = (
+            nn.Linear(D, FF),
+            nn.Linear(FF, D),
+            nn.Linear(D, D),
+            nn.Linear(D, 2),
+        )
 
     def heads(self, x):
         return x.view(x.shape[0], x.shape[1], HEADS, D // HEADS).permute(0, 2, 1, 3)
@@ -164,20 +176,46 @@ def export(module, inputs, names, path, dynamo):
         shapes = tuple({axis: torch.export.Dim("T", min=8, max=60)} for _ in inputs)
         if axis == 2:
             shapes = ({axis: 4 * torch.export.Dim("U", min=2, max=600)},)
-        torch.onnx.export(module, inputs, path, input_names=names, dynamo=True, dynamic_shapes=shapes,
-                          external_data=False, verbose=False)
+        torch.onnx.export(
+            module,
+            inputs,
+            path,
+            input_names=names,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
     else:
-        torch.onnx.export(module, inputs, path, input_names=names, dynamo=False, opset_version=17,
-                          dynamic_axes={name: {axis: "T"} for name in names})
+        torch.onnx.export(
+            module,
+            inputs,
+            path,
+            input_names=names,
+            dynamo=False,
+            opset_version=17,
+            dynamic_axes={name: {axis: "T"} for name in names},
+        )
 
 
 def keras(path):
-    """Conv1D as tf2onnx writes it: channels last, a singleton axis, transposes around, and a global mean."""
+    """Conv1D as tf2onnx writes it: channels last, a singleton axis, transposes around, and a global
+    mean."""
     rng = np.random.default_rng(5)
     f = lambda *s: (rng.standard_normal(s) * 0.4).astype(np.float32)
-    init = {"w1": f(8, 4, 1, 5), "b1": f(8), "w2": f(6, 8, 1, 3), "b2": f(6), "w3": f(6, 2), "b3": f(2),
-            "ax": np.array([1], np.int64), "ax2": np.array([2], np.int64)}
-    conv = lambda x, w, b, y, k: helper.make_node("Conv", [x, w, b], [y], name=y, kernel_shape=[1, k], pads=[0, k // 2, 0, k // 2])
+    init = {
+        "w1": f(8, 4, 1, 5),
+        "b1": f(8),
+        "w2": f(6, 8, 1, 3),
+        "b2": f(6),
+        "w3": f(6, 2),
+        "b3": f(2),
+        "ax": np.array([1], np.int64),
+        "ax2": np.array([2], np.int64),
+    }
+    conv = lambda x, w, b, y, k: helper.make_node(
+        "Conv", [x, w, b], [y], name=y, kernel_shape=[1, k], pads=[0, k // 2, 0, k // 2]
+    )
     nodes = [
         helper.make_node("Unsqueeze", ["input_1", "ax"], ["u1"]),
         helper.make_node("Transpose", ["u1"], ["t1"], perm=[0, 3, 1, 2]),
@@ -195,10 +233,16 @@ def keras(path):
         helper.make_node("MatMul", ["m", "w3"], ["mm"]),
         helper.make_node("Add", ["mm", "b3"], ["y"]),
     ]
-    graph = helper.make_graph(nodes, "keras", [helper.make_tensor_value_info("input_1", TensorProto.FLOAT, ["N", "T", 4])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
-                              [numpy_helper.from_array(v, k) for k, v in init.items()])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    graph = helper.make_graph(
+        nodes,
+        "keras",
+        [helper.make_tensor_value_info("input_1", TensorProto.FLOAT, ["N", "T", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(v, k) for k, v in init.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path
+    )
 
 
 class Reader(CalibrationDataReader):
@@ -243,14 +287,20 @@ def record(path, reference):
         feeds["attention_mask"][0, -3:] = 0
     session = ort.InferenceSession(str(reference), providers=["CPUExecutionProvider"])
     for name, value in feeds.items():
-        lines.append(f"{name} {','.join(map(str, value.shape))} {' '.join(f'{x:g}' for x in value.ravel())}")
+        lines.append(
+            f"{name} {','.join(map(str, value.shape))} {' '.join(f'{x:g}' for x in value.ravel())}"
+        )
     for value, out in zip(session.run(None, feeds), session.get_outputs()):
-        lines.append(f"= {','.join(map(str, value.shape))} {' '.join(f'{x:.7g}' for x in value.ravel())}")
+        lines.append(
+            f"= {','.join(map(str, value.shape))} {' '.join(f'{x:.7g}' for x in value.ravel())}"
+        )
     path.with_suffix(".txt").write_text("\n".join(lines) + "\n")
 
 
 def main():
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "data" / "onnx")
+    folder = Path(
+        sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "data" / "onnx"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     ids = torch.randint(4, VOCABULARY, (1, 16))
     dna = torch.zeros(1, 4, 64)
@@ -260,7 +310,11 @@ def main():
         "multihead": (MultiHead, (ids,), ["ids"]),
         "esm": (Esm, (ids,), ["ids"]),
         "bert": (Bert, (ids, torch.ones_like(ids)), ["input_ids", "attention_mask"]),
-        "bert_sdpa": (lambda: Bert(True), (ids, torch.ones_like(ids)), ["input_ids", "attention_mask"]),
+        "bert_sdpa": (
+            lambda: Bert(True),
+            (ids, torch.ones_like(ids)),
+            ["input_ids", "attention_mask"],
+        ),
         "branches": (lambda: Convolutions(False), (dna,), ["sequence"]),
         "pooled": (lambda: Convolutions(True), (dna,), ["sequence"]),
     }
@@ -278,16 +332,32 @@ def main():
     for name in ("branches_script", "pooled_script", "bert_script", "encoder_script"):
         source = folder / f"{name}.onnx"
         feeds = [feed(source, 16, seed) for seed in range(20)]
-        static, dynamic, operators = (folder / f"{name}_{kind}.onnx" for kind in ("static", "dynamic", "operators"))
+        static, dynamic, operators = (
+            folder / f"{name}_{kind}.onnx" for kind in ("static", "dynamic", "operators")
+        )
         quantize_dynamic(source, dynamic, per_channel=True, weight_type=QuantType.QInt8)
         written = [dynamic]
         if name != "encoder_script":
-            quantize_static(source, static, Reader(feeds), quant_format=QuantFormat.QDQ, per_channel=True,
-                            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+            quantize_static(
+                source,
+                static,
+                Reader(feeds),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
             written.append(static)
         if name == "pooled_script":
-            quantize_static(source, operators, Reader(feeds), quant_format=QuantFormat.QOperator, per_channel=False,
-                            activation_type=QuantType.QUInt8, weight_type=QuantType.QUInt8)
+            quantize_static(
+                source,
+                operators,
+                Reader(feeds),
+                quant_format=QuantFormat.QOperator,
+                per_channel=False,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QUInt8,
+            )
             written.append(operators)
         for path in written:
             record(path, source)
