@@ -93,11 +93,12 @@ row() {
     done
     echo
 }
-row 'int8, `smull` `smlal` `sadalp`' neon smull cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
+all=(cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2)
+row 'int8, `smull` `smlal` `sadalp`' neon smull "${all[@]}"
 row 'int8, `sdot`' neondot sdot cortex-a55 - - neoverse-n1 neoverse-n2
 row 'int8, `smmla`' neoni8mm smmla - - - - neoverse-n2
-row 'f32' neon f32 cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
-row 'fp16 weights widened to f32' neon widened cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
+row 'f32' neon f32 "${all[@]}"
+row 'fp16 weights widened to f32' neon widened "${all[@]}"
 row 'fp16' neondot fp16 cortex-a55 - - neoverse-n1 neoverse-n2
 
 cat <<'END'
@@ -141,15 +142,18 @@ END
 board() {
     awk -v name="$1" -v core="$2" -v ghz="$3" -v kind="$4" -v rate="$(rate "$4" "$5")" \
         -v fast="$fast" -v accurate="$accurate" -v promoter="$promoter" -v utr="$expression" '
-    function human(x) { return x >= 1e6 ? sprintf("%.1f Mb/s", x / 1e6) : sprintf("%.0f kb/s", x / 1e3) }
+    function human(x) {
+        return x >= 1e6 ? sprintf("%.1f Mb/s", x / 1e6) : sprintf("%.0f kb/s", x / 1e3)
+    }
     BEGIN {
         kmacs = 0.8 * ghz * 1e6 * rate
         printf "| %s | %s, %s GHz | `%s` | %s | %s | %s | %d |\n", name, core, ghz, kind,
-            human(kmacs / fast / 2), human(kmacs / accurate / 2), human(kmacs / promoter / 2), kmacs / utr
+            human(kmacs / fast / 2), human(kmacs / accurate / 2), human(kmacs / promoter / 2),
+            kmacs / utr
     }'
 }
 board 'Raspberry Pi 4' Cortex-A72 1.5 smull cortex-a72
-board 'Raspberry Pi 4, later revisions' Cortex-A72 1.8 smull cortex-a72
+board 'Raspberry Pi 4, later' Cortex-A72 1.8 smull cortex-a72
 board 'Raspberry Pi 5' Cortex-A76 2.4 sdot neoverse-n1
 board 'Jetson Nano' Cortex-A57 1.43 smull cortex-a57
 board 'Jetson Xavier' 'Carmel, as if an A72' 2.26 smull cortex-a72

@@ -15,7 +15,8 @@ import gzip
 import os
 from collections import defaultdict
 
-from packed import Packed, encode, read_sequences
+from packed import Packed
+from sequences import encode, read_sequences
 
 
 def annotation(path):

@@ -24,23 +24,20 @@ The exit code is 1 where the packed model loses more than 0.005 of a figure mark
 import argparse
 import csv
 import gzip
-import hashlib
 import os
 import sys
 
 import numpy as np
 
 from evaluate_splice import splice
-from packed import FloatNetwork, Packed, calls, encode, read_sequences, reverse_complement, scores
+from packed import FloatNetwork, Packed, calls, scores
+from scoring import r2, spearman
+from sequences import bucket, encode, letters, read_sequences, reverse_complement
 
 MOST_LOST = 0.005
 # bases after a gene's start, and either side of one, where a promoter call is no false call
 START_ZONE = 1000
 TSS, TSS_300 = 34, 250  # index of the start site in GUE core windows and in those of 300 nt
-
-
-def bucket(text, count=100):
-    return int(hashlib.md5(text.encode()).hexdigest(), 16) % count
 
 
 def correlation(label, call):
@@ -88,10 +85,6 @@ def in_context(data):
         for sequence in rows
         if sequence[TSS_300 - TSS :][:70] in held and set(sequence) <= set("ACGT")
     )
-
-
-def letters(codes):
-    return "".join("ACGTN"[code] for code in codes)
 
 
 def gene_interiors(data):
@@ -197,10 +190,6 @@ def promoter_300(data, packed, network):
     yield window_mcc(data, packed, network, "300_tata", "")
 
 
-def r2(a, b):
-    return float(np.corrcoef(a, b)[0, 1] ** 2)
-
-
 def expression(data, packed, network):
     # torch and h5py are needed here only
     from expression import MADE, ask, made_up
@@ -232,12 +221,6 @@ def expression(data, packed, network):
             f"agreement with FramePool r2, {MADE[kind]}, 25 to 100 nt ({len(label):,})",
             [r2(label, side) for side in both],
         )
-
-
-def spearman(a, b):
-    ranks = [np.unique(x, return_inverse=True, return_counts=True)[1:] for x in (a, b)]
-    ranks = [(np.cumsum(count) - (count - 1) / 2)[inverse] for inverse, count in ranks]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def te(data, packed, network):

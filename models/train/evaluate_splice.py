@@ -17,10 +17,11 @@ import tempfile
 
 import numpy as np
 
-from packed import TIERS, Packed, calls, scores, write_fasta
+from packed import TIERS, Packed, calls, scores
 from read_errors import simulate
 from scoring import average_precision, calibration_error, correlation, top_k
-from splice_data import KINDS, encode, load_genes
+from sequences import encode, letters, write_fasta
+from splice_data import KINDS, load_genes
 
 AROUND = 2500  # bases either side of a site that is scored alone: more than any context
 USUAL = ("AG", "GT")
@@ -33,10 +34,6 @@ CLASSES = {
 }
 
 
-def text(bases):
-    return "".join(np.array(list("ACGTN"))[bases])
-
-
 def unusual_sites(genes):
     """(kind, dinucleotide of the intron, held out, bases around, place among them) of sites that
     are not GT or AG."""
@@ -44,7 +41,7 @@ def unusual_sites(genes):
         bases = gene["bases"]
         for at, c in zip(*np.nonzero(gene["hard"] == 255)):
             low, high = (at - 2, at) if c == 0 else (at + 1, at + 3)
-            pair = text(bases[max(low, 0) : high])
+            pair = letters(bases[max(low, 0) : high])
             if len(pair) == 2 and pair != USUAL[c]:
                 start = max(0, at - AROUND)
                 yield KINDS[c], pair, gene["held_out"], bases[start : at + AROUND + 1], at - start
@@ -59,7 +56,7 @@ def annotate(packed, sequences, tier):
     twice, as the program's summary says."""
     with tempfile.TemporaryDirectory() as folder:
         fasta, out = os.path.join(folder, "in.fa"), os.path.join(folder, "out.jsonl")
-        write_fasta(fasta, [text(s) for s in sequences])
+        write_fasta(fasta, [letters(s) for s in sequences])
         done = subprocess.run(
             [
                 packed.binary,
@@ -104,7 +101,7 @@ def splice(data, packed, network):
         own, plain = Packed(packed.binary, packed.path, tier), copy.copy(network)
         plain.manifest = own.manifest
         as_read = lambda codes: scores(own.manifest, plain.scan(codes), read=True)
-        both = [own.scan([text(g["bases"]) for g in held]), [as_read(g["bases"]) for g in held]]
+        both = [own.scan([letters(g["bases"]) for g in held]), [as_read(g["bases"]) for g in held]]
         whole = [np.concatenate(side) for side in both]
         for c, output in enumerate(own.manifest["outputs"]):
             label = truth[:, c]
@@ -144,7 +141,7 @@ def splice(data, packed, network):
         for t, side in zip(table, windows):
             np.add.at(t, (np.array([y for _, y in gue]), three_classes(side)), 1)
         yield f"{tier} GUE, three classes, MCC *", [correlation(t) for t in table]
-        pieces = [own.scan([text(u[3]) for u in unusual]), [as_read(u[3]) for u in unusual]]
+        pieces = [own.scan([letters(u[3]) for u in unusual]), [as_read(u[3]) for u in unusual]]
         for name, (kind, pairs) in CLASSES.items():
             c = KINDS.index(kind)
             named = [p for k, ps in CLASSES.values() if k == kind and ps for p in ps]

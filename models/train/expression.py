@@ -30,9 +30,7 @@ OUT1/made_up.npz into OUT2 to save its making.
 
 import argparse
 import csv
-import hashlib
 import json
-import math
 import os
 import time
 
@@ -42,7 +40,23 @@ import torch.nn.functional as F
 from torch import nn
 
 from framepool import FramePool
-from quantize_aware import ConvBlock, parameters
+from quantize_aware import parameters
+from scoring import r2
+from sequences import bucket, encode
+from training import (
+    Average,
+    OnnxFile,
+    descend,
+    export_onnx,
+    frames,
+    frames_of_one,
+    keep,
+    one_hot,
+    residual,
+    residual_blocks,
+    resume,
+    set_rate,
+)
 
 LIBRARIES = ("random16k", "human25k")
 TEACHER, RANDOM, HUMAN = range(3)  # the outputs
@@ -59,50 +73,29 @@ FAR = (
 ROWS = 256  # made-up UTRs of one length: a batch, so that its padding is the true one
 MADE = ("random", "human", "planted")
 
-CODE = np.full(256, 4, np.uint8)
-for _i, _b in enumerate("ACGT"):
-    CODE[ord(_b)] = CODE[ord(_b.lower())] = _i
-ONE_HOT = torch.eye(5)[:, :4]
 
-
-def encode(text):
-    """Bases as 0..3, anything else as 4."""
-    return CODE[np.frombuffer(text.encode(), np.uint8)]
-
-
-def bucket(text, count):
-    return int(hashlib.md5(text.encode()).hexdigest(), 16) % count
-
-
-def one_hot(codes):
+def framed(codes):
     """[B, L] codes to [B, 4, T] with T the next multiple of three, zero columns on the left."""
-    x = ONE_HOT[torch.as_tensor(codes[:, -LONGEST:], dtype=torch.long)].transpose(1, 2)
+    x = one_hot(codes[:, -LONGEST:])
     return F.pad(x, ((-x.shape[2]) % 3, 0)).contiguous()
 
 
 def image(codes):
     """The same as [B, 4, 1, T], channels last: trains faster on a CPU."""
-    return one_hot(codes).unsqueeze(2).to(memory_format=torch.channels_last)
+    return framed(codes).unsqueeze(2).to(memory_format=torch.channels_last)
 
 
 class Expression(nn.Module):
     def __init__(self, channels=64, hidden=64, drop=0.2, layers=LAYERS):
         super().__init__()
         self.channels, self.layers = channels, layers
-        self.blocks = nn.ModuleList(
-            ConvBlock(channels if i else 4, channels, width, dilation)
-            for i, (width, dilation) in enumerate(layers)
-        )
+        self.blocks = residual_blocks(channels, layers)
         self.dense = nn.Linear(6 * channels, hidden)
         self.out = nn.Linear(hidden, 3)
         self.drop = drop
 
     def forward(self, x):
-        x = self.blocks[0](x)
-        for block in self.blocks[1:]:
-            x = block(x, x)
-        x = x.reshape(-1, self.channels, x.shape[-1] // 3, 3)
-        h = torch.cat([x.amax(2).flatten(1), x.mean(2).flatten(1)], 1)
+        h = frames(residual(self.blocks, x), self.channels)
         h = F.dropout(h, self.drop, self.training)
         h = F.dropout(F.relu(self.dense(h)), self.drop, self.training)
         return self.out(h)
@@ -123,11 +116,7 @@ class Exported(nn.Module):
 
     def forward(self, x):
         m = self.model
-        x = m.blocks[0](x)
-        for block in m.blocks[1:]:
-            x = block(x, x)
-        x = x.reshape(1, m.channels, -1, 3)
-        h = torch.cat([x.amax(2).reshape(1, -1), x.mean(2).reshape(1, -1)], 1)
+        h = frames_of_one(residual(m.blocks, x), m.channels)
         return self.out(F.relu(m.dense(h)))
 
 
@@ -212,9 +201,8 @@ def made_up(seed, pieces, length=None, kind=None):
 @torch.no_grad()
 def ask(teacher, codes):
     """FramePool's answers, in bfloat16 (1e-4 of their variance)."""
-    x = ONE_HOT[torch.as_tensor(codes, dtype=torch.long)].transpose(1, 2).contiguous()
     with torch.autocast("cpu", torch.bfloat16):
-        return teacher(x).float().numpy()
+        return teacher(one_hot(codes)).float().numpy()
 
 
 def pool(path, teacher, pieces, groups):
@@ -245,10 +233,6 @@ def predict(model, codes):
     return torch.cat(
         [model(image(c)).float() for c in np.array_split(codes, max(1, len(codes) // 512))]
     ).numpy()
-
-
-def r2(a, b):
-    return float(np.corrcoef(a, b)[0, 1] ** 2)
 
 
 def read(path):
@@ -283,20 +267,6 @@ def widen(model, values):
             value.copy_(values[name][..., cut : cut + value.shape[-1]] if cut else values[name])
         elif name.endswith("bn.weight"):
             value.zero_()  # relu(x + 0) is x
-
-
-class Average:
-    """Running average of weights; batch norm statistics are averages already."""
-
-    def __init__(self, model, decay):
-        self.decay, self.values = decay, {k: v.clone() for k, v in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model, step):
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for k, v in model.state_dict().items():
-            if v.dtype.is_floating_point:
-                self.values[k].lerp_(v, 1 - decay)
 
 
 def main():
@@ -374,14 +344,7 @@ def main():
     average = Average(model, 0.999)
     opt = torch.optim.AdamW(model.parameters(), a.lr, weight_decay=a.decay)
     checkpoint = os.path.join(a.out, "expression_checkpoint.pt")
-    first, spent = 0, 0.0
-    if os.path.exists(checkpoint):
-        saved = torch.load(checkpoint, weights_only=False)
-        model.load_state_dict(saved["model"])
-        opt.load_state_dict(saved["opt"])
-        average.values = saved["average"]
-        torch.set_rng_state(saved["torch_rng"])
-        first, spent = saved["step"], saved["spent"]
+    first, spent = resume(checkpoint, model, opt, average)
     log = open(os.path.join(a.out, "expression_log.csv"), "a" if first else "w")
     if not first:
         print(
@@ -397,10 +360,7 @@ def main():
         rng = np.random.default_rng(
             (a.seed, step)
         )  # by step: a resumed run sees what an uninterrupted one sees
-        for g in opt.param_groups:
-            g["lr"] = (
-                a.lr * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / a.steps))
-            )
+        set_rate(opt, a.lr, 200, step, a.steps)
         epoch, index = divmod(step, len(made["lengths"]))
         group = np.random.default_rng((a.seed, 7, epoch)).permutation(len(made["lengths"]))[index]
         rows = made["codes"][starts[group] : starts[group + 1]].reshape(ROWS, -1)
@@ -414,10 +374,7 @@ def main():
         from_teacher = F.mse_loss(y[:, TEACHER], target)
         z = z[torch.arange(a.measured), torch.as_tensor(library[pick])]
         measured = F.mse_loss(z, torch.as_tensor(label[pick]))
-        opt.zero_grad()
-        (from_teacher + a.weight * measured).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
+        descend(opt, model, from_teacher + a.weight * measured)
         average.update(model, step)
         losses.append((from_teacher.item(), measured.item()))
         if (step + 1) % 500 == 0 or step + 1 == a.steps:
@@ -437,18 +394,7 @@ def main():
             losses = []
             print(row, file=log, flush=True)
             print(row, flush=True)
-            torch.save(
-                dict(
-                    model=model.state_dict(),
-                    opt=opt.state_dict(),
-                    average=average.values,
-                    torch_rng=torch.get_rng_state(),
-                    step=step + 1,
-                    spent=minutes * 60,
-                ),
-                checkpoint + ".part",
-            )
-            os.replace(checkpoint + ".part", checkpoint)
+            keep(checkpoint, model, opt, average, step + 1, minutes * 60)
 
     smooth.load_state_dict(average.values)
     report(
@@ -479,24 +425,11 @@ def report(a, model, test, scale, teacher, agreement, train_codes, train_label, 
         model, torch.tensor(mix, dtype=torch.float32), float(gain), float(offset)
     ).eval()
     path = os.path.join(a.out, "expression.onnx")
-    torch.onnx.export(
-        exported,
-        (one_hot(test[0][0][:1]),),
-        path,
-        input_names=["sequence"],
-        output_names=["mrl"],
-        opset_version=17,
-        dynamo=False,
-        dynamic_axes={"sequence": {2: "T"}},
-    )
-
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    worst, rng = 0.0, np.random.default_rng(3)
+    export_onnx(exported, framed(test[0][0][:1]), path, ["mrl"])
+    file, worst, rng = OnnxFile(path), 0.0, np.random.default_rng(3)
     for length in (10, 12, 25, 50, 100, 199, 200):
         x = rng.integers(0, 4, (1, length)).astype(np.uint8)
-        got = session.run(None, {"sequence": one_hot(x).numpy()})[0]
+        got = file(framed(x))[0]
         assert got.shape == (1, 1)
         worst = max(
             worst, abs(float(got[0, 0]) - float(predict(model, x)[0] @ mix * gain + offset))

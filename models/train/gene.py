@@ -14,7 +14,8 @@ import argparse
 import csv
 import os
 
-from packed import TIERS, Packed, read_sequences
+from packed import TIERS, Packed
+from sequences import read_sequences
 
 COLOURS = {
     "acceptor": "#0072b2",

@@ -5,7 +5,6 @@ Runtime, and applies the manifest's calibration to the float outputs, so that bo
 compared score by score.
 """
 
-import gzip
 import json
 import os
 import struct
@@ -15,54 +14,11 @@ import tempfile
 import numpy as np
 
 from scoring import apply_knots
+from sequences import write_fasta
 
-CODE = np.full(256, 4, np.uint8)
-for _i, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"TtUu")):
-    CODE[list(_letters)] = _i
 ONE_HOT = np.eye(5, dtype=np.float32)[:, :4]
-COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
 TIERS = ("fast", "accurate")
 PIECE = 20_000  # bases the float network sees at once, without their context
-
-
-def encode(text):
-    """Letters as 0..3, anything else as 4."""
-    return CODE[np.frombuffer(text.encode(), np.uint8)]
-
-
-def reverse_complement(codes):
-    return COMPLEMENT[codes[::-1]]
-
-
-def read_sequences(path):
-    """Yields (header, sequence) of a FASTA or four-line FASTQ file, plain or gzip."""
-    with open(path, "rb") as file:
-        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
-    with opener(path, "rt") as file:
-        first = file.read(1)
-        file.seek(0)
-        if first == "@":
-            for header in file:
-                yield header[1:].strip(), next(file).strip()
-                next(file), next(file)
-            return
-        header, parts = None, []
-        for line in file:
-            if line.startswith(">"):
-                if header is not None:
-                    yield header, "".join(parts)
-                header, parts = line[1:].strip(), []
-            else:
-                parts.append(line.strip())
-        if header is not None:
-            yield header, "".join(parts)
-
-
-def write_fasta(path, sequences):
-    """Writes sequences under their numbers, so that every name is known and none occurs twice."""
-    with open(path, "w") as out:
-        for number, text in enumerate(sequences):
-            out.write(f">{number}\n{text}\n")
 
 
 def read_manifest(path):

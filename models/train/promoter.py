@@ -41,7 +41,6 @@ import argparse
 import copy
 import csv
 import gzip
-import hashlib
 import json
 import math
 import os
@@ -60,6 +59,17 @@ from quantize_aware import (
     parameters,
     round_weight,
     set_mode,
+)
+from sequences import bucket, encode, read_sequences, reverse_complement
+from training import (
+    ONE_HOT,
+    OnnxFile,
+    descend,
+    export_onnx,
+    largest_difference,
+    one_hot,
+    replace,
+    set_rate,
 )
 
 PIECE = 15  # nt, of the substituted negatives
@@ -80,37 +90,14 @@ START_ZONE = 1000  # bases after a gene's start that are never negatives
 FAR = 10_000  # beyond it mined TATA negatives may lie on the gene's own strand
 MERGE = 100  # calls closer than this are one call
 
-CODE = np.full(256, 4, np.uint8)
-for _i, _b in enumerate("ACGT"):
-    CODE[ord(_b)] = CODE[ord(_b.lower())] = _i
-ONE_HOT = torch.eye(5)[:, :4]
-
-
-def encode(text):
-    """Bases as 0..3, anything else as 4."""
-    return CODE[np.frombuffer(text.encode(), np.uint8)]
-
-
-def one_hot(codes):
-    """[B, L] codes to [B, 4, L]; code 4 is a column of zeros."""
-    return ONE_HOT[torch.as_tensor(codes, dtype=torch.long)].transpose(1, 2).contiguous()
-
 
 def one_hot_2d(codes):
     """[B, 4, 1, L], channels last: convolutions train twice as fast so on a CPU."""
     return ONE_HOT[torch.as_tensor(codes, dtype=torch.long)].transpose(1, 2).unsqueeze(2)
 
 
-def reverse_complement(codes):
-    return np.array([3, 2, 1, 0, 4], np.uint8)[codes[::-1]]
-
-
 def complement_text(text):
     return text[::-1].translate(str.maketrans("ACGT", "TGCA"))
-
-
-def bucket(text, count):
-    return int(hashlib.md5(text.encode()).hexdigest(), 16) % count
 
 
 class Block(ConvBlock):
@@ -187,22 +174,10 @@ class Promoter(nn.Module):
         return self.lattice(one_hot_2d(codes), base % PIECE)[:, output, base // PIECE].float()
 
 
-def read_fasta(path):
-    name, parts = None, []
-    for line in gzip.open(path, "rt"):
-        if line.startswith(">"):
-            if name is not None:
-                yield name, "".join(parts)
-            name, parts = line[1:].strip(), []
-        else:
-            parts.append(line.strip())
-    yield name, "".join(parts)
-
-
 def read_genes(data):
     """Interiors of the chr1 genes on both strands, by split."""
     split = {"train": [], "calibration": [], "test": []}
-    for header, text in read_fasta(os.path.join(data, "splice", "genes_chr1.fa.gz")):
+    for header, text in read_sequences(os.path.join(data, "splice", "genes_chr1.fa.gz")):
         b = bucket(header.split()[1], 100)
         codes = encode(text)[START_ZONE:]
         if len(codes) > 2 * START_ZONE:
@@ -215,7 +190,7 @@ def read_chr9(data):
     """The megabase, (base, strand, coding) of the starts of genes and of transcripts, and the spans
     of genes."""
     folder = os.path.join(data, "genome", "human_GRCh38_chr9_1_1000000")
-    ((_, text),) = read_fasta(folder + ".fa.gz")
+    ((_, text),) = read_sequences(folder + ".fa.gz")
     starts, spans = {"gene": [], "transcript": []}, []
     for line in gzip.open(folder + ".gtf.gz", "rt"):
         f = line.split("\t")
@@ -302,7 +277,7 @@ class Windows:
     def mine(self, data):
         """Index of the octamers of sequence that TATA negatives may be taken from."""
         parts, gap = [], np.full(WINDOW_300, 4, np.uint8)
-        for header, text in read_fasta(os.path.join(data, "splice", "genes_chr1.fa.gz")):
+        for header, text in read_sequences(os.path.join(data, "splice", "genes_chr1.fa.gz")):
             if bucket(header.split()[1], 100) >= 20:
                 codes = encode(text)
                 parts += [codes[FAR:], gap, reverse_complement(codes), gap]
@@ -519,8 +494,7 @@ def train(a, model, windows, genes, teachers, stage, steps, state):
     if not (first or stage):
         print(fields, file=log)
     for step in range(first, steps):
-        for g in opt.param_groups:
-            g["lr"] = a.lr * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        set_rate(opt, a.lr, 100, step, steps)
         core, y, long, y3 = windows.balanced(a, rng)
         y, y3 = torch.as_tensor(y), torch.as_tensor(y3)
         if ships and step == int8_from:
@@ -569,10 +543,7 @@ def train(a, model, windows, genes, teachers, stage, steps, state):
                     + weight * F.softplus(far[real]).mean()
                 )
         loss = losses[0] + 0.3 * losses[1] + (a.scale * losses[2] if ships else 0)
-        opt.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        opt.step()
+        descend(opt, model, loss, 2.0)
         sums[: len(losses)] += [x.item() for x in losses]
         with torch.no_grad():
             for kept, own in zip(mean.state_dict().values(), model.state_dict().values()):
@@ -627,9 +598,7 @@ def train(a, model, windows, genes, teachers, stage, steps, state):
 
 
 def save(a, state):
-    path = os.path.join(a.out, "promoter_checkpoint.pt")
-    torch.save(state, path + ".new")
-    os.replace(path + ".new", path)
+    replace(os.path.join(a.out, "promoter_checkpoint.pt"), state)
 
 
 def receptive_field(blocks):
@@ -748,18 +717,10 @@ def export(model, output, path, sequence):
     """Writes the float network with its true paddings, and compares it with PyTorch. (A layer
     `Pad`, which the exporter would write for them, is more than the runtime needs.)"""
     import onnx
-    import onnxruntime
 
     set_mode(model, "float")
-    torch.onnx.export(
-        Exported(model, output).eval(),
-        (one_hot(sequence[None, :WINDOW]),),
-        path,
-        input_names=["sequence"],
-        output_names=["logits"],
-        opset_version=17,
-        dynamo=False,
-        dynamic_axes={"sequence": {2: "T"}, "logits": {2: "T"}},
+    export_onnx(
+        Exported(model, output).eval(), one_hot(sequence[None, :WINDOW]), path, ["logits"], True
     )
     net = onnx.load(path)
     convolutions = [n for n in net.graph.node if n.op_type == "Conv"]
@@ -769,20 +730,12 @@ def export(model, output, path, sequence):
         pads.ints[:] = [block.left, block.right]
     onnx.checker.check_model(net)
     onnx.save(net, path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    worst = 0.0
+    file, worst = OnnxFile(path), 0.0
     for length in (1, WINDOW, 333, 5000):
         x = one_hot(sequence[None, :length])
         with torch.no_grad():
-            worst = max(
-                worst,
-                float(
-                    np.abs(
-                        session.run(None, {"sequence": x.numpy()})[0]
-                        - model(x)[:, output : output + 1].numpy()
-                    ).max()
-                ),
-            )
+            expected = model(x)[:, output : output + 1].numpy()
+        worst = max(worst, largest_difference(file(x)[0], expected))
     assert worst < 1e-3, worst
     return worst
 

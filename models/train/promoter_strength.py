@@ -19,7 +19,6 @@ Forms: a La Fleur promoter is shown bare, with the vector's 20 nt at either side
 import argparse
 import csv
 import json
-import math
 import os
 import time
 
@@ -28,13 +27,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from expression import Average, bucket, encode, r2
-from quantize_aware import ConvBlock, parameters
+from quantize_aware import parameters
+from scoring import r2
+from sequences import bucket, encode
+from training import (
+    Average,
+    OnnxFile,
+    descend,
+    export_onnx,
+    frames,
+    frames_of_one,
+    keep,
+    largest_difference,
+    one_hot,
+    residual,
+    residual_blocks,
+    resume,
+    set_rate,
+)
 
 LAYERS = ((9, 1), (7, 1), (5, 2), (5, 4), (5, 1))  # width, dilation
 LONGEST = 150
 PAD = 4
-ONE_HOT = torch.eye(5)[:, :4]
 OBSERVED, PREDICTED = "Observed log(TX/Txref)", "Predicted log(TX/Txref)"
 
 
@@ -47,20 +61,13 @@ class Strength(nn.Module):
         # pooled values are all positive: on few, noisy rows the first steps would move them
         # together and leave no ReLU alive
         self.norm = nn.BatchNorm1d(6 * channels, affine=False) if normalise else nn.Identity()
-        self.blocks = nn.ModuleList(
-            ConvBlock(channels if i else 4, channels, width, dilation)
-            for i, (width, dilation) in enumerate(layers)
-        )
+        self.blocks = residual_blocks(channels, layers)
         self.dense = nn.Linear(6 * channels, hidden)
         self.out = nn.Linear(hidden, outputs)
         self.drop = drop
 
     def forward(self, x):
-        x = self.blocks[0](x)
-        for block in self.blocks[1:]:
-            x = block(x, x)
-        x = x.reshape(-1, self.channels, x.shape[-1] // 3, 3)
-        h = torch.cat([x.amax(2).flatten(1), x.mean(2).flatten(1)], 1)
+        h = frames(residual(self.blocks, x), self.channels)
         h = F.dropout(self.norm(h), self.drop, self.training)
         return self.out(F.dropout(F.relu(self.dense(h)), self.drop, self.training))
 
@@ -87,11 +94,7 @@ class Exported(nn.Module):
 
     def forward(self, x):
         m = self.model
-        x = m.blocks[0](x)
-        for block in m.blocks[1:]:
-            x = block(x, x)
-        x = x.reshape(1, m.channels, -1, 3)
-        h = torch.cat([x.amax(2).reshape(1, -1), x.mean(2).reshape(1, -1)], 1)
+        h = frames_of_one(residual(m.blocks, x), m.channels)
         return self.out(F.relu(self.dense(h)))
 
 
@@ -103,8 +106,7 @@ def stack(rows, longest=LONGEST):
     codes = np.full((len(rows), length), PAD, np.uint8)
     for i, r in enumerate(rows):
         codes[i, length - len(r) :] = r
-    x = ONE_HOT[torch.as_tensor(codes, dtype=torch.long)].transpose(1, 2)
-    return x.contiguous().unsqueeze(2).to(memory_format=torch.channels_last)
+    return one_hot(codes).unsqueeze(2).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -120,26 +122,13 @@ def predict(model, rows, longest=LONGEST):
     return result
 
 
-def export(exported, path, names, rows):
+def export(exported, path, name, rows):
     """The ONNX file, and its largest difference from the module on a few rows."""
-    torch.onnx.export(
-        exported,
-        (stack(rows[:1]).squeeze(2).contiguous(),),
-        path,
-        input_names=["sequence"],
-        output_names=[names],
-        opset_version=17,
-        dynamo=False,
-        dynamic_axes={"sequence": {2: "T"}},
-    )
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    worst = 0.0
+    export_onnx(exported, stack(rows[:1]).squeeze(2).contiguous(), path, [name])
+    file, worst = OnnxFile(path), 0.0
     for row in rows[:20]:
         x = stack([row]).squeeze(2).contiguous()
-        got = session.run(None, {"sequence": x.numpy()})[0]
-        worst = max(worst, float(np.abs(got - exported(x).detach().numpy()).max()))
+        worst = max(worst, largest_difference(file(x)[0], exported(x).detach().numpy()))
     assert worst < 1e-3, worst
     return worst
 
@@ -212,14 +201,7 @@ def main():
     average = Average(model, 0.995)
     opt = torch.optim.AdamW(model.parameters(), a.lr, weight_decay=a.decay)
     checkpoint = os.path.join(a.out, "promoter_strength_checkpoint.pt")
-    first, spent = 0, 0.0
-    if os.path.exists(checkpoint):
-        saved = torch.load(checkpoint, weights_only=False)
-        model.load_state_dict(saved["model"])
-        opt.load_state_dict(saved["opt"])
-        average.values = saved["average"]
-        torch.set_rng_state(saved["torch_rng"])
-        first, spent = saved["step"], saved["spent"]
+    first, spent = resume(checkpoint, model, opt, average)
     log = open(os.path.join(a.out, "promoter_strength_log.csv"), "a" if first else "w")
     if not first:
         print(
@@ -232,10 +214,7 @@ def main():
         rng = np.random.default_rng(
             (a.seed, step)
         )  # by step: a resumed run sees what an uninterrupted one sees
-        for g in opt.param_groups:
-            g["lr"] = (
-                a.lr * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / a.steps))
-            )
+        set_rate(opt, a.lr, 100, step, a.steps)
         # rows of a batch are padded to the longest of it: some zero columns more than alone, in
         # training only
         pick, other_pick = rng.choice(train, a.batch), rng.choice(other_train, a.batch)
@@ -247,10 +226,7 @@ def main():
         ) + a.urtecho * F.mse_loss(
             y[a.batch :, 1], torch.as_tensor((other_value[other_pick] - other_mean) / other_std)
         )
-        opt.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
+        descend(opt, model, loss)
         average.update(model, step)
         losses.append(loss.item())
         if (step + 1) % 300 == 0 or step + 1 == a.steps:
@@ -263,18 +239,7 @@ def main():
             losses = []
             print(row, file=log, flush=True)
             print(row, flush=True)
-            torch.save(
-                dict(
-                    model=model.state_dict(),
-                    opt=opt.state_dict(),
-                    average=average.values,
-                    torch_rng=torch.get_rng_state(),
-                    step=step + 1,
-                    spent=minutes * 60,
-                ),
-                checkpoint + ".part",
-            )
-            os.replace(checkpoint + ".part", checkpoint)
+            keep(checkpoint, model, opt, average, step + 1, minutes * 60)
 
     smooth.load_state_dict(average.values)
     found, bare = figures(smooth)

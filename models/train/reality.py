@@ -16,15 +16,12 @@ import os
 import numpy as np
 
 from chr9 import annotation
-from packed import Packed, encode, read_sequences, reverse_complement
+from packed import Packed
 from read_errors import simulate
+from sequences import encode, letters, read_sequences, reverse_complement
 from splice_data import KINDS
 
 TIERS = ("fast", "accurate", "auto")
-
-
-def letters(codes):
-    return "".join(np.array(list("ACGTN"))[codes])
 
 
 def cut(codes, rate, rng):

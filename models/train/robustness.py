@@ -26,17 +26,16 @@ from curves import COLOURS, GAP, HEIGHT, MARGIN, WIDTH, panel
 from evaluate import (
     TSS,
     TSS_300,
-    bucket,
     correlation,
     gene_interiors,
     in_context,
-    letters,
-    r2,
     rows_of,
     windows,
 )
-from packed import Packed, encode, reverse_complement
+from packed import Packed
 from read_errors import simulate
+from scoring import r2
+from sequences import bucket, encode, letters, reverse_complement
 
 RATES = {"none": 0.0, "Q30": 0.001, "Q20": 0.01, "Q15": 10**-1.5, "5 %": 0.05, "Q10": 0.1}
 UPSTREAM = (0, 10, 25, 50, 75, 100, 150, 200, 250)

@@ -43,6 +43,20 @@ def figures(scores, truth, kinds):
     }
 
 
+def r2(a, b):
+    return float(np.corrcoef(a, b)[0, 1] ** 2)
+
+
+def ranks(x):
+    """Ranks with ties averaged."""
+    _, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[inverse]
+
+
+def spearman(a, b):
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
 def correlation(table):
     """Matthews correlation of a confusion matrix [true class, called class]."""
     true, called, right, n = table.sum(1), table.sum(0), np.trace(table), table.sum()

@@ -38,6 +38,7 @@ from quantize_aware import parameters
 from scoring import figures
 from splice_data import KINDS, Crops, Windows, load_genes, load_windows
 from splice_net import TOWERS, TRUNK, TwoTierNet, as_input, grow, score
+from training import replace
 
 STAGES = {  # parts of the crops: genes, windows of --windows, the kit's windows
     1: {"steps": 200_000, "lr": 4e-3, "anneal": 0.4, "parts": (0.3, 0.5, 0.2), "seed": 1},
@@ -191,7 +192,8 @@ def main():
 
     def save():
         state = lambda m: {k: t.clone() for k, t in m.state_dict().items()}
-        torch.save(
+        replace(
+            path,
             {
                 "model": state(model),
                 "ema": state(mean),
@@ -203,9 +205,7 @@ def main():
                 "rows": rows,
                 "running": running,
             },
-            path + ".new",
         )
-        os.replace(path + ".new", path)
 
     while step < steps:
         start = time.process_time()

@@ -14,12 +14,12 @@ Errors: put in while training, as `strandline simulate` makes them or mostly sub
 
 import csv
 import gzip
-import hashlib
 import os
 
 import numpy as np
 
 from read_errors import SHARES, carry, simulate
+from sequences import bucket, encode, reverse_complement
 
 KINDS = ("acceptor", "donor")
 K = 20  # k-mer length of the leakage filter
@@ -27,18 +27,7 @@ MOSTLY_SUBSTITUTIONS = (0.8, 0.1, 0.1)
 
 
 def held_out(symbol):
-    return int(hashlib.md5(symbol.encode()).hexdigest(), 16) % 100 < 10
-
-
-def encode(text):
-    table = np.full(256, 4, np.uint8)
-    for i, pair in enumerate((b"Aa", b"Cc", b"Gg", b"Tt")):
-        table[list(pair)] = i
-    return table[np.frombuffer(text, np.uint8)]
-
-
-def reverse_complement(x):
-    return np.where(x < 4, 3 - x, 4)[::-1].astype(np.uint8)
+    return bucket(symbol) < 10
 
 
 def load_genes(folder):

@@ -17,6 +17,7 @@ from torch import nn
 
 from packed import TIERS
 from quantize_aware import ConvBlock, Head
+from training import ONE_HOT, OnnxFile, export_onnx, largest_difference
 
 # Output channels, width, dilation, and @input+residual where these are not the layer before: 0 is
 # the sequence, i the output of layer i.
@@ -35,7 +36,6 @@ TOWERS = {  # of the stages; that of the second sees further, that of the third 
         " 32,9,110@8+14 32,7,3 32,7,24 32,7,6 32,7,1"
     ),
 }
-ONE_HOT = torch.eye(5, 4)  # the fifth row, N, is all zeros
 
 
 def as_input(bases):
@@ -149,20 +149,9 @@ def export(model, path):
     """Input `sequence` [1, 4, T], outputs `fast` and `accurate` [1, 2, T] of logits. Returns the
     largest difference between the file and the model."""
     import onnx
-    import onnxruntime
 
     whole = Whole(model).eval()
-    axes = {name: {2: "T"} for name in ("sequence", *TIERS)}
-    torch.onnx.export(
-        whole,
-        torch.zeros(1, 4, 1000),
-        path,
-        dynamo=False,
-        opset_version=17,
-        input_names=["sequence"],
-        output_names=list(TIERS),
-        dynamic_axes=axes,
-    )
+    export_onnx(whole, torch.zeros(1, 4, 1000), path, TIERS, True)
     file = onnx.load(path)
     # The residual before the convolution: the runtime evaluates inputs in their order, and adds
     # what is there already in the convolution's own loop.
@@ -173,8 +162,6 @@ def export(model, path):
     onnx.checker.check_model(file)
     onnx.save(file, path)
     x = torch.eye(4)[torch.randint(0, 4, (1, 5000))].transpose(1, 2).contiguous()
-    got = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(
-        None, {"sequence": x.numpy()}
-    )
     with torch.no_grad():
-        return max(float(np.abs(a - b.numpy()).max()) for a, b in zip(got, whole(x)))
+        pairs = zip(OnnxFile(path)(x), whole(x))
+        return max(largest_difference(a, b.numpy()) for a, b in pairs)

@@ -33,7 +33,8 @@ from calibration import fit_knots, fit_line
 from manifest import COMMON, splice, write_toml
 from packed import TIERS, Packed, calls
 from scoring import apply_knots, average_precision, calibration_error, correlation, sigmoid, top_k
-from splice_data import KINDS, load_genes, reverse_complement
+from sequences import letters, reverse_complement
+from splice_data import KINDS, load_genes
 from splice_net import export, load
 
 SEPARATION = 4
@@ -43,13 +44,9 @@ KEEP, MARGIN = 0.995, 0.5
 COLUMNS = [(tier, kind) for tier in TIERS for kind in KINDS]
 
 
-def text(bases):
-    return "".join(np.array(list("ACGTN"))[bases])
-
-
 def raw_scores(binary, path, sequences):
     """[4 columns] of each sequence."""
-    parts = [Packed(binary, path, tier).scan([text(s) for s in sequences]) for tier in TIERS]
+    parts = [Packed(binary, path, tier).scan([letters(s) for s in sequences]) for tier in TIERS]
     return [np.concatenate(pair, 1) for pair in zip(*parts)]
 
 

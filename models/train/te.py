@@ -24,11 +24,12 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from expression import Average, bucket, encode
+import scoring
 from promoter_strength import Exported, Strength, export, predict, stack
 from quantize_aware import parameters
+from sequences import bucket, encode
+from training import Average, descend, set_rate
 
 CELLS = (("MUSCLE", "muscle"), ("PC3", "pc3"), ("HEK293", "hek"))
 SPLITS = {"gene": "gene", "row": "utr", "transcript": "transcript"}
@@ -38,16 +39,10 @@ LONGEST = 200
 FOLDS = 5
 
 
-def ranks(x):
-    """Ranks with ties averaged."""
-    _, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[inverse]
-
-
 def spearman(a, b):
     if len(a) < 5 or a.std() == 0 or b.std() == 0:
         return float("nan")
-    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+    return scoring.spearman(a, b)
 
 
 def by_fold(prediction, truth, fold, rows):
@@ -111,10 +106,7 @@ def train_fold(a, codes, target, cell, weight, train, seed):
     losses = []
     for step in range(a.steps):
         rng = np.random.default_rng((seed, step))
-        for g in opt.param_groups:
-            g["lr"] = (
-                a.lr * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / a.steps))
-            )
+        set_rate(opt, a.lr, 50, step, a.steps)
         pick = rng.choice(train, a.batch)
         # one form a batch, so that its padding is the true one
         rows = [codes[i] if step % 2 else codes[i][END:-END] for i in pick]
@@ -124,10 +116,7 @@ def train_fold(a, codes, target, cell, weight, train, seed):
             torch.as_tensor(weight[pick])
             * F.smooth_l1_loss(y, torch.as_tensor(target[pick]), reduction="none")
         ).mean()
-        opt.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
+        descend(opt, model, loss)
         average.update(model, step)
         losses.append(loss.item())
     smooth.load_state_dict(average.values)

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from splice_data import load_genes, pack_bases, reverse_complement
+from sequences import reverse_complement
+from splice_data import load_genes, pack_bases
 
 LENGTH = 10_000
 CONTEXT = 2000

@@ -10,7 +10,6 @@ seed. Files are kept below 50 kB.
 
 import math
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
