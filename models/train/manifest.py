@@ -8,6 +8,7 @@ The report of promoter serves promoter-300 too.
 
 import argparse
 import json
+import textwrap
 
 # Sites over GT (donor) and AG (acceptor) dinucleotides, sense strand of the 422 chr1 genes of the
 # kit.
@@ -292,12 +293,30 @@ def promoter_strength(report):
     }
 
 
+GLUE = "\0"  # a blank at which lines are not broken: TOML keeps inline tables in one
+WIDTH = 100
+
+
 def toml_value(value):
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {toml_value(v)}" for k, v in value.items()) + " }"
+        parts = f",{GLUE}".join(f"{k}{GLUE}={GLUE}{toml_value(v)}" for k, v in value.items())
+        return f"{{{GLUE}{parts}{GLUE}}}"
     if isinstance(value, list):
-        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+        knot = len(value) == 2 and not isinstance(value[0], (dict, list))
+        return "[" + (f",{GLUE}" if knot else ", ").join(toml_value(v) for v in value) + "]"
     return json.dumps(value)
+
+
+def toml_line(key, value):
+    """A key with its value, in several lines where one would be too long."""
+    text = f"{key} = {toml_value(value)}"
+    if len(text) > WIDTH and isinstance(value, str):
+        parts = textwrap.wrap(json.dumps(value)[1:-1], WIDTH - 4, break_on_hyphens=False)
+        text = f'{key} = """\\\n  ' + " \\\n  ".join(parts) + '"""'
+    elif len(text) > WIDTH:
+        parts = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        text = "\n".join(parts)
+    return text.replace(GLUE, " ") + "\n"
 
 
 def write_toml(manifest, out):
@@ -305,16 +324,16 @@ def write_toml(manifest, out):
     arrays = {"outputs": manifest["outputs"]}
     for key, value in manifest.items():
         if key not in tables and key not in arrays:
-            out.write(f"{key} = {toml_value(value)}\n")
+            out.write(toml_line(key, value))
     for key, table in tables.items():
         out.write(f"\n[{key}]\n")
         for name, value in table.items():
-            out.write(f"{name} = {toml_value(value)}\n")
+            out.write(toml_line(name, value))
     for key, rows in arrays.items():
         for row in rows:
             out.write(f"\n[[{key}]]\n")
             for name, value in row.items():
-                out.write(f"{name} = {toml_value(value)}\n")
+                out.write(toml_line(name, value))
 
 
 TASKS = {
