@@ -4,7 +4,7 @@
     pip install -r tests/onnx/requirements.txt
     python tests/onnx/compare.py [--binary PATH] [SEQUENCES]...
 
-The default is tests/data/genes.fa.gz: about 15 seconds.
+SEQUENCES are tests/data/genes.fa.gz by default, which takes about 15 seconds.
 
 Every base of the sequences on both strands (splice, promoter); windows cut from them on both
 strands (promoter, `score --whole`) and 5'UTRs of 25 to 140 nt (expression). Calibration and link
@@ -20,15 +20,8 @@ import numpy as np
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "models", "train"))
-from packed import (
-    FloatNetwork,
-    Packed,
-    calls,
-    encode,
-    read_sequences,
-    reverse_complement,
-    scores,
-)  # noqa: E402
+from packed import FloatNetwork, Packed, calls, scores  # noqa: E402
+from sequences import encode, read_sequences, reverse_complement  # noqa: E402
 
 # Largest and mean difference, least Pearson correlation, largest share of calls that change.
 # Probabilities, but for the last.
@@ -48,8 +41,10 @@ def both_strands(sequences):
 
 
 def bases(packed, network, sequences):
-    """Scores of every base in 5' to 3' order, one array a sequence and strand: (ours, ONNX
-    Runtime's)."""
+    """Scores of every base in 5' to 3' order, one array a sequence and strand.
+
+    Pairs of ours and those of ONNX Runtime.
+    """
     own = packed.scan(sequences) + [rows[::-1] for rows in packed.scan(sequences, "reverse")]
     for rows, (_, codes) in zip(own, both_strands(sequences)):
         yield rows, scores(packed.manifest, network.scan(codes), read=True)
@@ -78,8 +73,9 @@ def report(name, output, own, plain, called, bounds):
         and share <= most
     )
     print(
-        f"{name:18} {output:20} {len(own):>9,} {difference.max():9.5f} {difference.mean():11.7f}"
-        f" {pearson:9.6f} {len(called[1]):7,} {changed:8,}  {'ok' if good else 'TOO MUCH'}",
+        f"{name:18} {output:20} {len(own):>9,} {difference.max():9.5f} "
+        f"{difference.mean():11.7f} {pearson:9.6f} {len(called[1]):7,} {changed:8,}  "
+        f"{'ok' if good else 'TOO MUCH'}",
         flush=True,
     )
     return good
@@ -108,8 +104,8 @@ def main():
         text for path in arguments.sequences for _, text in read_sequences(path) if len(text) >= 200
     ]
     print(
-        f"{'':18} {'output':20} {'scores':>9} {'largest':>9} {'mean':>11} {'Pearson':>9}"
-        f" {'calls':>7} {'changed':>8}"
+        f"{'':18} {'output':20} {'scores':>9} {'largest':>9} {'mean':>11} {'Pearson':>9} "
+        f"{'calls':>7} {'changed':>8}"
     )
     good = True
 

@@ -1,5 +1,6 @@
-"""Writes the small networks of tests/data/onnx: what each exporter and quantiser makes of the same
-few layers.
+"""Writes the small networks of tests/data/onnx.
+
+They are what each exporter and quantiser makes of the same few layers.
 
     python tests/onnx/make.py [FOLDER]
 
@@ -69,8 +70,7 @@ def rotate(x):
 
 
 class Esm(nn.Module):
-    """Rotary positions, q scaled before the product, GELU written out with erf, padding masked by
-    id."""
+    """Rotary positions, q scaled before the product, GELU by erf, padding masked by id."""
 
     def __init__(self):
         super().__init__()
@@ -198,8 +198,7 @@ def export(module, inputs, names, path, dynamo):
 
 
 def keras(path):
-    """Conv1D as tf2onnx writes it: channels last, a singleton axis, transposes around, and a global
-    mean."""
+    """Conv1D as tf2onnx writes it: channels last, a singleton axis, transposes, a global mean."""
     rng = np.random.default_rng(5)
     f = lambda *s: (rng.standard_normal(s) * 0.4).astype(np.float32)
     init = {
