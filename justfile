@@ -10,9 +10,8 @@ _default:
 check:
     cargo fmt --all --check
     cargo clippy {{full}} --workspace --all-targets -- -D warnings
-    cargo test {{lean}} --lib
     cargo test {{lean}} -p firmware_bridge
-    cargo test {{full}} --test house
+    cargo test {{lean}} --lib --test house
 
 # The program: lean, without the model compiler
 build:

@@ -1,6 +1,6 @@
 """Measures strandline beside ONNX Runtime, one thread, and prints the tables as Markdown.
 
-    cargo build --release
+    cargo build --release --features full
     pip install -r benches/peers/requirements.txt
     python benches/peers/compare.py [--json FILE] [--seconds 8] [NETWORK]...    about 6 minutes
 
@@ -501,7 +501,9 @@ def main():
         if name not in NETWORKS:
             parser.error(f"no network {name!r}: {', '.join(NETWORKS)}")
     if not os.path.exists(arguments.binary):
-        sys.exit(f"{arguments.binary} is not there: cargo build --release, or --binary")
+        sys.exit(
+            f"{arguments.binary} is not there: cargo build --release --features full, or --binary"
+        )
     networks = [NETWORKS[name] for name in arguments.networks]
     bench = Bench(arguments)
     bench.prepare(networks)

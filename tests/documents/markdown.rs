@@ -129,10 +129,7 @@ impl Document {
     pub fn broken_links(&self) -> Vec<(usize, String)> {
         let folder = Path::new(&self.name).parent().unwrap();
         let mut broken = vec![];
-        let mut text = String::new();
         for (number, line) in self.prose() {
-            // A link may be broken between two lines.
-            text = format!("{} {line}", text.rsplit("](").next().unwrap_or(""));
             for link in line.split("](").skip(1) {
                 let link = link.split(')').next().unwrap();
                 if link.starts_with("http") {
@@ -173,47 +170,37 @@ fn anchors(path: &Path) -> Vec<String> {
 impl Block {
     /// The commands of a block of shell: lines that go on are joined, and loops are one command.
     pub fn commands(&self) -> Vec<Command> {
-        let mut commands: Vec<Command> = vec![];
-        let mut open = false;
+        let mut commands = vec![];
+        let mut open = None::<Command>;
         for (number, line) in self.lines.iter().enumerate() {
-            let (text, comment) = line.split_once(" #").unwrap_or((line, ""));
-            let text = text.trim();
-            if text.is_empty() || text.starts_with('#') {
+            let (code, comment) = line.split_once(" #").unwrap_or((line, ""));
+            let code = code.trim();
+            if code.is_empty() || code.starts_with('#') {
                 continue;
             }
-            let joined = text.trim_end_matches('\\').trim_end();
-            match commands.last_mut().filter(|_| open) {
-                Some(last) => {
-                    let loops = last.text.starts_with("for ");
-                    let glue = if loops && !last.text.ends_with('\\') {
-                        "\n"
-                    } else {
-                        " "
-                    };
-                    last.text = format!("{}{glue}{text}", last.text.trim_end_matches('\\'));
-                }
-                None => commands.push(Command {
-                    line: self.line + number,
-                    text: text.to_string(),
-                    code: 0,
-                }),
+            let goes_on = code.ends_with('\\');
+            let code = code.trim_end_matches('\\').trim_end();
+            let command = open.get_or_insert_with(|| Command {
+                line: self.line + number,
+                text: String::new(),
+                code: 0,
+            });
+            command.text.push_str(code);
+            command.text.push(if goes_on { ' ' } else { '\n' });
+            if let Some(status) = comment.trim().strip_prefix("exit code ") {
+                command.code = status.parse().unwrap();
             }
-            let last = commands.last_mut().unwrap();
-            let continued = text != joined;
-            open = continued || (last.text.starts_with("for ") && joined != "done");
-            if !open {
-                last.text = last.text.replace("\\\n", " ");
-            }
-            if let Some(code) = comment.trim().strip_prefix("exit code ") {
-                last.code = code.parse().unwrap();
+            let in_loop = command.text.starts_with("for ") && code != "done";
+            if !goes_on && !in_loop {
+                command.text.pop();
+                commands.extend(open.take());
             }
         }
-        for command in &mut commands {
-            command.text = command.text.replace('\\', " ");
-            while command.text.contains("  ") {
-                command.text = command.text.replace("  ", " ");
-            }
-        }
+        assert!(
+            open.is_none(),
+            "line {}: a command without an end",
+            self.line
+        );
         commands
     }
 }

@@ -18,6 +18,7 @@ pub fn simple_commands(command: &str) -> Vec<Vec<&str>> {
             let variable = first
                 .split_once('=')
                 .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+            // What stands before the program: variables, keywords, and the core it is pinned to.
             if variable || ["do", "then", "taskset", "-c", "0"].contains(first) {
                 words.remove(0);
             } else {

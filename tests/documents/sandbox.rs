@@ -93,25 +93,24 @@ impl Printed {
     /// set. `...` stands for any lines.
     pub fn shows(&self, lines: &[String]) -> bool {
         let printed: Vec<String> = self.lines.iter().map(|line| masked(line)).collect();
-        let mut rest = &printed[..];
         let parts: Vec<&[String]> = lines.split(|line| line == "...").collect();
+        let mut at = 0;
         for (number, part) in parts.iter().enumerate() {
             let wanted: Vec<String> = part.iter().map(|line| masked(line)).collect();
-            if wanted.is_empty() {
-                continue;
-            }
-            let last = number + 1 == parts.len();
-            let at = rest
-                .windows(wanted.len())
-                .position(|window| window == wanted)
-                .filter(|at| number > 0 || lines.len() > 1 && *at + wanted.len() <= rest.len());
-            let Some(at) = at else { return false };
-            rest = &rest[at + wanted.len()..];
-            if last && !rest.is_empty() {
-                return false;
-            }
+            let rest = &printed[at..];
+            let place = if number == 0 {
+                rest.starts_with(&wanted).then_some(0)
+            } else if number + 1 == parts.len() {
+                let last = rest.len().checked_sub(wanted.len());
+                last.filter(|_| rest.ends_with(&wanted))
+            } else {
+                let mut windows = rest.windows(wanted.len());
+                windows.position(|window| window == wanted)
+            };
+            let Some(place) = place else { return false };
+            at += place + wanted.len();
         }
-        true
+        at == printed.len()
     }
 }
 
@@ -119,7 +118,7 @@ impl Printed {
 fn masked(line: &str) -> String {
     const UNITS: [&str; 7] = ["s", "ms", "µs", "us", "ns", "kb/s", "Mb/s"];
     let words: Vec<&str> = line.split_whitespace().collect();
-    let bare = |word: &str| word.trim_end_matches(',').to_string();
+    let plain = |word: &str| word.trim_end_matches(',').to_string();
     let number = |word: &str| word.parse::<f64>().is_ok();
     let time = |word: &str| {
         let unit = word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
@@ -127,10 +126,13 @@ fn masked(line: &str) -> String {
     };
     let mut out = vec![];
     for (at, word) in words.iter().enumerate() {
-        let own = bare(word);
-        let next = words.get(at + 1).map(|word| bare(word)).unwrap_or_default();
+        let own = plain(word);
+        let next = words
+            .get(at + 1)
+            .map(|word| plain(word))
+            .unwrap_or_default();
         let before = if at > 0 {
-            bare(words[at - 1])
+            plain(words[at - 1])
         } else {
             String::new()
         };
