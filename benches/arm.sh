@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What ARM boards can be expected to do, without one: builds the kernels for aarch64, finds the innermost loop of each in the
-# disassembly, has llvm-mca count its cycles, and works out bases a second from the built-in models' arithmetic. Prints Markdown:
+# What ARM boards can be expected to do, without one: builds the kernels for aarch64, finds the
+# innermost loop of each in the disassembly, has llvm-mca count its cycles, and works out bases a
+# second from the built-in models' arithmetic. Prints Markdown:
 #     benches/arm.sh > benches/arm.md
 # Needs llvm-objdump and llvm-mca 16 or later (Debian: llvm-19) and what .ci/run cross-builds with.
 set -euo pipefail
@@ -11,12 +12,14 @@ target=aarch64-unknown-linux-gnu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-env RUSTC="${ARM_RUSTC:-/usr/bin/rustc}" CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+env RUSTC="${ARM_RUSTC:-/usr/bin/rustc}" \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     cargo build --quiet --release --target "$target" --no-default-features --lib
-"llvm-objdump$llvm" -d --no-show-raw-insn --demangle "target/$target/release/libstrandline.rlib" >"$work/all" 2>/dev/null
+"llvm-objdump$llvm" -d --no-show-raw-insn --demangle "target/$target/release/libstrandline.rlib" \
+    >"$work/all" 2>/dev/null
 
-# For each kind of multiply-accumulate, the innermost loop of the kernels that holds most of them: WORK/KIND.s, and its
-# multiply-accumulates in WORK/KIND.macs.
+# For each kind of multiply-accumulate, the innermost loop of the kernels that holds most of them:
+# WORK/KIND.s, and its multiply-accumulates in WORK/KIND.macs.
 awk -v out="$work" '
 function macs(op, args) {
     if (op == "sdot") return 16
@@ -44,7 +47,11 @@ function macs(op, args) {
         if (ops[i] ~ /^fcvtl/) widening = 1
     }
     if (inner || !total) next
-    name = kind ~ /^sdot/ ? "sdot" : kind ~ /^smmla/ ? "smmla" : kind ~ /^sm/ ? "smull" : kind ~ /8h/ ? "fp16" : widening ? "widened" : "f32"
+    if (kind ~ /^sdot/) name = "sdot"
+    else if (kind ~ /^smmla/) name = "smmla"
+    else if (kind ~ /^sm/) name = "smull"
+    else if (kind ~ /8h/) name = "fp16"
+    else name = widening ? "widened" : "f32"
     if (total <= best[name]) next
     best[name] = total
     body = "loop:\n"
@@ -59,20 +66,23 @@ function macs(op, args) {
 # rate KIND MODEL: multiply-accumulates a cycle.
 rate() {
     local rounds=200
-    "llvm-mca$llvm" -march=aarch64 -mcpu="$2" -mattr=+dotprod,+i8mm,+fullfp16 -iterations=$rounds "$work/$1.s" 2>"$work/errors" |
+    "llvm-mca$llvm" -march=aarch64 -mcpu="$2" -mattr=+dotprod,+i8mm,+fullfp16 \
+        -iterations=$rounds "$work/$1.s" 2>"$work/errors" |
         awk -v macs="$(cat "$work/$1.macs")" -v rounds=$rounds \
-            '/^Total Cycles:/ { printf "%.1f", macs * rounds / $3; found = 1 } END { exit !found }'
+            '/^Total Cycles:/ { printf "%.1f", macs * rounds / $3; found = 1 }
+            END { exit !found }'
 }
 
 cat <<'END'
 # ARM, estimated
 
-No board was used for this page: these are llvm-mca's figures for the innermost loops, every load a hit in L1, and what follows from them. To
-measure, run `cargo bench --bench kernels` on the board. `benches/arm.sh` prints this page.
+No board was used for this page. These are llvm-mca's figures for the innermost loops, with every
+load a hit in L1, and what follows from them. To measure, run `cargo bench --bench kernels` on the
+board. `benches/arm.sh` prints this page.
 
 ## Multiply-accumulates a cycle
 
-| loop | instruction set | Cortex-A55 | A57 | A72 | Neoverse N1 (A76, A78) | Neoverse N2 |
+| loop | set | A55 | A57 | A72 | N1 (A76, A78) | N2 |
 | --- | --- | --- | --- | --- | --- | --- |
 END
 row() {
@@ -83,50 +93,67 @@ row() {
     done
     echo
 }
-row 'int8, `smull` `smlal` `sadalp`' neon smull cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
+all=(cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2)
+row 'int8, `smull` `smlal` `sadalp`' neon smull "${all[@]}"
 row 'int8, `sdot`' neondot sdot cortex-a55 - - neoverse-n1 neoverse-n2
 row 'int8, `smmla`' neoni8mm smmla - - - - neoverse-n2
-row 'f32' neon f32 cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
-row 'fp16 weights widened to f32' neon widened cortex-a55 cortex-a57 cortex-a72 neoverse-n1 neoverse-n2
+row 'f32' neon f32 "${all[@]}"
+row 'fp16 weights widened to f32' neon widened "${all[@]}"
 row 'fp16' neondot fp16 cortex-a55 - - neoverse-n1 neoverse-n2
 
 cat <<'END'
 
-An empty field: the core lacks the instructions. LLVM has no models of its own for A76, A78 and Carmel: the first two take Neoverse N1's, which is
-an A76 with other caches.
+A55, A57 and A72 are Cortex cores, N1 and N2 Neoverse. Where a field is empty the core lacks the
+instructions. LLVM has no models of its own for A76, A78 and Carmel. The first two stand with
+Neoverse N1, which is an A76 with other caches.
 
 ## Bases a second
 
-One core, int8, 80 % of the loop's bound, both strands, without reading, calling and writing. The default tier of splice, `auto`, lies between the two. An
-expression is one 5'UTR of 200 nt.
+One core, int8, 80 % of the loop's bound, both strands, without reading, calling and writing. The
+default tier of splice, `auto`, lies between the two tiers. Expression is in 5'UTRs of 200 nt a
+second.
 
 END
 
 # Thousands of multiply-accumulates, as the program lists them.
 listed=$(cargo run --release --quiet -- models)
 kmac() {
-    awk -v model="^$1" -v tier="$2" '$0 ~ model { own = 1 } own && $0 ~ tier { in_tier = 1 } in_tier && / kMAC / { print $1; exit }' <<<"$listed"
+    awk -v model="^$1" -v tier="$2" '
+        $0 ~ model { own = 1 }
+        own && $0 ~ tier { in_tier = 1 }
+        in_tier && / kMAC / { print $1; exit }' <<<"$listed"
 }
 fast=$(kmac splice '--tier fast')
 accurate=$(kmac splice '--tier accurate')
 promoter=$(kmac promoter-core '')
 expression=$(kmac expression '')
-printf '| board | core | loop | splice, fast (%s kMAC a base) | accurate (%s) | promoter (%s) | expression (%s a 5'"'"'UTR), 5'"'"'UTRs/s |\n' \
-    "$fast" "$accurate" "$promoter" "$expression"
-echo '| --- | --- | --- | --- | --- | --- | --- |'
+cat <<END
+| model | kMAC |
+| --- | --- |
+| splice, tier fast | $fast a base |
+| splice, tier accurate | $accurate a base |
+| promoter | $promoter a base |
+| expression | $expression a 5'UTR |
+
+| board | core | loop | fast | accurate | promoter | expression |
+| --- | --- | --- | --- | --- | --- | --- |
+END
 # board NAME CORE GHZ KIND MODEL
 board() {
     awk -v name="$1" -v core="$2" -v ghz="$3" -v kind="$4" -v rate="$(rate "$4" "$5")" \
         -v fast="$fast" -v accurate="$accurate" -v promoter="$promoter" -v utr="$expression" '
-    function human(x) { return x >= 1e6 ? sprintf("%.1f Mb/s", x / 1e6) : sprintf("%.0f kb/s", x / 1e3) }
+    function human(x) {
+        return x >= 1e6 ? sprintf("%.1f Mb/s", x / 1e6) : sprintf("%.0f kb/s", x / 1e3)
+    }
     BEGIN {
         kmacs = 0.8 * ghz * 1e6 * rate
         printf "| %s | %s, %s GHz | `%s` | %s | %s | %s | %d |\n", name, core, ghz, kind,
-            human(kmacs / fast / 2), human(kmacs / accurate / 2), human(kmacs / promoter / 2), kmacs / utr
+            human(kmacs / fast / 2), human(kmacs / accurate / 2), human(kmacs / promoter / 2),
+            kmacs / utr
     }'
 }
 board 'Raspberry Pi 4' Cortex-A72 1.5 smull cortex-a72
-board 'Raspberry Pi 4, later revisions' Cortex-A72 1.8 smull cortex-a72
+board 'Raspberry Pi 4, later' Cortex-A72 1.8 smull cortex-a72
 board 'Raspberry Pi 5' Cortex-A76 2.4 sdot neoverse-n1
 board 'Jetson Nano' Cortex-A57 1.43 smull cortex-a57
 board 'Jetson Xavier' 'Carmel, as if an A72' 2.26 smull cortex-a72

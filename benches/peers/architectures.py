@@ -10,7 +10,14 @@ from sequences import KMER_VOCABULARY, one_hot, windows
 
 def same(channels_in, channels_out, width, dilation=1, bias=True):
     """A convolution that keeps the length."""
-    return nn.Conv1d(channels_in, channels_out, width, padding=dilation * (width // 2), dilation=dilation, bias=bias)
+    return nn.Conv1d(
+        channels_in,
+        channels_out,
+        width,
+        padding=dilation * (width // 2),
+        dilation=dilation,
+        bias=bias,
+    )
 
 
 class Tiny(nn.Module):
@@ -18,7 +25,9 @@ class Tiny(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(same(4, 16, 5), nn.ReLU(), same(16, 16, 5), nn.ReLU(), same(16, 16, 5), nn.ReLU())
+        self.body = nn.Sequential(
+            same(4, 16, 5), nn.ReLU(), same(16, 16, 5), nn.ReLU(), same(16, 16, 5), nn.ReLU()
+        )
         self.head = same(16, 3, 5)
 
     def logits(self, x):
@@ -44,12 +53,16 @@ class ResidualBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """The shape of a SpliceAI of 400 nt: 32 channels, eight blocks, dilations 1 and 4: [1, 4, T] to [1, 3, T]."""
+    """The shape of a SpliceAI of 400 nt: 32 channels, eight blocks, dilations 1 and 4: [1, 4, T] to
+    [1, 3, T]."""
 
     def __init__(self):
         super().__init__()
         self.first = nn.Conv1d(4, 32, 1)
-        self.groups = nn.ModuleList(nn.Sequential(*(ResidualBlock(32, 11, dilation) for _ in range(4))) for dilation in (1, 4))
+        self.groups = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(32, 11, dilation) for _ in range(4)))
+            for dilation in (1, 4)
+        )
         self.skips = nn.ModuleList(nn.Conv1d(32, 32, 1) for _ in range(3))
         self.head = nn.Conv1d(32, 3, 1)
 
@@ -78,7 +91,8 @@ class CoarseBlock(nn.Module):
 
 
 class Branches(nn.Module):
-    """Full resolution beside a branch of a quarter of it, added after nearest upsampling: [1, 4, T] to logits [1, 3, T].
+    """Full resolution beside a branch of a quarter of it, added after nearest upsampling: [1, 4, T]
+    to logits [1, 3, T].
 
     T is a multiple of 4.
     """
@@ -113,7 +127,11 @@ class Attention(nn.Module):
         return rows.view(1, -1, self.heads, self.size).transpose(1, 2)
 
     def forward(self, x, bias):
-        query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        query, key, value = (
+            self.split(self.query(x)),
+            self.split(self.key(x)),
+            self.split(self.value(x)),
+        )
         scores = torch.matmul(query, key.transpose(-1, -2)) / self.size**0.5
         if bias is not None:
             scores = scores + bias
@@ -122,7 +140,8 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and a feed-forward network with GELU; the layer norm before each (ESM) or after the addition (BERT)."""
+    """Attention and a feed-forward network with GELU; the layer norm before each (ESM) or after the
+    addition (BERT)."""
 
     def __init__(self, width, heads, hidden, norm_first, epsilon):
         super().__init__()
@@ -149,7 +168,8 @@ def mask_bias(mask):
 
 
 class UtrLm(nn.Module):
-    """Six pre-norm layers of 128 channels and 16 heads, mean over the tokens, one value: ids [1, T] to [1, 1]."""
+    """Six pre-norm layers of 128 channels and 16 heads, mean over the tokens, one value: ids [1, T]
+    to [1, 1]."""
 
     def __init__(self):
         super().__init__()
@@ -170,17 +190,26 @@ class UtrLm(nn.Module):
 
 
 class DnaBert(nn.Module):
-    """BERT of 12 layers, 768 channels and 12 heads over 6-mers, pooled at CLS: ids [1, T] to logits [1, 2]."""
+    """BERT of 12 layers, 768 channels and 12 heads over 6-mers, pooled at CLS: ids [1, T] to logits
+    [1, 2]."""
 
     def __init__(self):
         super().__init__()
-        self.tokens, self.positions, self.kinds = nn.Embedding(KMER_VOCABULARY, 768), nn.Embedding(512, 768), nn.Embedding(2, 768)
+        self.tokens, self.positions, self.kinds = (
+            nn.Embedding(KMER_VOCABULARY, 768),
+            nn.Embedding(512, 768),
+            nn.Embedding(2, 768),
+        )
         self.norm = nn.LayerNorm(768, 1e-12)
         self.layers = nn.ModuleList(EncoderLayer(768, 12, 3072, False, 1e-12) for _ in range(12))
         self.pooler, self.head = nn.Linear(768, 768), nn.Linear(768, 2)
 
     def forward(self, ids, mask=None):
-        x = self.tokens(ids) + self.kinds(torch.zeros_like(ids)) + self.positions(torch.arange(ids.shape[1]))
+        x = (
+            self.tokens(ids)
+            + self.kinds(torch.zeros_like(ids))
+            + self.positions(torch.arange(ids.shape[1]))
+        )
         x = self.norm(x)
         for layer in self.layers:
             x = layer(x, mask_bias(mask))
@@ -188,7 +217,8 @@ class DnaBert(nn.Module):
 
 
 def initialise_convolutions(module):
-    """He weights; batch norms with uneven scales and the statistics of real sequences, as a trained network has them."""
+    """He weights; batch norms with uneven scales and the statistics of real sequences, as a trained
+    network has them."""
     for part in module.modules():
         if isinstance(part, nn.Conv1d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
@@ -203,7 +233,9 @@ def initialise_convolutions(module):
     module(sample)
     module.eval()
     spread = module.logits(sample).std()
-    module.head.weight.mul_(2 / spread)  # logits spread as those of a classifier, so that soft-max has work to do
+    module.head.weight.mul_(
+        2 / spread
+    )  # logits spread as those of a classifier, so that soft-max has work to do
     module.head.bias.mul_(2 / spread)
 
 
@@ -221,7 +253,8 @@ def initialise_utrlm(module):
 
 
 def initialise_bert(module):
-    """As BERT initialises: normal of 0.02. Biases and layer norms are drawn too: the exporter merges equal tensors."""
+    """As BERT initialises: normal of 0.02. Biases and layer norms are drawn too: the exporter
+    merges equal tensors."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Embedding)):
             nn.init.normal_(part.weight, std=0.02)

@@ -1,22 +1,25 @@
 """Measures strandline beside ONNX Runtime, one thread, and prints the tables as Markdown.
 
-    cargo build --release
+    cargo build --release --features full
     pip install -r benches/peers/requirements.txt
-    python benches/peers/compare.py [--json FILE] [--seconds 8] [NETWORK]...          about 6 minutes
+    python benches/peers/compare.py [--json FILE] [--seconds 8] [NETWORK]...    about 6 minutes
 
-The networks are made by networks.py on the first run, in target/peers, and packed with `strandline pack`. Every contender is a
-process of its own on the same core that makes a run for each line it reads and answers with its nanoseconds; the processes
-take turns, a few milliseconds each, so that a change of clock or load meets all of them alike. Medians over the runs.
+The networks are made by networks.py on the first run, in target/peers, and packed with `strandline
+pack`. Every contender is a process of its own on the same core that makes a run for each line it
+reads and answers with its nanoseconds; the processes take turns, a few milliseconds each, so that a
+change of clock or load meets all of them alike. Medians over the runs.
 
-On a processor with AMX both sides are run twice, with AMX and without: ONNX Runtime in a process that the kernel refuses it
-(no_amx.py), strandline with STRANDLINE_ISA=avx512vnni. Each ratio compares like with like.
+On a processor with AMX both sides are run twice, with AMX and without: ONNX Runtime in a process
+that the kernel refuses it (no_amx.py), strandline with STRANDLINE_ISA=avx512vnni. Each ratio
+compares like with like.
 
-Agreement is that of the logits with the float network in ONNX Runtime on the sample reads: the cosine over all outputs,
-and for encoders, whose outputs hardly vary beside their mean, the correlation too. From soft-max outputs the logits are
-recovered as logarithms less their mean.
+Agreement is that of the logits with the float network in ONNX Runtime on the sample reads: the
+cosine over all outputs, and for encoders, whose outputs hardly vary beside their mean, the
+correlation too. From soft-max outputs the logits are recovered as logarithms less their mean.
 
-minisplice is measured where MINISPLICE names its program, with the model MINISPLICE_MODEL or else one of the same 7,026
-parameters that is trained for a moment: its rate does not depend on their values.
+minisplice is measured where MINISPLICE names its program, with the model MINISPLICE_MODEL or else
+one of the same 7,026 parameters that is trained for a moment: its rate does not depend on their
+values.
 """
 
 import argparse
@@ -40,12 +43,19 @@ ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 PEER = [sys.executable, os.path.join(HERE, "peer.py")]
 PRECISIONS = ("int8", "fp16", "f32")
 FILES = {"int8 static": "_static", "int8 dynamic": "_dynamic", "f32": ""}
-TURN = 5e6  # nanoseconds; short runs are repeated so long in a turn, as they are when windows follow each other
+# nanoseconds; short runs are repeated so long in a turn, as they are when windows follow each other
+TURN = 5e6
 WARM_RUNS = 3
 LEAST_ROUNDS = 15
-BUILT_IN = {"splice, fast": ["splice", "--tier", "fast"], "splice, auto": ["splice", "--tier", "auto"],
-            "splice, accurate": ["splice", "--tier", "accurate"], "promoter": ["promoter"]}
-MINISPLICE_PUBLISHED = 3.1e9 / (1.4 * 3600) / 16  # bases/s: the human genome in 1.4 h on 16 threads (arXiv 2506.12986)
+BUILT_IN = {
+    "splice, fast": ["splice", "--tier", "fast"],
+    "splice, auto": ["splice", "--tier", "auto"],
+    "splice, accurate": ["splice", "--tier", "accurate"],
+    "promoter": ["promoter"],
+}
+MINISPLICE_PUBLISHED = (
+    3.1e9 / (1.4 * 3600) / 16
+)  # bases/s: the human genome in 1.4 h on 16 threads (arXiv 2506.12986)
 MINISPLICE_WINDOW = 202
 
 
@@ -54,7 +64,9 @@ class Contender:
 
     def __init__(self, command):
         self.command = command
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.times = []
         self.step()
         self.pin()
@@ -64,7 +76,8 @@ class Contender:
     def pin(self):
         """Binds the process, now loaded, to the last core.
 
-        Not earlier: an ONNX Runtime that sees a single core while it is loaded does not reach its rate with AMX.
+        Not earlier: an ONNX Runtime that sees a single core while it is loaded does not reach its
+          rate with AMX.
         """
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self.process.pid, {max(os.sched_getaffinity(0))})
@@ -87,9 +100,11 @@ class Contender:
 
 
 def measure(commands, seconds):
-    """Median nanoseconds of each command, by name; the commands take turns for so long, and LEAST_ROUNDS times at least.
+    """Median nanoseconds of each command, by name; the commands take turns for so long, and
+    LEAST_ROUNDS times at least.
 
-    The order is drawn anew each round: who comes after a contender that fills the caches is slower for it.
+    The order is drawn anew each round: who comes after a contender that fills the caches is slower
+    for it.
     """
     contenders = {}
     try:
@@ -133,15 +148,34 @@ class Bench:
 
     def prepare(self, networks):
         """Makes the files that are missing."""
-        missing = [network.name for network in networks if not os.path.exists(self.path(network, "_dynamic.onnx"))]
+        missing = [
+            network.name
+            for network in networks
+            if not os.path.exists(self.path(network, "_dynamic.onnx"))
+        ]
         if missing:
-            subprocess.run([sys.executable, os.path.join(HERE, "networks.py"), self.folder, *missing], check=True,
-                           stdout=sys.stderr)
+            subprocess.run(
+                [sys.executable, os.path.join(HERE, "networks.py"), self.folder, *missing],
+                check=True,
+                stdout=sys.stderr,
+            )
         for network in networks:
             for precision in PRECISIONS:
-                output_of([self.binary, "pack", self.path(network, ".onnx"), "--manifest", self.path(network, ".toml"),
-                           "--calibrate", self.path(network, "_calibration.txt"), "--precision", precision,
-                           "-o", self.path(network, f"_{precision}.safetensors")])
+                output_of(
+                    [
+                        self.binary,
+                        "pack",
+                        self.path(network, ".onnx"),
+                        "--manifest",
+                        self.path(network, ".toml"),
+                        "--calibrate",
+                        self.path(network, "_calibration.txt"),
+                        "--precision",
+                        precision,
+                        "-o",
+                        self.path(network, f"_{precision}.safetensors"),
+                    ]
+                )
 
     def commands(self, network, length):
         """What is timed, by name."""
@@ -154,15 +188,28 @@ class Bench:
             if self.amx and precision == "int8":
                 commands[f"strandline {precision} AMX"] = command
         for name, suffix in FILES.items():
-            command = [*PEER, self.path(network, f"{suffix}.onnx"), "--sequences", self.path(network, "_test.txt"), *steps]
+            command = [
+                *PEER,
+                self.path(network, f"{suffix}.onnx"),
+                "--sequences",
+                self.path(network, "_test.txt"),
+                *steps,
+            ]
             commands[name] = [*command, "--no-amx"]
             if self.amx:
                 commands[f"{name} AMX"] = command
-        commands["identity"] = [*PEER, "--identity", "x" if network.encode is None else "ids", *steps]
+        commands["identity"] = [
+            *PEER,
+            "--identity",
+            "x" if network.encode is None else "ids",
+            *steps,
+        ]
         return commands
 
     def peaks(self):
-        """GMAC/s: strandline's own loop, and a large int8 product in ONNX Runtime without and with AMX."""
+        """GMAC/s: strandline's own loop, and a large int8 product in ONNX Runtime without and with
+        AMX."""
+
         def own(command):
             words = output_of([*command, self.binary, "bench-model", "--peak"]).split()
             peak = next((float(word) for word in words if word.replace(".", "", 1).isdigit()), None)
@@ -170,7 +217,10 @@ class Bench:
                 sys.exit(f"`{self.binary} bench-model --peak` gave no number: {' '.join(words)}")
             return peak
 
-        peaks = {"strandline": own(self.without_amx), "onnxruntime": float(output_of([*PEER, "--product", "--no-amx"]))}
+        peaks = {
+            "strandline": own(self.without_amx),
+            "onnxruntime": float(output_of([*PEER, "--product", "--no-amx"])),
+        }
         if self.amx:
             peaks["strandline AMX"] = own([])
             peaks["onnxruntime AMX"] = float(output_of([*PEER, "--product"]))
@@ -181,7 +231,10 @@ def read_outputs(path, network):
     """Logits, one array [positions, outputs] a sequence."""
     with open(path) as file:
         blocks = [block for block in file.read().split("\n\n") if block.strip()]
-    sequences = [np.array([line.split() for line in block.strip().splitlines()], np.float64) for block in blocks]
+    sequences = [
+        np.array([line.split() for line in block.strip().splitlines()], np.float64)
+        for block in blocks
+    ]
     if network.soft_max:
         logs = [np.log(np.maximum(rows, 1e-9)) for rows in sequences]
         sequences = [rows - rows.mean(axis=1, keepdims=True) for rows in logs]
@@ -193,7 +246,8 @@ def cosine(first, second):
 
 
 def agreement(own, plain):
-    """Cosine over all sequences, the lowest of one sequence, and the correlation of the outputs about their means.
+    """Cosine over all sequences, the lowest of one sequence, and the correlation of the outputs
+    about their means.
 
     The lowest is None where a sequence has a single output.
     """
@@ -202,7 +256,11 @@ def agreement(own, plain):
     first, second = np.concatenate(own), np.concatenate(plain)
     return {
         "cosine": cosine(first, second),
-        "lowest": min(cosine(a, b) for a, b in zip(own, plain)) if first.shape[1] > 1 or len(first) > len(own) else None,
+        "lowest": (
+            min(cosine(a, b) for a, b in zip(own, plain))
+            if first.shape[1] > 1 or len(first) > len(own)
+            else None
+        ),
         "correlation": cosine(first - first.mean(axis=0), second - second.mean(axis=0)),
     }
 
@@ -210,10 +268,19 @@ def agreement(own, plain):
 def accuracy(bench, network, scratch):
     """Agreement with the float network in ONNX Runtime, by name."""
     sequences = bench.path(network, "_test.txt")
-    commands = {name: [*PEER, bench.path(network, f"{suffix}.onnx"), "--sequences", sequences] for name, suffix in FILES.items()}
+    commands = {
+        name: [*PEER, bench.path(network, f"{suffix}.onnx"), "--sequences", sequences]
+        for name, suffix in FILES.items()
+    }
     for precision in PRECISIONS:
         packed = bench.path(network, f"_{precision}.safetensors")
-        commands[f"strandline {precision}"] = [bench.binary, "bench-model", packed, "--input", sequences]
+        commands[f"strandline {precision}"] = [
+            bench.binary,
+            "bench-model",
+            packed,
+            "--input",
+            sequences,
+        ]
     outputs = {}
     for name, command in commands.items():
         path = os.path.join(scratch, "outputs.txt")
@@ -224,19 +291,33 @@ def accuracy(bench, network, scratch):
 
 
 def built_in(bench):
-    """Bases a second of the built-in models on a sample gene, both strands scanned: without AMX, then with it."""
+    """Bases a second of the built-in models on a sample gene, both strands scanned: without AMX,
+    then with it."""
     bases = len(first_gene())
     commands = {}
     for name, extra in BUILT_IN.items():
-        command = [bench.binary, "bench-model", *extra, "--input", GENES, "--strand", "both", "--steps"]
+        command = [
+            bench.binary,
+            "bench-model",
+            *extra,
+            "--input",
+            GENES,
+            "--strand",
+            "both",
+            "--steps",
+        ]
         commands[name, False] = [*bench.without_amx, *command]
         if bench.amx:
             commands[name, True] = command
-    return {key: bases * 1e9 / nanoseconds for key, nanoseconds in measure(commands, bench.seconds).items()}
+    return {
+        key: bases * 1e9 / nanoseconds
+        for key, nanoseconds in measure(commands, bench.seconds).items()
+    }
 
 
 def minisplice(scratch):
-    """Bases a second of minisplice on the sample reads, which it scans on both strands; None where it is not there."""
+    """Bases a second of minisplice on the sample reads, which it scans on both strands; None where
+    it is not there."""
     program, model = os.environ.get("MINISPLICE"), os.environ.get("MINISPLICE_MODEL")
     if not program:
         return None
@@ -244,7 +325,10 @@ def minisplice(scratch):
     if not model:
         training, model = os.path.join(scratch, "training.txt"), os.path.join(scratch, "model.kan")
         with open(training, "w") as file:
-            file.writelines(f"{number % 2}\t{text}\n" for number, text in enumerate(windows(MINISPLICE_WINDOW, 1000)))
+            file.writelines(
+                f"{number % 2}\t{text}\n"
+                for number, text in enumerate(windows(MINISPLICE_WINDOW, 1000))
+            )
         output_of([program, "train", "-e1", "-E1", "-o", model, training])
     with open(path, "w") as file:
         file.writelines(f">{number}\n{read}\n" for number, read in enumerate(reads))
@@ -271,7 +355,11 @@ def table(header, rows):
 
 def better(times, suffix):
     """The faster int8 file of the peer, and its time."""
-    return min((times[name + suffix], name.removeprefix("int8 ")) for name in FILES if name.startswith("int8"))
+    return min(
+        (times[name + suffix], name.removeprefix("int8 "))
+        for name in FILES
+        if name.startswith("int8")
+    )
 
 
 def print_speed(bench, results, peaks):
@@ -280,13 +368,24 @@ def print_speed(bench, results, peaks):
         times, length = result["nanoseconds"], result["length"]
         own = times["strandline int8"]
         peer, which = better(times, "")
-        row = [result["network"], f"{length:,}", milliseconds(own), milliseconds(times["int8 static"]),
-               milliseconds(times["int8 dynamic"]), f"**{peer / own:.2f}** ({which})", f"{(peer - times['identity']) / own:.2f}",
-               milliseconds(times["identity"])]
+        row = [
+            result["network"],
+            f"{length:,}",
+            milliseconds(own),
+            milliseconds(times["int8 static"]),
+            milliseconds(times["int8 dynamic"]),
+            f"**{peer / own:.2f}** ({which})",
+            f"{(peer - times['identity']) / own:.2f}",
+            milliseconds(times["identity"]),
+        ]
         if bench.amx:
             with_amx, which = better(times, " AMX")
             own_amx = times["strandline int8 AMX"]
-            row += [milliseconds(own_amx), f"{milliseconds(with_amx)} ({which})", f"**{with_amx / own_amx:.2f}**"]
+            row += [
+                milliseconds(own_amx),
+                f"{milliseconds(with_amx)} ({which})",
+                f"**{with_amx / own_amx:.2f}**",
+            ]
         rate = result["macs"] / own
         int8.append([*row, f"{rate:.0f}", f"{rate / peaks['strandline']:.0%}"])
         plain = times["f32"]
@@ -296,11 +395,34 @@ def print_speed(bench, results, peaks):
             row += [milliseconds(own), f"{plain / own:.2f}"]
         floats.append(row)
     print("## int8, milliseconds a run\n")
-    header = ["network", "length", "strandline", "ORT static", "ORT dynamic", "ratio", "less the call", "the call"]
-    table([*header, *(["with AMX", "ORT with AMX", "ratio"] if bench.amx else []), "GMAC/s", "of peak"], int8)
-    print('"The call" is ONNX Runtime called from Python with a network that returns its input, of the same size.\n')
+    header = [
+        "network",
+        "length",
+        "strandline",
+        "ORT static",
+        "ORT dynamic",
+        "ratio",
+        "less the call",
+        "the call",
+    ]
+    table(
+        [
+            *header,
+            *(["with AMX", "ORT with AMX", "ratio"] if bench.amx else []),
+            "GMAC/s",
+            "of peak",
+        ],
+        int8,
+    )
+    print(
+        '"The call" is ONNX Runtime called from Python with a network that returns its input, of'
+        " the same size.\n"
+    )
     print("## Float, milliseconds a run\n")
-    table(["network", "length", "ORT f32", "strandline f32", "ratio", "strandline fp16", "ratio"], floats)
+    table(
+        ["network", "length", "ORT f32", "strandline f32", "ratio", "strandline fp16", "ratio"],
+        floats,
+    )
 
 
 def print_accuracy(results):
@@ -308,63 +430,114 @@ def print_accuracy(results):
     for name, by_file in results.items():
         encoder = NETWORKS[name].encode is not None
         for file, figures in by_file.items():
-            rows.append([name, file if file.startswith("strandline") else f"ORT {file}", f"{figures['cosine']:.5f}",
-                         "" if figures["lowest"] is None else f"{figures['lowest']:.5f}",
-                         f"{figures['correlation']:.5f}" if encoder else ""])
+            rows.append(
+                [
+                    name,
+                    file if file.startswith("strandline") else f"ORT {file}",
+                    f"{figures['cosine']:.5f}",
+                    "" if figures["lowest"] is None else f"{figures['lowest']:.5f}",
+                    f"{figures['correlation']:.5f}" if encoder else "",
+                ]
+            )
     print("## Agreement with the float network in ONNX Runtime\n")
     table(["network", "file", "cosine", "of the worst sequence", "correlation"], rows)
     if any(NETWORKS[name].soft_max for name in results):
-        print("ONNX Runtime's static files also quantise the soft-max: its outputs are multiples of 1/256, small ones are 0.\n")
+        print(
+            "ONNX Runtime's static files also quantise the soft-max: its outputs are multiples of"
+            " 1/256, small ones are 0.\n"
+        )
 
 
 def print_scanning(rates, measured):
     print("## Scanning, both strands, one thread\n")
     shown = lambda key: f"{rates[key] / 1e6:.2f}" if key in rates else ""
     rows = [[f"strandline {name}", shown((name, False)), shown((name, True))] for name in BUILT_IN]
-    rows.append(["minisplice, here", "not measured: MINISPLICE=PROGRAM" if measured is None else f"{measured / 1e6:.3f}", ""])
-    rows.append(["minisplice, published: human genome in 1.4 h on 16 threads", f"{MINISPLICE_PUBLISHED / 1e6:.3f}", ""])
+    rows.append(
+        [
+            "minisplice, here",
+            "not measured: MINISPLICE=PROGRAM" if measured is None else f"{measured / 1e6:.3f}",
+            "",
+        ]
+    )
+    rows.append(
+        [
+            "minisplice, published: human genome in 1.4 h on 16 threads",
+            f"{MINISPLICE_PUBLISHED / 1e6:.3f}",
+            "",
+        ]
+    )
     table(["model", "Mb/s", "with AMX"], rows)
 
 
 def processor():
     try:
         with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+            return next(
+                line.split(":")[1].strip() for line in file if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS)
+    )
     parser.add_argument("--binary", default=os.path.join(ROOT, "target", "release", "strandline"))
-    parser.add_argument("--folder", default=os.path.join(ROOT, "target", "peers"), help="of the networks and packed models")
-    parser.add_argument("--seconds", type=float, default=8, help="of turns for each network and length")
+    parser.add_argument(
+        "--folder",
+        default=os.path.join(ROOT, "target", "peers"),
+        help="of the networks and packed models",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=8, help="of turns for each network and length"
+    )
     parser.add_argument("--json", help="also write every figure to this file")
     arguments = parser.parse_args()
     for name in arguments.networks:
         if name not in NETWORKS:
             parser.error(f"no network {name!r}: {', '.join(NETWORKS)}")
     if not os.path.exists(arguments.binary):
-        sys.exit(f"{arguments.binary} is not there: cargo build --release, or --binary")
+        sys.exit(
+            f"{arguments.binary} is not there: cargo build --release --features full, or --binary"
+        )
     networks = [NETWORKS[name] for name in arguments.networks]
     bench = Bench(arguments)
     bench.prepare(networks)
     load = os.getloadavg()[0]
     if load > 0.5:
-        print(f"the load is {load:.1f}: medians mean little while something else runs", file=sys.stderr)
+        print(
+            f"the load is {load:.1f}: medians mean little while something else runs",
+            file=sys.stderr,
+        )
     peaks = bench.peaks()
-    print(f"{processor()}, one thread of one core; int8 peak {peaks['strandline']:.0f} GMAC/s"
-          + (f", {peaks['strandline AMX']:.0f} with AMX." if bench.amx else "."), end=" ")
-    print(f"A product of 1,024 x 1,024 int8 matrices in ONNX Runtime: {peaks['onnxruntime']:.0f} GMAC/s"
-          + (f", {peaks['onnxruntime AMX']:.0f} with AMX.\n" if bench.amx else "; no AMX here.\n"), flush=True)
+    print(
+        f"{processor()}, one thread of one core; int8 peak {peaks['strandline']:.0f} GMAC/s"
+        + (f", {peaks['strandline AMX']:.0f} with AMX." if bench.amx else "."),
+        end=" ",
+    )
+    print(
+        f"A product of 1,024 x 1,024 int8 matrices in ONNX Runtime: {peaks['onnxruntime']:.0f}"
+        " GMAC/s"
+        + (f", {peaks['onnxruntime AMX']:.0f} with AMX.\n" if bench.amx else "; no AMX here.\n"),
+        flush=True,
+    )
     speeds, accuracies = [], {}
     with tempfile.TemporaryDirectory() as scratch:
         for network in networks:
             for length in network.lengths:
                 print(f"{network.name} {length}", file=sys.stderr, flush=True)
-                speeds.append({"network": network.name, "length": length, "macs": network.macs(length),
-                               "nanoseconds": measure(bench.commands(network, length), bench.seconds)})
+                speeds.append(
+                    {
+                        "network": network.name,
+                        "length": length,
+                        "macs": network.macs(length),
+                        "nanoseconds": measure(bench.commands(network, length), bench.seconds),
+                    }
+                )
             accuracies[network.name] = accuracy(bench, network, scratch)
         print_speed(bench, speeds, peaks)
         print_accuracy(accuracies)
@@ -373,10 +546,22 @@ def main():
     print_scanning(rates, measured)
     if arguments.json:
         with open(arguments.json, "w") as file:
-            json.dump({"processor": processor(), "amx": bench.amx, "gmac_per_second": peaks, "speed": speeds,
-                       "agreement": accuracies, "bases_per_second": {f"{name}{', AMX' if amx else ''}": rate for (name, amx), rate in rates.items()},
-                       "minisplice_bases_per_second": measured},
-                      file, indent=1)
+            json.dump(
+                {
+                    "processor": processor(),
+                    "amx": bench.amx,
+                    "gmac_per_second": peaks,
+                    "speed": speeds,
+                    "agreement": accuracies,
+                    "bases_per_second": {
+                        f"{name}{', AMX' if amx else ''}": rate
+                        for (name, amx), rate in rates.items()
+                    },
+                    "minisplice_bases_per_second": measured,
+                },
+                file,
+                indent=1,
+            )
     return 0
 
 

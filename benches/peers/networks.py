@@ -1,7 +1,8 @@
-"""Writes the five benchmark networks: float ONNX, and the int8 files of ONNX Runtime that they are compared with.
+"""Writes the five benchmark networks: float ONNX, and the int8 files of ONNX Runtime that they are
+compared with.
 
     pip install -r benches/peers/requirements.txt
-    python benches/peers/networks.py target/peers [--mask] [NETWORK]...      about two minutes, 0.9 GB
+    python benches/peers/networks.py target/peers [--mask] [NETWORK]...    two minutes, 0.9 GB
 
 Of each network it writes
 
@@ -9,10 +10,13 @@ Of each network it writes
     NETWORK_static.onnx    int8 QDQ of ONNX Runtime's quantize_static, calibrated on sample reads
     NETWORK_dynamic.onnx   int8 of ONNX Runtime's quantize_dynamic
     NETWORK.toml           manifest for `strandline pack`
-    NETWORK_calibration.txt, NETWORK_test.txt    sequences, one a line: bases, or blank-separated token ids
+    NETWORK_calibration.txt, NETWORK_test.txt    sequences, one a line: bases, or blank-separated
+                                                 token ids
 
-and, with --mask, utrlm_mask.onnx and dnabert_mask.onnx, whose second input is an int64 attention mask [1, T].
-The weights are random: the networks are for measuring speed and the error of quantisation, and predict nothing.
+and, with --mask, utrlm_mask.onnx and dnabert_mask.onnx, whose second input is an int64 attention
+mask [1, T].
+The weights are random: the networks are for measuring speed and the error of quantisation, and
+predict nothing.
 """
 
 import argparse
@@ -27,7 +31,13 @@ from typing import Callable
 import numpy as np
 import onnx
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 
@@ -63,7 +73,9 @@ class Network:
     outputs: tuple[str, ...]
     soft_max: bool
     multiple: int  # lengths are multiples of this
-    macs: Callable[[int], int]  # of a run, by length; a 1x1 convolution after upsampling counted before it, where it could be
+    # of a run, by length; a 1x1 convolution after upsampling counts as if before it, where it could
+    # be
+    macs: Callable[[int], int]
 
     def bases(self, length):
         """Bases that give so many positions or tokens."""
@@ -81,24 +93,92 @@ class Network:
 
 
 def encoder_macs(layers, width, hidden):
-    return lambda tokens: layers * (tokens * width * (4 * width + 2 * hidden) + 2 * tokens * tokens * width)
+    return lambda tokens: (
+        layers * (tokens * width * (4 * width + 2 * hidden) + 2 * tokens * tokens * width)
+    )
 
 
 SPLICE_CLASSES = ("none", "acceptor", "donor")
-NETWORKS = {network.name: network for network in (
-    Network("tiny", "Fully convolutional scorer, 4-16-16-16-3, width 5", Tiny, initialise_convolutions, None, (2048, 65536), 8,
-            SPLICE_CLASSES, True, 1, lambda t: t * 5 * (4 * 16 + 2 * 16 * 16 + 16 * 3)),
-    Network("residual", "Residual dilated stack, 32 channels, the shape of a SpliceAI of 400 nt", Residual,
-            initialise_convolutions, None, (5400, 54000), 200, SPLICE_CLASSES, True, 1,
-            lambda t: t * (4 * 32 + 16 * 11 * 32 * 32 + 3 * 32 * 32 + 32 * 3)),
-    Network("branches", "Two-branch splice network, full resolution and a quarter of it", Branches, initialise_convolutions, None,
-            (5000, 50000), 265, SPLICE_CLASSES, False, 4,
-            lambda t: t * (4 * 16 * 11 + 16 * 32 * 8 // 4 + 3 * 7 * 32 * 32 // 4 + 32 * 16 // 4 + 7 * 16 * 16 + 16 * 3)),
-    Network("utrlm", "Encoder of 6 layers, 128 channels, 16 heads, the shape of UTR-LM", UtrLm, initialise_utrlm, utr_tokens,
-            (100, 50), 0, ("value",), False, 1, encoder_macs(6, 128, 512)),
-    Network("dnabert", "Encoder of 12 layers, 768 channels, 12 heads, the shape of DNABERT", DnaBert, initialise_bert,
-            kmer_tokens, (512, 128), 0, ("class_0", "class_1"), False, 1, encoder_macs(12, 768, 3072)),
-)}
+NETWORKS = {
+    network.name: network
+    for network in (
+        Network(
+            "tiny",
+            "Fully convolutional scorer, 4-16-16-16-3, width 5",
+            Tiny,
+            initialise_convolutions,
+            None,
+            (2048, 65536),
+            8,
+            SPLICE_CLASSES,
+            True,
+            1,
+            lambda t: t * 5 * (4 * 16 + 2 * 16 * 16 + 16 * 3),
+        ),
+        Network(
+            "residual",
+            "Residual dilated stack, 32 channels, the shape of a SpliceAI of 400 nt",
+            Residual,
+            initialise_convolutions,
+            None,
+            (5400, 54000),
+            200,
+            SPLICE_CLASSES,
+            True,
+            1,
+            lambda t: t * (4 * 32 + 16 * 11 * 32 * 32 + 3 * 32 * 32 + 32 * 3),
+        ),
+        Network(
+            "branches",
+            "Two-branch splice network, full resolution and a quarter of it",
+            Branches,
+            initialise_convolutions,
+            None,
+            (5000, 50000),
+            265,
+            SPLICE_CLASSES,
+            False,
+            4,
+            lambda t: (
+                t
+                * (
+                    4 * 16 * 11
+                    + 16 * 32 * 8 // 4
+                    + 3 * 7 * 32 * 32 // 4
+                    + 32 * 16 // 4
+                    + 7 * 16 * 16
+                    + 16 * 3
+                )
+            ),
+        ),
+        Network(
+            "utrlm",
+            "Encoder of 6 layers, 128 channels, 16 heads, the shape of UTR-LM",
+            UtrLm,
+            initialise_utrlm,
+            utr_tokens,
+            (100, 50),
+            0,
+            ("value",),
+            False,
+            1,
+            encoder_macs(6, 128, 512),
+        ),
+        Network(
+            "dnabert",
+            "Encoder of 12 layers, 768 channels, 12 heads, the shape of DNABERT",
+            DnaBert,
+            initialise_bert,
+            kmer_tokens,
+            (512, 128),
+            0,
+            ("class_0", "class_1"),
+            False,
+            1,
+            encoder_macs(12, 768, 3072),
+        ),
+    )
+}
 
 
 def export(network, path, mask=False):
@@ -117,8 +197,16 @@ def export(network, path, mask=False):
             axes["y"] = {2: "T"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(module, tuple(feed.values()), path, input_names=list(feed), output_names=["y"],
-                              dynamic_axes=axes, opset_version=OPSET, dynamo=False)
+            torch.onnx.export(
+                module,
+                tuple(feed.values()),
+                path,
+                input_names=list(feed),
+                output_names=["y"],
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
     onnx.checker.check_model(path, full_check=True)
 
 
@@ -141,41 +229,80 @@ def products_of_activations(path):
     """Names of the matrix products whose second factor is no weight."""
     graph = onnx.load(path).graph
     weights = {tensor.name for tensor in graph.initializer}
-    return [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] not in weights]
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] not in weights
+    ]
 
 
 def quantize(network, folder):
     """Writes the two int8 files of the peer."""
     plain = os.path.join(folder, f"{network.name}.onnx")
-    # Unsigned activations and signed weights: the pair that ONNX Runtime has its fastest x86 kernels for. In the encoders
-    # only products with weights are quantised in the static file, and scales are per tensor in the dynamic one: either is
-    # faster there than the alternative, and so are the plain graphs than those of ONNX Runtime's own attention fusion.
+    # Unsigned activations and signed weights: the pair that ONNX Runtime has its fastest x86
+    # kernels for. In the encoders only products with weights are quantised in the static file, and
+    # scales are per tensor in the dynamic one: either is faster there than the alternative, and so
+    # are the plain graphs than those of ONNX Runtime's own attention fusion.
     with tempfile.TemporaryDirectory() as scratch:
         prepared = os.path.join(scratch, "prepared.onnx")
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         only = {}
         if network.encode is not None:
-            only = {"op_types_to_quantize": ["MatMul", "Gemm"], "nodes_to_exclude": products_of_activations(prepared)}
-        quantize_static(prepared, os.path.join(folder, f"{network.name}_static.onnx"), Reads(network, calibration(network)),
-                        quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-                        weight_type=QuantType.QInt8, **only)
-        quantize_dynamic(prepared, os.path.join(folder, f"{network.name}_dynamic.onnx"), weight_type=QuantType.QInt8)
+            only = {
+                "op_types_to_quantize": ["MatMul", "Gemm"],
+                "nodes_to_exclude": products_of_activations(prepared),
+            }
+        quantize_static(
+            prepared,
+            os.path.join(folder, f"{network.name}_static.onnx"),
+            Reads(network, calibration(network)),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            **only,
+        )
+        quantize_dynamic(
+            prepared,
+            os.path.join(folder, f"{network.name}_dynamic.onnx"),
+            weight_type=QuantType.QInt8,
+        )
 
 
 def manifest(network):
     """The manifest of `strandline pack`."""
     lines = [
-        f'name = "bench-{network.name}"', 'version = "1.0.0"', 'alphabet = "ACGT"',
-        f'tokeniser = "{"one-hot" if network.encode is None else "ids"}"', "stride = 1", 'licence = "MIT OR Apache-2.0"',
-        'task = "raw"', f'description = "{network.description}; random weights, for benchmarks"',
+        f'name = "bench-{network.name}"',
+        'version = "1.0.0"',
+        'alphabet = "ACGT"',
+        f'tokeniser = "{"one-hot" if network.encode is None else "ids"}"',
+        "stride = 1",
+        'licence = "MIT OR Apache-2.0"',
+        'task = "raw"',
+        f'description = "{network.description}; random weights, for benchmarks"',
         f"tile = {5632 if network.encode is None else max(network.lengths)}",
         f"multiple = {network.multiple}",
-        "", "[context]", f"left = {network.context}", f"right = {network.context}",
+        "",
+        "[context]",
+        f"left = {network.context}",
+        f"right = {network.context}",
     ]
-    lines += ["", "[training]", 'data = "none: random weights"', 'split = "none"', 'recipe = "benches/peers/networks.py"']
+    lines += [
+        "",
+        "[training]",
+        'data = "none: random weights"',
+        'split = "none"',
+        'recipe = "benches/peers/networks.py"',
+    ]
     for name in network.outputs:
         meaning = "soft-max output" if network.soft_max else "raw output"
-        lines += ["", "[[outputs]]", f'name = "{name}"', f'meaning = "{meaning}"', 'link = "identity"']
+        lines += [
+            "",
+            "[[outputs]]",
+            f'name = "{name}"',
+            f'meaning = "{meaning}"',
+            'link = "identity"',
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -192,13 +319,21 @@ def write_texts(network, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder")
-    parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
-    parser.add_argument("--mask", action="store_true", help="also the transformers with an attention mask")
+    parser.add_argument(
+        "networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS)
+    )
+    parser.add_argument(
+        "--mask", action="store_true", help="also the transformers with an attention mask"
+    )
     parser.add_argument("--float-only", action="store_true", help="no int8 files")
     arguments = parser.parse_args()
-    logging.disable(logging.WARNING)  # quantize_static reports every norm whose weight has no channel axis
+    logging.disable(
+        logging.WARNING
+    )  # quantize_static reports every norm whose weight has no channel axis
     os.makedirs(arguments.folder, exist_ok=True)
     for name in arguments.networks:
         if name not in NETWORKS:

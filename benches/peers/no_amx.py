@@ -1,4 +1,5 @@
-"""Keeps a process from AMX, so that a library that asks the kernel for it falls back to AVX-512 VNNI."""
+"""Keeps a process from AMX, so that a library that asks the kernel for it falls back to AVX-512
+VNNI."""
 
 import ctypes
 import platform
@@ -22,10 +23,11 @@ def has_amx():
 
 
 def refuse_amx():
-    """Refuses this process and its children the permission for tile registers; call it before the library is loaded.
+    """Refuses this process and its children the permission for tile registers; call it before the
+    library is loaded.
 
-    Tile data needs a permission that is asked for with arch_prctl(ARCH_REQ_XCOMP_PERM), and a seccomp filter answers
-    that one call with EPERM. Raises OSError where the filter cannot be set.
+    Tile data needs a permission that is asked for with arch_prctl(ARCH_REQ_XCOMP_PERM), and a
+    seccomp filter answers that one call with EPERM. Raises OSError where the filter cannot be set.
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return
@@ -42,5 +44,7 @@ def refuse_amx():
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0):
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
+        PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0
+    ):
         raise OSError(ctypes.get_errno(), "seccomp filter against AMX")

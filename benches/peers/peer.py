@@ -1,12 +1,17 @@
 """ONNX Runtime on one thread, driven as `strandline bench-model` is.
 
-    python benches/peers/peer.py MODEL.onnx --length N --sequences FILE --steps    a run and its nanoseconds for each line read
-    python benches/peers/peer.py MODEL.onnx --sequences FILE --output OUT          the outputs of every sequence
-    python benches/peers/peer.py --identity x|ids --length N --steps               a network that returns its input
-    python benches/peers/peer.py --product                                         GMAC/s of a large int8 product
+    python benches/peers/peer.py MODEL.onnx --length N --sequences FILE --steps
+        makes a run for each line read and prints its nanoseconds
+    python benches/peers/peer.py MODEL.onnx --sequences FILE --output OUT
+        writes the outputs of every sequence
+    python benches/peers/peer.py --identity x|ids --length N --steps
+        the same as the first with a network that returns its input
+    python benches/peers/peer.py --product
+        prints the GMAC/s of a large int8 product
 
-FILE holds a sequence a line: bases, or blank-separated token ids. OUT has a line of blank-separated values for each
-position, or one for a sequence, and an empty line between sequences. With --no-amx the process may not use AMX.
+FILE holds a sequence a line: bases, or blank-separated token ids. OUT has a line of blank-separated
+values for each position, or one for a sequence, and an empty line between sequences. With --no-amx
+the process may not use AMX.
 """
 
 import argparse
@@ -37,23 +42,35 @@ def session(model):
 
 def model_bytes(nodes, inputs, outputs, tensors=()):
     graph = helper.make_graph(nodes, "network", inputs, outputs, list(tensors))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
 
 
 def identity(name):
     """Returns its input, which is named as that of a benchmark network."""
     kind, shape = (TensorProto.FLOAT, [1, 4, "T"]) if name == "x" else (TensorProto.INT64, [1, "T"])
-    return model_bytes([helper.make_node("Identity", [name], ["y"])], [helper.make_tensor_value_info(name, kind, shape)],
-                       [helper.make_tensor_value_info("y", kind, shape)])
+    return model_bytes(
+        [helper.make_node("Identity", [name], ["y"])],
+        [helper.make_tensor_value_info(name, kind, shape)],
+        [helper.make_tensor_value_info("y", kind, shape)],
+    )
 
 
 def product_rate(size=1024):
-    """Billions of multiply-accumulates a second of a u8 x s8 product, [size, size] by [size, size]."""
+    """Billions of multiply-accumulates a second of a u8 x s8 product, [size, size] by [size,
+    size].
+    """
     random = np.random.default_rng(1)
     weight = numpy_helper.from_array(random.integers(-64, 64, (size, size)).astype(np.int8), "w")
-    run = session(model_bytes([helper.make_node("MatMulInteger", ["a", "w"], ["y"])],
-                              [helper.make_tensor_value_info("a", TensorProto.UINT8, [size, size])],
-                              [helper.make_tensor_value_info("y", TensorProto.INT32, [size, size])], [weight]))
+    run = session(
+        model_bytes(
+            [helper.make_node("MatMulInteger", ["a", "w"], ["y"])],
+            [helper.make_tensor_value_info("a", TensorProto.UINT8, [size, size])],
+            [helper.make_tensor_value_info("y", TensorProto.INT32, [size, size])],
+            [weight],
+        )
+    )
     feed = {"a": random.integers(0, 128, (size, size)).astype(np.uint8)}
     return size**3 / np.median([timed(run, feed) for _ in range(60)])
 
@@ -91,7 +108,9 @@ def write_outputs(run, lines, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", nargs="?")
     parser.add_argument("--identity", choices=("x", "ids"))
     parser.add_argument("--product", action="store_true")

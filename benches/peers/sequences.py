@@ -5,7 +5,9 @@ import os
 
 import numpy as np
 
-DATA = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "data"))
+DATA = os.path.normpath(
+    os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "data")
+)
 READS, GENES = os.path.join(DATA, "reads.fastq.gz"), os.path.join(DATA, "genes.fa.gz")
 NUCLEOTIDES = "ACGT"
 
@@ -34,12 +36,16 @@ def first_gene():
 
 
 def windows(bases, count, skip=0):
-    """`count` windows of `bases` nt, one from each read after the first `skip` (joined where reads are shorter)."""
+    """`count` windows of `bases` nt, one from each read after the first `skip` (joined where reads
+    are shorter)."""
     reads = sample_reads()[skip:]
     text, step = "".join(reads), sum(map(len, reads)) // count
     if bases > len(text):
         raise ValueError(f"{bases} nt wanted, the sample reads hold {len(text)}")
-    return [text[at:at + bases] for at in (min(number * step, len(text) - bases) for number in range(count))]
+    return [
+        text[at : at + bases]
+        for at in (min(number * step, len(text) - bases) for number in range(count))
+    ]
 
 
 def one_hot(text):
@@ -56,6 +62,8 @@ def utr_tokens(text):
 def kmer_tokens(text):
     """int64 ids: CLS, one token an overlapping 6-mer, SEP."""
     digits = [KMER_ORDER.index(base) for base in text]
-    kmers = [sum(digit * 4 ** (KMER - 1 - at) for at, digit in enumerate(digits[start:start + KMER]))
-             for start in range(len(text) - KMER + 1)]
+    kmers = [
+        sum(digit * 4 ** (KMER - 1 - at) for at, digit in enumerate(digits[start : start + KMER]))
+        for start in range(len(text) - KMER + 1)
+    ]
     return np.array([KMER_CLS, *(KMER_FIRST + kmer for kmer in kmers), KMER_SEP], np.int64)

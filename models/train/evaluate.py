@@ -1,16 +1,22 @@
-"""Prints the figures of the model cards: each packed model as the program runs it, beside its float network.
+"""Prints the figures of the model cards: each packed model as the program runs it, beside its float
+network.
 
     cargo build --release
-    python models/train/evaluate.py --data DIR            the data kit; a minute and a half on one core
+    python models/train/evaluate.py --data DIR    the data kit; a minute and a half, one core
 
-Packed figures come from `strandline score` and `strandline annotate`, float figures from ONNX Runtime with the same
-calibration, thresholds and call rule. All sequences are held out, by the rules that the recipes train by:
-  splice             genes with md5(symbol) mod 100 < 10, whole, sense strand, all bases pooled; GUE's windows; the cascade
-  promoter           GUE core windows of the dev files; promoters of theirs in their true surroundings; interiors of the same
-                     held-out genes (beyond their first 1,000 nt), and the chr9 megabase
+Packed figures come from `strandline score` and `strandline annotate`, float figures from ONNX
+Runtime with the same calibration, thresholds and call rule. All sequences are held out, by the
+rules that the recipes train by:
+  splice             genes with md5(symbol) mod 100 < 10, whole, sense strand, all bases pooled;
+                     GUE's windows; the cascade
+  promoter           GUE core windows of the dev files; promoters of theirs in their true
+                     surroundings; interiors of the same held-out genes (beyond their first
+                     1,000 nt), and the chr9 megabase
   promoter-300       300-nt windows of the dev file
-  expression         UTRs with md5(sequence) mod 100 < 20; and made-up UTRs of 25 to 100 nt, which FramePool labels
-  te                 genes with md5(gene) mod 100 < 20; intervals from 1,000 bootstrap draws of genes
+  expression         UTRs with md5(sequence) mod 100 < 20; and made-up UTRs of 25 to 100 nt, which
+                     FramePool labels
+  te                 genes with md5(gene) mod 100 < 20; intervals from 1,000 bootstrap draws of
+                     genes
   promoter-strength  promoters with md5(sequence) mod 100 < 50 (La Fleur) and < 20 (Urtecho)
 The exit code is 1 where the packed model loses more than 0.005 of a figure marked with '*'.
 """
@@ -18,22 +24,20 @@ The exit code is 1 where the packed model loses more than 0.005 of a figure mark
 import argparse
 import csv
 import gzip
-import hashlib
 import os
 import sys
 
 import numpy as np
 
 from evaluate_splice import splice
-from packed import FloatNetwork, Packed, calls, encode, read_sequences, reverse_complement, scores
+from packed import FloatNetwork, Packed, calls, scores
+from scoring import r2, spearman
+from sequences import bucket, encode, letters, read_sequences, reverse_complement
 
 MOST_LOST = 0.005
-START_ZONE = 1000  # bases after a gene's start, and either side of one, where a promoter call is no false call
+# bases after a gene's start, and either side of one, where a promoter call is no false call
+START_ZONE = 1000
 TSS, TSS_300 = 34, 250  # index of the start site in GUE core windows and in those of 300 nt
-
-
-def bucket(text, count=100):
-    return int(hashlib.md5(text.encode()).hexdigest(), 16) % count
 
 
 def correlation(label, call):
@@ -55,20 +59,32 @@ def rows_of(data, *path, delimiter=","):
 
 
 def windows(data, name):
-    return [(row["sequence"], row["label"] == "1") for row in rows_of(data, "promoter", f"gue_prom_{name}.csv")]
+    return [
+        (row["sequence"], row["label"] == "1")
+        for row in rows_of(data, "promoter", f"gue_prom_{name}.csv")
+    ]
 
 
 def in_context(data):
     """300-nt windows of the promoters whose core is a dev row: their true surroundings."""
-    held = {sequence for part in ("all", "notata", "tata") for sequence, _ in windows(data, f"core_{part}_dev")}
-    held |= {sequence[TSS_300 - TSS:][:70] for sequence, _ in windows(data, "300_tata_dev")}
+    held = {
+        sequence
+        for part in ("all", "notata", "tata")
+        for sequence, _ in windows(data, f"core_{part}_dev")
+    }
+    held |= {sequence[TSS_300 - TSS :][:70] for sequence, _ in windows(data, "300_tata_dev")}
     held |= {letters(reverse_complement(encode(sequence))) for sequence in held}
-    rows = {sequence for name in ("300_all_dev", "300_notata_dev", "300_tata_train") for sequence, label in windows(data, name) if label}
-    return sorted(sequence for sequence in rows if sequence[TSS_300 - TSS:][:70] in held and set(sequence) <= set("ACGT"))
-
-
-def letters(codes):
-    return "".join("ACGTN"[code] for code in codes)
+    rows = {
+        sequence
+        for name in ("300_all_dev", "300_notata_dev", "300_tata_train")
+        for sequence, label in windows(data, name)
+        if label
+    }
+    return sorted(
+        sequence
+        for sequence in rows
+        if sequence[TSS_300 - TSS :][:70] in held and set(sequence) <= set("ACGT")
+    )
 
 
 def gene_interiors(data):
@@ -81,15 +97,26 @@ def chr9(data):
     """The megabase, and by what counts as a false call where one is."""
     stem = os.path.join(data, "genome", "human_GRCh38_chr9_1_1000000")
     ((_, text),) = read_sequences(stem + ".fa.gz")
-    keep = {what: encode(text) < 4 for what in ("beyond 1 kb of gene starts", "beyond 1 kb of transcript starts", "outside genes by 1 kb")}
+    keep = {
+        what: encode(text) < 4
+        for what in (
+            "beyond 1 kb of gene starts",
+            "beyond 1 kb of transcript starts",
+            "outside genes by 1 kb",
+        )
+    }
     with gzip.open(stem + ".gtf.gz", "rt") as lines:
         for fields in (line.split("\t") for line in lines if not line.startswith("#")):
             first, last = int(fields[3]) - 1, int(fields[4]) - 1
             start = first if fields[6] == "+" else last
             if fields[2] in ("gene", "transcript"):
-                keep[f"beyond 1 kb of {fields[2]} starts"][max(0, start - START_ZONE):start + START_ZONE + 1] = False
+                keep[f"beyond 1 kb of {fields[2]} starts"][
+                    max(0, start - START_ZONE) : start + START_ZONE + 1
+                ] = False
             if fields[2] == "gene":
-                keep["outside genes by 1 kb"][max(0, first - START_ZONE):last + START_ZONE + 1] = False
+                keep["outside genes by 1 kb"][
+                    max(0, first - START_ZONE) : last + START_ZONE + 1
+                ] = False
     return text, keep
 
 
@@ -112,7 +139,9 @@ def window_mcc(data, packed, network, name, mark):
     rows = windows(data, name + "_dev")
     label = np.array([label for _, label in rows])
     both = whole_windows(packed, network, [sequence for sequence, _ in rows])
-    return f"GUE prom_{name} MCC{mark} ({len(rows):,} windows)", [correlation(label, side[:, 0] >= 0.5) for side in both]
+    return f"GUE prom_{name} MCC{mark} ({len(rows):,} windows)", [
+        correlation(label, side[:, 0] >= 0.5) for side in both
+    ]
 
 
 def promoter(data, packed, network):
@@ -123,26 +152,42 @@ def promoter(data, packed, network):
     rows = in_context(data)
     both = packed.scan(rows), [scores(packed.manifest, network.scan(encode(row))) for row in rows]
     for reach in (10, 50):
-        yield f"recall in true surroundings, within {reach} nt ({len(rows):,})", [
-            np.mean([score[max(0, TSS_300 - reach):TSS_300 + reach + 1, 0].max() >= output["threshold"] for score in side])
-            for side in both]
+        yield (
+            f"recall in true surroundings, within {reach} nt ({len(rows):,})",
+            [
+                np.mean(
+                    [
+                        score[max(0, TSS_300 - reach) : TSS_300 + reach + 1, 0].max()
+                        >= output["threshold"]
+                        for score in side
+                    ]
+                )
+                for side in both
+            ],
+        )
     genes, strands = gene_interiors(data)
-    yield f"false calls a Mb and strand, genes ({strands:.2f} Mb)", [
-        len(packed.annotate(genes)) / strands,
-        sum(len(list(float_calls(network, output, text))) for text in genes) / strands]
+    yield (
+        f"false calls a Mb and strand, genes ({strands:.2f} Mb)",
+        [
+            len(packed.annotate(genes)) / strands,
+            sum(len(list(float_calls(network, output, text))) for text in genes) / strands,
+        ],
+    )
     text, keep = chr9(data)
-    found = [call["start"] for call in packed.annotate([text])], list(float_calls(network, output, text))
+    found = (
+        [call["start"] for call in packed.annotate([text])],
+        list(float_calls(network, output, text)),
+    )
     for what, where in keep.items():
         strands = 2 * int(where.sum()) / 1e6
-        yield f"the same, chr9 {what} ({strands:.2f} Mb)", [where[side].sum() / strands for side in found]
+        yield (
+            f"the same, chr9 {what} ({strands:.2f} Mb)",
+            [where[side].sum() / strands for side in found],
+        )
 
 
 def promoter_300(data, packed, network):
     yield window_mcc(data, packed, network, "300_tata", "")
-
-
-def r2(a, b):
-    return float(np.corrcoef(a, b)[0, 1] ** 2)
 
 
 def expression(data, packed, network):
@@ -152,35 +197,46 @@ def expression(data, packed, network):
 
     teacher = FramePool(os.path.join(data, "reference", "framepool_combined_residual.h5"))
     for name in ("random16k", "human25k"):
-        rows = [row for row in rows_of(data, "expression", f"mrl_{name}.csv") if bucket(row["utr"]) < 20]
+        rows = [
+            row for row in rows_of(data, "expression", f"mrl_{name}.csv") if bucket(row["utr"]) < 20
+        ]
         load = np.array([float(row["mrl"]) for row in rows])
         both = whole_windows(packed, network, [row["utr"] for row in rows])
         peer = [ask(teacher, encode(row["utr"])[None])[0] for row in rows]
-        yield f"{name} r2 * ({len(rows):,} UTRs; FramePool {r2(load, peer):.3f})", [r2(load, side[:, 0]) for side in both]
+        yield (
+            f"{name} r2 * ({len(rows):,} UTRs; FramePool {r2(load, peer):.3f})",
+            [r2(load, side[:, 0]) for side in both],
+        )
     pieces = [encode(row["utr"]) for row in rows]  # of held-out human UTRs
     for kind in (0, 1):
         label, both = [], ([], [])
         for length in (25, 40, 60, 80, 100):
             codes, _ = made_up(10**6 + length, pieces, length, kind)
             label.extend(ask(teacher, codes))
-            for side, values in zip(both, whole_windows(packed, network, [letters(row) for row in codes])):
+            for side, values in zip(
+                both, whole_windows(packed, network, [letters(row) for row in codes])
+            ):
                 side.extend(values[:, 0])
-        yield f"agreement with FramePool r2, {MADE[kind]}, 25 to 100 nt ({len(label):,})", [r2(label, side) for side in both]
-
-
-def spearman(a, b):
-    ranks = [np.unique(x, return_inverse=True, return_counts=True)[1:] for x in (a, b)]
-    ranks = [(np.cumsum(count) - (count - 1) / 2)[inverse] for inverse, count in ranks]
-    return float(np.corrcoef(*ranks)[0, 1])
+        yield (
+            f"agreement with FramePool r2, {MADE[kind]}, 25 to 100 nt ({len(label):,})",
+            [r2(label, side) for side in both],
+        )
 
 
 def te(data, packed, network):
-    rows = [row for row in rows_of(data, "expression", "te_endogenous.tsv", delimiter="\t") if bucket(row["gene"]) < 20]
+    rows = [
+        row
+        for row in rows_of(data, "expression", "te_endogenous.tsv", delimiter="\t")
+        if bucket(row["gene"]) < 20
+    ]
     for c, (cell, column) in enumerate((("MUSCLE", "muscle"), ("PC3", "pc3"), ("HEK293", "hek"))):
         own = [row for row in rows if row["cell"] == cell]
         truth = np.log([float(row["te"]) for row in own])
         both = [side[:, c] for side in whole_windows(packed, network, [row["utr"] for row in own])]
-        bare = [side[:, c] for side in whole_windows(packed, network, [row["utr"][20:-20] for row in own])]
+        bare = [
+            side[:, c]
+            for side in whole_windows(packed, network, [row["utr"][20:-20] for row in own])
+        ]
         gene = np.unique([row["gene"] for row in own], return_inverse=True)[1]
         yield f"{column} Spearman, windows ({len(own):,})", [spearman(truth, side) for side in both]
         yield f"{column} Spearman, bare windows", [spearman(truth, side) for side in bare]
@@ -192,23 +248,46 @@ def te(data, packed, network):
             of_gene = mean(gene).astype(int)
             members = [np.flatnonzero(of_gene == g) for g in range(gene.max() + 1)]
             rng = np.random.default_rng(11)
-            draws = [np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))]) for _ in range(1000)]
-            low, high = np.percentile([spearman(truths[d], sides[0][d]) for d in draws], (2.5, 97.5))
-            yield (f"{column} Spearman by {unit} ({len(truths)}; 95 %: {low:.2f} to {high:.2f})",
-                   [spearman(truths, side) for side in sides])
+            draws = [
+                np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+                for _ in range(1000)
+            ]
+            low, high = np.percentile(
+                [spearman(truths[d], sides[0][d]) for d in draws], (2.5, 97.5)
+            )
+            yield (
+                f"{column} Spearman by {unit} ({len(truths)}; 95 %: {low:.2f} to {high:.2f})",
+                [spearman(truths, side) for side in sides],
+            )
 
 
 def promoter_strength(data, packed, network):
     value, sequence = "Observed log(TX/Txref)", "Promoter Sequence"
-    lafleur = [row for row in rows_of(data, "expression", "ecoli_promoter_lafleur.csv") if bucket(row[sequence]) < 50]
-    urtecho = [row for row in rows_of(data, "expression", "ecoli_promoter_urtecho.csv") if bucket(row[sequence]) < 20]
+    lafleur = [
+        row
+        for row in rows_of(data, "expression", "ecoli_promoter_lafleur.csv")
+        if bucket(row[sequence]) < 50
+    ]
+    urtecho = [
+        row
+        for row in rows_of(data, "expression", "ecoli_promoter_urtecho.csv")
+        if bucket(row[sequence]) < 20
+    ]
     truth = [float(row[value]) for row in lafleur]
     theirs = r2(truth, [float(row["Predicted log(TX/Txref)"]) for row in lafleur])
     flanked = [row["Upstream DNA"] + row[sequence] + row["Downstream DNA"] for row in lafleur]
     for name, texts, truth in (
-        (f"La Fleur r2 * ({len(lafleur):,} promoters; their model {theirs:.3f})", [row[sequence] for row in lafleur], truth),
+        (
+            f"La Fleur r2 * ({len(lafleur):,} promoters; their model {theirs:.3f})",
+            [row[sequence] for row in lafleur],
+            truth,
+        ),
         ("La Fleur r2, with the vector's 20 nt on both sides *", flanked, truth),
-        (f"Urtecho r2 * ({len(urtecho):,} promoters)", [row[sequence] for row in urtecho], [float(row[value]) for row in urtecho]),
+        (
+            f"Urtecho r2 * ({len(urtecho):,} promoters)",
+            [row[sequence] for row in urtecho],
+            [float(row[value]) for row in urtecho],
+        ),
     ):
         yield name, [r2(truth, side[:, 0]) for side in whole_windows(packed, network, texts)]
 
@@ -224,18 +303,27 @@ MEASURES = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, help="the data kit")
     parser.add_argument("--binary", default="target/release/strandline")
-    parser.add_argument("--models", default="models", help="folder of TASK.safetensors and float/TASK.onnx")
+    parser.add_argument(
+        "--models", default="models", help="folder of TASK.safetensors and float/TASK.onnx"
+    )
     parser.add_argument("--tasks", default=",".join(MEASURES), help="default: all")
     arguments = parser.parse_args()
     binary = os.path.abspath(arguments.binary)
     too_much = []
     for task in arguments.tasks.split(","):
         packed = Packed(binary, os.path.join(arguments.models, f"{task}.safetensors"))
-        network = FloatNetwork(os.path.join(arguments.models, "float", f"{task}.onnx"), packed.manifest)
-        print(f"\n{packed.manifest['name']} {packed.manifest['version']}, {packed.manifest['precision']}")
+        network = FloatNetwork(
+            os.path.join(arguments.models, "float", f"{task}.onnx"), packed.manifest
+        )
+        print(
+            f"\n{packed.manifest['name']} {packed.manifest['version']},"
+            f" {packed.manifest['precision']}"
+        )
         print(f"{'':66} {'packed':>8} {'float':>8} {'lost':>8}")
         for name, (own, plain) in MEASURES[task](arguments.data, packed, network):
             print(f"{name:66} {own:8.4f} {plain:8.4f} {plain - own:8.4f}", flush=True)

@@ -1,8 +1,10 @@
-"""FramePool (Karollus et al. 2021) in PyTorch, from its Keras file: the teacher of the 5'UTR network.
+"""FramePool (Karollus et al. 2021) in PyTorch, from its Keras file: the teacher of the 5'UTR
+network.
 
-Three convolutions of 128 channels and width 7 with ReLU, the last two residual; maximum and mean of each channel by reading
-frame counted from the 3' end, where the mean divides by the whole length; two dense layers. Its last layer, an affine map
-for each of two experiments, is left out: the network that learns from this one has affine outputs of its own.
+Three convolutions of 128 channels and width 7 with ReLU, the last two residual; maximum and mean of
+each channel by reading frame counted from the 3' end, where the mean divides by the whole length;
+two dense layers. Its last layer, an affine map for each of two experiments, is left out: the
+network that learns from this one has affine outputs of its own.
 """
 
 import h5py
@@ -17,10 +19,22 @@ class FramePool(nn.Module):
         weights = {}
         with h5py.File(path) as file:
             file["model_weights" if "model_weights" in file else "/"].visititems(
-                lambda name, item: weights.update({tuple(name.split("/"))[0] + "." + name.split("/")[-1].split(":")[0]:
-                                                   torch.tensor(item[()])}) if isinstance(item, h5py.Dataset) else None)
+                lambda name, item: (
+                    weights.update(
+                        {
+                            tuple(name.split("/"))[0]
+                            + "."
+                            + name.split("/")[-1].split(":")[0]: torch.tensor(item[()])
+                        }
+                    )
+                    if isinstance(item, h5py.Dataset)
+                    else None
+                )
+            )
         for i in range(3):
-            self.register_buffer(f"w{i}", weights[f"convolution_{i}.kernel"].permute(2, 1, 0).contiguous())
+            self.register_buffer(
+                f"w{i}", weights[f"convolution_{i}.kernel"].permute(2, 1, 0).contiguous()
+            )
             self.register_buffer(f"b{i}", weights[f"convolution_{i}.bias"])
         self.register_buffer("dense", weights["fully_connected_0.kernel"].T.contiguous())
         self.register_buffer("dense_bias", weights["fully_connected_0.bias"])

@@ -1,13 +1,17 @@
 """Turns a recipe's report into the manifest (TOML) that `strandline pack` takes.
 
     python manifest.py splice splice_report.json -o ../splice.toml
-    python manifest.py promoter promoter_report.json -o ../promoter.toml           the same report for promoter-300
+    python manifest.py promoter promoter_report.json -o ../promoter.toml
+
+The report of promoter serves promoter-300 too.
 """
 
 import argparse
 import json
+import textwrap
 
-# Sites over GT (donor) and AG (acceptor) dinucleotides, sense strand of the 422 chr1 genes of the kit.
+# Sites over GT (donor) and AG (acceptor) dinucleotides, sense strand of the 422 chr1 genes of the
+# kit.
 SPLICE_BASE_RATES = {"acceptor": 0.00312, "donor": 0.00403}
 
 COMMON = {
@@ -19,7 +23,9 @@ COMMON = {
 
 
 def splice(report, raw=False):
-    """`raw`: for a file whose scores are the network's outputs, which calibrations are fitted on."""
+    """`raw`: for a file whose scores are the network's outputs, which calibrations are fitted
+    on.
+    """
     meanings = {
         "acceptor": "probability that the base is the first of an exon",
         "donor": "probability that the base is the last of an exon",
@@ -33,9 +39,11 @@ def splice(report, raw=False):
         "context": report["context"],
         "cascade": {key: report["cascade"][key] for key in ("columns", "context", "survive")},
         "training": {
-            "data": "422 human chr1 genes (hg19, GENCODE labels) with soft labels of OpenSpliceAI-MANE "
-            "10,000-nt networks, and windows re-joined from them labelled by the 2,000-nt network; "
-            "the teachers' licence (GPL-3) covers the teachers, not these weights",
+            "data": (
+                "422 human chr1 genes (hg19, GENCODE labels) with soft labels of OpenSpliceAI-MANE"
+                " 10,000-nt networks, and windows re-joined from them labelled by the 2,000-nt"
+                " network; the teachers' licence (GPL-3) covers the teachers, not these weights"
+            ),
             "split": "by gene; held out: md5(symbol) mod 100 < 10",
             "recipe": "models/train/splice.py",
         },
@@ -54,24 +62,36 @@ def splice(report, raw=False):
     }
     if raw:
         return result
-    figures = {"cascade_arithmetic": report["cascade"]["checks"][-1]["arithmetic"], "cascade_calls_kept": report["cascade"]["checks"][-1]["kept"]}
+    figures = {
+        "cascade_arithmetic": report["cascade"]["checks"][-1]["arithmetic"],
+        "cascade_calls_kept": report["cascade"]["checks"][-1]["kept"],
+    }
     for output, column in zip(result["outputs"], report["columns"]):
         output["threshold"] = column["threshold"]
         output["calibration"] = column["knots"]
-        output["short_context"] = [{"below": below, "calibration": knots} for below, knots in column["ends"]]
+        output["short_context"] = [
+            {"below": below, "calibration": knots} for below, knots in column["ends"]
+        ]
         for key in ("top_k", "auprc", "precision", "recall"):
             figures[f"{column['tier']}_{column['kind']}_{key}"] = column[key]
         figures[f"{column['tier']}_{column['kind']}_ece"] = column["calibration"]["ece"]
     for tier in ("fast", "accurate"):
         figures[f"{tier}_gue_mcc"] = report["whole"][tier]["gue_dev_mcc"]
     # Windows of 400 nt with the site in the middle, as in GUE: acceptor at 200, donor at 199.
-    result["whole"] = {"length": 400, "index": [200, 199, 200, 199], "calibration": report["whole"]["calibration"]}
+    result["whole"] = {
+        "length": 400,
+        "index": [200, 199, 200, 199],
+        "calibration": report["whole"]["calibration"],
+    }
     result["figures"] = figures
     return result
 
 
 PROMOTER_TRAINING = {
-    "data": "GUE core and 300-nt promoters (EPDnew), their negatives made anew, and interiors of human chr1 genes (hg19), both strands",
+    "data": (
+        "GUE core and 300-nt promoters (EPDnew), their negatives made anew, and interiors of human"
+        " chr1 genes (hg19), both strands"
+    ),
     "recipe": "models/train/promoter.py",
 }
 
@@ -79,17 +99,27 @@ PROMOTER_TRAINING = {
 def promoter(report):
     int8 = report["figures"]["int8"]
     figures = {f"gue_core_{k}_mcc": int8["mcc_dev"][k] for k in ("all", "notata", "tata")}
-    figures["false_calls_per_mb_and_strand_held_out_genes"] = int8["genes_calls_per_mb_strand"]["test"]
+    figures["false_calls_per_mb_and_strand_held_out_genes"] = int8["genes_calls_per_mb_strand"][
+        "test"
+    ]
     calls = int8["chr9"]["calls_per_mb_strand"]
-    for where in ("beyond_1kb_of_gene_starts", "beyond_1kb_of_transcript_starts", "outside_genes_and_1kb"):
+    for where in (
+        "beyond_1kb_of_gene_starts",
+        "beyond_1kb_of_transcript_starts",
+        "outside_genes_and_1kb",
+    ):
         figures[f"false_calls_per_mb_and_strand_chr9_{where}"] = calls[where]
     for reach in (10, 50):
-        figures[f"recall_at_threshold_in_context_within_{reach}"] = int8[f"recall_true_context_within_{reach}"]
+        figures[f"recall_at_threshold_in_context_within_{reach}"] = int8[
+            f"recall_true_context_within_{reach}"
+        ]
     return {
         "name": "promoter-core",
         "version": "1.1.0",
         "task": "promoter",
-        "description": "Transcription start sites, every base, from core promoter and what lies upstream",
+        "description": (
+            "Transcription start sites, every base, from core promoter and what lies upstream"
+        ),
         "context": report["receptive_field"],
         "tile": 8192,
         "training": PROMOTER_TRAINING | {"split": report["split"]},
@@ -106,7 +136,11 @@ def promoter(report):
             }
         ],
         # A GUE core window has its start site at index 34; half of the windows are promoters.
-        "whole": {"length": 70, "index": [34], "calibration": report["window_calibration"]["knots"]},
+        "whole": {
+            "length": 70,
+            "index": [34],
+            "calibration": report["window_calibration"]["knots"],
+        },
         "figures": figures,
     }
 
@@ -116,7 +150,9 @@ def promoter_300(report):
         "name": "promoter-300",
         "version": "1.1.0",
         "task": "promoter-300",
-        "description": "TATA promoters among 300-nt windows of which half are promoters; not for scanning",
+        "description": (
+            "TATA promoters among 300-nt windows of which half are promoters; not for scanning"
+        ),
         "context": report["receptive_field"],
         "tile": 8192,
         "training": PROMOTER_TRAINING | {"split": report["split"]},
@@ -124,7 +160,10 @@ def promoter_300(report):
             {
                 "name": "promoter",
                 "kind": "promoter",
-                "meaning": "probability that transcription starts at the base, where it does at index 250 of every second window",
+                "meaning": (
+                    "probability that transcription starts at the base, where it does at index 250"
+                    " of every second window"
+                ),
                 "link": "logit",
                 "threshold": 0.5,
                 "separation": report["merge_nt"],
@@ -132,7 +171,11 @@ def promoter_300(report):
                 "calibration": [],
             }
         ],
-        "whole": {"length": 300, "index": [250], "calibration": report["window_calibration"]["knots"]},
+        "whole": {
+            "length": 300,
+            "index": [250],
+            "calibration": report["window_calibration"]["knots"],
+        },
         "figures": {"gue_300_tata_mcc": report["figures"]["int8"]["mcc_dev"]["300_tata"]},
     }
 
@@ -147,8 +190,11 @@ def expression(report):
         "tile": 201,
         "sequence": {"shortest": 10, "longest": 200, "multiple": 3},
         "training": {
-            "data": "polysome profiling of 50-nt 5'UTRs, random and human (Sample et al. 2019); a million made-up UTRs of 10 to "
-            "200 nt labelled by FramePool (Karollus et al. 2021), whose licence (MIT) covers the teacher, not these weights",
+            "data": (
+                "polysome profiling of 50-nt 5'UTRs, random and human (Sample et al. 2019); a"
+                " million made-up UTRs of 10 to 200 nt labelled by FramePool (Karollus et al."
+                " 2021), whose licence (MIT) covers the teacher, not these weights"
+            ),
             "split": report["split"],
             "recipe": "models/train/expression.py",
         },
@@ -156,7 +202,9 @@ def expression(report):
             {
                 "name": "mean_ribosome_load",
                 "kind": "expression",
-                "meaning": "mean ribosome load, in ribosomes a transcript, as in the random library",
+                "meaning": (
+                    "mean ribosome load, in ribosomes a transcript, as in the random library"
+                ),
                 "link": "identity",
             }
         ],
@@ -169,23 +217,38 @@ def expression(report):
 
 def te(report):
     cells = {"muscle": "muscle tissue", "pc3": "PC3 cells", "hek": "HEK293 cells"}
-    figures = {f"held_out_genes_{c}_spearman": report["spearman_exported_held_out_genes"][c] for c in cells}
-    figures |= {f"five_folds_by_gene_{c}_spearman": report["five_folds"]["gene"][c]["spearman"] for c in cells}
+    figures = {
+        f"held_out_genes_{c}_spearman": report["spearman_exported_held_out_genes"][c] for c in cells
+    }
+    figures |= {
+        f"five_folds_by_gene_{c}_spearman": report["five_folds"]["gene"][c]["spearman"]
+        for c in cells
+    }
     return {
         "name": "translation-efficiency",
         "version": "0.1.0",
         "task": "te",
-        "description": "Experimental: logarithm of the translation efficiency of a 5'UTR of 30 to 200 nt in three cell types, from its last bases",
+        "description": (
+            "Experimental: logarithm of the translation efficiency of a 5'UTR of 30 to 200 nt in"
+            " three cell types, from its last bases"
+        ),
         "context": {"left": 0, "right": 0},
         "tile": 201,
         "sequence": {"shortest": 30, "longest": 200, "multiple": 3},
         "training": {
-            "data": "100-nt windows of human 5'UTRs, bare and between the vector's ends of 20 nt, with the TE of their transcripts (Cao et al. 2021)",
+            "data": (
+                "100-nt windows of human 5'UTRs, bare and between the vector's ends of 20 nt, with"
+                " the TE of their transcripts (Cao et al. 2021)"
+            ),
             "split": report["split"],
             "recipe": "models/train/te.py",
         },
         "outputs": [
-            {"name": c, "meaning": f"natural logarithm of translation efficiency in {where}", "link": "identity"}
+            {
+                "name": c,
+                "meaning": f"natural logarithm of translation efficiency in {where}",
+                "link": "identity",
+            }
             for c, where in cells.items()
         ],
         "figures": figures,
@@ -197,12 +260,18 @@ def promoter_strength(report):
         "name": "promoter-strength-ecoli",
         "version": "1.0.0",
         "task": "promoter-strength",
-        "description": "Transcription rate of an E. coli sigma-70 promoter of 40 to 150 nt, from its last bases",
+        "description": (
+            "Transcription rate of an E. coli sigma-70 promoter of 40 to 150 nt, from its last"
+            " bases"
+        ),
         "context": {"left": 0, "right": 0},
         "tile": 150,
         "sequence": {"shortest": 40, "longest": 150, "multiple": 3},
         "training": {
-            "data": "E. coli promoters, designed (La Fleur et al. 2022) and of Urtecho et al. 2019, log(TX/Txref)",
+            "data": (
+                "E. coli promoters, designed (La Fleur et al. 2022) and of Urtecho et al. 2019,"
+                " log(TX/Txref)"
+            ),
             "split": report["split"],
             "recipe": "models/train/promoter_strength.py",
         },
@@ -210,7 +279,10 @@ def promoter_strength(report):
             {
                 "name": "log_rate",
                 "kind": "promoter-strength",
-                "meaning": "natural logarithm of the transcription rate over the reference promoter's, La Fleur's units",
+                "meaning": (
+                    "natural logarithm of the transcription rate over the reference promoter's, La"
+                    " Fleur's units"
+                ),
                 "link": "identity",
             }
         ],
@@ -221,12 +293,30 @@ def promoter_strength(report):
     }
 
 
+GLUE = "\0"  # a blank at which lines are not broken: TOML keeps inline tables in one
+WIDTH = 100
+
+
 def toml_value(value):
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {toml_value(v)}" for k, v in value.items()) + " }"
+        parts = f",{GLUE}".join(f"{k}{GLUE}={GLUE}{toml_value(v)}" for k, v in value.items())
+        return f"{{{GLUE}{parts}{GLUE}}}"
     if isinstance(value, list):
-        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+        knot = len(value) == 2 and not isinstance(value[0], (dict, list))
+        return "[" + (f",{GLUE}" if knot else ", ").join(toml_value(v) for v in value) + "]"
     return json.dumps(value)
+
+
+def toml_line(key, value):
+    """A key with its value, in several lines where one would be too long."""
+    text = f"{key} = {toml_value(value)}"
+    if len(text) > WIDTH and isinstance(value, str):
+        parts = textwrap.wrap(json.dumps(value)[1:-1], WIDTH - 4, break_on_hyphens=False)
+        text = f'{key} = """\\\n  ' + " \\\n  ".join(parts) + '"""'
+    elif len(text) > WIDTH:
+        parts = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        text = "\n".join(parts)
+    return text.replace(GLUE, " ") + "\n"
 
 
 def write_toml(manifest, out):
@@ -234,16 +324,16 @@ def write_toml(manifest, out):
     arrays = {"outputs": manifest["outputs"]}
     for key, value in manifest.items():
         if key not in tables and key not in arrays:
-            out.write(f"{key} = {toml_value(value)}\n")
+            out.write(toml_line(key, value))
     for key, table in tables.items():
         out.write(f"\n[{key}]\n")
         for name, value in table.items():
-            out.write(f"{name} = {toml_value(value)}\n")
+            out.write(toml_line(name, value))
     for key, rows in arrays.items():
         for row in rows:
             out.write(f"\n[[{key}]]\n")
             for name, value in row.items():
-                out.write(f"{name} = {toml_value(value)}\n")
+                out.write(toml_line(name, value))
 
 
 TASKS = {
@@ -257,7 +347,9 @@ TASKS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("report")
     parser.add_argument("-o", "--output", required=True)
@@ -265,7 +357,12 @@ def main():
     with open(arguments.report) as file:
         report = json.load(file)
     manifest = TASKS[arguments.task](report)
-    manifest = {"name": manifest.pop("name"), "version": manifest.pop("version"), **COMMON, **manifest}
+    manifest = {
+        "name": manifest.pop("name"),
+        "version": manifest.pop("version"),
+        **COMMON,
+        **manifest,
+    }
     with open(arguments.output, "w") as out:
         write_toml(manifest, out)
 

@@ -1,10 +1,10 @@
 """A packed model as seen from Python, and the float network it was made of.
 
-Reads the manifest from the model file, runs `strandline score` on it, runs the ONNX file with ONNX Runtime, and applies the
-manifest's calibration to the float outputs, so that both sides can be compared score by score.
+Reads the manifest from the model file, runs `strandline score` on it, runs the ONNX file with ONNX
+Runtime, and applies the manifest's calibration to the float outputs, so that both sides can be
+compared score by score.
 """
 
-import gzip
 import json
 import os
 import struct
@@ -14,54 +14,11 @@ import tempfile
 import numpy as np
 
 from scoring import apply_knots
+from sequences import write_fasta
 
-CODE = np.full(256, 4, np.uint8)
-for _i, _letters in enumerate((b"Aa", b"Cc", b"Gg", b"TtUu")):
-    CODE[list(_letters)] = _i
 ONE_HOT = np.eye(5, dtype=np.float32)[:, :4]
-COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
 TIERS = ("fast", "accurate")
 PIECE = 20_000  # bases the float network sees at once, without their context
-
-
-def encode(text):
-    """Letters as 0..3, anything else as 4."""
-    return CODE[np.frombuffer(text.encode(), np.uint8)]
-
-
-def reverse_complement(codes):
-    return COMPLEMENT[codes[::-1]]
-
-
-def read_sequences(path):
-    """Yields (header, sequence) of a FASTA or four-line FASTQ file, plain or gzip."""
-    with open(path, "rb") as file:
-        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
-    with opener(path, "rt") as file:
-        first = file.read(1)
-        file.seek(0)
-        if first == "@":
-            for header in file:
-                yield header[1:].strip(), next(file).strip()
-                next(file), next(file)
-            return
-        header, parts = None, []
-        for line in file:
-            if line.startswith(">"):
-                if header is not None:
-                    yield header, "".join(parts)
-                header, parts = line[1:].strip(), []
-            else:
-                parts.append(line.strip())
-        if header is not None:
-            yield header, "".join(parts)
-
-
-def write_fasta(path, sequences):
-    """Writes sequences under their numbers, so that every name is known and none occurs twice."""
-    with open(path, "w") as out:
-        for number, text in enumerate(sequences):
-            out.write(f">{number}\n{text}\n")
 
 
 def read_manifest(path):
@@ -73,13 +30,19 @@ def read_manifest(path):
 
 
 def of_tier(manifest, tier):
-    """What a user of one tier sees of a model that has two: its columns, which of the network's they are, its context."""
+    """What a user of one tier sees of a model that has two: its columns, which of the network's
+    they are, its context."""
     cascade = manifest.get("cascade")
     if not cascade:
         return manifest
     count = cascade["columns"]
     columns = slice(0, count) if tier == "fast" else slice(count, None)
-    own = {**manifest, "name": f"{manifest['name']}-{tier}", "outputs": manifest["outputs"][columns], "columns": columns}
+    own = {
+        **manifest,
+        "name": f"{manifest['name']}-{tier}",
+        "outputs": manifest["outputs"][columns],
+        "columns": columns,
+    }
     if tier == "fast":
         own["context"] = cascade["context"]
     if manifest.get("whole"):
@@ -88,8 +51,8 @@ def of_tier(manifest, tier):
 
 
 def scores(manifest, raw, whole=False, read=False):
-    """Scores [n, outputs] of raw outputs, as the program gives them for single bases, for whole windows, or for the bases of one read,
-    whose ends have calibrations of their own."""
+    """Scores [n, outputs] of raw outputs, as the program gives them for single bases, for whole
+    windows, or for the bases of one read, whose ends have calibrations of their own."""
     raw = np.asarray(raw, np.float64)
     result = np.empty_like(raw)
     place = np.arange(len(raw))
@@ -104,10 +67,11 @@ def scores(manifest, raw, whole=False, read=False):
 
 
 def calls(score, threshold, separation):
-    """Positions that are called: at or above the threshold, and the first highest within `separation` bases."""
+    """Positions that are called: at or above the threshold, and the first highest within
+    `separation` bases."""
     found = []
     for at in np.flatnonzero(score >= threshold):
-        around = score[max(0, at - separation):at + separation + 1]
+        around = score[max(0, at - separation) : at + separation + 1]
         if at == max(0, at - separation) + np.argmax(around):
             found.append(int(at))
     return found
@@ -121,7 +85,9 @@ class FloatNetwork:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
         self.input = self.session.get_inputs()[0].name
         self.manifest = manifest
 
@@ -130,20 +96,22 @@ class FloatNetwork:
         return np.concatenate(outputs, 1)[0][self.manifest.get("columns", slice(None))]
 
     def scan(self, codes):
-        """Raw outputs [length, outputs] of a sequence, piece by piece with the context that the manifest states."""
+        """Raw outputs [length, outputs] of a sequence, piece by piece with the context that the
+        manifest states."""
         left, right = self.manifest["context"]["left"], self.manifest["context"]["right"]
         out = np.empty((len(codes), len(self.manifest["outputs"])), np.float32)
         for start in range(0, len(codes), PIECE):
             end = min(len(codes), start + PIECE)
             low, high = max(0, start - left), min(len(codes), end + right)
-            out[start:end] = self.run(codes[low:high])[:, start - low:end - low].T
+            out[start:end] = self.run(codes[low:high])[:, start - low : end - low].T
         return out
 
     def whole(self, codes):
-        """Raw outputs [outputs] of one window or sequence: at the stated base, or of the last bases, padded on the left."""
+        """Raw outputs [outputs] of one window or sequence: at the stated base, or of the last
+        bases, padded on the left."""
         sequence, whole = self.manifest.get("sequence"), self.manifest.get("whole")
         if sequence:
-            kept = codes[-sequence["longest"]:]
+            kept = codes[-sequence["longest"] :]
             return self.run(np.r_[np.full(-len(kept) % sequence["multiple"], 4, np.uint8), kept])
         raw = self.scan(codes)
         if whole and whole["length"] == len(codes):
@@ -178,14 +146,20 @@ class Packed:
         with tempfile.TemporaryDirectory() as folder:
             fasta = os.path.join(folder, "sequences.fa")
             write_fasta(fasta, texts)
-            lines = self.command("score", fasta, "--whole", "--strand", strand, "-o", "-").splitlines()
+            lines = self.command(
+                "score", fasta, "--whole", "--strand", strand, "-o", "-"
+            ).splitlines()
         assert len(lines) == len(texts) + 1
         return np.array([line.split("\t")[1:] for line in lines[1:]], np.float64)
 
     def annotate(self, texts):
-        """Calls on both strands at the default threshold, one dictionary each; `read` is the number of the sequence."""
+        """Calls on both strands at the default threshold, one dictionary each; `read` is the number
+        of the sequence."""
         with tempfile.TemporaryDirectory() as folder:
             fasta = os.path.join(folder, "sequences.fa")
             write_fasta(fasta, texts)
             arguments = ["--tasks", self.manifest["task"], "--threads", "1", "--format", "jsonl"]
-            return [json.loads(line) for line in self.command("annotate", fasta, *arguments).splitlines()]
+            return [
+                json.loads(line)
+                for line in self.command("annotate", fasta, *arguments).splitlines()
+            ]

@@ -1,21 +1,24 @@
-"""Trains the bacterial promoter-strength network: log transcription rate of an E. coli sigma-70 promoter.
+"""Trains the bacterial promoter-strength network: log transcription rate of an E. coli sigma-70
+promoter.
 
-What: residual convolutions, maximum and mean of each channel (by position modulo 3, the pooling that the runtime has for whole
-  sequences; a promoter has no reading frame), two dense layers.
-Data: `expression/ecoli_promoter_lafleur.csv` and `ecoli_promoter_urtecho.csv` (La Fleur et al. 2022), log(TX/Txref). The libraries
-  differ in scale, assay and surroundings, so each has an output of its own; the La Fleur output is exported.
-Split: md5(promoter) mod 100 < 50 of the La Fleur set and < 20 of Urtecho's are the test rows, never trained on. Most of
-  La Fleur's promoters vary one element of one backbone, so test rows have near relatives in training: the figure is for designs of
-  that kind. What the exported output is worth elsewhere shows on Urtecho's rows.
-Forms: a La Fleur promoter is shown bare, with the vector's 20 nt at either side, or with a part of them.
+What: residual convolutions, maximum and mean of each channel (by position modulo 3, the pooling
+  that the runtime has for whole sequences; a promoter has no reading frame), two dense layers.
+Data: `expression/ecoli_promoter_lafleur.csv` and `ecoli_promoter_urtecho.csv` (La Fleur et al.
+  2022), log(TX/Txref). The libraries differ in scale, assay and surroundings, so each has an output
+  of its own; the La Fleur output is exported.
+Split: md5(promoter) mod 100 < 50 of the La Fleur set and < 20 of Urtecho's are the test rows, never
+  trained on. Most of La Fleur's promoters vary one element of one backbone, so test rows have near
+  relatives in training: the figure is for designs of that kind. What the exported output is worth
+  elsewhere shows on Urtecho's rows.
+Forms: a La Fleur promoter is shown bare, with the vector's 20 nt at either side, or with a part of
+  them.
 
-    python promoter_strength.py --data DIR --out DIR      about 2 minutes on one core; resumes from OUT
+    python promoter_strength.py --data DIR --out DIR    about 2 minutes, one core; resumes
 """
 
 import argparse
 import csv
 import json
-import math
 import os
 import time
 
@@ -24,13 +27,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from expression import Average, bucket, encode, r2
-from quantize_aware import ConvBlock, parameters
+from quantize_aware import parameters
+from scoring import r2
+from sequences import bucket, encode
+from training import (
+    Average,
+    OnnxFile,
+    descend,
+    export_onnx,
+    frames,
+    frames_of_one,
+    keep,
+    largest_difference,
+    one_hot,
+    residual,
+    residual_blocks,
+    resume,
+    set_rate,
+)
 
 LAYERS = ((9, 1), (7, 1), (5, 2), (5, 4), (5, 1))  # width, dilation
 LONGEST = 150
 PAD = 4
-ONE_HOT = torch.eye(5)[:, :4]
 OBSERVED, PREDICTED = "Observed log(TX/Txref)", "Predicted log(TX/Txref)"
 
 
@@ -40,20 +58,16 @@ class Strength(nn.Module):
     def __init__(self, channels, hidden, outputs, drop, layers=LAYERS, normalise=False):
         super().__init__()
         self.channels = channels
-        # pooled values are all positive: on few, noisy rows the first steps would move them together and leave no ReLU alive
+        # pooled values are all positive: on few, noisy rows the first steps would move them
+        # together and leave no ReLU alive
         self.norm = nn.BatchNorm1d(6 * channels, affine=False) if normalise else nn.Identity()
-        self.blocks = nn.ModuleList(ConvBlock(channels if i else 4, channels, width, dilation)
-                                    for i, (width, dilation) in enumerate(layers))
+        self.blocks = residual_blocks(channels, layers)
         self.dense = nn.Linear(6 * channels, hidden)
         self.out = nn.Linear(hidden, outputs)
         self.drop = drop
 
     def forward(self, x):
-        x = self.blocks[0](x)
-        for block in self.blocks[1:]:
-            x = block(x, x)
-        x = x.reshape(-1, self.channels, x.shape[-1] // 3, 3)
-        h = torch.cat([x.amax(2).flatten(1), x.mean(2).flatten(1)], 1)
+        h = frames(residual(self.blocks, x), self.channels)
         h = F.dropout(self.norm(h), self.drop, self.training)
         return self.out(F.dropout(F.relu(self.dense(h)), self.drop, self.training))
 
@@ -71,29 +85,28 @@ class Exported(nn.Module):
             self.dense.weight.data *= factor
             self.dense.bias.data -= self.dense.weight.data @ model.norm.running_mean
         self.out = nn.Linear(model.out.in_features, len(columns))
-        gain, offset = torch.tensor(gain, dtype=torch.float32), torch.tensor(offset, dtype=torch.float32)
+        gain, offset = (
+            torch.tensor(gain, dtype=torch.float32),
+            torch.tensor(offset, dtype=torch.float32),
+        )
         self.out.weight.data = model.out.weight.data[columns] * gain[:, None]
         self.out.bias.data = model.out.bias.data[columns] * gain + offset
 
     def forward(self, x):
         m = self.model
-        x = m.blocks[0](x)
-        for block in m.blocks[1:]:
-            x = block(x, x)
-        x = x.reshape(1, m.channels, -1, 3)
-        h = torch.cat([x.amax(2).reshape(1, -1), x.mean(2).reshape(1, -1)], 1)
+        h = frames_of_one(residual(m.blocks, x), m.channels)
         return self.out(F.relu(self.dense(h)))
 
 
 def stack(rows, longest=LONGEST):
-    """Sequences of one padded length to [B, 4, 1, T]: zero columns on the left, to a multiple of three."""
+    """Sequences of one padded length to [B, 4, 1, T]: zero columns on the left, to a multiple of
+    three."""
     rows = [r[-longest:] for r in rows]
     length = -(-max(len(r) for r in rows) // 3) * 3
     codes = np.full((len(rows), length), PAD, np.uint8)
     for i, r in enumerate(rows):
-        codes[i, length - len(r):] = r
-    x = ONE_HOT[torch.as_tensor(codes, dtype=torch.long)].transpose(1, 2)
-    return x.contiguous().unsqueeze(2).to(memory_format=torch.channels_last)
+        codes[i, length - len(r) :] = r
+    return one_hot(codes).unsqueeze(2).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -109,23 +122,21 @@ def predict(model, rows, longest=LONGEST):
     return result
 
 
-def export(exported, path, names, rows):
+def export(exported, path, name, rows):
     """The ONNX file, and its largest difference from the module on a few rows."""
-    torch.onnx.export(exported, (stack(rows[:1]).squeeze(2).contiguous(),), path, input_names=["sequence"], output_names=[names],
-                      opset_version=17, dynamo=False, dynamic_axes={"sequence": {2: "T"}})
-    import onnxruntime
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    worst = 0.0
+    export_onnx(exported, stack(rows[:1]).squeeze(2).contiguous(), path, [name])
+    file, worst = OnnxFile(path), 0.0
     for row in rows[:20]:
         x = stack([row]).squeeze(2).contiguous()
-        got = session.run(None, {"sequence": x.numpy()})[0]
-        worst = max(worst, float(np.abs(got - exported(x).detach().numpy()).max()))
+        worst = max(worst, largest_difference(file(x)[0], exported(x).detach().numpy()))
     assert worst < 1e-3, worst
     return worst
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--data", required=True)
     p.add_argument("--out", required=True)
     p.add_argument("--steps", type=int, default=1500)
@@ -135,7 +146,9 @@ def main():
     p.add_argument("--decay", type=float, default=2e-2)
     p.add_argument("--drop", type=float, default=0.15)
     p.add_argument("--batch", type=int, default=64)
-    p.add_argument("--urtecho", type=float, default=0.5, help="weight of Urtecho's rows in the loss")
+    p.add_argument(
+        "--urtecho", type=float, default=0.5, help="weight of Urtecho's rows in the loss"
+    )
     p.add_argument("--seed", type=int, default=1)
     a = p.parse_args()
     torch.set_num_threads(1)
@@ -157,7 +170,10 @@ def main():
     other_value = np.array([float(r[OBSERVED]) for r in rows], np.float32)
     other_held = np.array([bucket(r["Promoter Sequence"], 100) < 20 for r in rows])
     mean, std = float(value[~held].mean()), float(value[~held].std())
-    other_mean, other_std = float(other_value[~other_held].mean()), float(other_value[~other_held].std())
+    other_mean, other_std = (
+        float(other_value[~other_held].mean()),
+        float(other_value[~other_held].std()),
+    )
     train, other_train = np.flatnonzero(~held), np.flatnonzero(~other_held)
     test, other_test = np.flatnonzero(held), np.flatnonzero(other_held)
 
@@ -167,85 +183,104 @@ def main():
             return row
         if kind < 0.75:
             return np.r_[left, row, right]
-        return np.r_[left[rng.integers(0, 21):], row, right[:rng.integers(0, 21)]]
+        return np.r_[left[rng.integers(0, 21) :], row, right[: rng.integers(0, 21)]]
 
     def figures(model):
         bare = predict(model, [codes[i] for i in test])[:, 0]
         full = predict(model, [np.r_[left, codes[i], right] for i in test])[:, 0]
         urtecho = predict(model, [other[i] for i in other_test])
-        return [r2(bare, value[test]), r2(full, value[test]), r2(urtecho[:, 1], other_value[other_test]),
-                r2(urtecho[:, 0], other_value[other_test])], bare
+        return [
+            r2(bare, value[test]),
+            r2(full, value[test]),
+            r2(urtecho[:, 1], other_value[other_test]),
+            r2(urtecho[:, 0], other_value[other_test]),
+        ], bare
 
     model = Strength(a.channels, a.hidden, 2, a.drop)
     smooth = Strength(a.channels, a.hidden, 2, 0)
     average = Average(model, 0.995)
     opt = torch.optim.AdamW(model.parameters(), a.lr, weight_decay=a.decay)
     checkpoint = os.path.join(a.out, "promoter_strength_checkpoint.pt")
-    first, spent = 0, 0.0
-    if os.path.exists(checkpoint):
-        saved = torch.load(checkpoint, weights_only=False)
-        model.load_state_dict(saved["model"])
-        opt.load_state_dict(saved["opt"])
-        average.values = saved["average"]
-        torch.set_rng_state(saved["torch_rng"])
-        first, spent = saved["step"], saved["spent"]
+    first, spent = resume(checkpoint, model, opt, average)
     log = open(os.path.join(a.out, "promoter_strength_log.csv"), "a" if first else "w")
     if not first:
-        print("step,cpu_minutes,loss,r2_lafleur,r2_lafleur_flanked,r2_urtecho,r2_urtecho_by_lafleur_output", file=log)
+        print(
+            "step,cpu_minutes,loss,r2_lafleur,r2_lafleur_flanked,"
+            "r2_urtecho,r2_urtecho_by_lafleur_output",
+            file=log,
+        )
     losses = []
     for step in range(first, a.steps):
-        rng = np.random.default_rng((a.seed, step))  # by step: a resumed run sees what an uninterrupted one sees
-        for g in opt.param_groups:
-            g["lr"] = a.lr * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / a.steps))
-        # rows of a batch are padded to the longest of it: some zero columns more than alone, in training only
+        rng = np.random.default_rng(
+            (a.seed, step)
+        )  # by step: a resumed run sees what an uninterrupted one sees
+        set_rate(opt, a.lr, 100, step, a.steps)
+        # rows of a batch are padded to the longest of it: some zero columns more than alone, in
+        # training only
         pick, other_pick = rng.choice(train, a.batch), rng.choice(other_train, a.batch)
         x = stack([dressed(codes[i], rng) for i in pick] + [cut(other[i], rng) for i in other_pick])
         model.train()
         y = model(x)
-        loss = F.mse_loss(y[:a.batch, 0], torch.as_tensor((value[pick] - mean) / std)) + a.urtecho * F.mse_loss(
-            y[a.batch:, 1], torch.as_tensor((other_value[other_pick] - other_mean) / other_std))
-        opt.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step()
+        loss = F.mse_loss(
+            y[: a.batch, 0], torch.as_tensor((value[pick] - mean) / std)
+        ) + a.urtecho * F.mse_loss(
+            y[a.batch :, 1], torch.as_tensor((other_value[other_pick] - other_mean) / other_std)
+        )
+        descend(opt, model, loss)
         average.update(model, step)
         losses.append(loss.item())
         if (step + 1) % 300 == 0 or step + 1 == a.steps:
             smooth.load_state_dict(average.values)
             minutes = (spent + time.process_time() - begin) / 60
-            row = ",".join([str(step + 1), f"{minutes:.2f}"] + [f"{v:.4f}" for v in (np.mean(losses), *figures(smooth)[0])])
+            row = ",".join(
+                [str(step + 1), f"{minutes:.2f}"]
+                + [f"{v:.4f}" for v in (np.mean(losses), *figures(smooth)[0])]
+            )
             losses = []
             print(row, file=log, flush=True)
             print(row, flush=True)
-            torch.save(dict(model=model.state_dict(), opt=opt.state_dict(), average=average.values,
-                            torch_rng=torch.get_rng_state(), step=step + 1, spent=minutes * 60), checkpoint + ".part")
-            os.replace(checkpoint + ".part", checkpoint)
+            keep(checkpoint, model, opt, average, step + 1, minutes * 60)
 
     smooth.load_state_dict(average.values)
     found, bare = figures(smooth)
     exported = Exported(smooth, [0], [std], [mean]).eval()
-    worst = export(exported, os.path.join(a.out, "promoter-strength.onnx"), "log_rate", [codes[i] for i in test])
+    worst = export(
+        exported,
+        os.path.join(a.out, "promoter-strength.onnx"),
+        "log_rate",
+        [codes[i] for i in test],
+    )
     macs = sum(b.conv.weight.numel() for b in smooth.blocks)
     dense = smooth.dense.weight.numel() + smooth.out.in_features
     result = dict(
-        task="promoter-strength", output="log(TX/Txref), natural logarithm, La Fleur's units",
+        task="promoter-strength",
+        output="log(TX/Txref), natural logarithm, La Fleur's units",
         split="test: md5(promoter) mod 100 < 50 of La Fleur's set, < 20 of Urtecho's",
         test_rows={"lafleur": len(test), "urtecho": len(other_test)},
-        r2_lafleur_bare=round(found[0], 4), r2_lafleur_with_vector_ends=round(found[1], 4),
+        r2_lafleur_bare=round(found[0], 4),
+        r2_lafleur_with_vector_ends=round(found[1], 4),
         r2_lafleur_published_model_same_rows=round(r2(theirs[test], value[test]), 4),
         rmse_lafleur=round(float(np.sqrt(np.mean((bare * std + mean - value[test]) ** 2))), 4),
-        r2_urtecho_own_output=round(found[2], 4), r2_urtecho_exported_output=round(found[3], 4),
-        onnx_max_difference=worst, parameters=parameters(smooth) + 6 * a.channels * a.hidden + 2 * a.hidden + 1,
-        macs_per_base=macs, macs_dense=dense, macs_longest=macs * LONGEST + dense,
-        channels=a.channels, layers=LAYERS, steps=a.steps, seed=a.seed,
-        cpu_seconds=round(spent + time.process_time() - begin))
+        r2_urtecho_own_output=round(found[2], 4),
+        r2_urtecho_exported_output=round(found[3], 4),
+        onnx_max_difference=worst,
+        parameters=parameters(smooth) + 6 * a.channels * a.hidden + 2 * a.hidden + 1,
+        macs_per_base=macs,
+        macs_dense=dense,
+        macs_longest=macs * LONGEST + dense,
+        channels=a.channels,
+        layers=LAYERS,
+        steps=a.steps,
+        seed=a.seed,
+        cpu_seconds=round(spent + time.process_time() - begin),
+    )
     json.dump(result, open(os.path.join(a.out, "promoter-strength.json"), "w"), indent=1)
     print(json.dumps(result, indent=1))
 
 
 def cut(row, rng):
     """Urtecho's 150 nt with up to 30 taken off either end: the promoter lies in the middle."""
-    return row[rng.integers(0, 31):len(row) - rng.integers(0, 31)] if rng.random() < 0.5 else row
+    return row[rng.integers(0, 31) : len(row) - rng.integers(0, 31)] if rng.random() < 0.5 else row
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """Fake quantisation: train and score a network as the int8 runtime will compute it.
 
-What: convolution blocks (convolution, batch norm, optional residual add, ReLU) that can run in three modes.
+What: convolution blocks (convolution, batch norm, optional residual add, ReLU) that can run in
+  three modes.
   "float"    plain training and evaluation, batch norm on batch statistics while training;
   "observe"  as float in evaluation, while the largest activations of each tensor are recorded;
-  "int8"     batch norm folded (running statistics, frozen) into weights that are rounded to 8 bits, symmetric, one
-             scale per output channel; every hidden activation is rounded to 7 bits unsigned (0..127), one scale a
-             tensor. Gradients pass straight through the rounding, so the weights can be tuned under it.
-Why: post-training rounding costs accuracy on networks as small as these; a short fine-tuning under it does not.
-How: build the network from `ConvBlock` and `Head`, train in "float", call `calibrate(model, batches)`, then
-  `set_mode(model, "int8")` and train on. Export with `set_mode(model, "float")` in eval mode: the file is plain float.
+  "int8"     batch norm folded (running statistics, frozen) into weights that are rounded to 8 bits,
+             symmetric, one scale per output channel; every hidden activation is rounded to 7 bits
+             unsigned (0..127), one scale a tensor. Gradients pass straight through the rounding, so
+             the weights can be tuned under it.
+Why: post-training rounding costs accuracy on networks as small as these; a short fine-tuning under
+  it does not.
+How: build the network from `ConvBlock` and `Head`, train in "float", call
+  `calibrate(model, batches)`, then `set_mode(model, "int8")` and train on. Export with
+  `set_mode(model, "float")` in eval mode: the file is plain float.
 """
 
 import torch
@@ -32,8 +36,8 @@ class _Round(torch.autograd.Function):
 
 
 class ActivationQuantizer(nn.Module):
-    """ReLU and rounding. Holds one tensor's scale; its range is a running mean of a high percentile, so that one outlier
-    does not widen it."""
+    """ReLU and rounding. Holds one tensor's scale; its range is a running mean of a high
+    percentile, so that one outlier does not widen it."""
 
     def __init__(self, percentile=0.9999, momentum=0.1):
         super().__init__()
@@ -66,7 +70,8 @@ class _BatchNorm(nn.BatchNorm1d):
 
 
 def convolve(x, weight, bias, dilation, padding):
-    """conv1d; [N,C,1,T] input is accepted too, because channels-last 2-D convolutions train twice as fast on a CPU."""
+    """conv1d; [N,C,1,T] input is accepted too, because channels-last 2-D convolutions train twice
+    as fast on a CPU."""
     if x.dim() == 3:
         return F.conv1d(x, weight, bias, dilation=dilation, padding=padding)
     weight = weight.unsqueeze(2)
@@ -89,7 +94,9 @@ class ConvBlock(nn.Module):
         super().__init__()
         assert width % 2 == 1
         self.dilation, self.padding = dilation, dilation * (width // 2)
-        self.conv = nn.Conv1d(inputs, outputs, width, dilation=dilation, padding=self.padding, bias=False)
+        self.conv = nn.Conv1d(
+            inputs, outputs, width, dilation=dilation, padding=self.padding, bias=False
+        )
         self.bn = _BatchNorm(outputs)
         self.quantizer = ActivationQuantizer(percentile)
         self.mode = "float"
@@ -153,7 +160,8 @@ def calibrate(model, batches):
 
 
 def macs_per_base(model):
-    """Multiply-adds per base and strand: the sum over convolutions of inputs * outputs * width (no strides)."""
+    """Multiply-adds per base and strand: the sum over convolutions of inputs * outputs * width (no
+    strides)."""
     return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv1d))
 
 

@@ -1,8 +1,9 @@
-"""Sequencing errors as `strandline simulate` makes them, on arrays of base codes, with labels carried along.
+"""Sequencing errors as `strandline simulate` makes them, on arrays of base codes, with labels
+carried along.
 
-Rates a base: `shares` of substitutions, insertions of one random base before the base, and deletions. Deletions are the commoner the longer
-the homopolymer: in a run of n bases, n (at most 8) times as common as elsewhere, the mean kept. A base's own rate is the mean times 1/4,
-1/2, 1 or 9/4.
+Rates a base: `shares` of substitutions, insertions of one random base before the base, and
+deletions. Deletions are the commoner the longer the homopolymer: in a run of n bases, n (at most 8)
+times as common as elsewhere, the mean kept. A base's own rate is the mean times 1/4, 1/2, 1 or 9/4.
 """
 
 import numpy as np
@@ -13,7 +14,9 @@ LONGEST_RUN = 8
 
 
 def simulate(codes, rate, rng, shares=SHARES):
-    """Noisy codes, and for each base of the template its place among them, -1 where it was deleted."""
+    """Noisy codes, and for each base of the template its place among them, -1 where it was
+    deleted.
+    """
     n = len(codes)
     starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
     lengths = np.diff(np.append(starts, n))
@@ -37,8 +40,8 @@ def simulate(codes, rate, rng, shares=SHARES):
 
 
 def carry(where, places, kind, count):
-    """Places of labelled bases in the noisy sequence. The label of a deleted base goes to its neighbour in the exon: behind an acceptor
-    (kind 0), before a donor (1)."""
+    """Places of labelled bases in the noisy sequence. The label of a deleted base goes to its
+    neighbour in the exon: behind an acceptor (kind 0), before a donor (1)."""
     at = places[where]
     gone = np.flatnonzero(at < 0)
     for i in gone:

@@ -1,18 +1,25 @@
 """Trains the splice network of two tiers (`splice_net.py`).
 
-What: stage 1 trains from nothing; stage 2 goes on, from stage 1's checkpoint, with a network that sees 2,000 nt further and with windows whose
-  sites are made of halves of two sites, which tell the network what a site's two sides are worth on their own; stage 3 goes on from there with
-  two of the late layers dilated.
-Why so: the few hundred genes alone are memorised; most crops are re-joined windows that a reference network labelled. Both heads are trained
-  at once, and half of the fast head's word on a base is taken from the accurate head: it is to keep what that one will call, true or not.
-  The rate stays up for long and falls to nothing in the last part, which is worth more than any other hour of the run.
+What: stage 1 trains from nothing; stage 2 goes on, from stage 1's checkpoint, with a network that
+  sees 2,000 nt further and with windows whose sites are made of halves of two sites, which tell the
+  network what a site's two sides are worth on their own; stage 3 goes on from there with two of the
+  late layers dilated.
+Why so: the few hundred genes alone are memorised; most crops are re-joined windows that a reference
+  network labelled. Both heads are trained at once, and half of the fast head's word on a base is
+  taken from the accurate head: it is to keep what that one will call, true or not. The rate stays
+  up for long and falls to nothing in the last part, which is worth more than any other hour of the
+  run.
 Data, split, errors: see `splice_data.py`; run `windows.py` first.
 How: python splice.py --stage 1 --data DIR --windows OUT/joined_*.npz --out OUT/1
-     python splice.py --stage 2 --data DIR --windows OUT/joined_*.npz OUT/halves_*.npz --start OUT/1/splice.pt --out OUT/2
-     python splice.py --stage 3 --data DIR --windows OUT/joined_*.npz OUT/halves_*.npz --start OUT/2/splice.pt --out OUT/3
-     python splice_report.py --data DIR --checkpoint OUT/3/splice.pt --out OUT/3        network, manifest, packed file
-  Writes splice.pt (checkpoint; the same command resumes) and splice.csv (log). One thread; minutes are in the logs' `cpu_minutes`, with
-  `--step amx` (amx_step.py), which a processor with AMX runs several times as fast as `--step torch`.
+     python splice.py --stage 2 --data DIR --windows OUT/joined_*.npz OUT/halves_*.npz \\
+         --start OUT/1/splice.pt --out OUT/2
+     python splice.py --stage 3 --data DIR --windows OUT/joined_*.npz OUT/halves_*.npz \\
+         --start OUT/2/splice.pt --out OUT/3
+     python splice_report.py --data DIR --checkpoint OUT/3/splice.pt --out OUT/3
+  The last writes network, manifest and packed file.
+  Writes splice.pt (checkpoint; the same command resumes) and splice.csv (log). One thread; minutes
+  are in the logs' `cpu_minutes`, with `--step amx` (amx_step.py), which a processor with AMX runs
+  several times as fast as `--step torch`.
 """
 
 import argparse
@@ -31,6 +38,7 @@ from quantize_aware import parameters
 from scoring import figures
 from splice_data import KINDS, Crops, Windows, load_genes, load_windows
 from splice_net import TOWERS, TRUNK, TwoTierNet, as_input, grow, score
+from training import replace
 
 STAGES = {  # parts of the crops: genes, windows of --windows, the kit's windows
     1: {"steps": 200_000, "lr": 4e-3, "anneal": 0.4, "parts": (0.3, 0.5, 0.2), "seed": 1},
@@ -45,14 +53,18 @@ MEAN = 0.9995  # decay of the running mean of weights, a step
 
 
 class Flat:
-    """Parameters, gradients and statistics of a model as flat arrays that its tensors are views of, so that the optimiser and the running mean
-    are a few calls, not a few hundred."""
+    """Parameters, gradients and statistics of a model as flat arrays that its tensors are views of,
+    so that the optimiser and the running mean are a few calls, not a few hundred."""
 
     def __init__(self, model):
         self.model = model
-        self.parameters = [t for layer in model.layers for t in (layer.conv.weight, layer.bn.weight, layer.bn.bias)]
+        self.parameters = [
+            t for layer in model.layers for t in (layer.conv.weight, layer.bn.weight, layer.bn.bias)
+        ]
         self.parameters += [t for head in model.heads for t in (head.conv.weight, head.conv.bias)]
-        self.statistics = [t for layer in model.layers for t in (layer.bn.running_mean, layer.bn.running_var)]
+        self.statistics = [
+            t for layer in model.layers for t in (layer.bn.running_mean, layer.bn.running_var)
+        ]
         self.flat = torch.cat([t.detach().reshape(-1) for t in self.parameters])
         self.stats = torch.cat([t.reshape(-1) for t in self.statistics])
         self.grad = torch.zeros_like(self.flat)
@@ -64,7 +76,8 @@ class Flat:
 
 
 class TorchStep(Flat):
-    """A training step: the losses a kilobase of (accurate, fast), with the gradients of their weighted sum in `grad`."""
+    """A training step: the losses a kilobase of (accurate, fast), with the gradients of their
+    weighted sum in `grad`."""
 
     def __init__(self, model, weight, share, bfloat16=True):
         super().__init__(model)
@@ -75,9 +88,12 @@ class TorchStep(Flat):
         self.grad.zero_()
         inside = torch.from_numpy(np.arange(x.shape[1]) < lengths[:, None])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            fast, accurate = (z[:, :, 0].float().transpose(1, 2)[inside] for z in self.model(as_input(x)))
+            fast, accurate = (
+                z[:, :, 0].float().transpose(1, 2)[inside] for z in self.model(as_input(x))
+            )
         target = torch.from_numpy(y).float()[inside] / 255
-        # 1000: a loss per kilobase, as nearly all bases are no site and the mean over bases is tiny.
+        # 1000: a loss per kilobase, as nearly all bases are no site and the mean over bases is
+        # tiny.
         accurate_loss = 1000 * F.binary_cross_entropy_with_logits(accurate, target)
         target = target.lerp(torch.sigmoid(accurate.detach()), self.share)
         fast_loss = 1000 * F.binary_cross_entropy_with_logits(fast, target)
@@ -89,7 +105,12 @@ class Adam:
     """AdamW on flat arrays."""
 
     def __init__(self, flat, decay=0.01):
-        self.flat, self.decay, self.m, self.v = flat, decay, torch.zeros_like(flat), torch.zeros_like(flat)
+        self.flat, self.decay, self.m, self.v = (
+            flat,
+            decay,
+            torch.zeros_like(flat),
+            torch.zeros_like(flat),
+        )
 
     def step(self, grad, rate, count):
         grad.mul_(min(1.0, 20.0 / (float(grad.norm()) + 1e-6)))
@@ -101,7 +122,9 @@ class Adam:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stage", type=int, choices=STAGES, required=True)
     parser.add_argument("--data", required=True, help="folder that holds splice/")
     parser.add_argument("--windows", required=True, nargs="+", help="what windows.py wrote")
@@ -121,7 +144,10 @@ def main():
 
     tower = TOWERS[args.stage]
     model = TwoTierNet(TRUNK, tower)
-    print(f"{model.macs()} MAC a base, {parameters(model)} parameters, reach {model.reach()}", flush=True)
+    print(
+        f"{model.macs()} MAC a base, {parameters(model)} parameters, reach {model.reach()}",
+        flush=True,
+    )
     if args.stage > 1 and not os.path.exists(path):
         if not args.start:
             parser.error(f"stage {args.stage} needs --start")
@@ -130,13 +156,22 @@ def main():
     step, seconds, rows, running, saved = 0, 0.0, [], None, None
     if os.path.exists(path):
         saved = torch.load(path, weights_only=True)
-        assert (saved["trunk"], saved["tower"]) == (TRUNK, tower), "the checkpoint is of another network: use another --out"
+        assert (saved["trunk"], saved["tower"]) == (
+            TRUNK,
+            tower,
+        ), "the checkpoint is of another network: use another --out"
         model.load_state_dict(saved["model"])
         mean.load_state_dict(saved["ema"])
-        step, seconds, rows, running = saved["step"], saved["seconds"], saved["rows"], saved["running"]
+        step, seconds, rows, running = (
+            saved["step"],
+            saved["seconds"],
+            saved["rows"],
+            saved["running"],
+        )
         print(f"resumed at step {step}", flush=True)
     if args.step == "amx":
         from amx_step import AmxStep
+
         run = AmxStep(model, BATCH, CROP, WEIGHT, SHARE, args.out)
     else:
         run = TorchStep(model, WEIGHT, SHARE)
@@ -157,15 +192,30 @@ def main():
 
     def save():
         state = lambda m: {k: t.clone() for k, t in m.state_dict().items()}
-        torch.save({"model": state(model), "ema": state(mean), "optimizer": {"m": optimizer.m, "v": optimizer.v}, "trunk": TRUNK,
-                    "tower": tower, "step": step, "seconds": seconds, "rows": rows, "running": running}, path + ".new")
-        os.replace(path + ".new", path)
+        replace(
+            path,
+            {
+                "model": state(model),
+                "ema": state(mean),
+                "optimizer": {"m": optimizer.m, "v": optimizer.v},
+                "trunk": TRUNK,
+                "tower": tower,
+                "step": step,
+                "seconds": seconds,
+                "rows": rows,
+                "running": running,
+            },
+        )
 
     while step < steps:
         start = time.process_time()
-        rng = np.random.default_rng([stage["seed"], step])  # by step, so that a resumed run sees the same crops
+        rng = np.random.default_rng(
+            [stage["seed"], step]
+        )  # by step, so that a resumed run sees the same crops
         losses = run(*crops.next(rng))
-        assert np.isfinite(losses).all() and torch.isfinite(run.grad).all(), "not finite: resume from the last checkpoint"
+        assert np.isfinite(losses).all() and torch.isfinite(run.grad).all(), (
+            "not finite: resume from the last checkpoint"
+        )
         rate = stage["lr"] * min(1.0, (step + 1) / 500, (steps - step) / (stage["anneal"] * steps))
         step += 1
         optimizer.step(run.grad, rate, step)
@@ -174,7 +224,11 @@ def main():
             averaged.flat.lerp_(run.flat, part)
             averaged.stats.lerp_(run.stats, part)
         seconds += time.process_time() - start
-        running = list(losses) if running is None else [0.998 * a + 0.002 * b for a, b in zip(running, losses)]
+        running = (
+            list(losses)
+            if running is None
+            else [0.998 * a + 0.002 * b for a, b in zip(running, losses)]
+        )
         if step % args.every == 0 or step == steps:
             scores = score(mean, [g["bases"] for g in held])
             row = [step, round(seconds / 60, 2)] + [round(v, 4) for v in running]
@@ -185,8 +239,15 @@ def main():
             print(*row, flush=True)
             with open(os.path.join(args.out, "splice.csv"), "w", newline="") as out:
                 writer = csv.writer(out)
-                writer.writerow(["step", "cpu_minutes", "accurate_loss_per_kb", "fast_loss_per_kb"]
-                                + [f"{tier}_{k}_{name}" for tier in reversed(TIERS) for k in KINDS for name in ("top_k", "auprc")])
+                writer.writerow(
+                    ["step", "cpu_minutes", "accurate_loss_per_kb", "fast_loss_per_kb"]
+                    + [
+                        f"{tier}_{k}_{name}"
+                        for tier in reversed(TIERS)
+                        for k in KINDS
+                        for name in ("top_k", "auprc")
+                    ]
+                )
                 writer.writerows(rows)
         if step % args.save == 0 or step == steps:
             save()

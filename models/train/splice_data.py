@@ -1,21 +1,25 @@
-"""What the splice recipe trains on: genes, windows of the data kit, windows of `windows.py`, and random crops of them with read errors.
+"""What the splice recipe trains on: genes, windows of the data kit, windows of `windows.py`, and
+random crops of them with read errors.
 
-Split: by gene. Held out are the genes with md5(symbol) mod 100 < 10. A window of the kit is dropped when it contains sequence of a held-out
-  gene: at least three 20-mers that occur in such a gene (either strand) and neither themselves nor within 60 bases occur in a training
-  gene. Repeats shared by both sides are what that second condition spares. Windows of `windows.py` are made of training genes alone.
-Errors: put in while training, as `strandline simulate` makes them or mostly substitutions, with the labels carried along: a network then
-  learns to see a site through them. The kit's windows have errors of their own under labels that a network gave the sequence with its
-  errors, which teaches the opposite; those with 6 and 12 % are left out.
+Split: by gene. Held out are the genes with md5(symbol) mod 100 < 10. A window of the kit is dropped
+  when it contains sequence of a held-out gene: at least three 20-mers that occur in such a gene
+  (either strand) and neither themselves nor within 60 bases occur in a training gene. Repeats
+  shared by both sides are what that second condition spares. Windows of `windows.py` are made of
+  training genes alone.
+Errors: put in while training, as `strandline simulate` makes them or mostly substitutions, with the
+  labels carried along: a network then learns to see a site through them. The kit's windows have
+  errors of their own under labels that a network gave the sequence with its errors, which teaches
+  the opposite; those with 6 and 12 % are left out.
 """
 
 import csv
 import gzip
-import hashlib
 import os
 
 import numpy as np
 
 from read_errors import SHARES, carry, simulate
+from sequences import bucket, encode, reverse_complement
 
 KINDS = ("acceptor", "donor")
 K = 20  # k-mer length of the leakage filter
@@ -23,22 +27,13 @@ MOSTLY_SUBSTITUTIONS = (0.8, 0.1, 0.1)
 
 
 def held_out(symbol):
-    return int(hashlib.md5(symbol.encode()).hexdigest(), 16) % 100 < 10
-
-
-def encode(text):
-    table = np.full(256, 4, np.uint8)
-    for i, pair in enumerate((b"Aa", b"Cc", b"Gg", b"Tt")):
-        table[list(pair)] = i
-    return table[np.frombuffer(text, np.uint8)]
-
-
-def reverse_complement(x):
-    return np.where(x < 4, 3 - x, 4)[::-1].astype(np.uint8)
+    return bucket(symbol) < 10
 
 
 def load_genes(folder):
-    """List of dicts: id, symbol, bases (uint8), hard and soft labels (uint8 [L, 2], 255 = certain)."""
+    """List of dicts: id, symbol, bases (uint8), hard and soft labels (uint8 [L, 2], 255 =
+    certain).
+    """
     teacher = np.load(os.path.join(folder, "teacher_chr1.npz"))
     genes, name = {}, None
     with gzip.open(os.path.join(folder, "genes_chr1.fa.gz"), "rb") as lines:
@@ -59,14 +54,15 @@ def load_genes(folder):
     return list(genes.values())
 
 
-# ---------------------------------------------------------------------------------------------------- the kit's windows
+# -------------------------------------------------------------------------------- the kit's windows
+
 
 def kmers(bases):
     """2-bit codes of all K-mers of [..., L] bases without N."""
     n = bases.shape[-1] - K + 1
     value = np.zeros(bases.shape[:-1] + (n,), np.uint64)
     for i in range(K):
-        value = (value << np.uint64(2)) | bases[..., i:i + n]
+        value = (value << np.uint64(2)) | bases[..., i : i + n]
     return value
 
 
@@ -85,12 +81,16 @@ def pack_bases(bases):
 
 
 def unpack_bases(packed):
-    return ((packed[..., None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(*packed.shape[:-1], -1)
+    return ((packed[..., None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(
+        *packed.shape[:-1], -1
+    )
 
 
 def windows_with_held_out_sequence(genes, packed):
     """Number of held-out-specific K-mers in each window (see the module's docstring)."""
-    training = np.unique(np.concatenate([both_strands(g["bases"]) for g in genes if not g["held_out"]]))
+    training = np.unique(
+        np.concatenate([both_strands(g["bases"]) for g in genes if not g["held_out"]])
+    )
     specific = []
     for gene in genes:
         if gene["held_out"]:
@@ -105,54 +105,88 @@ def windows_with_held_out_sequence(genes, packed):
     bitmap[slot(specific)] = True
     hits = np.zeros(len(packed), np.int64)
     for start in range(0, len(packed), 64):
-        codes = kmers(unpack_bases(packed[start:start + 64]))
+        codes = kmers(unpack_bases(packed[start : start + 64]))
         window, at = np.nonzero(bitmap[slot(codes)])
         found = contains(specific, codes[window, at])
-        hits[start:start + 64] = np.bincount(window[found], minlength=len(codes))
+        hits[start : start + 64] = np.bincount(window[found], minlength=len(codes))
     return hits
 
 
 def known_share(genes, packed):
-    """Share of each window's K-mers that occur in a gene: 1 where it has no errors, about .82 at 1 %, .54 at 3 %, .3 at 6 %."""
+    """Share of each window's K-mers that occur in a gene: 1 where it has no errors, about .82 at 1
+    %, .54 at 3 %, .3 at 6 %."""
     known = np.unique(np.concatenate([both_strands(g["bases"]) for g in genes]))
     return np.array([contains(known, kmers(unpack_bases(p))[::37]).mean() for p in packed])
 
 
 def load_windows(folder, genes, cache):
-    """The kit's windows as a source of crops; `cache` is the path that the two filters' results are kept under."""
+    """The kit's windows as a source of crops; `cache` is the path that the two filters' results are
+    kept under."""
     parts, count = [], 0
     for i in (1, 2):
         part = np.load(os.path.join(folder, f"augmented_{i}.npz"))
-        parts.append((part["seq"], part["where"] + np.array([count, 0, 0], np.int32), part["value"]))
+        parts.append(
+            (part["seq"], part["where"] + np.array([count, 0, 0], np.int32), part["value"])
+        )
         count += len(part["seq"])
     seq, where, value = (np.concatenate(column) for column in zip(*parts))
     if not os.path.exists(cache):
-        np.savez(cache, hits=windows_with_held_out_sequence(genes, seq), known=known_share(genes, seq))
+        np.savez(
+            cache, hits=windows_with_held_out_sequence(genes, seq), known=known_share(genes, seq)
+        )
     found = np.load(cache)
     order = np.argsort(where[:, 0], kind="stable")
-    return Windows(seq, where[order], value[order], (found["hits"] < 3) & (found["known"] > 0.45), with_errors=True)
+    return Windows(
+        seq,
+        where[order],
+        value[order],
+        (found["hits"] < 3) & (found["known"] > 0.45),
+        with_errors=True,
+    )
 
 
 class Windows:
-    """Packed sequences [n, L / 4] with sparse labels (window, channel, position; value), sorted by window."""
+    """Packed sequences [n, L / 4] with sparse labels (window, channel, position; value), sorted by
+    window."""
 
     def __init__(self, seq, where, value, keep=None, with_errors=False):
-        self.seq, self.channel, self.at, self.value, self.with_errors = seq, where[:, 1], where[:, 2], value, with_errors
+        self.seq, self.channel, self.at, self.value, self.with_errors = (
+            seq,
+            where[:, 1],
+            where[:, 2],
+            value,
+            with_errors,
+        )
         self.chosen = np.arange(len(seq)) if keep is None else np.flatnonzero(keep)
         self.start = np.searchsorted(where[:, 0], np.arange(len(seq) + 1))
-        self.sense = np.zeros(len(seq), bool)  # the others are antisense: they have no confident site and are not turned again
+        self.sense = np.zeros(
+            len(seq), bool
+        )  # the others are antisense: they have no confident site and are not turned again
         self.sense[where[value >= 128, 0]] = True
 
 
-# --------------------------------------------------------------------------------------------------------------- crops
+# -------------------------------------------------------------------------------------------- crops
+
 
 class Crops:
     """Random crops. No context beyond their ends: a read has none either.
 
-    `parts`: of genes, of `made` windows, of the kit's windows. `errors`: part of the crops that get errors, at a rate of up to `most`,
-    lower ones the commoner."""
+    `parts`: of genes, of `made` windows, of the kit's windows. `errors`: part of the crops that get
+    errors, at a rate of up to `most`, lower ones the commoner."""
 
-    def __init__(self, genes, kit, made, batch, crop, parts=(0.3, 0.5, 0.2), antisense=0.1, errors=0.45, most=0.12, power=1.5):
+    def __init__(
+        self,
+        genes,
+        kit,
+        made,
+        batch,
+        crop,
+        parts=(0.3, 0.5, 0.2),
+        antisense=0.1,
+        errors=0.45,
+        most=0.12,
+        power=1.5,
+    ):
         self.batch, self.crop, self.parts, self.antisense = batch, crop, np.cumsum(parts), antisense
         self.errors, self.most, self.power = errors, most, power
         self.kit, self.made = kit, made
@@ -168,7 +202,8 @@ class Crops:
             self.labels.append(sparse)
 
     def pick(self, rng):
-        """Bases, positions, channels and values of a crop before errors; whether it may get errors; whether it is sense."""
+        """Bases, positions, channels and values of a crop before errors; whether it may get errors;
+        whether it is sense."""
         u, slack = rng.random(), int(self.crop * 1.1)  # deletions shorten it
         if u < self.parts[0]:
             g = min(np.searchsorted(self.weights, rng.random()), len(self.genes) - 1)
@@ -177,7 +212,7 @@ class Crops:
             a = int(rng.integers(len(bases) - n + 1))
             at, channel, value = self.labels[g][rng.integers(2)]
             i, j = np.searchsorted(at, [a, a + n])
-            return bases[a:a + n], at[i:j] - a, channel[i:j], value[i:j], True, True
+            return bases[a : a + n], at[i:j] - a, channel[i:j], value[i:j], True, True
         source = self.kit if u >= self.parts[1] else self.made[rng.integers(len(self.made))]
         w = source.chosen[rng.integers(len(source.chosen))]
         bases = unpack_bases(source.seq[w])
@@ -186,10 +221,18 @@ class Crops:
         rows = slice(source.start[w], source.start[w + 1])
         at = source.at[rows] - a
         inside = (at >= 0) & (at < n)
-        return bases[a:a + n], at[inside], source.channel[rows][inside], source.value[rows][inside], not source.with_errors, source.sense[w]
+        return (
+            bases[a : a + n],
+            at[inside],
+            source.channel[rows][inside],
+            source.value[rows][inside],
+            not source.with_errors,
+            source.sense[w],
+        )
 
     def next(self, rng):
-        """Base codes [B, T], labels [B, T, 2] of 255, and the lengths of the crops: those of short genes are less than T."""
+        """Base codes [B, T], labels [B, T, 2] of 255, and the lengths of the crops: those of short
+        genes are less than T."""
         x = np.full((self.batch, self.crop), 4, np.uint8)
         y = np.zeros((self.batch, self.crop, 2), np.uint8)
         lengths = np.empty(self.batch, np.int32)
@@ -197,7 +240,9 @@ class Crops:
             bases, at, channel, value, may_err, sense = self.pick(rng)
             if may_err and rng.random() < self.errors:
                 rate = rng.random() ** self.power * self.most
-                bases, places = simulate(bases, rate, rng, SHARES if rng.random() < 0.6 else MOSTLY_SUBSTITUTIONS)
+                bases, places = simulate(
+                    bases, rate, rng, SHARES if rng.random() < 0.6 else MOSTLY_SUBSTITUTIONS
+                )
                 at = carry(at, places, channel, len(bases))
             n = min(len(bases), self.crop)
             inside = (at >= 0) & (at < n)

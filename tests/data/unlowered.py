@@ -1,10 +1,11 @@
-"""Writes softsign_end.onnx and softsign_between.onnx here: random float networks that `strandline pack` cannot lower whole.
+"""Writes softsign_end.onnx and softsign_between.onnx here: random float networks that `strandline
+pack` cannot lower whole.
 
     pip install numpy onnx
     python unlowered.py
 
-Both are [1, 4, T] -> convolution of 16 channels, width 5 -> ReLU -> convolution -> [1, 2, T]; one ends in a Softsign, the
-other has it between its convolutions.
+Both are [1, 4, T] -> convolution of 16 channels, width 5 -> ReLU -> convolution -> [1, 2, T]; one
+ends in a Softsign, the other has it between its convolutions.
 """
 
 import numpy as np
@@ -15,7 +16,11 @@ random = np.random.default_rng(1)
 
 
 def conv(name, channels_in, channels_out, width, source, target):
-    weight = random.standard_normal((channels_out, channels_in, width)) / np.sqrt(channels_in * width) * 2
+    weight = (
+        random.standard_normal((channels_out, channels_in, width))
+        / np.sqrt(channels_in * width)
+        * 2
+    )
     bias = random.standard_normal(channels_out) / 4
     tensors = [
         numpy_helper.from_array(weight.astype(np.float32), f"{name}.weight"),

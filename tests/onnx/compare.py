@@ -20,15 +20,8 @@ import numpy as np
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "models", "train"))
-from packed import (  # noqa: E402
-    FloatNetwork,
-    Packed,
-    calls,
-    encode,
-    read_sequences,
-    reverse_complement,
-    scores,
-)
+from packed import FloatNetwork, Packed, calls, scores  # noqa: E402
+from sequences import encode, read_sequences, reverse_complement  # noqa: E402
 
 # Largest and mean difference, least Pearson correlation, largest share of calls that change.
 # Probabilities, but for the last.

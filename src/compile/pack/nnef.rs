@@ -79,7 +79,7 @@ fn graph(
                     halo,
                     label: entry.label.clone(),
                     tensors: vec![],
-                    isa: Isa::Scalar,
+                    isa: Isa::SCALAR,
                     spread: None,
                 };
                 let inputs = find(&values, &entry.inputs)?;

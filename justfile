@@ -1,0 +1,44 @@
+# The usual commands; `just` lists them. They need nothing that CONTRIBUTING.md does not name.
+
+full := "--release --features full"
+lean := "--release --no-default-features"
+
+_default:
+    @just --list --unsorted
+
+# What every change must pass, in less than two minutes once tract is built
+check:
+    cargo fmt --all --check
+    cargo clippy {{full}} --workspace --all-targets -- -D warnings
+    cargo test {{lean}} -p firmware_bridge
+    cargo test {{lean}} --lib --test house
+
+# The program: lean, without the model compiler
+build:
+    cargo build --release
+
+# All tests
+test:
+    cargo test {{full}} --workspace
+
+# The documentation, and the commands of the guide
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc {{full}} --no-deps --workspace
+    cargo test {{full}} --test documents
+
+# Every stage and kernel, or the benches that are named: just bench kernels
+bench *names:
+    cargo bench --features full {{ if names == "" { "" } else { "--bench " + names } }}
+
+# A fuzz target for a minute: fastx, model_file, frame or link (nightly, cargo-fuzz)
+fuzz target="fastx":
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz {{target}} -- -max_total_time=60
+
+# Beside ONNX Runtime (Python packages of benches/peers/requirements.txt)
+peers *arguments:
+    cargo build {{full}}
+    python benches/peers/compare.py {{arguments}}
+
+# Licences and double versions (cargo-deny)
+deny:
+    cargo deny check

@@ -1,0 +1,59 @@
+//! What is run, with what in place of made-up names, and what is not run and why.
+
+/// Programs that are run. A command with any other needs a row in [`NOT_RUN`].
+pub const RUN: &[&str] = &["strandline", "gzip", "head", "mkdir"];
+
+/// Made-up names in commands, and the files of the sandbox that stand for them.
+pub const STAND_INS: &[(&str, &str)] = &[
+    ("READS", "sample.fastq"),
+    ("MODEL.onnx", "models/float/promoter.onnx"),
+    ("M.toml", "models/promoter.toml"),
+];
+
+/// The first words of commands that are not run, and why not. What they name is checked.
+pub const NOT_RUN: &[(&str, &str)] = &[
+    ("cargo build", "a build"),
+    ("cargo check", "a build"),
+    ("cargo test", "a build, and this test is part of it"),
+    ("cargo bench", "a build, and minutes"),
+    ("cargo doc", "a build"),
+    ("just ", "builds, and just"),
+    ("cargo +nightly fuzz", "a nightly compiler and cargo-fuzz"),
+    ("STRANDLINE_SOAK=", "minutes"),
+    ("pip install", "Python packages from a registry"),
+    (
+        "python ",
+        "Python packages, and data that is not in the repository",
+    ),
+    (
+        "venv/bin/python",
+        "Python packages, and data that is not in the repository",
+    ),
+    ("cd models/train", "the commands that follow it are not run"),
+    (
+        "strandline pack OUT/promoter.onnx",
+        "the network that a recipe would have trained",
+    ),
+    (
+        "for task in splice promoter",
+        "a minute; tests/commands.rs packs a network",
+    ),
+    ("strandline annotate 'serial:", "a board on a serial port"),
+    (
+        "strandline annotate --follow /data/",
+        "runs until it is stopped; tests/follow.rs does it",
+    ),
+    (
+        "strandline replay READS --to tcp:",
+        "a listener at the other end",
+    ),
+    ("dorado ", "a basecaller"),
+    ("samtools ", "htslib's program"),
+    (
+        "tests/cortex_m3/run.sh",
+        "QEMU and a cross compiler; .ci/run does it",
+    ),
+    ("strandline bench --", "a minute and more"),
+    ("strandline bench READS", "a minute and more"),
+    ("taskset ", "a minute and more"),
+];
