@@ -1,14 +1,16 @@
 //! `annotate --follow`: a folder that fills.
 
-use super::annotate::Run;
-use super::{AnnotateArguments, CliError};
+use super::error::CliError;
+use super::output::{Target, Writer};
+use super::plan::FollowPlan;
+use super::run::Run;
 use crate::reads::source::Input;
-use crate::sink::{CallWriter, Format};
+use crate::sink::CallWriter;
 use crate::stream::batch::{self, FinishedChunk, PipelineConfig, PipelineError};
 use crate::stream::follow::{Folder, Growing, Journal, identity, incomplete};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,35 +39,24 @@ enum Pass {
     Bad,
 }
 
+/// Follows the folder; true where nothing was left over.
+pub(super) fn run(run: &Run, plan: &FollowPlan) -> Result<bool, CliError> {
+    let output = run.output.path().unwrap_or(Path::new("-"));
+    let (mut ledger, out, begins) = Ledger::open(plan, output)?;
+    let mut calls = CallWriter::new(out, plan.format, run.tags());
+    if begins {
+        calls.header().map_err(|e| run.output.failed(e))?;
+    }
+    let whole = ledger.follow(plan.until_idle, run, &plan.pipeline, &mut calls)?;
+    run.finish(calls)?;
+    Ok(whole)
+}
+
 impl Ledger {
     /// Opens both, the output as long as the journal says; gives what to write to and whether it is
     /// new.
-    pub(super) fn open(
-        arguments: &AnnotateArguments,
-        format: Format,
-        folder: &Path,
-    ) -> Result<(Ledger, super::Target, bool), CliError> {
-        let usage = |message: &str| Err(CliError::Usage(message.to_string()));
-        let Some(output) = arguments.output.as_deref().filter(|p| p.as_os_str() != "-") else {
-            return usage(
-                "--follow needs --output: what was written there is what need not be read again",
-            );
-        };
-        if format == Format::Bedgraph {
-            return usage(
-                "bedgraph is one track of all reads, which cannot be continued: use another format",
-            );
-        }
-        if super::live::is_asked_for(arguments) {
-            return usage(
-                "--follow reads files as they are completed: it goes with no live option",
-            );
-        }
-        let path = arguments.journal.clone().unwrap_or_else(|| {
-            let mut name = output.as_os_str().to_owned();
-            name.push(".journal");
-            name.into()
-        });
+    fn open(plan: &FollowPlan, output: &Path) -> Result<(Ledger, Writer, bool), CliError> {
+        let (path, folder) = (plan.journal.clone(), &plan.folder);
         let journal = Journal::open(&path).map_err(CliError::io(&path))?;
         let failed = CliError::io(output);
         let open = OpenOptions::new()
@@ -94,17 +85,13 @@ impl Ledger {
             output: output.to_owned(),
             folder: folder.to_owned(),
         };
-        Ok((
-            ledger,
-            BufWriter::with_capacity(1 << 16, writer),
-            committed == 0,
-        ))
+        Ok((ledger, Target::buffered(writer), committed == 0))
     }
 
     /// Annotates what the folder holds and what comes to it; true where nothing was left over.
-    pub(super) fn follow<W: Write>(
+    fn follow<W: Write>(
         &mut self,
-        arguments: &AnnotateArguments,
+        until_idle: Option<Duration>,
         run: &Run,
         config: &PipelineConfig,
         calls: &mut CallWriter<W>,
@@ -130,7 +117,7 @@ impl Ledger {
                     Pass::Bad => whole = false,
                 }
             }
-            let idle = arguments.until_idle.map(Duration::from_secs_f64);
+            let idle = until_idle;
             if idle.is_some_and(|most| last.elapsed() >= most) {
                 break;
             }

@@ -1,13 +1,13 @@
 //! `annotate` on sources that are still speaking.
 
-use super::annotate::Run;
-use super::{AnnotateArguments, CliError, OrderArgument};
+use super::check;
+use super::error::CliError;
+use super::plan::{LivePlan, Source};
+use super::run::Run;
 use crate::annotate::Annotator;
 use crate::call::CallKind;
 use crate::metrics::Metrics;
-use crate::reads::fastx::Limits;
-use crate::reads::source::Input;
-use crate::sink::CallWriter;
+use crate::sink::{CallWriter, Format};
 use crate::stream::decide;
 use crate::stream::decide::{Decided, Judge, Policy};
 use crate::stream::link;
@@ -16,37 +16,8 @@ use crate::stream::live::{
 };
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// True where the arguments ask for something that only a live run does.
-pub(super) fn is_asked_for(arguments: &AnnotateArguments) -> bool {
-    arguments.order == OrderArgument::Live
-        || arguments.inputs.iter().any(|input| is_link(input))
-        || arguments.deadline.is_some()
-        || arguments.policy.is_some()
-}
-
-/// A serial port or a socket, not a file.
-fn is_link(input: &Path) -> bool {
-    input.to_str().is_some_and(|text| text.contains("://"))
-}
-
-/// Options that mean nothing without another.
-pub(super) fn check(arguments: &AnnotateArguments) -> Result<(), CliError> {
-    let usage = |message: &str| Err(CliError::Usage(message.to_string()));
-    if arguments.on_overload.is_some() && arguments.deadline.is_none() {
-        return usage("--on-overload needs --deadline, which says what overload is");
-    }
-    if arguments.decisions.is_some() && arguments.policy.is_none() {
-        return usage("--decisions needs --policy");
-    }
-    if is_asked_for(arguments) && arguments.strict {
-        return usage("--strict ends a run at the first bad read, and a live run goes on");
-    }
-    Ok(())
-}
 
 /// Calls, decisions and replies.
 struct Desk<'a, W: Write> {
@@ -140,90 +111,59 @@ impl<W: Write> Desk<'_, W> {
     }
 }
 
-/// A policy may only rest on calls that are made.
-fn policy(path: &Path, called: &[CallKind]) -> Result<Policy, CliError> {
-    let policy = Policy::open(path).map_err(|e| CliError::Usage(e.to_string()))?;
-    let unknown = policy.kinds().find(|kind| !called.contains(kind));
-    match unknown {
-        Some(kind) => Err(CliError::Usage(format!(
-            "{}: no model in use calls a {kind}",
-            path.display()
-        ))),
-        None => Ok(policy),
-    }
-}
-
-/// What a live run needs, found to be right before anything is written.
-pub(super) struct Prepared {
+/// A live run whose sources are open.
+pub(super) struct Opened {
     sources: Vec<Box<dyn LiveSource>>,
     policy: Option<Policy>,
+    decisions: Option<PathBuf>,
+    format: Format,
     config: LiveConfig,
 }
 
-/// Opens the sources and the policy.
-pub(super) fn prepare(
-    arguments: &AnnotateArguments,
-    annotator: &Annotator,
-    threads: usize,
-) -> Result<Prepared, CliError> {
-    let called: Vec<CallKind> = annotator
-        .models()
-        .iter()
-        .flat_map(|m| m.base_rates.iter().map(|(kind, _)| *kind))
-        .collect();
-    let policy = match &arguments.policy {
-        Some(path) => Some(policy(path, &called)?),
-        None => None,
-    };
-    let limits = Limits {
-        max_read_len: arguments.max_read_len,
-        ..Limits::default()
-    };
+/// Opens the sources.
+pub(super) fn open(plan: LivePlan, annotator: &Annotator) -> Result<Opened, CliError> {
+    if let Some((file, policy)) = &plan.policy {
+        let models = annotator.models().iter();
+        let called: Vec<CallKind> = models
+            .flat_map(|m| m.base_rates.iter().map(|(kind, _)| *kind))
+            .collect();
+        check::policy(file, policy, &called)?;
+    }
     let mut sources: Vec<Box<dyn LiveSource>> = vec![];
-    for input in &arguments.inputs {
-        sources.push(match input.to_str().filter(|_| is_link(input)) {
-            Some(url) => Box::new(link::open(url).map_err(|error| match error {
-                link::LinkError::Url(error) => CliError::Usage(error.to_string()),
-                error => CliError::Input(error.to_string()),
+    for source in plan.sources {
+        sources.push(match source {
+            Source::Link(url) => Box::new(link::open(&url).map_err(|error| match error {
+                link::LinkError::Url(error) => CliError::usage(error),
+                error => CliError::input(error),
             })?),
-            None => Box::new(Records::new(Input::from_argument(input), limits)),
+            Source::Records(input) => Box::new(Records::new(input, plan.limits)),
         });
     }
-    let config = LiveConfig {
-        threads,
-        deadline: arguments
-            .deadline
-            .map(|ms| Duration::from_secs_f64(ms / 1000.0)),
-        overload: arguments
-            .on_overload
-            .map_or_else(Default::default, Into::into),
-        ..LiveConfig::default()
-    };
-    Ok(Prepared {
+    Ok(Opened {
         sources,
-        policy,
-        config,
+        policy: plan.policy.map(|(_, policy)| policy),
+        decisions: plan.decisions,
+        format: plan.format,
+        config: plan.config,
     })
 }
 
 /// Runs until the sources end or the run is stopped; true where all of them ended well.
-pub(super) fn run<W: Write>(
-    arguments: &AnnotateArguments,
-    run: &Run,
-    prepared: Prepared,
-    calls: &mut CallWriter<W>,
-) -> Result<bool, CliError> {
-    let Prepared {
+pub(super) fn run(run: &Run, opened: Opened) -> Result<bool, CliError> {
+    let Opened {
         sources,
         policy,
+        decisions: path,
+        format,
         config,
-    } = prepared;
-    let decisions = match &arguments.decisions {
+    } = opened;
+    let mut calls = run.begin(format)?;
+    let decisions = match &path {
         Some(path) => Some(Decisions::create(path).map_err(CliError::io(path))?),
         None => None,
     };
     let mut desk = Desk {
-        calls,
+        calls: &mut calls,
         judge: policy.map(Judge::new),
         decisions,
         failed: None,
@@ -231,18 +171,14 @@ pub(super) fn run<W: Write>(
         sources: sources.iter().map(|s| s.name()).collect(),
         metrics: run.metrics.clone(),
     };
-    let ran = live::run(
-        &config,
-        sources,
-        &run.annotator,
-        &run.metrics,
-        &run.stop,
-        &mut desk,
-    );
-    match (ran, desk.failed.take(), &arguments.decisions) {
-        (Err(_), Some(source), Some(path)) => Err(CliError::io(path)(source)),
-        (Err(LiveError::Output(source)), ..) => Err(run.output_failed(source)),
-        (Err(error), ..) => Err(CliError::Input(error.to_string())),
-        (Ok(outcome), ..) => Ok(outcome.errors.is_empty()),
-    }
+    let (annotator, metrics) = (&run.annotator, &run.metrics);
+    let ran = live::run(&config, sources, annotator, metrics, &run.stop, &mut desk);
+    let whole = match (ran, desk.failed.take(), &path) {
+        (Err(_), Some(source), Some(path)) => return Err(CliError::io(path)(source)),
+        (Err(LiveError::Output(source)), ..) => return Err(run.output.failed(source)),
+        (Err(error), ..) => return Err(CliError::input(error)),
+        (Ok(outcome), ..) => outcome.errors.is_empty(),
+    };
+    run.finish(calls)?;
+    Ok(whole)
 }
