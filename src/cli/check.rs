@@ -1,5 +1,6 @@
 //! Everything that makes a run of `annotate` wrong usage: in its options, its files, its models.
-//! All of it is looked at before anything is opened for writing.
+//! All of it is checked before anything is opened for writing. What holds for the files of
+//! `annotate` holds for those of other commands, too.
 
 use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::OutputFormat;
