@@ -1,9 +1,8 @@
 //! `annotate`: the pipeline with files at both ends.
 
-use super::follow::Ledger;
 use super::status::{Progress, Status};
 use super::{
-    AnnotateArguments, CliError, OrderArgument, OutputFormat, Target, live, models_in_use,
+    AnnotateArguments, CliError, OrderArgument, OutputFormat, Target, follow, live, models_in_use,
     molecule, writer,
 };
 use crate::annotate::Task;
@@ -15,11 +14,12 @@ use crate::model::{Model, SecondLook};
 use crate::reads::fastx::{BamRecord, Limits, RecordEnd};
 use crate::reads::source::Input;
 use crate::sink::bam::BamWriter;
-use crate::sink::{CallWriter, Format, ModelTag};
+use crate::sink::{CallWriter, Format};
 use crate::stream::batch::{
     self, FinishedChunk, Order, Outcome, Output, PipelineConfig, PipelineError,
 };
 use crate::stream::live::OverloadPolicy;
+use crate::stream::model_tags;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -269,14 +269,7 @@ impl Run {
         prepared: Option<live::Prepared>,
     ) -> Result<bool, CliError> {
         let failed = |source| self.output_failed(source);
-        let models = self.annotator.models().iter();
-        let tags: Vec<ModelTag> = models
-            .map(|model| ModelTag {
-                name: model.name.clone(),
-                version: model.version.clone(),
-                base_rates: model.base_rates.clone(),
-            })
-            .collect();
+        let tags = model_tags(self.annotator.models());
         let target = arguments.output.as_deref();
         let format = match (arguments.format, &config.keep) {
             (OutputFormat::Text(format), _) => format,
@@ -297,23 +290,15 @@ impl Run {
                 return Ok(whole);
             }
         };
-        let mut ledger = None;
-        let (out, begins) = match &arguments.follow {
-            Some(folder) => {
-                let (own, out, begins) = Ledger::open(arguments, format, folder)?;
-                ledger = Some(own);
-                (out, begins)
-            }
-            None => (writer(target)?, true),
-        };
-        let mut calls = CallWriter::new(out, format, tags);
-        if begins {
-            calls.header().map_err(failed)?;
+        if let Some(folder) = &arguments.follow {
+            let config = follow::config(arguments, folder, format, tags, config)?;
+            return follow::run(self, config);
         }
-        let whole = match (&mut ledger, prepared) {
-            (Some(ledger), _) => ledger.follow(arguments, self, config, &mut calls)?,
-            (None, Some(prepared)) => live::run(arguments, self, prepared, &mut calls)?,
-            (None, None) => {
+        let mut calls = CallWriter::new(writer(target)?, format, tags);
+        calls.header().map_err(failed)?;
+        let whole = match prepared {
+            Some(prepared) => live::run(arguments, self, prepared, &mut calls)?,
+            None => {
                 // What comes through a pipe may still be growing, and so may what goes out:
                 // somebody waits for each call.
                 let piped = arguments.inputs.iter().any(|i| i.as_os_str() == "-");

@@ -4,20 +4,17 @@ use super::annotate::Run;
 use super::{AnnotateArguments, CliError, OrderArgument};
 use crate::annotate::Annotator;
 use crate::call::CallKind;
-use crate::metrics::Metrics;
 use crate::reads::fastx::Limits;
 use crate::reads::source::Input;
 use crate::sink::CallWriter;
-use crate::stream::decide;
-use crate::stream::decide::{Decided, Judge, Policy};
+use crate::stream::decide::{Decider, DecisionWriter, Policy};
 use crate::stream::link;
 use crate::stream::live::{
-    self, FinishedPiece, LiveConfig, LiveError, LiveOutput, LiveSource, Records, Replies,
+    self, LiveConfig, LiveError, LiveOutcome, LiveOutput, LiveSource, Records,
 };
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// True where the arguments ask for something that only a live run does.
@@ -46,98 +43,6 @@ pub(super) fn check(arguments: &AnnotateArguments) -> Result<(), CliError> {
         return usage("--strict ends a run at the first bad read, and a live run goes on");
     }
     Ok(())
-}
-
-/// Calls, decisions and replies.
-struct Desk<'a, W: Write> {
-    calls: &'a mut CallWriter<W>,
-    judge: Option<Judge>,
-    decisions: Option<Decisions>,
-    /// What kept decisions from being written, so that it is not told as the output's.
-    failed: Option<io::Error>,
-    replies: Vec<Option<Arc<dyn Replies>>>,
-    sources: Vec<String>,
-    metrics: Arc<Metrics>,
-}
-
-struct Decisions {
-    file: BufWriter<File>,
-    start: std::time::Instant,
-}
-
-impl Decisions {
-    fn create(path: &Path) -> io::Result<Decisions> {
-        let mut file = BufWriter::new(File::create(path)?);
-        writeln!(
-            file,
-            "#read\tsource\tchannel\tdecision\trule\tseconds\tmilliseconds_from_chunk"
-        )?;
-        Ok(Decisions {
-            file,
-            start: std::time::Instant::now(),
-        })
-    }
-
-    fn write(&mut self, source: &str, piece: &FinishedPiece<'_>, made: Decided) -> io::Result<()> {
-        let name = String::from_utf8_lossy(piece.name);
-        let rule = made
-            .rule
-            .map_or("default".to_string(), |rule| rule.to_string());
-        writeln!(
-            self.file,
-            "{name}\t{source}\t{}\t{}\t{rule}\t{:.3}\t{:.3}",
-            piece.channel,
-            made.decision,
-            self.start.elapsed().as_secs_f64(),
-            piece.received.elapsed().as_secs_f64() * 1000.0,
-        )
-    }
-}
-
-impl<W: Write> LiveOutput for Desk<'_, W> {
-    fn piece(&mut self, piece: &FinishedPiece<'_>) -> io::Result<()> {
-        self.calls.write_calls(piece.name, piece.calls)?;
-        let replies = self.replies[piece.source].as_deref();
-        if let Some(replies) = replies {
-            for call in piece.calls {
-                replies.call(piece.channel, piece.read, call);
-            }
-        }
-        let decided = self.judge.as_mut().and_then(|judge| judge.piece(piece));
-        if let Some(decided) = decided {
-            if let Some(replies) = replies {
-                decide::reply(replies, piece, decided);
-            }
-            let eject = decided.decision == decide::Decision::Eject;
-            self.metrics.decided(eject, piece.received);
-            if let Some(decisions) = &mut self.decisions {
-                let written = decisions.write(&self.sources[piece.source], piece, decided);
-                return self.decided(written);
-            }
-        }
-        Ok(())
-    }
-
-    fn pause(&mut self) -> io::Result<()> {
-        self.calls.flush()?;
-        match &mut self.decisions {
-            Some(decisions) => {
-                let flushed = decisions.file.flush();
-                self.decided(flushed)
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl<W: Write> Desk<'_, W> {
-    fn decided(&mut self, written: io::Result<()>) -> io::Result<()> {
-        written.map_err(|error| {
-            let kind = error.kind();
-            self.failed = Some(error);
-            kind.into()
-        })
-    }
 }
 
 /// A policy may only rest on calls that are made.
@@ -218,31 +123,40 @@ pub(super) fn run<W: Write>(
         policy,
         config,
     } = prepared;
+    let Some(policy) = policy else {
+        return finished(run, run.live(&config, sources, calls));
+    };
     let decisions = match &arguments.decisions {
-        Some(path) => Some(Decisions::create(path).map_err(CliError::io(path))?),
+        Some(path) => {
+            let file = File::create(path).and_then(DecisionWriter::new);
+            Some(file.map_err(CliError::io(path))?)
+        }
         None => None,
     };
-    let mut desk = Desk {
-        calls,
-        judge: policy.map(Judge::new),
-        decisions,
-        failed: None,
-        replies: sources.iter().map(|s| s.replies()).collect(),
-        sources: sources.iter().map(|s| s.name()).collect(),
-        metrics: run.metrics.clone(),
-    };
-    let ran = live::run(
-        &config,
-        sources,
-        &run.annotator,
-        &run.metrics,
-        &run.stop,
-        &mut desk,
-    );
-    match (ran, desk.failed.take(), &arguments.decisions) {
+    let mut decider = Decider::new(calls, policy, decisions, run.metrics.clone());
+    let ran = run.live(&config, sources, &mut decider);
+    match (&ran, decider.decision_error(), &arguments.decisions) {
         (Err(_), Some(source), Some(path)) => Err(CliError::io(path)(source)),
-        (Err(LiveError::Output(source)), ..) => Err(run.output_failed(source)),
-        (Err(error), ..) => Err(CliError::Input(error.to_string())),
-        (Ok(outcome), ..) => Ok(outcome.errors.is_empty()),
+        _ => finished(run, ran),
+    }
+}
+
+impl Run {
+    fn live(
+        &self,
+        config: &LiveConfig,
+        sources: Vec<Box<dyn LiveSource>>,
+        output: &mut dyn LiveOutput,
+    ) -> Result<LiveOutcome, LiveError> {
+        let (annotator, metrics) = (&self.annotator, &self.metrics);
+        live::run(config, sources, annotator, metrics, &self.stop, output)
+    }
+}
+
+fn finished(run: &Run, ran: Result<LiveOutcome, LiveError>) -> Result<bool, CliError> {
+    match ran {
+        Ok(outcome) => Ok(outcome.errors.is_empty()),
+        Err(LiveError::Output(source)) => Err(run.output_failed(source)),
+        Err(error) => Err(CliError::Input(error.to_string())),
     }
 }
