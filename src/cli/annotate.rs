@@ -34,7 +34,7 @@ pub(super) fn run(plan: Plan) -> Result<(), CliError> {
             let opened = live::open(plan, &annotator)?;
             Box::new(move |run| live::run(run, opened))
         }
-        Mode::Follow(plan) => Box::new(move |run| follow::run(run, &plan)),
+        Mode::Follow(plan) => Box::new(move |run| follow::run(run, plan)),
     };
     let run = Run {
         annotator,

@@ -13,7 +13,7 @@ use crate::stream::batch::{Order, PipelineConfig};
 use crate::stream::decide::Policy;
 use crate::stream::live::{LiveConfig, OverloadPolicy};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A run, with nothing left to be decided. Files that are read may still prove to be bad.
@@ -123,7 +123,8 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct FollowPlan {
     pub folder: PathBuf,
-    pub journal: PathBuf,
+    /// What has been done; beside the output unless given.
+    pub journal: Option<PathBuf>,
     /// Ends when nothing new has come for so long.
     pub until_idle: Option<Duration>,
     pub format: Format,
@@ -189,7 +190,6 @@ impl Plan {
             pool: 16 + 8 * threads,
             keep: (arguments.format == OutputFormat::Bam).then(Default::default),
         };
-        let output = Target::new(arguments.output);
         let mut inputs = arguments.inputs.into_iter();
         let mode = match (arguments.format, arguments.follow) {
             (OutputFormat::Bam, _) => Mode::Bam {
@@ -199,7 +199,7 @@ impl Plan {
             },
             (OutputFormat::Text(format), Some(folder)) => Mode::Follow(FollowPlan {
                 folder,
-                journal: arguments.journal.unwrap_or_else(|| journal(&output)),
+                journal: arguments.journal,
                 until_idle: arguments.until_idle,
                 format,
                 pipeline,
@@ -233,7 +233,7 @@ impl Plan {
             models,
             options,
             mode,
-            output,
+            output: Target::new(arguments.output),
             metrics: arguments.metrics,
             status_every: arguments.status_every,
             quiet,
@@ -247,17 +247,6 @@ fn source(argument: PathBuf) -> Source {
         Some(url) => Source::Link(url.to_string()),
         None => Source::Records(Input::from_argument(argument)),
     }
-}
-
-/// The journal that goes with an output: beside it, by its name.
-fn journal(output: &Target) -> PathBuf {
-    let mut name = output
-        .path()
-        .unwrap_or(Path::new(""))
-        .as_os_str()
-        .to_owned();
-    name.push(".journal");
-    name.into()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::output::{Target, Writer};
 use crate::annotate::Annotator;
 use crate::metrics::Metrics;
 use crate::sink::{CallWriter, Format, ModelTag};
+use crate::stream::model_tags;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,14 +22,7 @@ pub(super) struct Run {
 impl Run {
     /// What calls say of their models.
     pub(super) fn tags(&self) -> Vec<ModelTag> {
-        let models = self.annotator.models().iter();
-        models
-            .map(|model| ModelTag {
-                name: model.name.clone(),
-                version: model.version.clone(),
-                base_rates: model.base_rates.clone(),
-            })
-            .collect()
+        model_tags(self.annotator.models())
     }
 
     /// Opens the output and writes its header.

@@ -4,6 +4,7 @@ use crate::cli::arguments::program::{Arguments, Command};
 use crate::model::manifest::Tier;
 use clap::Parser;
 use std::fs;
+use std::path::Path;
 
 /// The plan of a command line without the program's name and `annotate`.
 fn plan(line: &[&str]) -> Result<Plan, CliError> {
@@ -164,10 +165,11 @@ fn defaults_are_decided_in_the_plan() {
     ));
 
     let follow = plan(&["--follow", "run", "-o", "calls.tsv", "--threads=2"]).unwrap();
+    assert_eq!(follow.output, Target::File("calls.tsv".into()));
     let Mode::Follow(follow) = follow.mode else {
         panic!("{:?}", follow.mode);
     };
-    assert_eq!(follow.journal, Path::new("calls.tsv.journal"));
+    assert_eq!(follow.journal, None);
     assert_eq!(follow.folder, Path::new("run"));
     assert_eq!((follow.pipeline.threads, follow.pipeline.pool), (2, 32));
 }
