@@ -1,39 +1,63 @@
-//! `bench`: what a board sustains.
+//! `bench`: what a machine sustains.
 
-use super::{BenchArguments, CliError, molecule};
-use crate::annotate::{Options, Priors};
+use super::arguments::bench::BenchArguments;
+use super::arguments::values::workers;
+use super::error::CliError;
+use super::interrupt::stop_flag;
+use super::output::say;
+use crate::annotate::Options;
 use crate::lab::bench::{BenchConfig, Report, Scenario, bench, compared, html};
 use crate::reads::source::Input;
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::path::PathBuf;
 
-pub(super) fn run(arguments: &BenchArguments) -> Result<(), CliError> {
-    let (molecule, strands) = molecule(arguments.molecule, None);
-    let config = BenchConfig {
-        seconds: arguments.seconds,
-        warm_up: arguments.warm_up,
-        threads: match arguments.threads {
-            Some(threads) => threads.into(),
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        },
-        options: Options {
-            molecule,
-            strands,
-            tier: arguments.tier.into(),
-            priors: Priors::default(),
-            ..Options::default()
-        },
-        cell: arguments.cell.config(1.0, None),
-        deadline: arguments
-            .deadline
-            .map(|ms| Duration::from_secs_f64(ms / 1000.0)),
-        overload: arguments
-            .on_overload
-            .map_or_else(Default::default, Into::into),
-    };
-    let baseline: Option<Report> = match &arguments.baseline {
+/// What is measured, and where the report goes besides standard output.
+struct BenchPlan {
+    reads: Option<Input>,
+    scenarios: Vec<Scenario>,
+    config: BenchConfig,
+    json: Option<PathBuf>,
+    html: Option<PathBuf>,
+    /// The JSON of an earlier run.
+    baseline: Option<PathBuf>,
+}
+
+impl BenchPlan {
+    fn new(arguments: BenchArguments) -> BenchPlan {
+        let (molecule, strands) = arguments.molecule.with_strands(None);
+        let mut scenarios: Vec<Scenario> =
+            arguments.scenarios.into_iter().map(Into::into).collect();
+        if scenarios.is_empty() {
+            scenarios.extend(Scenario::ALL);
+        }
+        BenchPlan {
+            reads: arguments.reads.map(Input::from_argument),
+            scenarios,
+            config: BenchConfig {
+                seconds: arguments.seconds,
+                warm_up: arguments.warm_up,
+                threads: workers(arguments.threads),
+                options: Options {
+                    molecule,
+                    strands,
+                    tier: arguments.tier.into(),
+                    ..Options::default()
+                },
+                cell: arguments.cell.config(1.0, None),
+                deadline: arguments.deadline,
+                overload: arguments
+                    .on_overload
+                    .map_or_else(Default::default, Into::into),
+            },
+            json: arguments.json,
+            html: arguments.html,
+            baseline: arguments.baseline,
+        }
+    }
+}
+
+pub(super) fn run(arguments: BenchArguments) -> Result<(), CliError> {
+    let plan = BenchPlan::new(arguments);
+    let baseline: Option<Report> = match &plan.baseline {
         Some(path) => {
             let text = std::fs::read(path).map_err(CliError::io(path))?;
             let report = serde_json::from_slice(&text);
@@ -41,31 +65,18 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), CliError> {
         }
         None => None,
     };
-    let all = Scenario::ALL.iter().copied();
-    let wanted = arguments.scenarios.iter().map(|&s| s.into());
-    let scenarios: Vec<Scenario> = match arguments.scenarios.is_empty() {
-        true => all.collect(),
-        false => wanted.collect(),
-    };
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    if let Err(error) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
-        log::warn!("Ctrl-C will end the program at once: {error}");
-    }
-    let reads = arguments.reads.as_ref().map(Input::from_argument);
-    let report = bench(&config, &scenarios, reads, &stop);
-    let report = report.map_err(|e| CliError::Input(e.to_string()))?;
+    let report = bench(&plan.config, &plan.scenarios, plan.reads, &stop_flag());
+    let report = report.map_err(CliError::input)?;
     say!("{}", report.table());
     let comparison = baseline.map_or(vec![], |before| compared(&report, &before));
     for line in &comparison {
         say!("baseline  {line}");
     }
-    if let Some(path) = &arguments.json {
-        let text =
-            serde_json::to_vec_pretty(&report).map_err(|e| CliError::Input(e.to_string()))?;
+    if let Some(path) = &plan.json {
+        let text = serde_json::to_vec_pretty(&report).map_err(CliError::input)?;
         std::fs::write(path, text).map_err(CliError::io(path))?;
     }
-    if let Some(path) = &arguments.html {
+    if let Some(path) = &plan.html {
         std::fs::write(path, html(&report, &comparison)).map_err(CliError::io(path))?;
     }
     Ok(())

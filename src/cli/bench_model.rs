@@ -1,102 +1,203 @@
 //! `bench-model`: how long a model takes, and what it gives for sequences of any kind.
 
+use super::arguments::bench_model::BenchModelArguments;
+use super::arguments::values::StrandArgument;
+use super::check;
+use super::error::CliError;
+use super::output::say;
 use super::sequences::{samples, token_lines};
-use super::{BenchModelArguments, CliError};
-use crate::annotate::Scorer;
-use crate::annotate::Task;
-use crate::annotate::builtin;
+use crate::annotate::{Scorer, Task, builtin};
 use crate::call::Strand;
 use crate::kernels::{Isa, peak};
+use crate::model::manifest::Tier;
 use crate::model::{Model, ModelError, Parallel, Runner};
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Write, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// Runs before those that count.
 const WARM_RUNS: usize = 3;
 
-pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
-    if arguments.peak {
-        let isa = Isa::selected();
-        match peak::int8(isa) {
-            Some(peak) => say!("peak {:.1} GMAC/s on {isa}", peak.rate()),
-            None => say!("peak unknown on {isa}"),
+/// What is measured.
+enum BenchModelPlan {
+    /// The processor.
+    Peak,
+    /// A model.
+    Model(ModelPlan),
+}
+
+/// Which model runs on what, and what is wanted of it.
+struct ModelPlan {
+    model: Named,
+    tier: Tier,
+    sequences: Sequences,
+    lanes: Lanes,
+    wanted: Wanted,
+}
+
+enum Named {
+    BuiltIn(Task),
+    File(PathBuf),
+}
+
+enum Sequences {
+    /// Those of a file.
+    File(PathBuf),
+    /// One of this length, or of a tile's.
+    Invented(Option<usize>),
+}
+
+/// What runs at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lanes {
+    /// One sequence on one thread.
+    One,
+    /// Its two strands, one after the other, as calls need them.
+    Strands,
+    /// One sequence on several threads.
+    Threads(usize),
+}
+
+enum Wanted {
+    /// The outputs, in a file.
+    Outputs(PathBuf),
+    /// The nanoseconds of a run for each line on standard input.
+    Steps,
+    /// The median of so many runs.
+    Median(usize),
+}
+
+impl BenchModelPlan {
+    fn new(arguments: BenchModelArguments) -> Result<BenchModelPlan, CliError> {
+        if arguments.peak {
+            return Ok(BenchModelPlan::Peak);
         }
-        return Ok(());
+        let Some(name) = arguments.model else {
+            let message = "a model file or the name of a built-in model";
+            return Err(CliError::usage(message));
+        };
+        let model = match Task::from_str(&name) {
+            Ok(task) => Named::BuiltIn(task),
+            Err(_) => Named::File(name.into()),
+        };
+        let lanes = if arguments.strand == StrandArgument::Both {
+            Lanes::Strands
+        } else if arguments.threads > 1 {
+            Lanes::Threads(arguments.threads)
+        } else {
+            Lanes::One
+        };
+        let wanted = if let Some(output) = arguments.output {
+            if lanes != Lanes::One {
+                return Err(CliError::usage("--output takes one thread and one strand"));
+            }
+            let model = match &model {
+                Named::BuiltIn(_) => None,
+                Named::File(file) => Some(file),
+            };
+            let read = arguments.input.iter().chain(model);
+            check::files(read.map(PathBuf::as_path), [&*output])?;
+            Wanted::Outputs(output)
+        } else if arguments.steps {
+            Wanted::Steps
+        } else {
+            Wanted::Median(arguments.runs.max(1))
+        };
+        Ok(BenchModelPlan::Model(ModelPlan {
+            model,
+            tier: arguments.tier.into(),
+            sequences: match arguments.input {
+                Some(file) => Sequences::File(file),
+                None => Sequences::Invented(arguments.length),
+            },
+            lanes,
+            wanted,
+        }))
     }
-    let Some(name) = &arguments.model else {
-        return Err(CliError::Usage(
-            "a model file or the name of a built-in model".to_string(),
-        ));
+}
+
+pub(super) fn run(arguments: BenchModelArguments) -> Result<(), CliError> {
+    match BenchModelPlan::new(arguments)? {
+        BenchModelPlan::Peak => {
+            let isa = Isa::selected();
+            match peak::int8(isa) {
+                Some(peak) => say!("peak {:.1} GMAC/s on {isa}", peak.rate()),
+                None => say!("peak unknown on {isa}"),
+            }
+            Ok(())
+        }
+        BenchModelPlan::Model(plan) => measure(&plan),
+    }
+}
+
+fn measure(plan: &ModelPlan) -> Result<(), CliError> {
+    let start = Instant::now();
+    let model = match &plan.model {
+        Named::BuiltIn(task) => builtin::model(*task, plan.tier)?,
+        Named::File(file) => Model::open_tier(file, plan.tier)?,
     };
-    let opened = Instant::now();
-    let model = match Task::from_str(name) {
-        Ok(task) => builtin::model(task, arguments.tier.into())?,
-        Err(_) => Model::open_tier(Path::new(name), arguments.tier.into())?,
-    };
-    let opened = opened.elapsed();
+    let opened = start.elapsed();
     let ids = model.manifest().tokeniser == "ids";
-    let length = arguments.length.unwrap_or(model.manifest().tile);
-    let given = match &arguments.input {
-        Some(path) if ids => token_lines(path)?,
-        Some(path) => samples(path, false)?,
-        None => vec![made_up(length, ids)],
-    };
-    let macs = model.manifest().macs() as f64;
-    let scan = model.manifest().is_scan();
-    let all = model.computes_all();
-    let mut bench = Bench::new(model, arguments)?;
-    if let Some(path) = &arguments.output {
-        return write(&mut bench, &given, path);
-    }
-    let input = given.first().map(Vec::as_slice).unwrap_or_default();
-    let input = Input::new(input, ids);
-    let mut times = vec![];
-    for _ in 0..WARM_RUNS {
-        times.push(bench.once(&input)?);
-    }
-    if arguments.steps {
-        for line in stdin().lock().lines() {
-            line.map_err(|e| CliError::Input(e.to_string()))?;
-            say!("{}", bench.once(&input)?.as_nanos());
+    let sequences = match &plan.sequences {
+        Sequences::File(file) if ids => token_lines(file)?,
+        Sequences::File(file) => samples(file, false)?,
+        Sequences::Invented(length) => {
+            vec![invented(length.unwrap_or(model.manifest().tile), ids)]
         }
-        return Ok(());
-    }
-    times.clear();
-    for _ in 0..arguments.runs.max(1) {
-        times.push(bench.once(&input)?);
-    }
-    times.sort_unstable();
-    let median = times[times.len() / 2].as_secs_f64();
-    let strands = if scan && arguments.both_strands() {
+    };
+    let input = sequences.first().map(Vec::as_slice).unwrap_or_default();
+    let input = Input::new(input, ids);
+    let strands = if model.manifest().is_scan() && plan.lanes == Lanes::Strands {
         2.0
     } else {
         1.0
     };
+    let macs = model.manifest().macs() as f64 * strands;
+    let all = model.computes_all();
+    let runs = match &plan.wanted {
+        Wanted::Outputs(path) => return write(model, &sequences, path),
+        Wanted::Steps => None,
+        Wanted::Median(runs) => Some(*runs),
+    };
+    let mut bench = Bench::new(model, plan.lanes)?;
+    for _ in 0..WARM_RUNS {
+        bench.once(&input)?;
+    }
+    let Some(runs) = runs else {
+        for line in stdin().lock().lines() {
+            line.map_err(CliError::input)?;
+            say!("{}", bench.once(&input)?.as_nanos());
+        }
+        return Ok(());
+    };
+    let mut times = vec![];
+    for _ in 0..runs {
+        times.push(bench.once(&input)?);
+    }
+    times.sort_unstable();
+    let median = times[times.len() / 2].as_secs_f64();
+    let threads = match plan.lanes {
+        Lanes::One | Lanes::Strands => 1,
+        Lanes::Threads(threads) => threads,
+    };
     say!("opened in      {:.3} ms", opened.as_secs_f64() * 1e3);
     say!("length         {}", input.len());
     say!("instructions   {}", Isa::selected());
-    say!("threads        {}", arguments.threads);
+    say!("threads        {threads}");
     say!("median of {:<4} {:.4} ms", times.len(), median * 1e3);
     say!("fastest        {:.4} ms", times[0].as_secs_f64() * 1e3);
-    let positions = input.len() as f64;
-    say!(
-        "rate           {:.3} M positions/s",
-        positions / median / 1e6
-    );
+    let rate = input.len() as f64 / median;
+    say!("rate           {:.3} M positions/s", rate / 1e6);
     if all {
-        say!(
-            "arithmetic     {:.1} GMAC/s",
-            positions * macs * strands / median / 1e9
-        );
+        say!("arithmetic     {:.1} GMAC/s", rate * macs / 1e9);
     }
     Ok(())
 }
 
 /// A sequence of the same kind on every machine.
-fn made_up(length: usize, ids: bool) -> Vec<u32> {
+fn invented(length: usize, ids: bool) -> Vec<u32> {
     let mut state = 1u64;
     let mut next = || {
         state = state
@@ -117,9 +218,10 @@ enum Input {
 
 impl Input {
     fn new(values: &[u32], ids: bool) -> Input {
-        match ids {
-            true => Input::Ids(values.to_vec()),
-            false => Input::Codes(values.iter().map(|&code| code as u8).collect()),
+        if ids {
+            Input::Ids(values.to_vec())
+        } else {
+            Input::Codes(values.iter().map(|&code| code as u8).collect())
         }
     }
 
@@ -136,25 +238,17 @@ enum Bench {
     /// A scanning model over both strands, in tiles, as `annotate` and `score` do it.
     Strands(Box<Scorer>),
     /// One run.
-    One { runner: Box<Runner>, columns: usize },
+    One(Box<Runner>),
     /// One read on several threads.
     Shared(Box<Parallel>),
 }
 
 impl Bench {
-    fn new(model: Model, arguments: &BenchModelArguments) -> Result<Bench, CliError> {
-        if arguments.both_strands() {
-            return Ok(Bench::Strands(Box::new(Scorer::new(model)?)));
-        }
-        if arguments.threads > 1 {
-            return Ok(Bench::Shared(Box::new(Parallel::new(
-                &model,
-                arguments.threads,
-            )?)));
-        }
-        Ok(Bench::One {
-            columns: model.manifest().outputs.len(),
-            runner: Box::new(model.spawn()?),
+    fn new(model: Model, lanes: Lanes) -> Result<Bench, CliError> {
+        Ok(match lanes {
+            Lanes::Strands => Bench::Strands(Box::new(Scorer::new(model)?)),
+            Lanes::Threads(threads) => Bench::Shared(Box::new(Parallel::new(&model, threads)?)),
+            Lanes::One => Bench::One(Box::new(model.spawn()?)),
         })
     }
 
@@ -166,19 +260,18 @@ impl Bench {
                     scorer.each_raw(codes, strand, |_| ())?;
                 }
             }
-            (Bench::One { runner, .. }, Input::Codes(codes)) => {
+            (Bench::One(runner), Input::Codes(codes)) => {
                 runner.run(codes)?;
             }
-            (Bench::One { runner, .. }, Input::Ids(ids)) => {
+            (Bench::One(runner), Input::Ids(ids)) => {
                 runner.run_ids(ids)?;
             }
             (Bench::Shared(parallel), Input::Codes(codes)) => {
                 parallel.run(codes)?;
             }
             (Bench::Strands(_) | Bench::Shared(_), Input::Ids(_)) => {
-                return Err(CliError::Usage(
-                    "ids go to one thread and have one strand".to_string(),
-                ));
+                let message = "ids go to one thread and have one strand";
+                return Err(CliError::usage(message));
             }
         }
         Ok(start.elapsed())
@@ -186,19 +279,16 @@ impl Bench {
 }
 
 /// One line a position, or one in all for a vector, and an empty line after each sequence.
-fn write(bench: &mut Bench, sequences: &[Vec<u32>], path: &Path) -> Result<(), CliError> {
-    let Bench::One { runner, columns } = bench else {
-        return Err(CliError::Usage(
-            "--output takes one thread and one strand".to_string(),
-        ));
-    };
+fn write(model: Model, sequences: &[Vec<u32>], path: &Path) -> Result<(), CliError> {
+    let columns = model.manifest().outputs.len();
+    let mut runner = model.spawn()?;
     let mut out = BufWriter::new(File::create(path).map_err(CliError::io(path))?);
     for sequence in sequences {
         let rows: Result<&[f32], ModelError> = match Input::new(sequence, runner.reads_ids()) {
             Input::Codes(codes) => runner.run(&codes),
             Input::Ids(ids) => runner.run_ids(&ids),
         };
-        for row in rows?.chunks_exact(*columns) {
+        for row in rows?.chunks_exact(columns) {
             let text: Vec<String> = row.iter().map(f32::to_string).collect();
             writeln!(out, "{}", text.join(" ")).map_err(CliError::io(path))?;
         }

@@ -1,225 +1,35 @@
 //! `annotate --follow`: a folder that fills.
 
-use super::annotate::Run;
-use super::{AnnotateArguments, CliError};
-use crate::reads::source::Input;
-use crate::sink::{CallWriter, Format};
-use crate::stream::batch::{self, FinishedChunk, PipelineConfig, PipelineError};
-use crate::stream::follow::{Folder, Growing, Journal, identity, incomplete};
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use super::error::CliError;
+use super::output::Target;
+use super::plan::FollowPlan;
+use super::run::Run;
+use crate::stream::follow::{FollowConfig, FollowError, Follower};
 
-/// Time between two looks at the folder. Notifications of the system are no substitute: network
-/// folders have none.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// The output and the journal that goes with it.
-pub(super) struct Ledger {
-    journal: Journal,
-    journal_path: PathBuf,
-    file: File,
-    output: PathBuf,
-    folder: PathBuf,
+/// Follows a folder; true where nothing was left over.
+pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<bool, CliError> {
+    let Target::File(output) = &run.output else {
+        return Err(CliError::usage("--follow needs --output"));
+    };
+    let follower = Follower::open(FollowConfig {
+        folder: plan.folder,
+        output: output.clone(),
+        journal: plan.journal,
+        until_idle: plan.until_idle,
+        format: plan.format,
+        models: run.tags(),
+        pipeline: plan.pipeline,
+    });
+    let follower = follower.map_err(failed)?;
+    let outcome = follower.run(&run.annotator, &run.metrics, &run.stop);
+    Ok(outcome.map_err(failed)?.incomplete.is_empty())
 }
 
-/// What a look at one file gave.
-enum Pass {
-    /// What the file is known by, and whether there was anything new.
-    Taken(String, bool),
-    /// Nothing to know it by yet, or the run was stopped.
-    Nothing,
-    /// It is bad, or cannot be read, and that was told. The others go on.
-    Bad,
-}
-
-impl Ledger {
-    /// Opens both, the output as long as the journal says; gives what to write to and whether it is
-    /// new.
-    pub(super) fn open(
-        arguments: &AnnotateArguments,
-        format: Format,
-        folder: &Path,
-    ) -> Result<(Ledger, super::Target, bool), CliError> {
-        let usage = |message: &str| Err(CliError::Usage(message.to_string()));
-        let Some(output) = arguments.output.as_deref().filter(|p| p.as_os_str() != "-") else {
-            return usage(
-                "--follow needs --output: what was written there is what need not be read again",
-            );
-        };
-        if format == Format::Bedgraph {
-            return usage(
-                "bedgraph is one track of all reads, which cannot be continued: use another format",
-            );
-        }
-        if super::live::is_asked_for(arguments) {
-            return usage(
-                "--follow reads files as they are completed: it goes with no live option",
-            );
-        }
-        let path = arguments.journal.clone().unwrap_or_else(|| {
-            let mut name = output.as_os_str().to_owned();
-            name.push(".journal");
-            name.into()
-        });
-        let journal = Journal::open(&path).map_err(CliError::io(&path))?;
-        let failed = CliError::io(output);
-        let open = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .append(true)
-            .open(output);
-        let file = open.map_err(&failed)?;
-        let length = file.metadata().map_err(&failed)?.len();
-        let committed = journal.output().unwrap_or(0);
-        if length < committed {
-            return Err(CliError::Input(format!(
-                "{}: {length} bytes, but {} says that {committed} were written: the two do not belong together",
-                output.display(),
-                path.display()
-            )));
-        }
-        // What a run wrote that did not live to commit it is written again.
-        file.set_len(committed).map_err(&failed)?;
-        let own = file.try_clone().map_err(&failed)?;
-        let writer: Box<dyn Write> = Box::new(own);
-        let ledger = Ledger {
-            journal,
-            journal_path: path,
-            file,
-            output: output.to_owned(),
-            folder: folder.to_owned(),
-        };
-        Ok((
-            ledger,
-            BufWriter::with_capacity(1 << 16, writer),
-            committed == 0,
-        ))
-    }
-
-    /// Annotates what the folder holds and what comes to it; true where nothing was left over.
-    pub(super) fn follow<W: Write>(
-        &mut self,
-        arguments: &AnnotateArguments,
-        run: &Run,
-        config: &PipelineConfig,
-        calls: &mut CallWriter<W>,
-    ) -> Result<bool, CliError> {
-        let mut folder = Folder::new(self.folder.clone());
-        let mut known: BTreeMap<PathBuf, String> = BTreeMap::new();
-        let mut whole = true;
-        let mut last = Instant::now();
-        let stopped = || run.stop.load(Ordering::SeqCst);
-        while !stopped() {
-            for path in folder.changed().map_err(CliError::io(&self.folder))? {
-                if stopped() {
-                    break;
-                }
-                match self.pass(&path, run, config, calls)? {
-                    Pass::Taken(identity, new) => {
-                        known.insert(path, identity);
-                        if new {
-                            last = Instant::now();
-                        }
-                    }
-                    Pass::Nothing => {}
-                    Pass::Bad => whole = false,
-                }
-            }
-            let idle = arguments.until_idle.map(Duration::from_secs_f64);
-            if idle.is_some_and(|most| last.elapsed() >= most) {
-                break;
-            }
-            std::thread::sleep(LOOK);
-        }
-        for (path, identity) in known {
-            let taken = self.journal.taken(&identity);
-            match incomplete(&path, taken) {
-                Ok(left) if left > 0 => {
-                    whole = false;
-                    log::error!(
-                        "{}: {left} bytes from byte {taken} on are no complete record",
-                        path.display()
-                    );
-                }
-                // Gone, or renamed: then it is known by its other name too.
-                _ => {}
-            }
-        }
-        Ok(whole)
-    }
-
-    /// Annotates what is complete of a file and commits it.
-    ///
-    /// # Errors
-    /// Those of the output and the journal, which end the run.
-    fn pass<W: Write>(
-        &mut self,
-        path: &Path,
-        run: &Run,
-        config: &PipelineConfig,
-        calls: &mut CallWriter<W>,
-    ) -> Result<Pass, CliError> {
-        let reached = Arc::new(AtomicU64::new(0));
-        let opened = identity(path).and_then(|identity| {
-            let Some(identity) = identity else {
-                return Ok(None);
-            };
-            let taken = self.journal.taken(&identity);
-            let growing = Growing::open(path, taken, reached.clone())?;
-            Ok(Some((identity, taken, growing)))
-        });
-        let (identity, taken, growing) = match opened {
-            Ok(Some(opened)) => opened,
-            Ok(None) => return Ok(Pass::Nothing),
-            // Renamed since it was listed: it will be listed by its other name.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Pass::Nothing),
-            Err(e) => {
-                log::error!("{}: {e}", path.display());
-                return Ok(Pass::Bad);
-            }
-        };
-        let name = match taken {
-            0 => path.display().to_string(),
-            // Numbers and bytes of records in messages count from there.
-            _ => format!("{} (from byte {taken} on)", path.display()),
-        };
-        let input = Input::Reader(name, Box::new(growing));
-        let mut output =
-            |finished: &FinishedChunk<'_>| calls.write_calls(&finished.chunk.name, finished.calls);
-        let (annotator, metrics) = (&run.annotator, &run.metrics);
-        let outcome = batch::run(
-            config,
-            vec![input],
-            annotator,
-            metrics,
-            &run.stop,
-            &mut output,
-        );
-        let outcome = outcome.map_err(|error| match error {
-            PipelineError::Output(source) => CliError::io(&self.output)(source),
-            error => CliError::Input(error.to_string()),
-        })?;
-        if outcome.stopped {
-            return Ok(Pass::Nothing);
-        }
-        let reached = reached.load(Ordering::Relaxed);
-        if reached > taken {
-            let flushed = calls.flush().and_then(|()| {
-                self.file.sync_data()?;
-                Ok(self.file.metadata()?.len())
-            });
-            let length = flushed.map_err(CliError::io(&self.output))?;
-            let committed = self.journal.commit(&identity, reached, length, path);
-            committed.map_err(CliError::io(&self.journal_path))?;
-        }
-        Ok(match outcome.input_errors.is_empty() {
-            true => Pass::Taken(identity, reached > taken),
-            false => Pass::Bad,
-        })
+/// What does not go together is wrong usage; the rest names its file.
+fn failed(error: FollowError) -> CliError {
+    match error {
+        FollowError::Format => CliError::usage(error),
+        FollowError::Io { file, source } => CliError::io(&file)(source),
+        error => CliError::input(error),
     }
 }

@@ -1,71 +1,12 @@
-//! `inspect` and `models`: what model files say of themselves.
+//! `models`: what is built in.
 
-use super::{CliError, InspectArguments};
+use super::error::CliError;
+use super::output::say;
 use crate::annotate::{Task, builtin, kind};
 use crate::kernels::Isa;
-use crate::model::Model;
 use crate::model::manifest::{Manifest, Tier};
-use std::io::Write;
 
-pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
-    let model = Model::open(&arguments.file)?;
-    let file = model.file();
-    file.check_payload()?;
-    let manifest = serde_json::to_string_pretty(file.manifest())
-        .map_err(|e| CliError::Input(e.to_string()))?;
-    say!("{manifest}\n");
-    say!("file          {} bytes", file.len());
-    say!("tensors       BLAKE3 {}", file.content_hash());
-    let reproducible = file
-        .manifest()
-        .reproducible
-        .as_deref()
-        .unwrap_or("not declared");
-    say!("reproducible  {reproducible}");
-    say!(
-        "arithmetic    {} multiply-accumulates {}\n",
-        file.manifest().macs(),
-        file.manifest().macs_unit()
-    );
-    say!("{:32} {:>6} {:>10}  shape", "tensor", "type", "bytes");
-    for (name, dtype, shape, size) in file.tensors() {
-        say!(
-            "{name:32} {:>6} {size:>10}  {shape:?}",
-            format!("{dtype:?}")
-        );
-    }
-    say!(
-        "\n{:32} {:24} {:>8} {:>12} {:>10} {:>8}",
-        "node",
-        "operator",
-        "MACs",
-        "activations",
-        "scale",
-        "SNR"
-    );
-    for node in model.operators() {
-        let (scale, noise) = match (node.output_scale, node.signal_to_noise) {
-            (Some(scale), Some(noise)) => (format!("{scale:.3e}"), format!("{noise:.1} dB")),
-            (None, Some(noise)) => ("by row".to_string(), format!("{noise:.1} dB")),
-            _ => (String::new(), String::new()),
-        };
-        let plain = if node.lowered { "" } else { "  (tract, float)" };
-        let line = format!(
-            "{:32} {:24} {:>8} {:>12} {scale:>10} {noise:>8}{plain}",
-            node.name, node.operator, node.macs, node.activation_bytes,
-        );
-        say!("{}", line.trim_end());
-    }
-    say!(
-        "\nactivations of one worker: {} bytes for a tile of {}, scratch: {} bytes",
-        model.activation_bytes()?,
-        file.manifest().tile,
-        model.scratch_bytes()
-    );
-    Ok(())
-}
-
-pub(super) fn list() -> Result<(), CliError> {
+pub(super) fn run() -> Result<(), CliError> {
     say!("instruction set {} (of {})\n", Isa::selected(), available());
     for task in Task::ALL {
         let file = builtin::file(task)?;

@@ -1,6 +1,6 @@
 //! Whole records, one after another, for the commands that look at each read as a whole.
 
-use super::CliError;
+use super::error::CliError;
 use crate::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
 use crate::reads::source::Input;
 use std::path::Path;

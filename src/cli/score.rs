@@ -1,65 +1,96 @@
-//! `score` and `eval`: what the models say of every base.
+//! `score`: what a model gives for every base, or for whole sequences.
 
+use super::arguments::score::ScoreArguments;
+use super::arguments::values::StrandArgument;
+use super::check;
+use super::error::CliError;
+use super::output::Target;
 use super::records::each_record;
-use super::{CliError, EvalArguments, ScoreArguments, StrandArgument, models_in_use, writer};
-use crate::annotate::builtin;
-use crate::annotate::{Priors, Scorer, Strands, WholeScorer};
-use crate::annotate::{Task, kind};
-use crate::call::CallKind;
+use super::scorer::{OneModel, scorer};
+use crate::annotate::{Priors, Strands, WholeScorer};
 use crate::call::Strand;
-use crate::lab::evaluate::Evaluation;
-use crate::lab::truth::ReadSites;
 use crate::model::Model;
-use crate::model::manifest::Tier;
 use crate::sink::npy::NpyWriter;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
-use std::path::Path;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
-fn model(task: Option<Task>, file: Option<&Path>, tier: Tier) -> Result<Model, CliError> {
-    let model = match (file, task) {
-        (Some(file), _) => Model::open_tier(file, tier)?,
-        (None, Some(task)) => builtin::model(task, tier)?,
-        (None, None) => return Err(CliError::Usage("--task or --model".to_string())),
-    };
-    match task {
-        Some(task) if model.manifest().task != task => Err(CliError::Usage(format!(
-            "{} is for {}, not {task}",
-            model.file().name(),
-            model.manifest().task
-        ))),
-        _ => Ok(model),
+/// What is scored, and where scores go.
+struct ScorePlan {
+    input: PathBuf,
+    model: OneModel,
+    priors: Priors,
+    rows: Rows,
+}
+
+/// What a score is for.
+enum Rows {
+    /// For a base: a file for each record and strand.
+    Bases { strands: Strands, folder: PathBuf },
+    /// For a record as a whole: a line for each.
+    Whole { strand: Strand, target: Target },
+}
+
+impl ScorePlan {
+    fn new(arguments: ScoreArguments) -> Result<ScorePlan, CliError> {
+        let rows = if arguments.whole {
+            let strand = match arguments.strand.unwrap_or(StrandArgument::Forward) {
+                StrandArgument::Forward => Strand::Forward,
+                StrandArgument::Reverse => Strand::Reverse,
+                StrandArgument::Both => {
+                    let message = "--whole scores one strand: forward or reverse";
+                    return Err(CliError::usage(message));
+                }
+            };
+            let target = Target::new(Some(arguments.output));
+            let read = [&arguments.input].into_iter().chain(&arguments.model);
+            check::files(read.map(PathBuf::as_path), target.path())?;
+            Rows::Whole { strand, target }
+        } else {
+            Rows::Bases {
+                strands: arguments.strand.map_or(Strands::Both, Into::into),
+                folder: arguments.output,
+            }
+        };
+        Ok(ScorePlan {
+            input: arguments.input,
+            model: OneModel {
+                task: arguments.task,
+                file: arguments.model,
+                tier: arguments.tier.into(),
+            },
+            priors: Priors::new(&arguments.priors).map_err(CliError::options)?,
+            rows,
+        })
     }
 }
 
-fn scorer(model: Model, priors: &[(CallKind, f64)]) -> Result<Scorer, CliError> {
-    let priors = Priors::new(priors).map_err(CliError::usage)?;
-    Scorer::with_priors(model, &priors).map_err(CliError::usage)
+pub(super) fn run(arguments: ScoreArguments) -> Result<(), CliError> {
+    let plan = ScorePlan::new(arguments)?;
+    let model = plan.model.open()?;
+    match &plan.rows {
+        Rows::Whole { strand, target } => whole(&plan.input, model, *strand, target),
+        Rows::Bases { .. } if !model.manifest().is_scan() => {
+            let task = &model.manifest().task;
+            Err(CliError::Usage(format!(
+                "{task} scores whole sequences: add --whole"
+            )))
+        }
+        Rows::Bases { strands, folder } => bases(&plan, model, *strands, folder),
+    }
 }
 
-pub(super) fn run(arguments: &ScoreArguments) -> Result<(), CliError> {
-    let tier = arguments.tier.into();
-    let model = model(arguments.task, arguments.model.as_deref(), tier)?;
-    if arguments.whole {
-        return whole(arguments, model);
-    }
-    if !model.manifest().is_scan() {
-        let task = &model.manifest().task;
-        return Err(CliError::Usage(format!(
-            "{task} scores whole sequences: add --whole"
-        )));
-    }
-    let strands = strands(arguments.strand.unwrap_or(StrandArgument::Both));
-    let mut scorer = scorer(model, &arguments.priors)?;
-    let folder = &arguments.output;
+/// An array of scores for each record and strand, and an index of them.
+fn bases(plan: &ScorePlan, model: Model, strands: Strands, folder: &Path) -> Result<(), CliError> {
+    let mut scorer = scorer(model, &plan.priors)?;
     fs::create_dir_all(folder).map_err(CliError::io(folder))?;
     let index_path = folder.join("index.tsv");
     let failed = CliError::io(&index_path);
     let mut index = BufWriter::new(File::create(&index_path).map_err(&failed)?);
     writeln!(index, "record\tstrand\tlength\tfile").map_err(&failed)?;
     let columns = scorer.manifest().outputs.len();
-    let result = each_record(&arguments.input, |number, name, codes| {
-        for &strand in strands {
+    let result = each_record(&plan.input, |number, name, codes| {
+        for &strand in strands.each() {
             let side = match strand {
                 Strand::Forward => "forward",
                 Strand::Reverse => "reverse",
@@ -82,103 +113,33 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<(), CliError> {
     result
 }
 
-fn whole(arguments: &ScoreArguments, model: Model) -> Result<(), CliError> {
+/// A line of scores for each record.
+fn whole(input: &Path, model: Model, strand: Strand, target: &Target) -> Result<(), CliError> {
     let mut scorer = WholeScorer::new(model)?;
-    let strand = match arguments.strand.unwrap_or(StrandArgument::Forward) {
-        StrandArgument::Forward => Strand::Forward,
-        StrandArgument::Reverse => Strand::Reverse,
-        StrandArgument::Both => {
-            let message = "--whole scores one strand: forward or reverse".to_string();
-            return Err(CliError::Usage(message));
-        }
-    };
-    let failed = CliError::io(&arguments.output);
-    let mut out = writer(Some(&arguments.output))?;
-    let names: Vec<&str> = scorer
-        .manifest()
-        .outputs
-        .iter()
-        .map(|o| o.name.as_str())
-        .collect();
+    let failed = |source| target.failed(source);
+    let mut out = target.open()?;
+    let outputs = scorer.manifest().outputs.iter();
+    let names: Vec<&str> = outputs.map(|o| o.name.as_str()).collect();
     let columns = names.len();
-    writeln!(out, "record\t{}", names.join("\t")).map_err(&failed)?;
-    let result = each_record(&arguments.input, |_, name, codes| {
+    writeln!(out, "record\t{}", names.join("\t")).map_err(failed)?;
+    let result = each_record(input, |_, name, codes| {
         let name = String::from_utf8_lossy(name);
-        write!(out, "{name}").map_err(&failed)?;
+        write!(out, "{name}").map_err(failed)?;
         match scorer.score(codes, strand)? {
             Some(scores) => {
                 for score in scores {
-                    write!(out, "\t{score:.6}").map_err(&failed)?;
+                    write!(out, "\t{score:.6}").map_err(failed)?;
                 }
             }
             None => {
                 log::warn!("{name}: {} nt are too few for this model", codes.len());
                 for _ in 0..columns {
-                    write!(out, "\tNA").map_err(&failed)?;
+                    write!(out, "\tNA").map_err(failed)?;
                 }
             }
         }
-        writeln!(out).map_err(&failed)
+        writeln!(out).map_err(failed)
     });
-    out.flush().map_err(&failed)?;
-    result
-}
-
-fn strands(strand: StrandArgument) -> &'static [Strand] {
-    Strands::from(strand).each()
-}
-
-pub(super) fn evaluate(arguments: &EvalArguments, quiet: bool) -> Result<(), CliError> {
-    let tier = arguments.tier.into();
-    let model = model(Some(arguments.task), arguments.model.as_deref(), tier)?;
-    if model.manifest().task != Task::Splice {
-        let message = "eval measures splice models; `score --whole` serves the others";
-        return Err(CliError::Usage(message.to_string()));
-    }
-    let truth_path = &arguments.truth;
-    let truth = File::open(truth_path).map_err(CliError::io(truth_path))?;
-    let mut truth = ReadSites::read(BufReader::new(truth), &truth_path.display().to_string())
-        .map_err(|e| CliError::Input(e.to_string()))?;
-    let mut scorer = scorer(model, &arguments.priors)?;
-    let outputs = scorer.manifest().outputs.iter();
-    let kinds: Vec<(CallKind, f32)> = outputs
-        .filter_map(|o| Some((kind(o).ok()??, o.threshold)))
-        .collect();
-    let mut evaluation = Evaluation::new(&kinds);
-    let mut rows: Vec<f32> = vec![];
-    let mut column: Vec<f32> = vec![];
-    let result = each_record(&arguments.reads, |_, name, codes| {
-        let sites = truth.take(name).to_vec();
-        for &strand in strands(arguments.strand) {
-            rows.clear();
-            scorer.score(codes, strand, |scores| {
-                rows.extend_from_slice(scores);
-                Ok::<(), CliError>(())
-            })?;
-            for (c, &(kind, _)) in kinds.iter().enumerate() {
-                column.clear();
-                column.extend(rows.chunks_exact(kinds.len()).map(|row| row[c]));
-                let own = sites
-                    .iter()
-                    .filter(|s| s.kind == kind && s.strand == strand);
-                evaluation
-                    .add_read(kind, strand, &column, own.map(|s| s.position))
-                    .map_err(|e| {
-                        CliError::Input(format!("{}: {e}", String::from_utf8_lossy(name)))
-                    })?;
-            }
-        }
-        Ok(())
-    });
-    if truth.unmet() > 0 {
-        let (missing, file) = (truth.unmet(), truth_path.display());
-        log::warn!("{file}: {missing} reads of the truth are not among the reads");
-    }
-    say!("{}", evaluation.report());
-    if !quiet {
-        let manifest = scorer.manifest();
-        let used = models_in_use([(&*manifest.name, &*manifest.version)].into_iter());
-        eprintln!("{used}");
-    }
+    out.flush().map_err(failed)?;
     result
 }

@@ -1,6 +1,6 @@
 //! Sequences that models take as they are: bases, or token ids.
 
-use super::CliError;
+use super::error::CliError;
 use super::records::each_record;
 use std::fs;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! What a run says of itself while it goes on.
+//! How far a run has come, while it goes on.
 
 use crate::metrics::Metrics;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,10 +14,9 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn every(seconds: f64, metrics: &Arc<Metrics>) -> Status {
+    pub(super) fn every(period: Duration, metrics: &Arc<Metrics>) -> Status {
         let ended = Arc::new(AtomicBool::new(false));
         let (own, metrics) = (ended.clone(), metrics.clone());
-        let period = Duration::from_secs_f64(seconds);
         let thread = std::thread::spawn(move || {
             loop {
                 let start = Instant::now();

@@ -143,7 +143,7 @@ impl Metrics {
     }
 
     /// A read's beginning, or bases of one, came from a source.
-    pub(crate) fn heard(&self, source: usize, reads: u64, bases: u64) {
+    pub(crate) fn received(&self, source: usize, reads: u64, bases: u64) {
         self.reads_in.fetch_add(reads, Relaxed);
         self.bases_in.fetch_add(bases, Relaxed);
         if let Some(source) = self.live.get().and_then(|l| l.sources.get(source)) {

@@ -258,7 +258,7 @@ mod tests {
     fn a_scraper_gets_the_numbers() {
         let metrics = Arc::new(Metrics::new());
         metrics.live([("tcp \"a\"".to_string(), None)].into_iter(), None);
-        metrics.heard(0, 3, 700);
+        metrics.received(0, 3, 700);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint = Endpoint::new(any, metrics, vec!["splice-fast/2".into()]).unwrap();
         let mut client = TcpStream::connect(endpoint.address()).unwrap();

@@ -275,10 +275,20 @@ fn plan(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Bui
 
 /// The graph of a file with operators of tract's own.
 fn read_foreign(file: &Arc<ModelFile>) -> TractResult<TypedModel> {
-    let Some(reader) = crate::FOREIGN_GRAPHS else {
-        bail!("it holds operators of tract's own: use a build with the feature `pack`");
-    };
-    reader.read(file)
+    if let Some(reader) = crate::FOREIGN_GRAPHS {
+        return reader.read(file);
+    }
+    let layers = &file.manifest().layers;
+    let plain = layers
+        .iter()
+        .find(|layer| !layer.operator.starts_with("strandline_"));
+    match plain {
+        Some(LayerRecord { name, operator, .. }) => bail!(
+            "{operator} ({name}) is an operator of tract's own: it needs a build with the \
+             feature `pack`"
+        ),
+        None => bail!("operators of tract's own: it needs a build with the feature `pack`"),
+    }
 }
 
 /// What the symbol of the length stands for in a tile: a graph with strides has a source of several

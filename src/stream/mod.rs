@@ -2,6 +2,12 @@
 
 pub mod batch;
 pub mod decide;
+mod engine;
 pub mod follow;
 pub mod link;
 pub mod live;
+#[cfg(feature = "tract")]
+mod tags;
+
+#[cfg(feature = "tract")]
+pub use tags::model_tags;

@@ -1,7 +1,7 @@
 //! Which finished slot is written next.
 
-use super::Order;
-use super::queue::Slot;
+use super::config::Order;
+use super::slot::Slot;
 use std::collections::VecDeque;
 
 /// Takes finished slots as they come and gives them out in the order of the output.

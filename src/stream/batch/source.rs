@@ -1,110 +1,139 @@
-//! The thread that reads.
+//! The thread that reads inputs.
 
-use super::PipelineConfig;
-use super::queue::{Bell, Shared};
+use super::config::PipelineConfig;
+use super::slot::{Batch, InputEnd, send};
 use crate::reads::fastx::{BamHeader, Limits, Reader, RecordEnd, Step};
 use crate::reads::source::{Input, InputError};
-use std::io::{self, Read};
-use std::sync::{Arc, PoisonError};
+use crate::stream::engine::port::Port;
+use crate::stream::engine::run::{Ended, Source};
+use std::sync::Arc;
 
-/// Starts the source. It is not joined: it may sit in a read that nothing can end.
-pub(super) fn spawn(
-    shared: Arc<Shared>,
-    bell: Bell,
-    inputs: Vec<Input>,
-    config: &PipelineConfig,
-) -> io::Result<()> {
-    let (limits, keep) = (config.limits, config.keep.clone());
-    std::thread::Builder::new()
-        .name("source".into())
-        .spawn(move || {
-            let mut ending = Ending {
-                shared: &shared,
-                early: true,
-            };
-            ending.early = !read_all(&shared, &bell, inputs, limits, keep.as_ref());
-        })
-        .map(drop)
-}
-
-/// Ends the source however its thread ends.
-struct Ending<'a> {
-    shared: &'a Shared,
-    early: bool,
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        if self.shared.abandoned() {
-            return;
-        }
-        if std::thread::panicking() {
-            self.shared.source_died();
-        }
-        self.shared.end_source(self.early);
-    }
-}
-
-/// Reads all inputs; false where it was stopped before their end.
-fn read_all(
-    shared: &Arc<Shared>,
-    bell: &Bell,
-    inputs: Vec<Input>,
+/// Inputs, one after another.
+pub(super) struct Inputs {
+    inputs: Box<dyn Iterator<Item = Input> + Send>,
+    /// The next input is asked for when the records of the one before have been written.
+    one_by_one: bool,
     limits: Limits,
-    keep: Option<&BamHeader>,
-) -> bool {
-    let mut records = 0;
-    for input in inputs {
-        if shared.stopping() {
-            return false;
+    keep: Option<BamHeader>,
+}
+
+impl Inputs {
+    pub(super) fn new(
+        inputs: Box<dyn Iterator<Item = Input> + Send>,
+        one_by_one: bool,
+        config: &PipelineConfig,
+    ) -> Inputs {
+        Inputs {
+            inputs,
+            one_by_one,
+            limits: config.limits,
+            keep: config.keep.clone(),
         }
+    }
+
+    /// The next input, if there is one; `Err` where the run is to stop.
+    fn next(&mut self, port: &Port<Batch>) -> Result<Option<Input>, Stopped> {
+        if self.one_by_one {
+            // It may be waited for.
+            return port.blocking(|| self.inputs.next()).ok_or(Stopped);
+        }
+        match self.inputs.next() {
+            Some(_) if port.engine.stopping() => Err(Stopped),
+            next => Ok(next),
+        }
+    }
+
+    /// Reads an input whose first record is the run's `records`th.
+    fn read_input(
+        &self,
+        port: &Port<Batch>,
+        input: Input,
+        records: &mut u64,
+    ) -> Result<InputEnd, Stopped> {
         let file: Arc<str> = input.name().into();
-        let reader = input.open().and_then(|inner| {
-            let gated = Gated {
-                inner,
-                shared: shared.clone(),
-            };
-            let mut reader = Reader::new(file, Box::new(gated), limits, records)?;
-            match keep {
+        let opened = port.blocking(|| input.open()).ok_or(Stopped)?;
+        let reader = opened.and_then(|bytes| {
+            let mut reader = Reader::new(file, port.gated(bytes), self.limits, *records)?;
+            match &self.keep {
                 Some(header) => reader.keep(header.clone()).map(|()| reader),
                 None => Ok(reader),
             }
         });
-        let mut reader = match reader {
-            Ok(reader) => reader,
-            Err(_) if shared.stopping() => return false,
-            Err(e) => {
-                report(shared, e);
-                continue;
+        match reader {
+            Ok(mut reader) => {
+                let end = read_records(port, &mut reader);
+                *records += reader.records();
+                end
             }
-        };
-        if !read_one(shared, bell, &mut reader) {
-            return false;
+            Err(_) if port.engine.stopping() => Err(Stopped),
+            Err(error) => Ok(failed(port, error)),
         }
-        records += reader.records();
     }
-    true
 }
 
-fn read_one(shared: &Shared, bell: &Bell, reader: &mut Reader) -> bool {
+/// The run is to stop.
+struct Stopped;
+
+impl Source<Batch> for Inputs {
+    fn read(&mut self, port: &Port<Batch>) -> Ended {
+        let mut records = 0;
+        loop {
+            let input = match self.next(port) {
+                Ok(Some(input)) => input,
+                Ok(None) => return Ended::Complete,
+                Err(Stopped) => return Ended::Early,
+            };
+            let Ok(end) = self.read_input(port, input, &mut records) else {
+                return Ended::Early;
+            };
+            if self.one_by_one && end_input(port, end).is_err() {
+                return Ended::Early;
+            }
+        }
+    }
+}
+
+fn failed(port: &Port<Batch>, error: InputError) -> InputEnd {
+    port.engine.mode.report(error);
+    InputEnd::Failed
+}
+
+/// Waits until an input's records have been written, says so to the sink, and waits until it has
+/// dealt with that. What was read before a stop is still written.
+fn end_input(port: &Port<Batch>, end: InputEnd) -> Result<(), Stopped> {
+    if !port.all_written() {
+        return Err(Stopped);
+    }
+    let slot = port.engine.free_slot_at_end(port.source);
+    let mut slot = slot.ok_or(Stopped)?;
+    slot.input_end = Some(end);
+    port.engine.send_to_sink(slot);
+    if port.all_written() {
+        Ok(())
+    } else {
+        Err(Stopped)
+    }
+}
+
+fn read_records(port: &Port<Batch>, reader: &mut Reader) -> Result<InputEnd, Stopped> {
+    let engine = &*port.engine;
     loop {
-        let Some(mut slot) = shared.free_slot(bell) else {
-            return false;
-        };
+        let mut slot = port.free_slot().ok_or(Stopped)?;
         let step = reader.next_chunk(&mut slot.chunk);
         // A record that was cut off by the stop itself was never read in.
-        let stopped = shared.abandoned() || (shared.stopping() && !matches!(step, Ok(Step::Chunk)));
+        if port.is_abandoned() || (engine.stopping() && !matches!(step, Ok(Step::Chunk))) {
+            return Err(Stopped);
+        }
         match step {
-            _ if stopped => return false,
             Ok(Step::Chunk) => {
                 let chunk = &slot.chunk;
-                if shared.stopping() && matches!(chunk.end, Some(RecordEnd::Rejected(_))) {
-                    return false;
+                if engine.stopping() && matches!(chunk.end, Some(RecordEnd::Rejected(_))) {
+                    return Err(Stopped);
                 }
                 if chunk.first {
-                    shared.metrics.read_in();
+                    engine.metrics.read_in();
                 }
-                shared.send(slot);
+                send(engine, slot);
             }
             Ok(Step::Rejected(reject)) => {
                 let chunk = &mut slot.chunk;
@@ -114,47 +143,18 @@ fn read_one(shared: &Shared, bell: &Bell, reader: &mut Reader) -> bool {
                 chunk.codes.clear();
                 chunk.first = true;
                 chunk.end = Some(RecordEnd::Rejected(reject));
-                shared.metrics.read_in();
-                shared.send_rejected(slot);
+                engine.metrics.read_in();
+                engine.send_to_sink(slot);
             }
             Ok(Step::End) => {
-                shared.return_unused(slot);
-                return true;
+                engine.return_unused(slot);
+                return Ok(InputEnd::Complete);
             }
-            Err(e) => {
-                report(shared, e);
-                shared.return_unused(slot);
-                return true;
+            Err(error) => {
+                let end = failed(port, error);
+                engine.return_unused(slot);
+                return Ok(end);
             }
         }
-    }
-}
-
-fn report(shared: &Shared, error: InputError) {
-    log::error!("{error}");
-    shared
-        .errors
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(error);
-}
-
-/// An input whose reads the pipeline knows of, so that it can go on without one that blocks.
-struct Gated {
-    inner: Box<dyn Read + Send>,
-    shared: Arc<Shared>,
-}
-
-impl Read for Gated {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let stopped = || io::Error::other("the run was stopped");
-        if !self.shared.enter_read() {
-            return Err(stopped());
-        }
-        let result = self.inner.read(out);
-        if !self.shared.leave_read() {
-            return Err(stopped());
-        }
-        result
     }
 }

@@ -1,12 +1,16 @@
 use super::*;
+use crate::annotate::{Annotate, Annotation};
 use crate::call::Strand;
-use crate::call::{CallKind, CallSink, Flags};
+use crate::call::{Call, CallKind, CallSink, Flags};
+use crate::metrics::Metrics;
+use crate::reads::fastx::{Limits, RecordEnd, Reject};
+use crate::reads::source::Input;
 use proptest::prelude::*;
 use std::collections::HashSet;
-use std::io::{Cursor, Read};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Instant;
+use std::io::{self, Cursor, Read};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Calls every G. A record misbehaves where it holds an N: by its position a panic, an error or a
 /// panic at the end.

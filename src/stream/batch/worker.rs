@@ -1,36 +1,14 @@
 //! A thread that annotates.
 
-use super::queue::{Bell, Shared, Slot};
-use super::{Annotate, Annotation};
+use super::slot::{Batch, Slot};
+use crate::annotate::{Annotate, Annotation};
 use crate::reads::fastx::{RecordEnd, RejectReason};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::stream::engine::guard::{caught, drop_broken};
+use crate::stream::engine::run;
+use crate::stream::engine::shared::Engine;
 
-/// Works through a lane to its end.
-pub(super) fn work<A: Annotate>(shared: &Shared, lane: usize, bell: &Bell, annotator: &A) {
-    let _ending = Ending(shared);
-    let mut worker = Worker {
-        annotator,
-        state: None,
-        failure: None,
-    };
-    while let Some(mut slot) = shared.next_job(lane, bell) {
-        let cost = Shared::cost(&slot);
-        if !shared.halted() {
-            worker.annotate(&mut slot);
-        }
-        shared.finish(lane, cost, slot);
-    }
-}
-
-struct Ending<'a>(&'a Shared);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.worker_ended();
-    }
-}
-
-struct Worker<'a, A: Annotate> {
+/// Annotates the records of a lane.
+pub(super) struct Worker<'a, A: Annotate> {
     annotator: &'a A,
     /// Made when first needed, and again after a panic, which may have left it in any condition.
     state: Option<A::State>,
@@ -38,23 +16,31 @@ struct Worker<'a, A: Annotate> {
     failure: Option<String>,
 }
 
-impl<A: Annotate> Worker<'_, A> {
-    fn annotate(&mut self, slot: &mut Slot) {
+impl<'a, A: Annotate> Worker<'a, A> {
+    pub(super) fn new(annotator: &'a A) -> Worker<'a, A> {
+        Worker {
+            annotator,
+            state: None,
+            failure: None,
+        }
+    }
+}
+
+impl<A: Annotate> run::Worker<Batch> for Worker<'_, A> {
+    fn work(&mut self, engine: &Engine<Batch>, slot: &mut Slot) {
+        if engine.halted() {
+            return;
+        }
         if slot.chunk.first {
             self.failure = None;
         }
         if self.failure.is_none() {
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                push(self.annotator, &mut self.state, slot)
-            }));
-            self.failure = match result {
+            self.failure = match caught(|| push(self.annotator, &mut self.state, slot)) {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error),
-                Err(payload) => {
-                    let broken = self.state.take();
-                    // Dropping what a panic left half-done may panic again.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(broken)));
-                    Some(panic_text(&*payload))
+                Err(panic) => {
+                    drop_broken(self.state.take());
+                    Some(panic)
                 }
             };
         }
@@ -90,13 +76,4 @@ fn push<A: Annotate>(
         state.abort();
         error.to_string()
     })
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("panicked").to_owned()
 }

@@ -8,7 +8,7 @@ pub(super) enum Frames {
     Lines { begin: usize, lines: u8 },
     /// BAM: bytes of the next size that are there, and bytes that the record at hand still lacks.
     Sizes { size: Vec<u8>, lacks: u64 },
-    /// BAM whose next size is none: the parser tells.
+    /// BAM whose next size is none: the parser says so.
     Broken,
 }
 

@@ -26,17 +26,17 @@ pub struct Growing {
     /// Of the buffer: looked at.
     looked: usize,
     frames: Frames,
-    /// Uncompressed bytes to pass over: taken before.
+    /// Uncompressed bytes to pass over: committed before.
     skip: u64,
-    /// Bytes to give out that were taken before: the header.
+    /// Bytes to give out that were committed before: the header.
     again: usize,
     reached: Arc<AtomicU64>,
     ended: bool,
 }
 
 impl Growing {
-    /// Opens a file of which `skip` uncompressed bytes were taken before. `reached` is where the
-    /// last complete record given out ends.
+    /// Opens a file of which `skip` uncompressed bytes were committed before. `reached` is where
+    /// the last complete record given out ends.
     ///
     /// # Errors
     /// Where it cannot be opened or its first bytes cannot be read.
@@ -135,10 +135,11 @@ impl Read for Growing {
 
 fn uncompressed(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     let mut file = BufReader::with_capacity(BLOCK, File::open(path)?);
-    Ok(match file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-        true => Box::new(MultiGzDecoder::new(file)),
-        false => Box::new(file),
-    })
+    if file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        Ok(Box::new(MultiGzDecoder::new(file)))
+    } else {
+        Ok(Box::new(file))
+    }
 }
 
 /// The uncompressed bytes of a file, and up to four of them that were read.
@@ -157,9 +158,10 @@ fn begin(path: &Path) -> io::Result<(Box<dyn Read + Send>, Vec<u8>)> {
 /// Where it cannot be read.
 pub fn identity(path: &Path) -> io::Result<Option<String>> {
     let (mut bytes, start) = begin(path)?;
-    let known = match start == bam::MAGIC {
-        true => first_name(&mut bytes),
-        false => first_line(io::Cursor::new(start).chain(bytes)),
+    let known = if start == bam::MAGIC {
+        first_name(&mut bytes)
+    } else {
+        first_line(io::Cursor::new(start).chain(bytes))
     };
     match known {
         Ok(line) => Ok(line.map(|line| blake3::hash(&line).to_hex().to_string())),
@@ -190,7 +192,7 @@ fn first_name(bytes: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
 ///
 /// # Errors
 /// Where the file cannot be read.
-pub fn incomplete(path: &Path, taken: u64) -> io::Result<u64> {
+pub fn incomplete(path: &Path, committed: u64) -> io::Result<u64> {
     let mut bytes = uncompressed(path)?;
     let mut block = vec![0; BLOCK];
     let mut length = 0;
@@ -202,7 +204,7 @@ pub fn incomplete(path: &Path, taken: u64) -> io::Result<u64> {
             Err(e) => return Err(e),
         }
     }
-    Ok(length.saturating_sub(taken))
+    Ok(length.saturating_sub(committed))
 }
 
 #[cfg(test)]

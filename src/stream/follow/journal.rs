@@ -1,4 +1,4 @@
-//! What was taken, and what came of it.
+//! How far files were annotated, and what came of it.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +12,7 @@ const TITLE: &str = "strandline journal 1";
 #[derive(Debug)]
 pub struct Journal {
     file: File,
-    taken: HashMap<String, u64>,
+    committed: HashMap<String, u64>,
     output: Option<u64>,
 }
 
@@ -29,7 +29,7 @@ impl Journal {
         };
         // A last line without its end was never committed.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        let mut taken = HashMap::new();
+        let mut committed = HashMap::new();
         let mut output = None;
         for (number, line) in whole.lines().enumerate() {
             if number == 0 && line == TITLE {
@@ -48,7 +48,7 @@ impl Journal {
                 let message = format!("line {} is none of a journal", number + 1);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             };
-            taken.insert(file.to_string(), bytes);
+            committed.insert(file.to_string(), bytes);
             output = Some(length);
         }
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -59,22 +59,22 @@ impl Journal {
         }
         Ok(Journal {
             file,
-            taken,
+            committed,
             output,
         })
     }
 
-    /// Uncompressed bytes of a file that were taken.
-    pub fn taken(&self, identity: &str) -> u64 {
-        self.taken.get(identity).copied().unwrap_or(0)
+    /// Uncompressed bytes of a file whose calls were committed.
+    pub fn committed(&self, identity: &str) -> u64 {
+        self.committed.get(identity).copied().unwrap_or(0)
     }
 
     /// Length of the output at the last commit; `None` before the first.
-    pub fn output(&self) -> Option<u64> {
+    pub fn output_length(&self) -> Option<u64> {
         self.output
     }
 
-    /// Commits a pass: `bytes` of the file are taken, the output is `output` bytes long, and both
+    /// Commits a pass: the calls of `bytes` of the file are written, the output is `output` bytes long, and both
     /// are on disk.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Journal {
         let line = format!("{identity}\t{bytes}\t{output}\t{name}\n");
         self.file.write_all(line.as_bytes())?;
         self.file.sync_data()?;
-        self.taken.insert(identity.to_string(), bytes);
+        self.committed.insert(identity.to_string(), bytes);
         self.output = Some(output);
         Ok(())
     }
@@ -107,7 +107,7 @@ mod tests {
         let path = folder.path().join("journal");
         let id = "a".repeat(64);
         let mut journal = Journal::open(&path).unwrap();
-        assert_eq!((journal.taken(&id), journal.output()), (0, None));
+        assert_eq!((journal.committed(&id), journal.output_length()), (0, None));
         journal.commit(&id, 10, 100, Path::new("x\ty")).unwrap();
         journal.commit(&id, 20, 200, Path::new("x")).unwrap();
         let text = fs::read(&path).unwrap();
@@ -117,7 +117,7 @@ mod tests {
             let journal = Journal::open(&path).unwrap();
             let expected = [(0, None), (0, None), (10, Some(100)), (20, Some(200))][lines];
             assert_eq!(
-                (journal.taken(&id), journal.output()),
+                (journal.committed(&id), journal.output_length()),
                 expected,
                 "cut at {cut}"
             );

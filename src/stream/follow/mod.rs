@@ -1,11 +1,13 @@
 //! A folder that a basecaller fills: FASTQ and BAM files that grow, are renamed, compressed,
 //! completed; each read exactly once.
 //!
-//! [`Folder`] finds files with something new in them, [`Growing`] gives what is complete of one,
-//! and a [`Journal`] remembers how far each was annotated. A pass takes the complete records of one
-//! file to the output; when these are written and safe on disk, one line goes to the journal, with
-//! the output's length. Whatever ends the program in between, `kill -9` and power included: the
-//! next run cuts the output back to the journal's last length and takes the pass again.
+//! A [`Follower`] is the whole of it. Its [`Folder`] finds files with something new in them,
+//! [`Growing`] gives what is complete of one, and a [`Journal`] remembers how far each was
+//! annotated. A pass takes the complete records of one file to the output; when these are written
+//! and safe on disk, one line goes to the journal, with the output's length. Whatever ends the
+//! program in between, `kill -9` and power included: the next run cuts the output back to the
+//! journal's last length and makes the pass again. All passes of a run share one engine, whose
+//! source asks for the next file when the one before is committed.
 //!
 //! A file is known by its first header line, or a BAM file by its first record's name, which is a
 //! read's and therefore no other file's: not by its name, which changes when it is complete, nor by
@@ -13,108 +15,17 @@
 //! bytes. What follows a BAM file's header cannot be understood without it, so each pass begins
 //! with the header.
 
+mod finder;
+mod folder;
+mod follower;
 mod frames;
 mod growing;
 mod journal;
+mod progress;
+#[cfg(test)]
+mod tests;
 
+pub use folder::Folder;
+pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower};
 pub use growing::{Growing, identity, incomplete};
 pub use journal::Journal;
-
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-use std::{fs, io};
-
-/// Files under a folder that may hold reads.
-#[derive(Debug)]
-pub struct Folder {
-    path: PathBuf,
-    /// Size and time of change when a file was last taken.
-    seen: HashMap<PathBuf, (u64, SystemTime)>,
-}
-
-impl Folder {
-    /// Nothing seen yet.
-    pub fn new(path: PathBuf) -> Folder {
-        Folder {
-            path,
-            seen: HashMap::new(),
-        }
-    }
-
-    /// Files that are new or have changed, in order of name; nested folders too. A file that cannot
-    /// be looked at is logged and looked at again.
-    ///
-    /// # Errors
-    /// Where the folder itself cannot be read.
-    pub fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
-        let mut found = vec![];
-        let mut folders = vec![self.path.clone()];
-        while let Some(folder) = folders.pop() {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) if folder == self.path => return Err(error),
-                // It may have gone since.
-                Err(error) => {
-                    log::debug!("{}: {error}", folder.display());
-                    continue;
-                }
-            };
-            for entry in entries.flatten() {
-                let path = entry.path();
-                let Ok(about) = fs::metadata(&path) else {
-                    continue;
-                };
-                if about.is_dir() {
-                    folders.push(path);
-                } else if may_hold_reads(&path) {
-                    let state = (
-                        about.len(),
-                        about.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-                    );
-                    if self.seen.insert(path.clone(), state) != Some(state) {
-                        found.push(path);
-                    }
-                }
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-}
-
-/// True for `.fastq`, `.fq` and `.bam`, compressed or not, also while a suffix such as `.part` or
-/// `.tmp` says that they grow; not for indices.
-fn may_hold_reads(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().to_ascii_lowercase());
-    name.is_some_and(|name| {
-        let mut parts = name.split('.').skip(1);
-        let index = [".bai", ".csi", ".fai", ".gzi"]
-            .iter()
-            .any(|i| name.ends_with(i));
-        !index && parts.any(|part| ["fastq", "fq", "bam"].contains(&part))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_tells_what_has_changed() {
-        let folder = tempfile::tempdir().unwrap();
-        let nested = folder.path().join("pass/barcode01");
-        fs::create_dir_all(&nested).unwrap();
-        let file = nested.join("x.fastq.gz.part");
-        fs::write(&file, b"1").unwrap();
-        fs::write(folder.path().join("summary.txt"), b"1").unwrap();
-        let mut watched = Folder::new(folder.path().to_owned());
-        assert_eq!(watched.changed().unwrap(), std::slice::from_ref(&file));
-        assert!(watched.changed().unwrap().is_empty());
-        fs::write(&file, b"22").unwrap();
-        assert_eq!(watched.changed().unwrap(), [file]);
-        assert!(Folder::new("nowhere".into()).changed().is_err());
-    }
-}

@@ -1,7 +1,7 @@
 //! Messages to pieces of reads: which read bases belong to, and what is missing of it.
 
-use super::LinkCounters;
-use crate::stream::live::{Piece, PieceEnd};
+use super::counters::LinkCounters;
+use crate::stream::live::piece::{Piece, PieceEnd};
 use firmware_bridge::{EndReason, MAX_BASES, Message};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ struct Open {
     read: u32,
     /// Where the next base is expected.
     position: u64,
-    /// Frames of the link that were missing when the read was last heard.
+    /// Frames of the link that were missing when the read's last message came.
     missing: u64,
     marked: bool,
 }
@@ -49,7 +49,7 @@ impl Reads {
     }
 
     /// Gives the end of a read that is over without one; false where there is none.
-    pub fn take(&mut self, piece: &mut Piece, received: Instant) -> bool {
+    pub fn next_end(&mut self, piece: &mut Piece, received: Instant) -> bool {
         let Some((channel, read)) = self.closing.pop() else {
             return false;
         };
@@ -63,7 +63,7 @@ impl Reads {
 
     /// Takes a read start, bases or a read end; `missing` frames of the link so far. True where it
     /// filled `piece`, which is clear.
-    pub fn hear(&mut self, message: &Message<'_>, missing: u64, piece: &mut Piece) -> bool {
+    pub fn receive(&mut self, message: &Message<'_>, missing: u64, piece: &mut Piece) -> bool {
         match *message {
             Message::ReadStart {
                 channel,
@@ -143,9 +143,10 @@ impl Reads {
                     self.counters.reads_marked.fetch_add(1, Relaxed);
                 }
                 (piece.channel, piece.read, piece.lost) = (channel, read, lost);
-                piece.end = Some(match whole {
-                    true => PieceEnd::Complete,
-                    false => PieceEnd::Partial,
+                piece.end = Some(if whole {
+                    PieceEnd::Complete
+                } else {
+                    PieceEnd::Partial
                 });
                 true
             }

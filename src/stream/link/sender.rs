@@ -1,7 +1,7 @@
 //! The other end of a link: reads to give, decisions to take.
 
-use super::transport::call;
-use super::{LinkUrl, Stream, UrlError, is_silence};
+use super::transport::{Stream, call, is_timeout};
+use super::url::{LinkUrl, UrlError};
 use firmware_bridge::{
     Bases, Decoder, Device, DeviceEvent, EndReason, MAX_BASES_BYTES, MAX_FRAME, MAX_NAME, Message,
     SendError,
@@ -33,7 +33,7 @@ pub enum SenderError {
 
 /// A decision that came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecisionHeard {
+pub struct ReceivedDecision {
     /// The channel.
     pub channel: u16,
     /// The read's number on its channel.
@@ -49,8 +49,8 @@ pub struct Sender {
     decoder: Decoder,
     out: heapless::Vec<u8, { 2 * MAX_FRAME }>,
     start: Instant,
-    /// Decisions that have come back and were not taken yet.
-    pub decisions: Vec<DecisionHeard>,
+    /// Decisions that have come back and were not dealt with yet.
+    pub decisions: Vec<ReceivedDecision>,
     /// Calls that have come back.
     pub calls: u64,
 }
@@ -103,7 +103,7 @@ impl Sender {
         let n = match self.stream.read(&mut bytes) {
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Ok(n) => n,
-            Err(e) if is_silence(&e) => return Ok(flushed?),
+            Err(e) if is_timeout(&e) => return Ok(flushed?),
             Err(e) => return Err(e.into()),
         };
         let mut rest = &bytes[..n];
@@ -116,7 +116,7 @@ impl Sender {
                     channel,
                     read,
                     eject,
-                } => self.decisions.push(DecisionHeard {
+                } => self.decisions.push(ReceivedDecision {
                     channel,
                     read,
                     eject,

@@ -1,12 +1,17 @@
+use super::board::WINDOW;
 use super::*;
-use crate::stream::live::PieceEnd;
-use firmware_bridge::{Bases, Device, DeviceEvent, EndReason, MAX_BASES_BYTES, SendError};
+use crate::metrics::SourceCounters;
+use crate::stream::live::{LiveSource, LiveStep, Piece, PieceEnd};
+use firmware_bridge::{
+    Bases, Decoder, Device, DeviceEvent, EndReason, Host, HostEvent, MAX_BASES_BYTES, MAX_FRAME,
+    Message, SendError,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{HashMap, VecDeque};
-use std::io::{Read, Write};
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU32;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 type Bytes = Arc<Mutex<VecDeque<u8>>>;
 

@@ -1,5 +1,6 @@
 //! Serial ports and sockets.
 
+use super::url::Place;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub trait Connect: Send {
 }
 
 /// A serial port.
-pub(super) struct Serial {
+struct Serial {
     path: String,
     baud: u32,
 }
@@ -69,7 +70,7 @@ fn accepted<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// A TCP port.
-pub(super) struct Tcp {
+struct Tcp {
     listener: TcpListener,
 }
 
@@ -100,7 +101,7 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-pub(super) use unix::Unix;
+use unix::Unix;
 
 #[cfg(unix)]
 mod unix {
@@ -159,9 +160,23 @@ mod unix {
     }
 }
 
+/// What waits for the other side at `place`.
+///
+/// # Errors
+/// Where a socket cannot be listened on.
+pub(super) fn listen(place: &Place) -> io::Result<Box<dyn Connect>> {
+    Ok(match place {
+        Place::Serial { path, baud } => Box::new(Serial::new(path.clone(), *baud)),
+        Place::Tcp { address } => Box::new(Tcp::listen(*address)?),
+        #[cfg(unix)]
+        Place::Unix { path } => Box::new(Unix::listen(path)?),
+        #[cfg(not(unix))]
+        Place::Unix { .. } => return Err(io::ErrorKind::Unsupported.into()),
+    })
+}
+
 /// Opens the other end of a link: where [`Connect`] listens, this one calls.
-pub(super) fn call(place: &super::url::Place) -> io::Result<Box<dyn Stream>> {
-    use super::url::Place;
+pub(super) fn call(place: &Place) -> io::Result<Box<dyn Stream>> {
     Ok(match place {
         Place::Serial { path, baud } => open_serial(path, *baud)?,
         Place::Tcp { address } => {
@@ -178,4 +193,12 @@ pub(super) fn call(place: &super::url::Place) -> io::Result<Box<dyn Stream>> {
         #[cfg(not(unix))]
         Place::Unix { .. } => return Err(io::ErrorKind::Unsupported.into()),
     })
+}
+
+/// A read that timed out.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }

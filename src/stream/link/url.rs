@@ -1,7 +1,5 @@
 //! What stands on a command line for a link.
 
-use super::transport::{Connect, Serial, Tcp};
-use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -86,8 +84,8 @@ impl FromStr for LinkUrl {
                 let mut found = place.to_socket_addrs().map_err(|e| wrong(&e.to_string()))?;
                 let address = found.next().ok_or_else(|| wrong("no such host"))?;
                 if !address.ip().is_loopback() && !any {
-                    let reason = "this address can be reached from other machines, and whoever does is \
-                                  believed: add ?bind=any if that is meant";
+                    let reason = "this address can be reached from other machines, and whoever \
+                                  does is believed: add ?bind=any if that is meant";
                     return Err(wrong(reason));
                 }
                 Place::Tcp { address }
@@ -95,23 +93,6 @@ impl FromStr for LinkUrl {
             _ => return Err(wrong(known)),
         };
         Ok(LinkUrl { place, once })
-    }
-}
-
-impl LinkUrl {
-    /// What waits for the other side.
-    ///
-    /// # Errors
-    /// Where a socket cannot be listened on.
-    pub(super) fn connector(&self) -> io::Result<Box<dyn Connect>> {
-        Ok(match &self.place {
-            Place::Serial { path, baud } => Box::new(Serial::new(path.clone(), *baud)),
-            Place::Tcp { address } => Box::new(Tcp::listen(*address)?),
-            #[cfg(unix)]
-            Place::Unix { path } => Box::new(super::transport::Unix::listen(path)?),
-            #[cfg(not(unix))]
-            Place::Unix { .. } => return Err(io::ErrorKind::Unsupported.into()),
-        })
     }
 }
 

@@ -109,9 +109,10 @@ impl Overload {
         } else {
             self.calm_since = None;
         }
-        match self.fast {
-            true => Treatment::ScoreFast,
-            false => Treatment::Score,
+        if self.fast {
+            Treatment::ScoreFast
+        } else {
+            Treatment::Score
         }
     }
 

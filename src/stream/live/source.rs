@@ -1,11 +1,10 @@
-//! The threads that hear sources, and records of a file as pieces.
+//! Where pieces come from, and the way back.
 
-use super::queue::{Bell, Shared, Slot};
-use super::{LiveSource, LiveStep, OverloadPolicy, Piece, PieceEnd};
-use crate::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
-use crate::reads::source::{Input, InputError};
-use std::collections::HashMap;
-use std::io;
+use super::piece::Piece;
+use crate::call::Call;
+use crate::metrics::SourceCounters;
+use crate::reads::fastx::Reject;
+use crate::reads::source::InputError;
 use std::sync::Arc;
 
 /// What ended a source before its end.
@@ -20,252 +19,58 @@ pub enum SourceError {
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts a source. It is not joined: it may sit in a read that nothing can end.
-pub(super) fn spawn(
-    shared: Arc<Shared>,
-    bell: Bell,
-    number: usize,
-    source: Box<dyn LiveSource>,
-    channels: usize,
-) -> io::Result<()> {
-    let name = format!("source {number}");
-    let ear = Ear {
-        shared,
-        bell,
-        number,
-        open: HashMap::with_capacity(channels.min(4096)),
-        channels,
-    };
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || ear.hear(source))
-        .map(drop)
+/// What a source came upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveStep {
+    /// The piece was filled.
+    Piece,
+    /// A record that is bad. The piece's content means nothing.
+    Rejected(Box<Reject>),
+    /// Nothing, for some 50 ms.
+    Idle,
+    /// There will be no more.
+    End,
 }
 
-/// A read that has begun and not ended.
-struct Open {
-    lane: usize,
-    read: u32,
-    /// Bases so far, those that were lost or shed included.
-    position: u64,
-    /// Its beginning was rejected: its bases count, and go nowhere.
-    refused: bool,
-}
+/// Where pieces come from. Implementations return within some 50 ms, so that a run can stop; one
+/// that does not is left behind.
+pub trait LiveSource: Send {
+    /// The name in messages and counters.
+    fn name(&self) -> String;
 
-struct Ear {
-    shared: Arc<Shared>,
-    bell: Bell,
-    number: usize,
-    open: HashMap<u16, Open>,
-    channels: usize,
-}
+    /// Fills `piece`, which is clear.
+    ///
+    /// # Errors
+    /// What ends the source; its open reads then end as [`PieceEnd::Partial`].
+    fn next(&mut self, piece: &mut Piece) -> Result<LiveStep, SourceError>;
 
-impl Ear {
-    fn hear(mut self, mut source: Box<dyn LiveSource>) {
-        let name = source.name();
-        let early = loop {
-            let Some(mut slot) = self.shared.free_slot(self.number, &self.bell) else {
-                break true;
-            };
-            self.shared.hears(self.number);
-            let step = source.next(&mut slot.piece);
-            if !self.shared.tells(self.number) {
-                return;
-            }
-            match step {
-                Ok(LiveStep::Piece) => {
-                    if !self.tell(slot, &name) {
-                        break true;
-                    }
-                }
-                Ok(LiveStep::Rejected(reject)) => {
-                    self.shared.metrics.heard(self.number, 1, 0);
-                    if reject.reason.passes_over() {
-                        self.shared.metrics.read_passed();
-                        reject.log();
-                        self.shared.return_unused(slot);
-                        continue;
-                    }
-                    self.shared.metrics.read_rejected();
-                    slot.piece.clear();
-                    slot.rejected = Some(reject.to_string());
-                    self.shared.send_rejected(slot);
-                }
-                Ok(LiveStep::Idle) => self.shared.return_unused(slot),
-                Ok(LiveStep::End) => {
-                    self.shared.return_unused(slot);
-                    break false;
-                }
-                Err(error) => {
-                    self.shared.report(error);
-                    self.shared.return_unused(slot);
-                    break false;
-                }
-            }
-            if self.shared.stopping() {
-                break true;
-            }
-        };
-        self.shared.parts();
-        self.shared.end_source(self.number, early);
-        self.shared.wait_for_pieces(self.number);
-        source.part();
-        self.shared.has_parted();
-    }
-
-    /// Sends a piece on; false where the run stops.
-    fn tell(&mut self, mut slot: Box<Slot>, name: &str) -> bool {
-        let metrics = &self.shared.metrics;
-        let channel = slot.piece.channel;
-        let bases = slot.piece.codes.len() as u64;
-        metrics.heard(self.number, u64::from(slot.piece.first), bases);
-        if slot.piece.first {
-            if let Some(open) = self.open.remove(&channel)
-                && !open.refused
-                && !self.end(channel, &open)
-            {
-                metrics.read_rejected();
-                metrics.bases_rejected(bases);
-                return false;
-            }
-            let refused = self.open.len() >= self.channels;
-            if refused {
-                metrics.read_rejected();
-                slot.rejected = Some(format!(
-                    "{name}: channel {channel}: more than {} reads at a time",
-                    self.channels
-                ));
-            }
-            let lane = if refused { 0 } else { self.shared.lane() };
-            let open = Open {
-                lane,
-                read: slot.piece.read,
-                position: 0,
-                refused,
-            };
-            self.open.insert(channel, open);
-        }
-        let ends = slot.piece.end.is_some();
-        let Some(open) = self.open.get_mut(&channel) else {
-            // Bases of a read whose beginning was never heard.
-            metrics.bases_rejected(bases);
-            self.shared.return_unused(slot);
-            return true;
-        };
-        open.position += slot.piece.lost;
-        slot.start = open.position;
-        slot.piece.read = open.read;
-        open.position += bases;
-        let (lane, refused) = (open.lane, open.refused);
-        if ends {
-            self.open.remove(&channel);
-        }
-        if refused {
-            metrics.bases_rejected(bases);
-            slot.piece.clear();
-            match slot.rejected {
-                Some(_) => self.shared.send_rejected(slot),
-                None => self.shared.return_unused(slot),
-            }
-            return true;
-        }
-        if let (OverloadPolicy::ShedNewest, Some(deadline)) =
-            (self.shared.policy, self.shared.deadline)
-            && self.shared.wait_on(lane, bases as usize) > deadline
-        {
-            metrics.bases_shed(bases);
-            slot.piece.codes.clear();
-            if !slot.piece.first && !ends {
-                self.shared.return_unused(slot);
-                return true;
-            }
-        }
-        self.shared.send(lane, slot);
-        true
-    }
-
-    /// Ends a read in whose place another has begun.
-    fn end(&self, channel: u16, open: &Open) -> bool {
-        let Some(mut slot) = self.shared.free_slot(self.number, &self.bell) else {
-            return false;
-        };
-        slot.piece.channel = channel;
-        slot.piece.read = open.read;
-        slot.piece.end = Some(PieceEnd::Partial);
-        slot.piece.received = std::time::Instant::now();
-        slot.start = open.position;
-        self.shared.send(open.lane, slot);
-        true
-    }
-}
-
-/// The records of a FASTA or FASTQ input, one after another, as reads of one channel.
-pub struct Records {
-    name: Arc<str>,
-    input: Option<Input>,
-    reader: Option<Reader>,
-    limits: Limits,
-    chunk: Chunk,
-    read: u32,
-}
-
-impl Records {
-    /// Reads `input` when first asked.
-    pub fn new(input: Input, limits: Limits) -> Records {
-        Records {
-            name: input.name().into(),
-            input: Some(input),
-            reader: None,
-            chunk: Chunk::with_capacity(limits.chunk_bases),
-            limits,
-            read: 0,
-        }
-    }
-
-    fn step(&mut self, piece: &mut Piece) -> Result<LiveStep, InputError> {
-        if let Some(input) = self.input.take() {
-            let bytes = input.open()?;
-            self.reader = Some(Reader::new(self.name.clone(), bytes, self.limits, 0)?);
-        }
-        let Some(reader) = &mut self.reader else {
-            return Ok(LiveStep::End);
-        };
-        let chunk = &mut self.chunk;
-        match reader.next_chunk(chunk)? {
-            Step::End => return Ok(LiveStep::End),
-            Step::Rejected(reject) => return Ok(LiveStep::Rejected(reject)),
-            Step::Chunk => {}
-        }
-        if chunk.first {
-            self.read = self.read.wrapping_add(1);
-        }
-        piece.read = self.read;
-        piece.first = chunk.first;
-        piece.name.extend_from_slice(&chunk.name);
-        std::mem::swap(&mut piece.codes, &mut chunk.codes);
-        piece.received = chunk.received;
-        piece.end = match &chunk.end {
-            None => None,
-            Some(RecordEnd::Complete) => Some(PieceEnd::Complete),
-            Some(RecordEnd::Rejected(reject)) => {
-                log::warn!("{reject}");
-                Some(PieceEnd::Partial)
-            }
-        };
-        Ok(LiveStep::Piece)
-    }
-}
-
-impl LiveSource for Records {
-    fn name(&self) -> String {
-        self.name.to_string()
-    }
-
-    fn next(&mut self, piece: &mut Piece) -> Result<LiveStep, SourceError> {
-        Ok(self.step(piece)?)
-    }
-
+    /// Pieces of this source that may be on their way at a time, and the bases each has room for
+    /// from the start.
     fn slots(&self) -> (usize, usize) {
-        (16, self.limits.chunk_bases)
+        (2048, 1024)
     }
+
+    /// Every piece has been dealt with, so that no more replies will come: the time to send the
+    /// last of them.
+    fn close(&mut self) {}
+
+    /// The way back, where there is one.
+    fn replies(&self) -> Option<Arc<dyn Replies>> {
+        None
+    }
+
+    /// Counters of its own, readable while it runs.
+    fn counters(&self) -> Option<Arc<dyn SourceCounters>> {
+        None
+    }
+}
+
+/// Sends something back to where a read comes from. Implementations never block: what finds no room
+/// is dropped and counted.
+pub trait Replies: Send + Sync {
+    /// Keep the read, or eject it.
+    fn decision(&self, channel: u16, read: u32, eject: bool);
+
+    /// A call of the read.
+    fn call(&self, channel: u16, read: u32, call: &Call);
 }

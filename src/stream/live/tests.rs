@@ -1,11 +1,14 @@
 use super::*;
-use crate::annotate::Annotation;
+use crate::annotate::{Annotate, Annotation};
 use crate::call::Strand;
-use crate::call::{CallKind, CallSink, Flags};
-use crate::metrics::Summary;
+use crate::call::{Call, CallKind, CallSink, Flags};
+use crate::metrics::{Metrics, Summary};
 use proptest::prelude::*;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering::SeqCst;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 /// Calls every G once the base after it is there, or at the end. T (3) fails, N (4) panics.
 struct Mock {

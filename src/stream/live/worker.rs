@@ -1,47 +1,16 @@
 //! A thread that annotates.
 
+use super::config::LiveConfig;
 use super::overload::{Overload, Treatment};
-use super::queue::{Bell, Shared, Slot};
-use super::{Piece, PieceEnd};
+use super::piece::{Piece, PieceEnd};
+use super::slot::{Live, Slot, out_of_time};
 use crate::annotate::{Annotate, Annotation};
 use crate::call::{Call, Flags};
+use crate::stream::engine::guard::{caught, drop_broken};
+use crate::stream::engine::run;
+use crate::stream::engine::shared::Engine;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
-
-/// Works through a lane to its end.
-pub(super) fn work<A: Annotate>(shared: &Shared, lane: usize, bell: &Bell, annotator: &A) {
-    let _ending = Ending(shared);
-    let mut worker = Worker {
-        shared,
-        lane,
-        annotator,
-        overload: Overload::new(shared.policy, shared.deadline),
-        reads: HashMap::new(),
-        idle: vec![],
-    };
-    while let Some(mut slot) = shared.next_job(lane, bell) {
-        if slot.closes {
-            worker.close(slot.source);
-        } else {
-            let bases = slot.piece.codes.len();
-            worker.take(&mut slot);
-            shared.relieve(lane, bases, worker.overload.pace());
-        }
-        shared.finish(slot);
-    }
-}
-
-struct Ending<'a>(&'a Shared);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.halt();
-        }
-        self.0.lanes_without_worker(1);
-    }
-}
 
 /// A read on its way.
 struct Read<S> {
@@ -62,8 +31,8 @@ struct Read<S> {
     failure: Option<String>,
 }
 
-struct Worker<'a, A: Annotate> {
-    shared: &'a Shared,
+/// Annotates the reads of a lane.
+pub(super) struct Worker<'a, A: Annotate> {
     lane: usize,
     annotator: &'a A,
     overload: Overload,
@@ -72,8 +41,29 @@ struct Worker<'a, A: Annotate> {
     idle: Vec<Read<A::State>>,
 }
 
-impl<A: Annotate> Worker<'_, A> {
-    fn take(&mut self, slot: &mut Slot) {
+impl<A: Annotate> run::Worker<Live> for Worker<'_, A> {
+    fn work(&mut self, engine: &Engine<Live>, slot: &mut Slot) {
+        if slot.closes {
+            self.close(engine, slot.source);
+        } else {
+            self.annotate(engine, slot);
+            engine.mode.set_pace(self.lane, self.overload.pace());
+        }
+    }
+}
+
+impl<'a, A: Annotate> Worker<'a, A> {
+    pub(super) fn new(annotator: &'a A, lane: usize, config: &LiveConfig) -> Worker<'a, A> {
+        Worker {
+            lane,
+            annotator,
+            overload: Overload::new(config.overload, config.deadline),
+            reads: HashMap::new(),
+            idle: vec![],
+        }
+    }
+
+    fn annotate(&mut self, engine: &Engine<Live>, slot: &mut Slot) {
         let key = (slot.source, slot.piece.channel);
         let mut read = match self.reads.remove(&key) {
             Some(read) => read,
@@ -84,11 +74,11 @@ impl<A: Annotate> Worker<'_, A> {
         }
         let bases = slot.piece.codes.len();
         if bases > 0 {
-            self.score(&mut read, slot);
+            self.score(engine, &mut read, slot);
         }
         slot.piece.name.clone_from(&read.name);
         match slot.piece.end {
-            Some(end) => self.end(read, end, slot),
+            Some(end) => self.end(engine, read, end, slot),
             None => {
                 slot.known_to = read.stretch + read.scored;
                 self.reads.insert(key, read);
@@ -115,17 +105,18 @@ impl<A: Annotate> Worker<'_, A> {
         read
     }
 
-    fn score(&mut self, read: &mut Read<A::State>, slot: &mut Slot) {
-        let metrics = &self.shared.metrics;
+    fn score(&mut self, engine: &Engine<Live>, read: &mut Read<A::State>, slot: &mut Slot) {
+        let metrics = &engine.metrics;
         let bases = slot.piece.codes.len();
         if read.failure.is_some() {
             metrics.bases_rejected(bases as u64);
             return;
         }
         let begun = Instant::now();
-        let treatment = match self.shared.out_of_time() {
-            true => Treatment::Shed,
-            false => self.overload.treat(slot.piece.received, bases, begun),
+        let treatment = if out_of_time(engine) {
+            Treatment::Shed
+        } else {
+            self.overload.treat(slot.piece.received, bases, begun)
         };
         metrics.fast_tier(self.lane, self.overload.is_fast());
         if treatment == Treatment::Shed {
@@ -135,7 +126,7 @@ impl<A: Annotate> Worker<'_, A> {
         let fast = treatment == Treatment::ScoreFast && self.annotator.has_fast_tier();
         if slot.start != read.next {
             read.partial = true;
-            self.end_stretch(read, &mut slot.calls);
+            self.end_stretch(engine, read, &mut slot.calls);
             read.stretch = slot.start;
         }
         read.next = slot.start + bases as u64;
@@ -149,22 +140,27 @@ impl<A: Annotate> Worker<'_, A> {
             state.push_codes(codes, &mut sink)
         });
         if let Err(reason) = result {
-            self.fail(read, reason);
+            self.fail(engine, read, reason);
             return;
         }
-        self.count_scored(read);
+        self.count_scored(engine, read);
         read.any = true;
         self.overload.took(bases, begun.elapsed());
     }
 
     /// Scores what the stretch's end makes certain.
-    fn end_stretch(&mut self, read: &mut Read<A::State>, calls: &mut Vec<Call>) {
+    fn end_stretch(
+        &mut self,
+        engine: &Engine<Live>,
+        read: &mut Read<A::State>,
+        calls: &mut Vec<Call>,
+    ) {
         let length = read.next - read.stretch;
         if length == 0 || read.failure.is_some() {
             return;
         }
-        let metrics = &self.shared.metrics;
-        if self.shared.out_of_time() {
+        let metrics = &engine.metrics;
+        if out_of_time(engine) {
             read.state.abort();
             metrics.bases_shed(length - read.scored);
             read.partial = true;
@@ -176,7 +172,7 @@ impl<A: Annotate> Worker<'_, A> {
                 state.finish(&mut sink)
             });
             if let Err(reason) = result {
-                self.fail(read, reason);
+                self.fail(engine, read, reason);
                 return;
             }
             metrics.bases_scored(length - read.scored);
@@ -187,33 +183,38 @@ impl<A: Annotate> Worker<'_, A> {
         read.stretch = read.next;
     }
 
-    fn count_scored(&self, read: &mut Read<A::State>) {
+    fn count_scored(&self, engine: &Engine<Live>, read: &mut Read<A::State>) {
         let scored = read.state.scored().min(read.next - read.stretch);
-        self.shared.metrics.bases_scored(scored - read.scored);
+        engine.metrics.bases_scored(scored - read.scored);
         read.scored = scored;
     }
 
     /// Gives a read up; a state that failed may be in any condition.
-    fn fail(&mut self, read: &mut Read<A::State>, reason: String) {
+    fn fail(&mut self, engine: &Engine<Live>, read: &mut Read<A::State>, reason: String) {
         let lost = read.next - read.stretch - read.scored;
-        self.shared.metrics.bases_rejected(lost);
+        engine.metrics.bases_rejected(lost);
         read.failure = Some(reason);
         let broken = std::mem::replace(&mut read.state, self.annotator.read());
-        // Dropping what a panic left half-done may panic again.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(broken)));
+        drop_broken(broken);
         read.stretch = read.next;
         read.scored = 0;
     }
 
-    fn end(&mut self, mut read: Read<A::State>, end: PieceEnd, slot: &mut Slot) {
-        let metrics = &self.shared.metrics;
+    fn end(
+        &mut self,
+        engine: &Engine<Live>,
+        mut read: Read<A::State>,
+        end: PieceEnd,
+        slot: &mut Slot,
+    ) {
+        let metrics = &engine.metrics;
         // What came after the last base that was scored is missing.
         let missing = slot.start + slot.piece.codes.len() as u64 > read.next;
         if end == PieceEnd::Partial || missing {
             read.partial = true;
         }
         let bases = read.any || slot.start > 0 || !slot.piece.codes.is_empty();
-        self.end_stretch(&mut read, &mut slot.calls);
+        self.end_stretch(engine, &mut read, &mut slot.calls);
         slot.known_to = u64::MAX;
         slot.piece.read = read.number;
         if let Some(reason) = read.failure.take() {
@@ -229,12 +230,12 @@ impl<A: Annotate> Worker<'_, A> {
             }
             metrics.read_out();
         }
-        self.shared.read_over(self.lane);
+        engine.mode.read_over(self.lane);
         self.idle.push(read);
     }
 
     /// Ends the reads of a source that has ended.
-    fn close(&mut self, source: usize) {
+    fn close(&mut self, engine: &Engine<Live>, source: usize) {
         let mut open: Vec<u16> = self
             .reads
             .keys()
@@ -246,10 +247,10 @@ impl<A: Annotate> Worker<'_, A> {
             let Some(read) = self.reads.remove(&(source, channel)) else {
                 continue;
             };
-            let Some(mut slot) = self.shared.free_slot_at_end(source) else {
+            let Some(mut slot) = engine.free_slot_at_end(source) else {
                 let lost = read.next - read.stretch - read.scored;
-                self.shared.metrics.bases_shed(lost);
-                self.shared.metrics.read_rejected();
+                engine.metrics.bases_shed(lost);
+                engine.metrics.read_rejected();
                 continue;
             };
             slot.piece.channel = channel;
@@ -257,18 +258,14 @@ impl<A: Annotate> Worker<'_, A> {
             slot.piece.received = Instant::now();
             slot.piece.end = Some(PieceEnd::Partial);
             slot.start = read.next;
-            self.end(read, PieceEnd::Partial, &mut slot);
-            self.shared.metrics.queued();
-            self.shared.finish(slot);
+            self.end(engine, read, PieceEnd::Partial, &mut slot);
+            engine.send_to_sink(slot);
         }
     }
 }
 
 fn flags(partial: bool) -> Flags {
-    match partial {
-        true => Flags::PARTIAL,
-        false => Flags::NONE,
-    }
+    if partial { Flags::PARTIAL } else { Flags::NONE }
 }
 
 /// A call of a stretch in its read.
@@ -281,8 +278,5 @@ fn placed(mut call: Call, stretch: u64, flags: Flags) -> Call {
 
 /// Errors and panics as text.
 fn guarded<E: std::fmt::Display>(work: impl FnOnce() -> Result<(), E>) -> Result<(), String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(payload) => Err(crate::stream::batch::panic_text(&*payload)),
-    }
+    caught(work)?.map_err(|error| error.to_string())
 }

@@ -1,15 +1,17 @@
 //! What options take: words, times, rates.
 
-use crate::annotate::Strands;
+use crate::annotate::{Molecule, Strands};
 use crate::call::CallKind;
 use crate::lab::bench::Scenario;
 use crate::model::manifest::Tier;
 use crate::sink::{Format, UnknownFormat};
 use crate::stream::live::OverloadPolicy;
 use clap::ValueEnum;
+use std::path::Path;
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum MoleculeArgument {
+pub enum MoleculeArgument {
     /// Genomic DNA: splice sites and promoters, both strands
     Dna,
     /// RNA: 5'UTR expression, forward strand, calls flagged 5p-unverified
@@ -17,13 +19,24 @@ pub(super) enum MoleculeArgument {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum StrandArgument {
+pub enum StrandArgument {
     /// Both strands
     Both,
     /// The read as it is
     Forward,
     /// Its reverse complement
     Reverse,
+}
+
+impl MoleculeArgument {
+    /// The molecule, and its strands: those named, or else its default.
+    pub fn with_strands(self, strand: Option<StrandArgument>) -> (Molecule, Strands) {
+        let strand = strand.map(Strands::from);
+        match self {
+            MoleculeArgument::Dna => (Molecule::Dna, strand.unwrap_or(Strands::Both)),
+            MoleculeArgument::Rna => (Molecule::Rna, strand.unwrap_or(Strands::Forward)),
+        }
+    }
 }
 
 impl From<StrandArgument> for Strands {
@@ -37,7 +50,7 @@ impl From<StrandArgument> for Strands {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum TierArgument {
+pub enum TierArgument {
     /// The cheap network everywhere
     Fast,
     /// The better one everywhere
@@ -57,7 +70,7 @@ impl From<TierArgument> for Tier {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OrderArgument {
+pub enum OrderArgument {
     /// In the order of the input: the same output whatever the number of threads
     Input,
     /// As reads finish
@@ -67,10 +80,10 @@ pub(super) enum OrderArgument {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OverloadArgument {
+pub enum OverloadArgument {
     /// Everything is scored; the source is held back
     Block,
-    /// Bases just come in are shed
+    /// Bases that have just come in are shed
     ShedNewest,
     /// Bases that have waited too long are shed
     ShedOldest,
@@ -91,7 +104,7 @@ impl From<OverloadArgument> for OverloadPolicy {
 
 /// What `annotate` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OutputFormat {
+pub enum OutputFormat {
     Text(Format),
     Bam,
 }
@@ -119,8 +132,31 @@ impl std::fmt::Display for OutputFormat {
     }
 }
 
-/// Seconds or milliseconds.
-pub(super) fn time(text: &str) -> Result<f64, String> {
+/// Seconds.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    time(text).map(Duration::from_secs_f64)
+}
+
+/// Milliseconds.
+pub fn milliseconds(text: &str) -> Result<Duration, String> {
+    time(text).map(|time| Duration::from_secs_f64(time / 1000.0))
+}
+
+/// A number of workers; without one, as many as there are cores.
+pub fn workers(threads: Option<u16>) -> usize {
+    match threads {
+        Some(threads) => threads.into(),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// A serial port or a socket, not a file.
+pub fn is_link(argument: &Path) -> bool {
+    argument.to_str().is_some_and(|text| text.contains("://"))
+}
+
+/// A time or a rate.
+pub fn time(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(time) if time > 0.0 && time < 1e9 => Ok(time),
         _ => Err("a number above 0".to_string()),
@@ -128,12 +164,12 @@ pub(super) fn time(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum ScenarioArgument {
+pub enum ScenarioArgument {
     /// One chunk after another: the least latency
     Single,
     /// A flow cell by a schedule made in advance: can it be followed?
     Multi,
-    /// Compressed reads as fast as they are taken: throughput
+    /// Compressed reads as fast as they can be read: throughput
     Offline,
 }
 
@@ -148,7 +184,7 @@ impl From<ScenarioArgument> for Scenario {
 }
 
 /// `KIND=RATE`.
-pub(super) fn prior(text: &str) -> Result<(CallKind, f64), String> {
+pub fn prior(text: &str) -> Result<(CallKind, f64), String> {
     let split = text.split_once('=').and_then(|(kind, rate)| {
         let kind = CallKind::ALL.into_iter().find(|k| k.name() == kind)?;
         Some((kind, rate.parse().ok()?))

@@ -1,0 +1,80 @@
+//! The models of a plan, opened and joined with its options.
+
+use super::check;
+use super::error::CliError;
+use super::plan::ModelChoice;
+use crate::annotate::{Annotator, Options, Task, builtin};
+use crate::model::Model;
+use crate::model::manifest::Tier;
+use crate::sink::Format;
+
+/// Opens the models and joins them with the options; `format` is that of the calls.
+pub(super) fn open(
+    choice: &ModelChoice,
+    options: Options,
+    format: Option<Format>,
+) -> Result<Annotator, CliError> {
+    let mut models = models(choice, options.tier)?;
+    match format {
+        Some(Format::SpliceTsv) => {
+            // Default tasks that it cannot hold are left out.
+            let is_splice = |model: &mut Model| model.manifest().task == Task::Splice;
+            let splice: Vec<Model> = models.extract_if(.., is_splice).collect();
+            check::splice_tsv(&splice, &models, choice.named)?;
+            models = splice;
+        }
+        Some(Format::Bedgraph) => check::bedgraph(&models)?,
+        _ => {}
+    }
+    let fast = if choice.fast_tier {
+        fast_tiers(choice, options.tier, &models)?
+    } else {
+        vec![]
+    };
+    Annotator::with_fast_tier(models, fast, options).map_err(CliError::options)
+}
+
+/// The models of all tasks: those of files, else built-in ones.
+fn models(choice: &ModelChoice, tier: Tier) -> Result<Vec<Model>, CliError> {
+    let mut given: Vec<Model> = vec![];
+    for path in &choice.files {
+        let model = Model::open_tier(path, tier)?;
+        if choice.check_tensors {
+            model.file().check_payload()?;
+        }
+        given.push(model);
+    }
+    let mut tasks = choice.tasks.clone();
+    if !choice.named {
+        for model in &given {
+            tasks.push(Task::of_model(model)?);
+        }
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    check::tasks(&given, &tasks)?;
+    let mut models = vec![];
+    for task in tasks {
+        let mut own = given.extract_if(.., |m| m.manifest().task == task);
+        match own.next() {
+            Some(model) => models.push(model),
+            None => models.push(builtin::model(task, tier)?),
+        }
+        models.extend(own);
+    }
+    Ok(models)
+}
+
+/// The fast tiers of those models that have one and use another.
+fn fast_tiers(choice: &ModelChoice, tier: Tier, models: &[Model]) -> Result<Vec<Model>, CliError> {
+    check::fast_tier(tier, models)?;
+    let tiered = models.iter().filter(|model| check::is_tiered(model));
+    let fast = tiered.map(|model| {
+        let mut given = choice.files.iter();
+        match given.find(|path| path.display().to_string() == model.file().name()) {
+            Some(path) => Model::open_tier(path, Tier::Fast),
+            None => builtin::model(Task::of_model(model)?, Tier::Fast),
+        }
+    });
+    Ok(fast.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,34 @@
+//! What `score` takes.
+
+use super::values::{StrandArgument, TierArgument, prior};
+use crate::annotate::Task;
+use crate::call::CallKind;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct ScoreArguments {
+    /// FASTA or FASTQ, plain or compressed; '-' is standard input
+    pub input: PathBuf,
+    /// Which built-in model
+    #[arg(long, required_unless_present = "model")]
+    pub task: Option<Task>,
+    /// A model file instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Which network of models that have two
+    #[arg(long, value_enum, default_value = "auto")]
+    pub tier: TierArgument,
+    /// As in annotate: how often a site occurs where it could (repeatable)
+    #[arg(long = "prior", value_name = "KIND=RATE", value_parser = prior, conflicts_with = "whole")]
+    pub priors: Vec<(CallKind, f64)>,
+    /// Strands to score [default: both; forward for --whole]
+    #[arg(long, value_enum)]
+    pub strand: Option<StrandArgument>,
+    /// One line a record (a promoter window, a 5'UTR) instead of one row a base
+    #[arg(long)]
+    pub whole: bool,
+    /// A folder for .npy files and index.tsv; with --whole a file ('-': standard output)
+    #[arg(short, long, value_name = "DIR|FILE")]
+    pub output: PathBuf,
+}

@@ -1,0 +1,139 @@
+//! Everything that makes a run of `annotate` wrong usage: in its options, its files, its models.
+//! All of it is checked before anything is opened for writing. What holds for the files of
+//! `annotate` holds for those of other commands, too.
+
+use super::arguments::annotate::AnnotateArguments;
+use super::arguments::values::OutputFormat;
+use super::error::CliError;
+use crate::annotate::Task;
+use crate::call::CallKind;
+use crate::model::Model;
+use crate::model::manifest::Tier;
+use crate::sink::Format;
+use crate::stream::decide::Policy;
+use std::path::Path;
+
+/// Options that do not go together, or mean nothing without another. The first one counts.
+pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
+    let live = arguments.is_live();
+    let follow = arguments.follow.is_some();
+    let bam = arguments.format == OutputFormat::Bam;
+    let output = arguments.output.as_deref();
+    let to_file = output.is_some_and(|path| path.as_os_str() != "-");
+    let rules = [
+        (
+            arguments.on_overload.is_some() && arguments.deadline.is_none(),
+            "--on-overload needs --deadline, which says what overload is",
+        ),
+        (
+            arguments.decisions.is_some() && arguments.policy.is_none(),
+            "--decisions needs --policy",
+        ),
+        (
+            live && arguments.strict,
+            "--strict ends a run at the first bad read, and a live run goes on",
+        ),
+        (
+            bam && (follow || live),
+            "--format bam writes a record when its read is over: it goes with no live option",
+        ),
+        (
+            bam && arguments.inputs.len() != 1,
+            "--format bam passes the records of one input through: give one BAM file",
+        ),
+        (
+            follow && !to_file,
+            "--follow needs --output: what was written there is what need not be read again",
+        ),
+        (
+            follow && arguments.format == OutputFormat::Text(Format::Bedgraph),
+            "bedgraph is one track of all reads, which cannot be continued: use another format",
+        ),
+        (
+            follow && live,
+            "--follow reads files as they are completed: it goes with no live option",
+        ),
+    ];
+    match rules.iter().find(|(broken, _)| *broken) {
+        Some((_, message)) => Err(CliError::usage(message)),
+        None => Ok(()),
+    }
+}
+
+/// A file that is written is emptied first, which must not happen to one that is read.
+pub(super) fn files<'a>(
+    read: impl IntoIterator<Item = &'a Path>,
+    written: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), CliError> {
+    let own = |path: &Path| std::fs::canonicalize(path).ok();
+    let read: Vec<_> = read.into_iter().filter_map(own).collect();
+    let mut written = written.into_iter().filter(|path| path.is_file());
+    match written.find(|path| own(path).is_some_and(|path| read.contains(&path))) {
+        Some(path) => Err(CliError::Usage(format!(
+            "{}: is read, and cannot be written at the same time",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Model files that were given must be for tasks that are wanted.
+pub(super) fn tasks(given: &[Model], wanted: &[Task]) -> Result<(), CliError> {
+    let is_unused = |model: &&Model| !wanted.iter().any(|task| model.manifest().task == *task);
+    match given.iter().find(is_unused) {
+        Some(model) => Err(CliError::Usage(format!(
+            "{} is for {}, which --tasks leaves out",
+            model.file().name(),
+            model.manifest().task
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What splice-tsv cannot hold must not have been asked for by name, nor be all there is.
+pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Result<(), CliError> {
+    match others.first() {
+        Some(other) if named || splice.is_empty() => Err(CliError::Usage(format!(
+            "splice-tsv holds splice sites only, not {}: add --tasks splice",
+            other.manifest().task
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A bedGraph file has one signed number a position.
+pub(super) fn bedgraph(models: &[Model]) -> Result<(), CliError> {
+    if models
+        .iter()
+        .any(|m| m.manifest().task == Task::PromoterStrength)
+    {
+        let message = "bedgraph's sign says the strand, and rates have a sign of their own";
+        return Err(CliError::usage(message));
+    }
+    Ok(())
+}
+
+/// A policy may only rest on calls that are made.
+pub(super) fn policy(file: &Path, policy: &Policy, called: &[CallKind]) -> Result<(), CliError> {
+    match policy.kinds().find(|kind| !called.contains(kind)) {
+        Some(kind) => Err(CliError::Usage(format!(
+            "{}: no model in use calls a {kind}",
+            file.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Some model must have a faster tier than the one in use.
+pub(super) fn fast_tier(tier: Tier, models: &[Model]) -> Result<(), CliError> {
+    if tier == Tier::Fast || !models.iter().any(is_tiered) {
+        let message = "--on-overload fast-tier: no model in use has a faster tier";
+        return Err(CliError::usage(message));
+    }
+    Ok(())
+}
+
+/// True where a model's file holds two tiers.
+pub(super) fn is_tiered(model: &Model) -> bool {
+    model.file().manifest().cascade.is_some()
+}

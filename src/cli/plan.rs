@@ -1,0 +1,253 @@
+//! What a run of `annotate` does: decided once, from its arguments, which nobody reads afterwards.
+
+use super::arguments::annotate::AnnotateArguments;
+use super::arguments::values::{OrderArgument, OutputFormat, is_link, workers};
+use super::check;
+use super::error::CliError;
+use super::output::Target;
+use crate::annotate::{Options, Priors, Task, default_tasks};
+use crate::reads::fastx::Limits;
+use crate::reads::source::Input;
+use crate::sink::Format;
+use crate::stream::batch::{Order, PipelineConfig};
+use crate::stream::decide::Policy;
+use crate::stream::live::{LiveConfig, OverloadPolicy};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A run, with nothing left to be decided. Files that are read may still prove to be bad.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub models: ModelChoice,
+    /// How reads are annotated.
+    pub options: Options,
+    pub mode: Mode,
+    /// Where calls or records go.
+    pub output: Target,
+    /// Where the run's numbers are served.
+    pub metrics: Option<SocketAddr>,
+    /// Between two lines on standard error.
+    pub status_every: Option<Duration>,
+    /// Neither progress nor a summary.
+    pub quiet: bool,
+}
+
+/// Which models are in use.
+#[derive(Debug)]
+pub(super) struct ModelChoice {
+    /// What to look for, besides what model files are for.
+    pub tasks: Vec<Task>,
+    /// The tasks were given: files for other tasks are wrong, and what the format cannot hold is
+    /// not left out silently.
+    pub named: bool,
+    /// Model files instead of built-in ones.
+    pub files: Vec<PathBuf>,
+    /// Check their tensors against their hash.
+    pub check_tensors: bool,
+    /// Under overload the fast tiers stand in.
+    pub fast_tier: bool,
+}
+
+/// What is read, and how.
+#[derive(Debug)]
+pub(super) enum Mode {
+    /// The records of files, one file after another; calls as text.
+    Batch {
+        inputs: Vec<Input>,
+        format: Format,
+        pipeline: PipelineConfig,
+    },
+    /// The records of one BAM file, passed through with their calls.
+    Bam {
+        input: Input,
+        pipeline: PipelineConfig,
+        /// The command line, for the header.
+        command: String,
+    },
+    /// Sources that may still be growing, all at once, against the clock.
+    Live(LivePlan),
+    /// A folder that fills.
+    Follow(FollowPlan),
+}
+
+impl Mode {
+    /// The form of the calls; `None`: in BAM records.
+    pub(super) fn format(&self) -> Option<Format> {
+        match self {
+            Mode::Batch { format, .. } => Some(*format),
+            Mode::Bam { .. } => None,
+            Mode::Live(live) => Some(live.format),
+            Mode::Follow(follow) => Some(follow.format),
+        }
+    }
+
+    /// True where standard input is read.
+    pub(super) fn reads_standard_input(&self) -> bool {
+        let is_standard = |input: &Input| matches!(input, Input::Stdin);
+        match self {
+            Mode::Batch { inputs, .. } => inputs.iter().any(is_standard),
+            Mode::Bam { input, .. } => is_standard(input),
+            Mode::Live(live) => live.sources.iter().any(|source| match source {
+                Source::Records(input) => is_standard(input),
+                Source::Link(_) => false,
+            }),
+            Mode::Follow(_) => false,
+        }
+    }
+}
+
+/// A live run.
+#[derive(Debug)]
+pub(super) struct LivePlan {
+    pub sources: Vec<Source>,
+    pub limits: Limits,
+    pub format: Format,
+    pub config: LiveConfig,
+    /// The rules of keep and eject, and the file that they are from.
+    pub policy: Option<(PathBuf, Policy)>,
+    /// Where decisions are written.
+    pub decisions: Option<PathBuf>,
+}
+
+/// One source of a live run.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A file, or standard input.
+    Records(Input),
+    /// A serial port or a socket, by its URL.
+    Link(String),
+}
+
+/// A run that follows a folder.
+#[derive(Debug)]
+pub(super) struct FollowPlan {
+    pub folder: PathBuf,
+    /// What has been done; beside the output unless given.
+    pub journal: Option<PathBuf>,
+    /// Ends when nothing new has come for so long.
+    pub until_idle: Option<Duration>,
+    pub format: Format,
+    pub pipeline: PipelineConfig,
+}
+
+impl Plan {
+    /// Decides what the arguments ask for, `command` being all of them as text.
+    ///
+    /// # Errors
+    /// Wrong usage, and a policy that cannot be read.
+    pub(super) fn new(
+        arguments: AnnotateArguments,
+        command: String,
+        quiet: bool,
+    ) -> Result<Plan, CliError> {
+        check::options(&arguments)?;
+        let read = arguments.inputs.iter().chain(&arguments.models);
+        let read = read.chain(&arguments.policy).map(PathBuf::as_path);
+        let written = arguments.output.iter().chain(&arguments.decisions);
+        check::files(read, written.map(PathBuf::as_path))?;
+
+        let (molecule, strands) = arguments.molecule.with_strands(arguments.strand);
+        let live = arguments.is_live();
+        let options = Options {
+            tier: arguments.tier.into(),
+            molecule,
+            strands,
+            min_score: arguments.min_score,
+            priors: Priors::new(&arguments.priors).map_err(CliError::options)?,
+            max_starts: arguments.max_starts,
+            eager: live,
+        };
+        let overload: OverloadPolicy = arguments
+            .on_overload
+            .map_or_else(Default::default, Into::into);
+        let named = !arguments.tasks.is_empty();
+        let models = ModelChoice {
+            tasks: if named {
+                arguments.tasks
+            } else {
+                default_tasks(molecule).to_vec()
+            },
+            named,
+            files: arguments.models,
+            check_tensors: arguments.check_model,
+            fast_tier: overload == OverloadPolicy::FastTier,
+        };
+
+        let threads = workers(arguments.threads);
+        let limits = Limits {
+            max_read_len: arguments.max_read_len,
+            ..Limits::default()
+        };
+        let pipeline = PipelineConfig {
+            threads,
+            order: match arguments.order {
+                OrderArgument::Input => Order::Input,
+                OrderArgument::Ready | OrderArgument::Live => Order::Ready,
+            },
+            limits,
+            strict: arguments.strict,
+            pool: 16 + 8 * threads,
+            keep: (arguments.format == OutputFormat::Bam).then(Default::default),
+        };
+        let mut inputs = arguments.inputs.into_iter();
+        let mode = match (arguments.format, arguments.follow) {
+            (OutputFormat::Bam, _) => Mode::Bam {
+                input: inputs.next().map_or(Input::Stdin, Input::from_argument),
+                pipeline,
+                command,
+            },
+            (OutputFormat::Text(format), Some(folder)) => Mode::Follow(FollowPlan {
+                folder,
+                journal: arguments.journal,
+                until_idle: arguments.until_idle,
+                format,
+                pipeline,
+            }),
+            (OutputFormat::Text(format), None) if live => Mode::Live(LivePlan {
+                sources: inputs.map(source).collect(),
+                limits,
+                format,
+                config: LiveConfig {
+                    threads,
+                    deadline: arguments.deadline,
+                    overload,
+                    ..LiveConfig::default()
+                },
+                policy: match arguments.policy {
+                    Some(path) => {
+                        let policy = Policy::open(&path).map_err(CliError::usage)?;
+                        Some((path, policy))
+                    }
+                    None => None,
+                },
+                decisions: arguments.decisions,
+            }),
+            (OutputFormat::Text(format), None) => Mode::Batch {
+                inputs: inputs.map(Input::from_argument).collect(),
+                format,
+                pipeline,
+            },
+        };
+        Ok(Plan {
+            models,
+            options,
+            mode,
+            output: Target::new(arguments.output),
+            metrics: arguments.metrics,
+            status_every: arguments.status_every,
+            quiet,
+        })
+    }
+}
+
+/// What stands on the command line of a live run.
+fn source(argument: PathBuf) -> Source {
+    match argument.to_str().filter(|_| is_link(&argument)) {
+        Some(url) => Source::Link(url.to_string()),
+        None => Source::Records(Input::from_argument(argument)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

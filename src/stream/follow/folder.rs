@@ -1,0 +1,100 @@
+//! Files that are new or have changed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use std::{fs, io};
+
+/// Files under a folder that may hold reads.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Size and time of change when a file was last taken.
+    seen: HashMap<PathBuf, (u64, SystemTime)>,
+}
+
+impl Folder {
+    /// Nothing seen yet.
+    pub fn new(path: PathBuf) -> Folder {
+        Folder {
+            path,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Files that are new or have changed, in order of name; nested folders too. A file that cannot
+    /// be looked at is logged and looked at again.
+    ///
+    /// # Errors
+    /// Where the folder itself cannot be read.
+    pub fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
+        let mut found = vec![];
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if folder == self.path => return Err(error),
+                // It may have gone since.
+                Err(error) => {
+                    log::debug!("{}: {error}", folder.display());
+                    continue;
+                }
+            };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                let Ok(about) = fs::metadata(&path) else {
+                    continue;
+                };
+                if about.is_dir() {
+                    folders.push(path);
+                } else if may_hold_reads(&path) {
+                    let state = (
+                        about.len(),
+                        about.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                    );
+                    if self.seen.insert(path.clone(), state) != Some(state) {
+                        found.push(path);
+                    }
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// True for `.fastq`, `.fq` and `.bam`, compressed or not, also while a suffix such as `.part` or
+/// `.tmp` says that they grow; not for indices.
+fn may_hold_reads(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().to_ascii_lowercase());
+    name.is_some_and(|name| {
+        let mut parts = name.split('.').skip(1);
+        let index = [".bai", ".csi", ".fai", ".gzi"]
+            .iter()
+            .any(|i| name.ends_with(i));
+        !index && parts.any(|part| ["fastq", "fq", "bam"].contains(&part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_tells_what_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let nested = folder.path().join("pass/barcode01");
+        fs::create_dir_all(&nested).unwrap();
+        let file = nested.join("x.fastq.gz.part");
+        fs::write(&file, b"1").unwrap();
+        fs::write(folder.path().join("summary.txt"), b"1").unwrap();
+        let mut watched = Folder::new(folder.path().to_owned());
+        assert_eq!(watched.changed().unwrap(), std::slice::from_ref(&file));
+        assert!(watched.changed().unwrap().is_empty());
+        fs::write(&file, b"22").unwrap();
+        assert_eq!(watched.changed().unwrap(), [file]);
+        assert!(Folder::new("nowhere".into()).changed().is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! The thread that reads a source: which lane a read goes down, and where its pieces belong.
+
+use super::overload::OverloadPolicy;
+use super::piece::PieceEnd;
+use super::slot::{Live, Slot, wait_on};
+use super::source::{LiveSource, LiveStep};
+use crate::stream::engine::port::Port;
+use crate::stream::engine::run::{Ended, Source};
+use crate::stream::engine::shared::CLOSING;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// A read that has begun and not ended.
+struct Open {
+    lane: usize,
+    read: u32,
+    /// Bases so far, those that were lost or shed included.
+    position: u64,
+    /// Its beginning was rejected: its bases count, and go nowhere.
+    refused: bool,
+}
+
+/// Reads one source.
+pub(super) struct Reader {
+    source: Box<dyn LiveSource>,
+    open: HashMap<u16, Open>,
+    channels: usize,
+}
+
+impl Reader {
+    pub(super) fn new(source: Box<dyn LiveSource>, channels: usize) -> Reader {
+        Reader {
+            source,
+            open: HashMap::with_capacity(channels.min(4096)),
+            channels,
+        }
+    }
+}
+
+impl Source<Live> for Reader {
+    fn read(&mut self, port: &Port<Live>) -> Ended {
+        let name = self.source.name();
+        let engine = &*port.engine;
+        while let Some(mut slot) = port.free_slot() {
+            let Some(step) = port.blocking(|| self.source.next(&mut slot.piece)) else {
+                return Ended::Early;
+            };
+            match step {
+                Ok(LiveStep::Piece) => {
+                    if self.send(port, slot, &name).is_none() {
+                        return Ended::Early;
+                    }
+                }
+                Ok(LiveStep::Rejected(reject)) => {
+                    engine.metrics.received(port.source, 1, 0);
+                    if reject.reason.passes_over() {
+                        engine.metrics.read_passed();
+                        reject.log();
+                        engine.return_unused(slot);
+                        continue;
+                    }
+                    engine.metrics.read_rejected();
+                    slot.piece.clear();
+                    slot.rejected = Some(reject.to_string());
+                    engine.send_to_sink(slot);
+                }
+                Ok(LiveStep::Idle) => engine.return_unused(slot),
+                Ok(LiveStep::End) => {
+                    engine.return_unused(slot);
+                    return Ended::Complete;
+                }
+                Err(error) => {
+                    engine.mode.report(error);
+                    engine.return_unused(slot);
+                    return Ended::Complete;
+                }
+            }
+        }
+        Ended::Early
+    }
+
+    /// Waits until no more replies will come, and lets the source send the last of them.
+    fn close(&mut self, port: &Port<Live>) {
+        port.all_written_within(CLOSING);
+        self.source.close();
+    }
+}
+
+impl Reader {
+    /// Sends a piece on; `None` where the run stops.
+    fn send(&mut self, port: &Port<Live>, mut slot: Box<Slot>, name: &str) -> Option<()> {
+        let engine = &*port.engine;
+        let metrics = &engine.metrics;
+        let channel = slot.piece.channel;
+        let bases = slot.piece.codes.len() as u64;
+        metrics.received(port.source, u64::from(slot.piece.first), bases);
+        if slot.piece.first {
+            if let Some(open) = self.open.remove(&channel)
+                && !open.refused
+                && end_read(port, channel, &open).is_none()
+            {
+                metrics.read_rejected();
+                metrics.bases_rejected(bases);
+                return None;
+            }
+            let refused = self.open.len() >= self.channels;
+            if refused {
+                metrics.read_rejected();
+                slot.rejected = Some(format!(
+                    "{name}: channel {channel}: more than {} reads at a time",
+                    self.channels
+                ));
+            }
+            let lane = if refused {
+                0
+            } else {
+                engine.mode.lane_for_read()
+            };
+            let open = Open {
+                lane,
+                read: slot.piece.read,
+                position: 0,
+                refused,
+            };
+            self.open.insert(channel, open);
+        }
+        let ends = slot.piece.end.is_some();
+        let Some(open) = self.open.get_mut(&channel) else {
+            // Bases of a read whose beginning was never received.
+            metrics.bases_rejected(bases);
+            engine.return_unused(slot);
+            return Some(());
+        };
+        open.position += slot.piece.lost;
+        slot.start = open.position;
+        slot.piece.read = open.read;
+        open.position += bases;
+        let (lane, refused) = (open.lane, open.refused);
+        if ends {
+            self.open.remove(&channel);
+        }
+        if refused {
+            metrics.bases_rejected(bases);
+            slot.piece.clear();
+            match slot.rejected {
+                Some(_) => engine.send_to_sink(slot),
+                None => engine.return_unused(slot),
+            }
+            return Some(());
+        }
+        if let (OverloadPolicy::ShedNewest, Some(deadline)) =
+            (engine.mode.policy, engine.mode.deadline)
+            && wait_on(engine, lane, bases as usize) > deadline
+        {
+            metrics.bases_shed(bases);
+            slot.piece.codes.clear();
+            if !slot.piece.first && !ends {
+                engine.return_unused(slot);
+                return Some(());
+            }
+        }
+        engine.send(lane, slot);
+        Some(())
+    }
+}
+
+/// Ends a read in whose place another has begun; `None` where the run stops.
+fn end_read(port: &Port<Live>, channel: u16, open: &Open) -> Option<()> {
+    let mut slot = port.free_slot()?;
+    slot.piece.channel = channel;
+    slot.piece.read = open.read;
+    slot.piece.end = Some(PieceEnd::Partial);
+    slot.piece.received = Instant::now();
+    slot.start = open.position;
+    port.engine.send(open.lane, slot);
+    Some(())
+}
