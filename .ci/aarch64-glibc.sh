@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds for aarch64 so that the result runs where glibc is 2.27 or later (JetPack 4, Ubuntu 18.04),
 # and checks that it needs no newer symbol. Arguments go to cargo; by default the release binary is
-# built. Needs cargo-zigbuild, and zig, for instance from the Python package ziglang, which carry that
-# glibc's symbol versions.
+# built. Needs cargo-zigbuild, and zig, for instance from the Python package ziglang, which carry
+# that glibc's symbol versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,9 @@ mapfile -t programs < <(
 )
 ((${#programs[@]})) || { echo "nothing was built that runs" >&2; exit 1; }
 for program in "${programs[@]}"; do
-    needed=$(aarch64-linux-gnu-objdump -T "$program" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
+    needed=$(
+        aarch64-linux-gnu-objdump -T "$program" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1
+    )
     echo "$program needs $needed"
     latest=$(printf '%s\n' "GLIBC_$newest" "$needed" | sort -V | tail -n 1)
     if [[ $latest != "GLIBC_$newest" ]]; then
