@@ -20,6 +20,7 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ("just ", "builds, and just"),
     ("cargo +nightly fuzz", "a nightly compiler and cargo-fuzz"),
     ("STRANDLINE_SOAK=", "minutes"),
+    ("STRANDLINE_ISA=avx2 cargo", "a build"),
     ("pip install", "Python packages from a registry"),
     (
         "python ",
