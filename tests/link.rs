@@ -209,7 +209,7 @@ fn decisions_go_back_and_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let policy = folder.path().join("policy.toml");
     let text = "default = \"eject\"\n[[rule]]\nkinds = [\"donor\", \"acceptor\"]\n\
-        at_least = 1\nwithin = 3000\ndecision = \"keep\"\n";
+                at_least = 1\nwithin = 3000\ndecision = \"keep\"\n";
     std::fs::write(&policy, text).unwrap();
     let decisions = folder.path().join("decisions.tsv");
     let output = folder.path().join("calls.tsv");

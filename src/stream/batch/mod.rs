@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A slot holds a chunk and its calls. The threads, the queues and the end of a run are those of
-//! the [engine](crate::stream::engine). The chunks of one record go down one lane; a record of one
+//! `stream::engine`. The chunks of one record go down one lane; a record of one
 //! chunk goes down the lane with the fewest bases in it.
 //!
 //! **No record disappears.** Each one read in is written, or reported as rejected: bad input, a

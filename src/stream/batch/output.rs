@@ -29,9 +29,9 @@ pub trait Output {
         reject.log();
     }
 
-    /// Learns that all records of an input have been written, in
-    /// [`run_one_by_one`](super::run_one_by_one); `whole` is false where the input could not be read
-    /// to its end. Not called for an input in which the run was stopped.
+    /// Learns that all records of an input have been written; `whole` is false where it could
+    /// not be read to its end. Called by [`run_one_by_one`](super::run_one_by_one), and not for an
+    /// input in which the run was stopped.
     ///
     /// # Errors
     /// Stop the run.

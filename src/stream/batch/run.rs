@@ -11,8 +11,9 @@ use crate::call::CallKind;
 use crate::metrics::Metrics;
 use crate::reads::fastx::RecordEnd;
 use crate::reads::source::Input;
-use crate::stream::engine;
+use crate::stream::engine::run::run_threads;
 use crate::stream::engine::shared::{Setup, SourceSlots};
+use crate::stream::engine::sink::Sink;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -75,7 +76,7 @@ fn start<A: Annotate>(
         stop: stop.clone(),
     };
     let worker = |_| Worker::new(annotator);
-    let ran = engine::run::run(setup, vec![inputs], worker, |sink| {
+    let ran = run_threads(setup, vec![inputs], worker, |sink| {
         write(config, sink, Sequencer::new(config.order, pool), output)
     });
     let ran = ran.map_err(PipelineError::Thread)?;
@@ -89,12 +90,10 @@ fn start<A: Annotate>(
     })
 }
 
-type Sink<'a> = engine::sink::Sink<'a, Batch>;
-
 /// The sink: puts records in order, writes them and gives their slots back.
 fn write(
     config: &PipelineConfig,
-    sink: &Sink<'_>,
+    sink: &Sink<'_, Batch>,
     mut sequencer: Sequencer,
     output: &mut dyn Output,
 ) -> Result<(), PipelineError> {
@@ -135,7 +134,7 @@ fn write(
 
 fn write_slot(
     config: &PipelineConfig,
-    sink: &Sink<'_>,
+    sink: &Sink<'_, Batch>,
     slot: &Slot,
     output: &mut dyn Output,
 ) -> Result<(), PipelineError> {
@@ -178,7 +177,7 @@ fn write_slot(
 }
 
 /// A record that was read and will not be written.
-fn count_lost(sink: &Sink<'_>, slot: &Slot) {
+fn count_lost(sink: &Sink<'_, Batch>, slot: &Slot) {
     if slot.chunk.end.is_some() {
         sink.engine.metrics.read_rejected();
     }

@@ -193,7 +193,12 @@ fn fasta(records: &[(String, String)]) -> String {
 }
 
 fn records() -> impl Strategy<Value = Vec<(String, String)>> {
-    let bases = prop_oneof![8 => "[ACGT]{0,12}", 3 => "[ACGT]{30,90}", 1 => "[ACGT]{0,20}N[ACGT]{0,20}", 1 => "[ACGT]{0,40}[*][ACGT]{0,9}"];
+    let bases = prop_oneof![
+        8 => "[ACGT]{0,12}",
+        3 => "[ACGT]{30,90}",
+        1 => "[ACGT]{0,20}N[ACGT]{0,20}",
+        1 => "[ACGT]{0,40}[*][ACGT]{0,9}",
+    ];
     prop::collection::vec(bases, 0..40).prop_map(|all| {
         all.into_iter()
             .enumerate()
@@ -206,7 +211,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn every_record_comes_out_once(
-        first in records(), second in records(), threads in 1usize..6, pool in 1usize..9, ready: bool,
+        first in records(),
+        second in records(),
+        threads in 1usize..6,
+        pool in 1usize..9,
+        ready: bool,
     ) {
         let order = if ready { Order::Ready } else { Order::Input };
         let inputs = vec![bytes("a", fastq(&first)), bytes("b", fasta(&second))];
@@ -214,7 +223,8 @@ proptest! {
         prop_assert!(ran.result.is_ok());
         let good = |bases: &str| !bases.contains(['N', '*']);
         let all = || first.iter().chain(&second);
-        let mut expected: Vec<_> = all().filter(|(_, b)| good(b)).map(|(n, b)| (n.clone(), naive(b))).collect();
+        let expected = all().filter(|(_, b)| good(b));
+        let mut expected: Vec<_> = expected.map(|(n, b)| (n.clone(), naive(b))).collect();
         let mut found = ran.written.records;
         if ready {
             expected.sort();
@@ -262,7 +272,8 @@ fn input_order_is_the_same_whatever_the_threads() {
 
 #[test]
 fn a_failing_record_is_lost_alone() {
-    let text = ">a\nACG\n>panics\nNG\n>b\nG\n>errs\nANG\n>late\nCCN\n>long\nGGGGGGGGGACGTACGTACGTNGGGGGGGGGGGGG\n>c\nGG\n";
+    let text = ">a\nACG\n>panics\nNG\n>b\nG\n>errs\nANG\n>late\nCCN\n\
+                >long\nGGGGGGGGGACGTACGTACGTNGGGGGGGGGGGGG\n>c\nGG\n";
     for order in [Order::Input, Order::Ready] {
         let mock = Mock::new(0);
         let ran = run_with(&config(1, 4, order), vec![bytes("a", text)], &mock);

@@ -32,8 +32,7 @@ impl<O: LiveOutput, D: Decisions> Decider<O, D> {
         }
     }
 
-    /// What kept a decision from being taken, where it was this and not the output that ended the
-    /// run.
+    /// Why [`Decisions`] failed, where it was they and not the output that ended the run.
     pub fn decision_error(&mut self) -> Option<io::Error> {
         self.failed.take()
     }

@@ -25,11 +25,13 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let annotator: strandline::Annotator = strandline::Annotator::builtin(Default::default())?;
 //! let metrics = Arc::new(strandline::metrics::Metrics::new());
-//! let calls = CallWriter::new(std::io::stdout(), Format::Tsv, stream::model_tags(annotator.models()));
+//! let models = stream::model_tags(annotator.models());
+//! let mut calls = CallWriter::new(std::io::stdout(), Format::Tsv, models);
+//! calls.header()?;
 //! let decisions = DecisionWriter::new(std::fs::File::create("decisions.tsv")?)?;
 //! let policy = Policy::open("policy.toml".as_ref())?;
 //! let mut output = Decider::new(calls, policy, decisions, metrics.clone());
-//! let board = Box::new(link::open("serial:///dev/ttyUSB0")?);
+//! let board: Box<dyn live::LiveSource> = Box::new(link::open("serial:///dev/ttyUSB0")?);
 //! let (config, stop) = (live::LiveConfig::default(), Arc::default());
 //! live::run(&config, vec![board], &annotator, &metrics, &stop, &mut output)?;
 //! # Ok(()) }

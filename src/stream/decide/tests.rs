@@ -1,11 +1,16 @@
 use super::*;
 use crate::call::{Call, CallKind, Flags, Strand};
-use crate::stream::live::{FinishedPiece, PieceEnd};
+use crate::metrics::Metrics;
+use crate::stream::live::{FinishedPiece, LiveOutput, PieceEnd, Replies, SourceInfo};
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 const TEXT: &str = "default = \"eject\"\n\
-    [[rule]]\nkinds = [\"donor\", \"acceptor\"]\nat_least = 2\nwithin = 1000\nmin_score = 0.5\ndecision = \"keep\"\n\
-    [[rule]]\nkinds = [\"promoter\"]\nat_least = 1\nwithin = 300\ndecision = \"keep\"\n";
+    [[rule]]\nkinds = [\"donor\", \"acceptor\"]\nat_least = 2\nwithin = 1000\n\
+    min_score = 0.5\ndecision = \"keep\"\n\
+    [[rule]]\nkinds = [\"promoter\"]\nat_least = 1\nwithin = 300\n\
+    decision = \"keep\"\n";
 
 fn call(kind: CallKind, start: u64, score: f32) -> Call {
     Call {
@@ -86,4 +91,83 @@ fn what_is_no_policy_is_refused_with_its_place() {
     assert!(error(&TEXT.replace("at_least = 1", "at_least = 0")).contains("rule 2"));
     assert!(error(&TEXT.replace("[\"promoter\"]", "[]")).contains("rule 2: no kinds"));
     assert!(error(&TEXT.replace("within = 300", "withn = 300")).contains("withn"));
+}
+
+/// Keeps the decisions that go back.
+#[derive(Default)]
+struct Back(Mutex<Vec<(u16, u32, bool)>>);
+
+impl Replies for Back {
+    fn decision(&self, channel: u16, read: u32, eject: bool) {
+        self.0.lock().unwrap().push((channel, read, eject));
+    }
+
+    fn call(&self, _: u16, _: u32, _: &Call) {}
+}
+
+/// An output that counts pieces.
+struct Pieces(usize);
+
+impl LiveOutput for Pieces {
+    fn piece(&mut self, _: &FinishedPiece<'_>) -> io::Result<()> {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
+fn sources(back: &Arc<Back>) -> [SourceInfo; 2] {
+    [
+        SourceInfo {
+            name: "board".into(),
+            replies: Some(back.clone()),
+        },
+        SourceInfo {
+            name: "file".into(),
+            replies: None,
+        },
+    ]
+}
+
+fn policy() -> Policy {
+    Policy::parse(TEXT, "policy".into()).unwrap()
+}
+
+#[test]
+fn a_decision_goes_back_is_counted_and_is_written() {
+    let back = Arc::new(Back::default());
+    let metrics = Arc::new(Metrics::new());
+    metrics.live(std::iter::empty(), None);
+    let mut lines = vec![];
+    let writer = DecisionWriter::new(&mut lines).unwrap();
+    let mut decider = Decider::new(Pieces(0), policy(), writer, metrics.clone());
+    decider.begin(&sources(&back));
+    let promoter = [call(CallKind::Promoter, 10, 0.5)];
+    decider.piece(&piece(7, &promoter, 400, false)).unwrap();
+    decider.piece(&piece(7, &[], 1000, true)).unwrap();
+    let mut of_file = piece(3, &[], 5, true);
+    of_file.source = 1;
+    decider.piece(&of_file).unwrap();
+    decider.pause().unwrap();
+    let (Pieces(seen), _) = decider.into_inner();
+    assert_eq!(seen, 3);
+    assert_eq!(*back.0.lock().unwrap(), [(7, 1, false)]);
+    let live = metrics.summary().live.unwrap();
+    assert_eq!((live.keep, live.eject), (1, 1));
+    let lines = String::from_utf8(lines).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0].starts_with("#read\tsource\tchannel\tdecision\trule\t"));
+    assert!(lines[1].starts_with("r\tboard\t7\tkeep\t2\t"));
+    assert!(lines[2].starts_with("r\tfile\t3\teject\tdefault\t"));
+}
+
+#[test]
+fn an_error_of_the_decisions_is_kept_apart_from_the_output_s() {
+    let full = |_: &ReadDecision<'_>| Err(io::ErrorKind::StorageFull.into());
+    let mut decider = Decider::new(Pieces(0), policy(), full, Arc::default());
+    decider.begin(&sources(&Arc::default()));
+    assert!(decider.piece(&piece(7, &[], 400, false)).is_ok());
+    let error = decider.piece(&piece(7, &[], 1000, false)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert!(decider.decision_error().is_some());
 }

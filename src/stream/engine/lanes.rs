@@ -62,7 +62,7 @@ impl<S> Lane<S> {
     }
 
     /// The next slot that no worker will come for. Asked by the one who sends after each push and
-    /// by the worker's end, so that none of both can miss a slot.
+    /// by the worker's end, so that neither can miss a slot.
     pub(super) fn orphan(&self) -> Option<Box<S>> {
         if self.has_worker.load(SeqCst) {
             return None;

@@ -53,7 +53,7 @@ pub(crate) fn default_threads() -> usize {
 /// # Errors
 /// Where a thread could not be started. The run is broken off then, and the sink sees what was on
 /// its way.
-pub(crate) fn run<M, S, W, R>(
+pub(crate) fn run_threads<M, S, W, R>(
     setup: Setup<M>,
     sources: Vec<S>,
     worker: impl Fn(usize) -> W + Sync,

@@ -1,6 +1,6 @@
 use super::mode::Mode;
 use super::port::Port;
-use super::run::{Ended, Source, Worker, run};
+use super::run::{Ended, Source, Worker, run_threads};
 use super::shared::{Engine, Setup, SourceSlots};
 use super::sink::Sink;
 use crate::metrics::Metrics;
@@ -154,7 +154,7 @@ fn everything_comes_out_once_and_sources_close() {
     let (setup, metrics) = setup(3, &stop);
     let sources: Vec<Counts> = [100, 0, 7].map(counts).into();
     let closed: Vec<_> = sources.iter().map(|s| s.closed.clone()).collect();
-    let ran = run(setup, sources, marks, |sink| collect(sink, |_| {})).unwrap();
+    let ran = run_threads(setup, sources, marks, |sink| collect(sink, |_| {})).unwrap();
     for (source, most) in [(0, 100), (1, 0), (2, 7)] {
         let own = ran.sink.iter().filter(|s| s.source == source && !s.closes);
         let mut numbers: Vec<u64> = own.map(|s| s.number).collect();
@@ -176,7 +176,7 @@ fn a_stop_goes_on_without_a_source_stuck_in_a_read() {
     stuck.stuck = true;
     let closed = stuck.closed.clone();
     let begun = Instant::now();
-    let ran = run(setup, vec![stuck, counts(5)], marks, |sink| {
+    let ran = run_threads(setup, vec![stuck, counts(5)], marks, |sink| {
         let mut seen = 0;
         collect(sink, |_| {
             seen += 1;
@@ -209,7 +209,7 @@ fn a_panicking_worker_ends_the_run_and_loses_no_slot() {
     let worker = |_| Marks {
         panics_at: Some(20),
     };
-    let ran = run(setup, vec![counts(u64::MAX)], worker, |sink| {
+    let ran = run_threads(setup, vec![counts(u64::MAX)], worker, |sink| {
         collect(sink, |slot| {
             let unworked = !slot.worked;
             assert!(!unworked || sink.engine.halted(), "known before it comes");
@@ -241,7 +241,7 @@ fn a_panicking_source_is_ended() {
         }
     }
     let (setup, _) = setup(1, &Arc::default());
-    let ran = run(setup, vec![Panics], marks, |sink| collect(sink, |_| {})).unwrap();
+    let ran = run_threads(setup, vec![Panics], marks, |sink| collect(sink, |_| {})).unwrap();
     assert_eq!(ran.sink.len(), 2);
     assert!(ran.engine.thread_died() && ran.engine.stopped_early());
 }
@@ -253,7 +253,7 @@ fn a_panicking_sink_does_not_hang_though_a_source_is_stuck() {
     let mut stuck = counts(1);
     stuck.stuck = true;
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        run(setup, vec![stuck, counts(u64::MAX)], marks, |sink| {
+        run_threads(setup, vec![stuck, counts(u64::MAX)], marks, |sink| {
             let mut seen = 0;
             collect(sink, |_| {
                 seen += 1;

@@ -9,7 +9,7 @@ use std::{fs, io};
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Size and time of change when a file was last taken.
+    /// Size and time of change when a file was last seen.
     seen: HashMap<PathBuf, (u64, SystemTime)>,
 }
 
@@ -70,11 +70,11 @@ fn may_hold_reads(path: &Path) -> bool {
         .file_name()
         .map(|name| name.to_string_lossy().to_ascii_lowercase());
     name.is_some_and(|name| {
-        let mut parts = name.split('.').skip(1);
+        let mut suffixes = name.split('.').skip(1);
         let index = [".bai", ".csi", ".fai", ".gzi"]
             .iter()
             .any(|i| name.ends_with(i));
-        !index && parts.any(|part| ["fastq", "fq", "bam"].contains(&part))
+        !index && suffixes.any(|suffix| ["fastq", "fq", "bam"].contains(&suffix))
     })
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_tells_what_has_changed() {
+    fn a_folder_gives_what_has_changed() {
         let folder = tempfile::tempdir().unwrap();
         let nested = folder.path().join("pass/barcode01");
         fs::create_dir_all(&nested).unwrap();

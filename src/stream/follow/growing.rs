@@ -245,17 +245,17 @@ mod tests {
         let packed = packed.finish().unwrap();
         for (name, bytes) in [("a.fastq", &whole), ("a.fastq.gz", &packed)] {
             let path = folder.path().join(name);
-            let (mut got, mut taken) = (vec![], 0);
+            let (mut got, mut read_to) = (vec![], 0);
             for length in (1..=bytes.len()).step_by(7).chain([bytes.len()]) {
                 fs::write(&path, &bytes[..length]).unwrap();
-                let (new, reached) = read(&path, taken);
-                assert_eq!(reached, taken + new.len() as u64);
+                let (new, reached) = read(&path, read_to);
+                assert_eq!(reached, read_to + new.len() as u64);
                 assert_eq!(new.iter().filter(|&&b| b == b'\n').count() % 4, 0);
                 got.extend(new);
-                taken = reached;
+                read_to = reached;
             }
             assert_eq!(got, whole, "{name}");
-            assert_eq!(incomplete(&path, taken).unwrap(), 0);
+            assert_eq!(incomplete(&path, read_to).unwrap(), 0);
         }
         // Compressed, it is the same file.
         let of = |name: &str| identity(&folder.path().join(name)).unwrap().unwrap();
@@ -283,25 +283,25 @@ mod tests {
         packed.write_all(&whole).unwrap();
         for bytes in [&whole, &packed.finish().unwrap()] {
             let mut got: Vec<u8> = vec![];
-            let mut taken = 0;
+            let mut read_to = 0;
             for length in 4..=bytes.len() {
                 fs::write(&path, &bytes[..length]).unwrap();
-                let (new, reached) = read(&path, taken);
-                let again = if taken > 0 { header.len() } else { 0 };
-                assert_eq!(reached - taken, (new.len() - again) as u64);
+                let (new, reached) = read(&path, read_to);
+                let again = if read_to > 0 { header.len() } else { 0 };
+                assert_eq!(reached - read_to, (new.len() - again) as u64);
                 assert!(new.is_empty() || new.starts_with(header));
                 got.extend(&new[again..]);
-                taken = reached;
+                read_to = reached;
             }
             assert!(got == whole);
-            assert_eq!(incomplete(&path, taken).unwrap(), 0);
+            assert_eq!(incomplete(&path, read_to).unwrap(), 0);
         }
         let known = identity(&path).unwrap();
         fs::write(&path, &whole).unwrap();
         assert!(known.is_some() && identity(&path).unwrap() == known);
         fs::write(&path, &whole[..header.len() + 38]).unwrap();
         assert_eq!(identity(&path).unwrap(), None);
-        // A size that is none: the parser is to tell, so it gets the rest.
+        // A size that is none: the parser is to say so, so it gets the rest.
         let broken = [header, &[0xff; 40][..]].concat();
         fs::write(&path, &broken).unwrap();
         assert!(read(&path, 0).0 == broken);

@@ -74,8 +74,8 @@ impl Journal {
         self.output
     }
 
-    /// Commits a pass: the calls of `bytes` of the file are written, the output is `output` bytes long, and both
-    /// are on disk.
+    /// Commits a pass: the calls of `bytes` of the file are written, the output is `output` bytes
+    /// long, and both are on disk.
     ///
     /// # Errors
     /// Where it cannot be written.

@@ -10,8 +10,9 @@
 //! | `tcp://127.0.0.1:7878` | listens there for one board at a time |
 //! | `unix:///run/strandline.sock` | the same on a socket file |
 //!
-//! A TCP address that is not this machine's own needs `?bind=any`. Each takes `once`: the source ends when the board says that no more reads come, or a connection
-//! is closed. Without it a lost port or connection is waited for, its open reads ending as partial.
+//! A TCP address that is not this machine's own needs `?bind=any`. Each takes `once`: the source
+//! ends when the board says that no more reads come, or a connection is closed. Without it a lost
+//! port or connection is waited for, its open reads ending as partial.
 //!
 //! **What is lost stays visible.** A gap in the sequence numbers is counted; positions say which
 //! read lacks how many bases, and the read goes on behind the gap as a stretch of its own. Where

@@ -26,7 +26,7 @@ pub enum SenderError {
     /// A message that breaks a rule of the protocol.
     #[error(transparent)]
     Send(SendError),
-    /// It was told to stop while it waited for credit.
+    /// It was stopped while it waited for credit.
     #[error("stopped")]
     Stopped,
 }
@@ -189,7 +189,7 @@ impl Sender {
     ) -> Result<(), SenderError> {
         let mut room = [0; MAX_BASES_BYTES];
         while !codes.is_empty() {
-            let (bases, taken) = Bases::pack(codes, &mut room);
+            let (bases, packed) = Bases::pack(codes, &mut room);
             let message = Message::Bases {
                 channel,
                 read: read as u8 & 0xf,
@@ -197,8 +197,8 @@ impl Sender {
                 bases,
             };
             self.send(message, stop)?;
-            codes = &codes[taken..];
-            position += taken as u64;
+            codes = &codes[packed..];
+            position += packed as u64;
         }
         Ok(())
     }

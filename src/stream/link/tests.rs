@@ -3,8 +3,8 @@ use super::*;
 use crate::metrics::SourceCounters;
 use crate::stream::live::{LiveSource, LiveStep, Piece, PieceEnd};
 use firmware_bridge::{
-    Bases, Decoder, Device, DeviceEvent, EndReason, Host, HostEvent, MAX_BASES_BYTES, MAX_FRAME,
-    Message, SendError,
+    Bases, Decoder, Device, EndReason, DeviceEvent, Host, HostEvent, MAX_BASES_BYTES, MAX_FRAME, Message,
+    SendError,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -140,7 +140,7 @@ fn run(faults: Faults, seed: u64, reads: u32) -> (Outcome, Vec<(&'static str, u6
     };
     let (mut nonce, mut host) = (1, link(1));
     let mut device = Device::new(1, 0);
-    let mut heard = Decoder::<64>::new();
+    let mut decoder = Decoder::<64>::new();
     let mut wire = Faulty {
         faults,
         random: ChaCha8Rng::seed_from_u64(seed + 1),
@@ -158,11 +158,11 @@ fn run(faults: Faults, seed: u64, reads: u32) -> (Outcome, Vec<(&'static str, u6
     let mut quiet = 0;
     while quiet < 200 {
         let now = clock.fetch_add(20, Relaxed) + 20;
-        // The device hears, and says what is due.
+        // The device receives, and says what is due.
         let bytes: Vec<u8> = down.lock().unwrap().drain(..).collect();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            if let Some(Ok(frame)) = heard.next(&mut rest)
+            if let Some(Ok(frame)) = decoder.next(&mut rest)
                 && device.receive(&frame) == DeviceEvent::HostStarted
             {
                 announce = [true; CHANNELS as usize];
@@ -241,7 +241,7 @@ fn run(faults: Faults, seed: u64, reads: u32) -> (Outcome, Vec<(&'static str, u6
             }
             let most = (*position + random.random_range(1..500)).min(codes.len());
             let mut room = [0; MAX_BASES_BYTES];
-            let (bases, taken) = Bases::pack(&codes[*position..most], &mut room);
+            let (bases, packed) = Bases::pack(&codes[*position..most], &mut room);
             let message = Message::Bases {
                 channel,
                 read: *read as u8 & 0xf,
@@ -249,7 +249,7 @@ fn run(faults: Faults, seed: u64, reads: u32) -> (Outcome, Vec<(&'static str, u6
                 bases,
             };
             if send(message) {
-                *position += taken;
+                *position += packed;
             }
         }
         if random.random_range(0..1000) < faults.host_restarts {
@@ -373,7 +373,8 @@ fn what_a_faulty_link_loses_is_known() {
         } = outcome;
         let share = 100.0 * recovered as f64 / sent_bases as f64;
         println!(
-            "| {name} | {sent_reads} | {whole} | {marked} | {unseen} | {sent_bases} | {share:.1} % |"
+            "| {name} | {sent_reads} | {whole} | {marked} | {unseen} \
+             | {sent_bases} | {share:.1} % |"
         );
         assert_eq!(whole + marked + unseen, sent_reads);
         assert_eq!(recovered + missing, sent_bases);
@@ -381,7 +382,7 @@ fn what_a_faulty_link_loses_is_known() {
         match name {
             "no faults" | "frames twice" => assert_eq!((whole, missing), (sent_reads, 0)),
             "host restarts" | "device resets" => assert!(marked + unseen > 0),
-            // The last host counted only what it heard itself.
+            // The last host counted only what it received itself.
             "all at once" => assert!(missing > 0 && whole > 0),
             _ => assert!(missing > 0 && whole > 0 && counter("missing_frames") > 0),
         }
@@ -419,13 +420,13 @@ fn another_major_version_is_refused_on_both_sides() {
         "test: the board speaks version 2 of the protocol, this program version 1"
     );
     let said: Vec<u8> = down.lock().unwrap().drain(..).collect();
-    let told = |bytes: &[u8]| {
+    let reported = |bytes: &[u8]| {
         let mut decoder: Decoder = Decoder::new();
         let mut rest = bytes;
-        let mut told = false;
+        let mut found = false;
         while !rest.is_empty() {
             if let Some(Ok(frame)) = decoder.next(&mut rest) {
-                told |= matches!(
+                found |= matches!(
                     frame.message,
                     Message::Error {
                         code: firmware_bridge::ERROR_VERSION,
@@ -434,9 +435,9 @@ fn another_major_version_is_refused_on_both_sides() {
                 );
             }
         }
-        told
+        found
     };
-    assert!(told(&said));
+    assert!(reported(&said));
     let mut device = Device::new(1, 0);
     assert_eq!(
         device.receive(&hello(firmware_bridge::Role::Host)),
@@ -444,7 +445,7 @@ fn another_major_version_is_refused_on_both_sides() {
     );
     let mut out = heapless::Vec::<u8, MAX_FRAME>::new();
     device.send_due(0, &mut out).unwrap();
-    assert!(told(&out) && !device.ready());
+    assert!(reported(&out) && !device.ready());
 }
 
 #[test]
@@ -513,7 +514,7 @@ impl Write for Gone {
 }
 
 #[test]
-fn last_words_are_heard_though_nothing_can_be_said() {
+fn last_words_are_read_though_nothing_can_be_sent() {
     let mut host = Host::new(7, WINDOW);
     let mut said = vec![];
     let mut out = heapless::Vec::<u8, 4096>::new();

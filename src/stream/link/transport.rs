@@ -3,6 +3,10 @@
 use super::url::Place;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::{UnixListener, UnixStream};
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a read waits: a run that is stopped looks so often.
@@ -34,7 +38,7 @@ struct Serial {
 }
 
 impl Serial {
-    pub fn new(path: String, baud: u32) -> Serial {
+    fn new(path: String, baud: u32) -> Serial {
         Serial { path, baud }
     }
 }
@@ -75,7 +79,7 @@ struct Tcp {
 }
 
 impl Tcp {
-    pub fn listen(address: SocketAddr) -> io::Result<Tcp> {
+    fn listen(address: SocketAddr) -> io::Result<Tcp> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(Tcp { listener })
@@ -93,71 +97,63 @@ impl Connect for Tcp {
 }
 
 /// A TCP stream with the timeouts of a [`Stream`], each write sent at once.
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(STUCK))
 }
 
+/// A socket file, removed at the end.
 #[cfg(unix)]
-use unix::Unix;
+struct Unix {
+    listener: UnixListener,
+    path: PathBuf,
+}
 
 #[cfg(unix)]
-mod unix {
-    use super::{Connect, PATIENCE, STUCK, Stream, accepted};
-    use std::io;
-    use std::os::unix::net::{UnixListener, UnixStream};
-    use std::path::{Path, PathBuf};
-
-    /// A socket file, removed at the end.
-    pub struct Unix {
-        listener: UnixListener,
-        path: PathBuf,
+impl Unix {
+    fn listen(path: &Path) -> io::Result<Unix> {
+        let listener = match UnixListener::bind(path) {
+            // One that a killed run left behind is replaced; one that somebody listens on is not.
+            Err(e)
+                if e.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() =>
+            {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)?
+            }
+            bound => bound?,
+        };
+        listener.set_nonblocking(true)?;
+        let path = path.to_owned();
+        Ok(Unix { listener, path })
     }
+}
 
-    impl Unix {
-        pub fn listen(path: &Path) -> io::Result<Unix> {
-            let listener = match UnixListener::bind(path) {
-                // One that a killed run left behind is taken over; one that somebody listens on is
-                // not.
-                Err(e)
-                    if e.kind() == io::ErrorKind::AddrInUse
-                        && UnixStream::connect(path).is_err() =>
-                {
-                    std::fs::remove_file(path)?;
-                    UnixListener::bind(path)?
-                }
-                bound => bound?,
-            };
-            listener.set_nonblocking(true)?;
-            let path = path.to_owned();
-            Ok(Unix { listener, path })
-        }
+#[cfg(unix)]
+impl Drop for Unix {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _ = std::fs::remove_file(&self.path);
     }
+}
 
-    impl Drop for Unix {
-        fn drop(&mut self) {
-            // Somebody else may have removed it.
-            let _ = std::fs::remove_file(&self.path);
-        }
+#[cfg(unix)]
+impl Connect for Unix {
+    fn connect(&mut self) -> io::Result<Option<Box<dyn Stream>>> {
+        let Some((stream, _)) = accepted(self.listener.accept())? else {
+            return Ok(None);
+        };
+        prepare_unix(&stream)?;
+        Ok(Some(Box::new(stream)))
     }
+}
 
-    impl Connect for Unix {
-        fn connect(&mut self) -> io::Result<Option<Box<dyn Stream>>> {
-            let Some((stream, _)) = accepted(self.listener.accept())? else {
-                return Ok(None);
-            };
-            prepare(&stream)?;
-            Ok(Some(Box::new(stream)))
-        }
-    }
-
-    pub(in crate::stream::link) fn prepare(stream: &UnixStream) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(STUCK))
-    }
+#[cfg(unix)]
+fn prepare_unix(stream: &UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(STUCK))
 }
 
 /// What waits for the other side at `place`.
@@ -186,8 +182,8 @@ pub(super) fn call(place: &Place) -> io::Result<Box<dyn Stream>> {
         }
         #[cfg(unix)]
         Place::Unix { path } => {
-            let stream = std::os::unix::net::UnixStream::connect(path)?;
-            unix::prepare(&stream)?;
+            let stream = UnixStream::connect(path)?;
+            prepare_unix(&stream)?;
             Box::new(stream)
         }
         #[cfg(not(unix))]

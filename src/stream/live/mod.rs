@@ -9,10 +9,10 @@
 //!
 //! A source is a thread that turns what it receives into [`Piece`]s: the next bases of a channel's
 //! read. All pieces of a read go down one lane, in order; its worker holds the read's state, scores
-//! every position whose context is there, and gives the calls on at once. Each source has
-//! its own slots, so that one that receives much does not silence another; the threads, the queues
-//! and the end of a run are those of the [engine](crate::stream::engine). States are recycled: a channel has one read at a time, and [`LiveConfig::channels`] bounds how many
-//! there may be.
+//! every position whose context is there, and gives the calls on at once. Each source has its own
+//! slots, so that one that receives much does not silence another. The threads, the queues and the
+//! end of a run are those of `stream::engine`. States are recycled: a channel has one read at a
+//! time, and [`LiveConfig::channels`] bounds how many there may be.
 //!
 //! **Stretches.** Where bases are missing, because the link lost them or because they were shed, a
 //! read falls into stretches. Each is annotated as if it were a read of its own, at its place in

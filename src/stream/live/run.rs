@@ -8,8 +8,9 @@ use super::source::LiveSource;
 use super::worker::Worker;
 use crate::annotate::Annotate;
 use crate::metrics::Metrics;
-use crate::stream::engine;
+use crate::stream::engine::run::run_threads;
 use crate::stream::engine::shared::{Setup, SourceSlots};
+use crate::stream::engine::sink::Sink;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -56,7 +57,7 @@ pub fn run<A: Annotate>(
     let readers = sources.into_iter();
     let readers = readers.map(|source| Reader::new(source, config.channels));
     let worker = |lane| Worker::new(annotator, lane, config);
-    let ran = engine::run::run(setup, readers.collect(), worker, |sink| {
+    let ran = run_threads(setup, readers.collect(), worker, |sink| {
         write(sink, &known, output)
     });
     let ran = ran.map_err(LiveError::Thread)?;
@@ -70,12 +71,12 @@ pub fn run<A: Annotate>(
     })
 }
 
-/// Pieces written before the output is told to flush, where it never has a pause.
+/// Pieces written before the output is to flush, where it never has a pause.
 const FLUSH: usize = 256;
 
 /// The sink.
 fn write(
-    sink: &engine::sink::Sink<'_, Live>,
+    sink: &Sink<'_, Live>,
     sources: &[SourceInfo],
     output: &mut dyn LiveOutput,
 ) -> io::Result<()> {

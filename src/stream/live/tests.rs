@@ -134,11 +134,11 @@ impl LiveSource for Script {
 }
 
 /// A source that never comes back from a read.
-struct Deaf;
+struct Stuck;
 
-impl LiveSource for Deaf {
+impl LiveSource for Stuck {
     fn name(&self) -> String {
-        "deaf".into()
+        "stuck".into()
     }
 
     fn next(&mut self, _: &mut Piece) -> Result<LiveStep, SourceError> {
@@ -149,14 +149,14 @@ impl LiveSource for Deaf {
 }
 
 #[derive(Default)]
-struct Heard {
+struct Received {
     calls: HashMap<(usize, String), Vec<Call>>,
     ends: HashMap<(usize, String), PieceEnd>,
     rejected: Vec<String>,
     pieces: usize,
 }
 
-impl LiveOutput for Heard {
+impl LiveOutput for Received {
     fn piece(&mut self, finished: &FinishedPiece<'_>) -> io::Result<()> {
         self.pieces += 1;
         let name = String::from_utf8(finished.name.to_vec()).unwrap();
@@ -206,27 +206,27 @@ fn run_all(
     config: &LiveConfig,
     sources: Vec<Box<dyn LiveSource>>,
     pause: Duration,
-) -> (Heard, Summary) {
+) -> (Received, Summary) {
     let metrics = Arc::new(Metrics::new());
     let stop = Arc::new(AtomicBool::new(false));
-    let mut heard = Heard::default();
+    let mut received = Received::default();
     run(
         config,
         sources,
         &Mock { pause },
         &metrics,
         &stop,
-        &mut heard,
+        &mut received,
     )
     .unwrap();
     let summary = metrics.summary();
     assert!(summary.adds_up(), "{summary:?}");
     assert_eq!(summary.queued, 0);
-    (heard, summary)
+    (received, summary)
 }
 
-fn starts(heard: &Heard, source: usize, name: &str) -> Vec<u64> {
-    let calls = heard.calls.get(&(source, name.to_string()));
+fn starts(received: &Received, source: usize, name: &str) -> Vec<u64> {
+    let calls = received.calls.get(&(source, name.to_string()));
     calls.into_iter().flatten().map(|call| call.start).collect()
 }
 
@@ -279,18 +279,18 @@ proptest! {
     fn calls_are_those_of_whole_reads((reads, pieces) in dealt(), threads in 1..4usize) {
         // The same from two sources at once.
         let sources = vec![script(pieces.clone()), script(pieces)];
-        let (heard, summary) = run_all(&config(threads), sources, Duration::ZERO);
+        let (received, summary) = run_all(&config(threads), sources, Duration::ZERO);
         prop_assert_eq!(summary.reads_out, 2 * reads.len() as u64);
         for (i, codes) in reads.iter().enumerate() {
             let name = format!("r{i}");
             let every_g = codes.iter().enumerate().filter(|(_, c)| **c == 2);
             let every_g: Vec<u64> = every_g.map(|(at, _)| at as u64).collect();
             for source in 0..2 {
-                prop_assert_eq!(starts(&heard, source, &name), every_g.clone());
-                prop_assert_eq!(heard.ends[&(source, name.clone())], PieceEnd::Complete);
+                prop_assert_eq!(starts(&received, source, &name), every_g.clone());
+                prop_assert_eq!(received.ends[&(source, name.clone())], PieceEnd::Complete);
             }
         }
-        let calls = heard.calls.values().flatten();
+        let calls = received.calls.values().flatten();
         prop_assert!(calls.into_iter().all(|c| c.flags == Flags::NONE));
         let live = summary.live.unwrap();
         // A base on either side: two a read that has as many.
@@ -300,14 +300,14 @@ proptest! {
 }
 
 #[test]
-fn a_gap_parts_a_read_and_is_told() {
+fn a_gap_splits_a_read_and_is_flagged() {
     let mut second = piece(1, "", &[2, 0, 2], false, None);
     second.lost = 100;
     let end = piece(1, "", &[], false, FULL);
     let pieces = vec![piece(1, "a", &[0, 2, 2], true, None), second, end];
-    let (heard, summary) = run_all(&config(1), vec![script(pieces)], Duration::ZERO);
-    assert_eq!(starts(&heard, 0, "a"), [1, 2, 103, 105]);
-    let calls = &heard.calls[&(0, "a".to_string())];
+    let (received, summary) = run_all(&config(1), vec![script(pieces)], Duration::ZERO);
+    assert_eq!(starts(&received, 0, "a"), [1, 2, 103, 105]);
+    let calls = &received.calls[&(0, "a".to_string())];
     let flagged: Vec<bool> = calls
         .iter()
         .map(|c| c.flags.contains(Flags::PARTIAL))
@@ -328,13 +328,13 @@ fn reads_without_an_end_are_partial() {
         piece(2, "c", &[2], true, None),
         piece(3, "", &[2, 2], false, None),
     ];
-    let (heard, summary) = run_all(&config(2), vec![script(pieces)], Duration::ZERO);
-    assert_eq!(heard.ends[&(0, "a".to_string())], PieceEnd::Partial);
-    assert_eq!(heard.ends[&(0, "b".to_string())], PieceEnd::Complete);
-    assert_eq!(heard.ends[&(0, "c".to_string())], PieceEnd::Partial);
-    assert_eq!(starts(&heard, 0, "c"), [0]);
+    let (received, summary) = run_all(&config(2), vec![script(pieces)], Duration::ZERO);
+    assert_eq!(received.ends[&(0, "a".to_string())], PieceEnd::Partial);
+    assert_eq!(received.ends[&(0, "b".to_string())], PieceEnd::Complete);
+    assert_eq!(received.ends[&(0, "c".to_string())], PieceEnd::Partial);
+    assert_eq!(starts(&received, 0, "c"), [0]);
     let live = summary.live.unwrap();
-    // Bases of a read whose beginning nobody heard.
+    // Bases of a read whose beginning was not received.
     assert_eq!(live.bases_rejected, 2);
     assert_eq!(
         (summary.reads_in, summary.reads_out, live.partial),
@@ -353,15 +353,15 @@ fn a_read_that_fails_costs_only_itself() {
             piece(1, "", &[2, 2, 2], false, FULL),
             piece(1, "c", &[0, 2], true, FULL),
         ];
-        let (heard, summary) = run_all(&config(1), vec![script(pieces)], Duration::ZERO);
-        assert_eq!(starts(&heard, 0, "b"), [0, 2]);
-        assert_eq!(starts(&heard, 0, "c"), [1]);
+        let (received, summary) = run_all(&config(1), vec![script(pieces)], Duration::ZERO);
+        assert_eq!(starts(&received, 0, "b"), [0, 2]);
+        assert_eq!(starts(&received, 0, "c"), [1]);
         assert_eq!((summary.rejected, summary.reads_out), (1, 2));
-        assert_eq!(heard.rejected.len(), 1);
+        assert_eq!(received.rejected.len(), 1);
         assert!(
-            heard.rejected[0].starts_with("read a: a "),
+            received.rejected[0].starts_with("read a: a "),
             "{:?}",
-            heard.rejected
+            received.rejected
         );
         assert!(summary.live.unwrap().bases_rejected >= 6);
     }
@@ -379,13 +379,13 @@ fn channels_beyond_the_limit_are_refused_and_counted() {
     pieces.extend((1..=3).map(|c| piece(c, "", &[2], false, FULL)));
     // A channel is free again after its read.
     pieces.push(piece(3, "r4", &[2], true, FULL));
-    let (heard, summary) = run_all(&config, vec![script(pieces)], Duration::ZERO);
+    let (received, summary) = run_all(&config, vec![script(pieces)], Duration::ZERO);
     assert_eq!(
         (summary.reads_in, summary.reads_out, summary.rejected),
         (4, 3, 1)
     );
     assert_eq!(summary.live.unwrap().bases_rejected, 3);
-    assert_eq!(starts(&heard, 0, "r4"), [0]);
+    assert_eq!(starts(&received, 0, "r4"), [0]);
 }
 
 /// A read a channel, of many pieces, all at once.
@@ -420,11 +420,12 @@ fn under_overload_everything_is_still_counted() {
             slots: 64,
             stays: false,
         };
-        let (heard, summary) = run_all(&config, vec![Box::new(source)], Duration::from_millis(4));
-        assert_eq!(heard.ends.len(), 4);
+        let (received, summary) =
+            run_all(&config, vec![Box::new(source)], Duration::from_millis(4));
+        assert_eq!(received.ends.len(), 4);
         assert_eq!(summary.reads_in, 4);
         let live = summary.live.unwrap();
-        let calls: Vec<&Call> = heard.calls.values().flatten().collect();
+        let calls: Vec<&Call> = received.calls.values().flatten().collect();
         let fast = calls
             .iter()
             .filter(|c| c.flags.contains(Flags::FAST_TIER))
@@ -454,7 +455,7 @@ fn under_overload_everything_is_still_counted() {
 }
 
 #[test]
-fn a_stop_ends_the_run_though_sources_stay_silent_or_deaf() {
+fn a_stop_ends_the_run_though_sources_stay_silent_or_stuck() {
     let stays = Script {
         pieces: vec![piece(1, "a", &[2, 0, 2], true, None)].into(),
         slots: 8,
@@ -463,7 +464,7 @@ fn a_stop_ends_the_run_though_sources_stay_silent_or_deaf() {
     let metrics = Arc::new(Metrics::new());
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
-    let mut heard = Heard::default();
+    let mut received = Received::default();
     let ended = std::thread::scope(|scope| {
         scope.spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
@@ -472,12 +473,12 @@ fn a_stop_ends_the_run_though_sources_stay_silent_or_deaf() {
         let mock = Mock {
             pause: Duration::ZERO,
         };
-        let sources: Vec<Box<dyn LiveSource>> = vec![Box::new(stays), Box::new(Deaf)];
-        run(&config(2), sources, &mock, &metrics, &stop, &mut heard).unwrap()
+        let sources: Vec<Box<dyn LiveSource>> = vec![Box::new(stays), Box::new(Stuck)];
+        run(&config(2), sources, &mock, &metrics, &stop, &mut received).unwrap()
     });
     assert!(ended.stopped);
-    assert_eq!(starts(&heard, 0, "a"), [0, 2]);
-    assert_eq!(heard.ends[&(0, "a".to_string())], PieceEnd::Partial);
+    assert_eq!(starts(&received, 0, "a"), [0, 2]);
+    assert_eq!(received.ends[&(0, "a".to_string())], PieceEnd::Partial);
     assert!(metrics.summary().adds_up());
 }
 
@@ -491,7 +492,7 @@ fn what_cannot_be_scored_in_time_after_a_stop_is_counted() {
     let metrics = Arc::new(Metrics::new());
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
-    let mut heard = Heard::default();
+    let mut received = Received::default();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
@@ -501,11 +502,11 @@ fn what_cannot_be_scored_in_time_after_a_stop_is_counted() {
             pause: Duration::from_millis(10),
         };
         let sources: Vec<Box<dyn LiveSource>> = vec![Box::new(slow)];
-        run(&config(1), sources, &mock, &metrics, &stop, &mut heard).unwrap()
+        run(&config(1), sources, &mock, &metrics, &stop, &mut received).unwrap()
     });
     let summary = metrics.summary();
     assert!(summary.adds_up(), "{summary:?}");
-    assert_eq!(heard.ends.len(), 4);
+    assert_eq!(received.ends.len(), 4);
     assert!(summary.live.unwrap().bases_shed > 0);
 }
 
@@ -533,16 +534,16 @@ fn records_of_a_file_are_reads_of_one_channel() {
     let input = crate::reads::source::Input::Reader("x.fq".into(), Box::new(io::Cursor::new(text)));
     let records = Records::new(input, crate::reads::fastx::Limits::default());
     // T fails in the mock.
-    let (heard, summary) = run_all(&config(2), vec![Box::new(records)], Duration::ZERO);
-    assert_eq!(starts(&heard, 0, "a"), [2, 3]);
-    assert_eq!(starts(&heard, 0, "c"), [0]);
+    let (received, summary) = run_all(&config(2), vec![Box::new(records)], Duration::ZERO);
+    assert_eq!(starts(&received, 0, "a"), [2, 3]);
+    assert_eq!(starts(&received, 0, "c"), [0]);
     assert_eq!(
         (summary.reads_in, summary.reads_out, summary.rejected),
         (3, 2, 1)
     );
     assert!(
-        heard.rejected[0].contains("x.fq: record 2 (b)"),
+        received.rejected[0].contains("x.fq: record 2 (b)"),
         "{:?}",
-        heard.rejected
+        received.rejected
     );
 }
