@@ -3,8 +3,8 @@ use super::*;
 use crate::metrics::SourceCounters;
 use crate::stream::live::{LiveSource, LiveStep, Piece, PieceEnd};
 use firmware_bridge::{
-    Bases, Decoder, Device, EndReason, DeviceEvent, Host, HostEvent, MAX_BASES_BYTES, MAX_FRAME, Message,
-    SendError,
+    Bases, Decoder, Device, DeviceEvent, EndReason, Host, HostEvent, MAX_BASES_BYTES, MAX_FRAME,
+    Message, SendError,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
