@@ -47,8 +47,8 @@
 //!    };
 //!    ```
 //!
-//! 2. `isa/mod.rs`: the line `mod avx10;`, and `avx10::AVX10` in the list `ALL`, after those that it
-//!    is better than. From here on `STRANDLINE_ISA=avx10` selects it.
+//! 2. `isa/mod.rs`: the line `mod avx10;`, and `avx10::AVX10` in the list `ALL`, after those that
+//!    it is better than. From here on `STRANDLINE_ISA=avx10` selects it.
 //! 3. `lanes/`, only where its registers are wider or better than those there are: a variant of
 //!    `Registers`, its arm in `dispatch` and its `Lanes`. Layer norm, attention, soft-max, GELU and
 //!    the rest come with it.
@@ -66,7 +66,7 @@
 //! `tests/golden.rs` compares the scores of the built-in models; `benches/kernels` shows GMAC/s
 //! beside the set's peak.
 
-pub mod activation;
+mod activation;
 pub mod affine;
 pub mod attention;
 mod codes;

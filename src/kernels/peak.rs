@@ -19,8 +19,8 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// A loop of [`ROUNDS`] by [`CHAINS`] instructions of `macs` multiply-accumulates, all of them 1
-    /// · 1, which gives their sum. It may need what its instruction set needs.
+    /// A loop of [`ROUNDS`] by [`CHAINS`] instructions of `macs` multiply-accumulates, all of them
+    /// 1 · 1, which gives their sum. It may need what its instruction set needs.
     pub(super) const fn new(run: unsafe fn() -> i64, macs: usize) -> Peak {
         let macs = (macs * ROUNDS * CHAINS) as u64;
         Peak { run, macs }

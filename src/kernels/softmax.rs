@@ -1,9 +1,9 @@
 //! Soft-max over the last axis.
 //!
 //! `y = e^(x - max) · (1 / Σ e^(x - max))` with the exponential of
-//! [`activation`](super::activation). Rows of up to [`SHORT`] values are computed sixteen rows at a
-//! time, one a lane, and their exponentials are added in the order of the classes; longer ones in
-//! the lane order of `lanes`.
+//! [`Activation::Exp`](super::Activation::Exp). Rows of up to [`SHORT`] values are computed sixteen
+//! rows at a time, one a lane, and their exponentials are added in the order of the classes; longer
+//! ones in the lane order of `lanes`.
 
 use super::activation::exp;
 use super::lanes::{Kernel, Lanes, dispatch};

@@ -11,8 +11,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
     fn a_convolution_over_codes_picks_weights(
-        channels_out in 1usize..40, width in 1usize..14, before in 0usize..14, dilation in 1usize..5,
-        positions in 0usize..40, seed: u64,
+        channels_out in 1usize..40, width in 1usize..14, before in 0usize..14,
+        dilation in 1usize..5, positions in 0usize..40, seed: u64,
     ) {
         let shape = ConvShape {
             width, dilation, before: before.min(width - 1), ..ConvShape::linear(4, channels_out)
@@ -28,8 +28,8 @@ proptest! {
         one_hot(&codes, &mut input[rows.halo * 4..(rows.halo + positions) * 4]);
         let conv = ConvInt8 {
             shape, positions, signed_input: false, input: rows.view(&input, 4), row_scales: false,
-            weights: &weights, scale: &scale, bias: &bias, residual: Residual::None, activation: Activation::Identity,
-            gain: 1.0,
+            weights: &weights, scale: &scale, bias: &bias, residual: Residual::None,
+            activation: Activation::Identity, gain: 1.0,
         };
         for isa in Isa::available() {
             let mut out = vec![f32::NAN; positions * channels_out];

@@ -13,7 +13,9 @@ proptest! {
     fn dense_layers_agree(inputs in 0usize..70, outputs in 1usize..150, relu: bool, seed: u64) {
         let mut numbers = Bytes(seed | 1);
         let lanes = padded(outputs);
-        let mut floats = |count: usize| -> Vec<f32> { (0..count).map(|_| numbers.float(2.0)).collect() };
+        let mut floats = |count: usize| -> Vec<f32> {
+            (0..count).map(|_| numbers.float(2.0)).collect()
+        };
         let (input, bias, singles) = (floats(inputs), floats(lanes), floats(inputs * lanes));
         let halves: Vec<f16> = singles.iter().map(|&w| f16::from_f32(w)).collect();
         for half in [false, true] {

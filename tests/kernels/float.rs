@@ -130,8 +130,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
     fn every_instruction_set_gives_the_sum(
-        channels_in in 1usize..40, channels_out in 1usize..70, width in 1usize..8, before in 0usize..8,
-        dilation in 1usize..4, stride in 1usize..4, positions in 0usize..30, residual: bool, seed: u64,
+        channels_in in 1usize..40, channels_out in 1usize..70, width in 1usize..8,
+        before in 0usize..8, dilation in 1usize..4, stride in 1usize..4,
+        positions in 0usize..30, residual: bool, seed: u64,
     ) {
         let before = before.min(width - 1);
         let shape = ConvShape { channels_in, channels_out, width, dilation, before, stride };
@@ -140,7 +141,8 @@ proptest! {
             for activation in ACTIVATIONS {
                 let expected = case.run(Isa::SCALAR, half, residual, activation);
                 for (i, &found) in expected.iter().enumerate() {
-                    let (y, magnitude) = case.naive(half, residual, activation, i / channels_out, i % channels_out);
+                    let (position, channel) = (i / channels_out, i % channels_out);
+                    let (y, magnitude) = case.naive(half, residual, activation, position, channel);
                     check(found, y, magnitude, activation, 2e-5)?;
                 }
                 for isa in Isa::available() {
@@ -150,8 +152,9 @@ proptest! {
                         continue;
                     }
                     for (i, &found) in found.iter().enumerate() {
+                        let (position, channel) = (i / channels_out, i % channels_out);
                         let (y, magnitude) =
-                            case.naive(half, residual, activation, i / channels_out, i % channels_out);
+                            case.naive(half, residual, activation, position, channel);
                         // An input rounded to 11 bits, and each of 32 additions.
                         check(found, y, magnitude, activation, 33.0 / 2048.0)?;
                     }
@@ -163,9 +166,14 @@ proptest! {
     /// A position's value does not depend on how many are computed with it.
     #[test]
     fn positions_are_independent(
-        channels_in in 1usize..70, channels_out in 1usize..40, positions in 1usize..20, half: bool, seed: u64,
+        channels_in in 1usize..70, channels_out in 1usize..40, positions in 1usize..20,
+        half: bool, seed: u64,
     ) {
-        let shape = ConvShape { width: 3, before: 1, ..ConvShape::linear(channels_in, channels_out) };
+        let shape = ConvShape {
+            width: 3,
+            before: 1,
+            ..ConvShape::linear(channels_in, channels_out)
+        };
         let case = Floats::new(shape, positions, seed);
         for isa in Isa::available() {
             let all = case.run(isa, half, false, Activation::Identity);

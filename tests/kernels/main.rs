@@ -65,7 +65,8 @@ proptest! {
                     let (position, channel) = (i / shape.channels_out, i % shape.channels_out);
                     let sum = f64::from(sum(&case, position, channel));
                     let at = case.place_out.at(position, channel);
-                    let mut y = sum * f64::from(case.scale[channel]) + f64::from(case.bias[channel]);
+                    let (scale, bias) = (case.scale[channel], case.bias[channel]);
+                    let mut y = sum * f64::from(scale) + f64::from(bias);
                     if activation == Activation::ReluFirst {
                         y = y.max(0.0);
                     }
@@ -88,8 +89,9 @@ proptest! {
                     let signed = f64::from(out[count + i] as i8);
                     let float = out[2 * count + 4 * i..].first_chunk::<4>().unwrap();
                     let float = f64::from(f32::from_le_bytes(*float));
-                    prop_assert!(close(unsigned, y.clamp(0.0, 255.0), 0.5), "{} for {}", unsigned, y);
-                    prop_assert!(close(signed, y.clamp(-127.0, 127.0), 0.5), "{} for {}", signed, y);
+                    let (of_unsigned, of_signed) = (y.clamp(0.0, 255.0), y.clamp(-127.0, 127.0));
+                    prop_assert!(close(unsigned, of_unsigned, 0.5), "{} for {}", unsigned, y);
+                    prop_assert!(close(signed, of_signed, 0.5), "{} for {}", signed, y);
                     prop_assert!(close(float, y, 0.0), "{} for {}", float, y);
                 }
             }

@@ -4,12 +4,11 @@
 use crate::case::Bytes;
 use half::f16;
 use proptest::prelude::*;
-use strandline::kernels::Isa;
-use strandline::kernels::activation::Activation;
 use strandline::kernels::embed::{EmbedError, Embedding, Table};
 use strandline::kernels::norm::{Input, Int8Rows, LayerNorm, quantise};
 use strandline::kernels::pool::{Pooling, pool};
 use strandline::kernels::softmax::softmax;
+use strandline::kernels::{Activation, Isa};
 
 pub fn floats(bytes: &mut Bytes, count: usize, range: f32) -> Vec<f32> {
     (0..count).map(|_| bytes.float(range)).collect()
@@ -35,9 +34,8 @@ proptest! {
     #[test]
     fn non_linearities(count in 0usize..70, range in 0.1f32..200.0, seed: u64) {
         let x = floats(&mut Bytes(seed | 1), count, range);
-        for activation in [
-            Activation::Exp, Activation::Sigmoid, Activation::Tanh, Activation::Gelu, Activation::GeluTanh,
-        ] {
+        use Activation::{Exp, Gelu, GeluTanh, Identity, Relu, Sigmoid, Tanh};
+        for activation in [Identity, Relu, Exp, Sigmoid, Tanh, Gelu, GeluTanh] {
             same_everywhere(|isa| {
                 let mut y = x.clone();
                 activation.apply(isa, &mut y);
@@ -61,7 +59,8 @@ proptest! {
         });
         for (row, y) in x.chunks(width).zip(plain.chunks(width)) {
             let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
-            let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / width as f64;
+            let squares = row.iter().map(|x| (f64::from(*x) - mean).powi(2));
+            let variance = squares.sum::<f64>() / width as f64;
             for (i, (x, y)) in row.iter().zip(y).enumerate() {
                 let expected = (f64::from(*x) - mean) / (variance + 1e-5).sqrt()
                     * f64::from(gamma[i]) + f64::from(beta[i]);
@@ -89,7 +88,8 @@ proptest! {
             let mut float = vec![0.0; x.len()];
             let (mut alone, mut beside, mut later) =
                 (vec![0; x.len()], vec![0; x.len()], vec![0; x.len()]);
-            norm.run(isa, Input::Plain(&x), None, Some(Int8Rows::Static { bytes: &mut alone, scale }));
+            let rows = Int8Rows::Static { bytes: &mut alone, scale };
+            norm.run(isa, Input::Plain(&x), None, Some(rows));
             let rows = Int8Rows::Static { bytes: &mut beside, scale };
             norm.run(isa, Input::Plain(&x), Some(&mut float), Some(rows));
             quantise(isa, &float, width, Int8Rows::Static { bytes: &mut later, scale });
@@ -117,7 +117,9 @@ proptest! {
     }
 
     #[test]
-    fn embeddings(count in 0usize..9, width in 1usize..60, kinds in (0usize..3, 0usize..4), seed: u64) {
+    fn embeddings(
+        count in 0usize..9, width in 1usize..60, kinds in (0usize..3, 0usize..4), seed: u64,
+    ) {
         let mut bytes = Bytes(seed | 1);
         let rows = 11;
         let wide = [floats(&mut bytes, rows * width, 2.0), floats(&mut bytes, rows * width, 2.0)];
@@ -138,7 +140,8 @@ proptest! {
             2 => wide[which][row * width + i],
             _ => 0.0,
         };
-        let embedding = Embedding { width, tokens: table(0, kinds.0).unwrap(), positions: table(1, kinds.1) };
+        let tokens = table(0, kinds.0).unwrap();
+        let embedding = Embedding { width, tokens, positions: table(1, kinds.1) };
         let ids: Vec<u32> = (0..count).map(|_| (bytes.next() % rows as u64) as u32).collect();
         let out = same_everywhere(|isa| {
             let mut out = vec![0.0; count * width];
@@ -147,7 +150,8 @@ proptest! {
         });
         for (t, row) in out.chunks(width).enumerate() {
             for (i, y) in row.iter().enumerate() {
-                prop_assert_eq!(*y, value(0, kinds.0, ids[t] as usize, i) + value(1, kinds.1, t, i));
+                let token = value(0, kinds.0, ids[t] as usize, i);
+                prop_assert_eq!(*y, token + value(1, kinds.1, t, i));
             }
         }
     }

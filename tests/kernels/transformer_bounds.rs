@@ -3,13 +3,12 @@
 use crate::attention::{Case, SCALE};
 use crate::bounds::{Flush, Guarded};
 use half::f16;
-use strandline::kernels::activation::Activation;
 use strandline::kernels::attention::{Attention, Output, Projection, Rotary};
 use strandline::kernels::embed::{Embedding, Table};
 use strandline::kernels::norm::{Input, Int8Rows, LayerNorm, quantise};
 use strandline::kernels::pool::{Pooling, pool};
 use strandline::kernels::softmax::softmax;
-use strandline::kernels::{Isa, Scratch};
+use strandline::kernels::{Activation, Isa, Scratch};
 
 const WIDTHS: [usize; 9] = [1, 3, 4, 8, 15, 16, 17, 33, 64];
 

@@ -182,8 +182,8 @@ proptest! {
 
     #[test]
     fn attention_of_any_size(
-        all in proptest::collection::vec(sizes(), 5), lens in proptest::collection::vec(0usize..200, 4),
-        wrap: bool,
+        all in proptest::collection::vec(sizes(), 5),
+        lens in proptest::collection::vec(0usize..200, 4), wrap: bool,
     ) {
         let mut sizes = fitting();
         for (number, size) in numbers(&mut sizes).into_iter().zip(all) {

@@ -300,8 +300,8 @@ proptest! {
 
     #[test]
     fn convolutions_of_any_size(
-        all in proptest::collection::vec(sizes(), 11), lens in proptest::collection::vec(0usize..300, 4),
-        row_scales: bool, wrap: bool,
+        all in proptest::collection::vec(sizes(), 11),
+        lens in proptest::collection::vec(0usize..300, 4), row_scales: bool, wrap: bool,
     ) {
         let mut sizes = fitting();
         for (number, size) in numbers(&mut sizes).into_iter().zip(all) {
@@ -324,7 +324,8 @@ proptest! {
         let fits = bias.len() == padded(outputs) && weights.len() == inputs * padded(outputs);
         for isa in Isa::available() {
             let mut out = vec![0.0; outputs];
-            let run = || dense(isa, &input, Weights::F32(&weights), &bias, Activation::Tanh, &mut out);
+            let weights = Weights::F32(&weights);
+            let run = || dense(isa, &input, weights, &bias, Activation::Tanh, &mut out);
             prop_assert_eq!(returns(run), fits);
         }
     }
@@ -346,7 +347,8 @@ proptest! {
         let reach = product(&[shape.before, shape.dilation]).min(usize::MAX as u128);
         prop_assert!(shape.reach() as u128 >= reach);
         let rows = Rows { halo: all[0], positions: all[1] };
-        let len = (product(&[2, rows.halo]) + rows.positions as u128).saturating_mul(all[2] as u128);
+        let len = product(&[2, rows.halo]) + rows.positions as u128;
+        let len = len.saturating_mul(all[2] as u128);
         prop_assert_eq!(rows.len(all[2]) as u128, len.min(usize::MAX as u128));
         let _ = rows.view(&[0u8; 3], all[2]);
         let _ = Target::rows(&mut [0u8; 3], rows, all[2]);

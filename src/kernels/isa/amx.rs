@@ -345,8 +345,8 @@ unsafe fn activations<const T: u8>(data: &[u8], from: usize, row: usize, bytes: 
 unsafe fn load<const T: u8>(from: *const u8, row: usize) {
     // SAFETY: the caller's.
     unsafe {
-        asm!("tileloadd tmm{t}, [{from} + {row}]", t = const T, from = in(reg) from, row = in(reg) row,
-            options(nostack, preserves_flags, readonly));
+        asm!("tileloadd tmm{t}, [{from} + {row}]", t = const T, from = in(reg) from,
+            row = in(reg) row, options(nostack, preserves_flags, readonly));
     }
 }
 

@@ -477,7 +477,8 @@ impl Lanes for Avx2Lanes {
         // |x| times w with the sign of x.
         halves!(h => {
             let four = _mm256_set1_epi32(i32::from_le_bytes(four));
-            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(four), _mm256_sign_epi8(line[h], four));
+            let line = _mm256_sign_epi8(line[h], four);
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(four), line);
             _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         })
     }
