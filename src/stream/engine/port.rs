@@ -6,7 +6,6 @@ use super::shared::Engine;
 use crossbeam::sync::Parker;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Through which a source gets slots and sends them.
 pub(crate) struct Port<M: Mode> {
@@ -52,18 +51,6 @@ impl<M: Mode> Port<M> {
             self.engine.halted().then_some(false)
         });
         written.unwrap_or(false)
-    }
-
-    /// The same for as long as `limit`, whatever becomes of the run.
-    pub(crate) fn all_written_within(&self, limit: Duration) {
-        let begun = Instant::now();
-        while !self.engine.all_slots_back(self.source) {
-            let left = limit.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return;
-            }
-            self.parker.park_timeout(left);
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long sources may take to close after their last slot was written.
-pub(crate) const CLOSING: Duration = Duration::from_millis(300);
+const CLOSING: Duration = Duration::from_millis(300);
 
 /// How an engine is built.
 pub(crate) struct Setup<M: Mode> {

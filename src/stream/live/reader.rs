@@ -6,7 +6,6 @@ use super::slot::{Live, Slot, wait_on};
 use super::source::{LiveSource, LiveStep};
 use crate::stream::engine::port::Port;
 use crate::stream::engine::run::{Ended, Source};
-use crate::stream::engine::shared::CLOSING;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -43,6 +42,9 @@ impl Source<Live> for Reader {
         let engine = &*port.engine;
         while let Some(mut slot) = port.free_slot() {
             let Some(step) = port.blocking(|| self.source.next(&mut slot.piece)) else {
+                if !port.is_abandoned() {
+                    engine.return_unused(slot);
+                }
                 return Ended::Early;
             };
             match step {
@@ -81,7 +83,7 @@ impl Source<Live> for Reader {
 
     /// Waits until no more replies will come, and lets the source send the last of them.
     fn close(&mut self, port: &Port<Live>) {
-        port.all_written_within(CLOSING);
+        port.all_written();
         self.source.close();
     }
 }
@@ -101,6 +103,7 @@ impl Reader {
             {
                 metrics.read_rejected();
                 metrics.bases_rejected(bases);
+                engine.return_unused(slot);
                 return None;
             }
             let refused = self.open.len() >= self.channels;
