@@ -7,7 +7,7 @@
 use super::lower::{ConvStep, DenseStep, Network};
 use crate::kernels::{ConvShape, LANES, PAIR_LIMIT, padded};
 use crate::model::error::ModelError;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, Tokeniser};
 use tract_nnef::internal::*;
 
 const BINS: usize = 2048;
@@ -223,9 +223,9 @@ fn pieces(samples: &[Vec<u32>], manifest: &Manifest) -> Vec<Vec<u32>> {
             }
             None => {
                 // Tokens have a longest sequence, bases may be cut anywhere.
-                let most = match manifest.tokeniser.as_str() {
-                    "ids" => manifest.tile,
-                    _ => whole(PIECE),
+                let most = match manifest.tokeniser {
+                    Tokeniser::Ids => manifest.tile,
+                    Tokeniser::OneHot => whole(PIECE),
                 };
                 let cut = sample[..whole(sample.len())].chunks(most.max(1));
                 pieces.extend(cut.map(<[u32]>::to_vec));

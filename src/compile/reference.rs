@@ -4,6 +4,7 @@
 //! One type, [`Fused`], so that the lowering can match on it. Shapes: `rows` is `[1, T, D]`,
 //! channel-first tensors are `[1, C, T]`; T may be a symbol.
 
+use crate::model::ops::form::Pooling;
 use serde::{Deserialize, Serialize};
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::einsum::EinSum;
@@ -14,18 +15,6 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{
     Expansion, InferenceOp, InferenceResult, Solver, TensorProxy, check_output_arity, expand,
 };
-
-/// What a pool keeps of all positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// Their mean.
-    Mean,
-    /// Their maximum.
-    Max,
-    /// The first of them.
-    First,
-}
 
 /// A fused operator. Floats are kept as their bits, for `Eq`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

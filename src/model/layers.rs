@@ -5,43 +5,59 @@
 //! tract's own needs, costs milliseconds: a process should not wait for its models.
 
 use super::file::{GRAPH_JSON, ModelFile};
-use super::graph::{INPUT, LENGTH, TILE};
-use super::manifest::Precision;
-use super::ops::{Layer, Spec};
+use super::manifest::{Precision, Tokeniser};
+use super::ops::layer::Layer;
+use super::ops::spec::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use tract_core::internal::*;
 
+/// The symbol that a graph's text uses for the tile's length.
+pub(crate) const TILE: &str = "T";
+
+/// The name of the first source: codes or token ids.
+pub(crate) const INPUT: &str = "codes";
+
+/// The name of the second source.
+pub(crate) const LENGTH: &str = "length";
+
 /// Most layers of a graph.
 const MOST: usize = 1 << 16;
 
+/// The layers of a network, as the compiler writes them and a file holds them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Graph {
+pub(crate) struct LayerGraph {
     /// Zero rows at each end of every buffer.
-    halo: usize,
+    pub(crate) halo: usize,
     /// Positions for one of the symbol of the length.
-    stride: usize,
-    layers: Vec<Entry>,
+    pub(crate) stride: usize,
+    /// In order of evaluation.
+    pub(crate) layers: Vec<LayerEntry>,
     /// Labels of the layers whose rows, side by side, are the output; none for the last layer
     /// alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    outputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// One layer of the list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
-    label: String,
-    precision: Precision,
+pub(crate) struct LayerEntry {
+    /// The name of its output, and the prefix of its tensors.
+    pub(crate) label: String,
+    /// Of its weights.
+    pub(crate) precision: Precision,
     /// `codes`, `length`, or the label of an earlier layer.
-    inputs: Vec<String>,
-    spec: Spec,
+    pub(crate) inputs: Vec<String>,
+    /// What it does.
+    pub(crate) spec: Spec,
 }
 
 /// Writes a graph that consists of our layers alone.
-pub fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
-    let mut graph = Graph {
+#[cfg(feature = "pack")]
+pub(crate) fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
+    let mut graph = LayerGraph {
         halo: 0,
         stride,
         layers: vec![],
@@ -52,11 +68,12 @@ pub fn write(model: &TypedModel, stride: usize) -> TractResult<Vec<u8>> {
         let Some(layer) = node.op_as::<Layer>() else {
             continue;
         };
-        graph.halo = layer.halo;
+        let attributes = &layer.attributes;
+        graph.halo = attributes.halo;
         let inputs = node.inputs.iter();
-        graph.layers.push(Entry {
-            label: layer.label.clone(),
-            precision: layer.precision,
+        graph.layers.push(LayerEntry {
+            label: attributes.label.clone(),
+            precision: attributes.precision,
             inputs: inputs
                 .map(|input| model.node(input.node).name.clone())
                 .collect(),
@@ -87,17 +104,17 @@ pub(super) fn read(file: &ModelFile) -> TractResult<Option<TypedModel>> {
     Ok(Some(builder.model))
 }
 
-/// A graph of two outputs in two parts.
+/// A graph of two outputs in two stages.
 pub(super) struct Stages {
-    /// What the first output needs. It gives that, and behind it whatever the second part reads.
+    /// What the first output needs. It gives that, and behind it whatever the second stage reads.
     pub first: TypedModel,
-    /// The rest. It reads bases, length, and what the first part gives behind its output.
+    /// The rest. It reads codes, length, and what the first stage gives behind its output.
     pub second: TypedModel,
     /// Labels of its layers.
     pub in_second: Vec<String>,
 }
 
-/// Builds the graph of a file with two outputs in parts.
+/// Builds the graph of a file with two outputs in stages.
 pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     let graph = parse(file)?.context("tiers need a network that is lowered whole")?;
     let outputs = graph.outputs()?;
@@ -110,8 +127,8 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
             in_first.extend(entry.inputs.iter().map(String::as_str));
         }
     }
-    let is_first = |entry: &&Entry| in_first.contains(entry.label.as_str());
-    let is_second = |entry: &&Entry| !in_first.contains(entry.label.as_str());
+    let is_first = |entry: &&LayerEntry| in_first.contains(entry.label.as_str());
+    let is_second = |entry: &&LayerEntry| !in_first.contains(entry.label.as_str());
     let mut first = Builder::new(file, &graph)?;
     for entry in graph.layers.iter().filter(is_first) {
         first.add(entry, None)?;
@@ -132,9 +149,10 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     let mut spread: HashMap<&str, usize> = HashMap::from([(late.as_str(), 0)]);
     for entry in graph.layers.iter().filter(is_second).rev() {
         let own = *spread.entry(&entry.label).or_insert(0);
+        let reach = entry.spec.operator().reach();
         for input in &entry.inputs {
             let of = spread.entry(input).or_insert(0);
-            *of = own.saturating_add(entry.spec.reach()).max(*of);
+            *of = own.saturating_add(reach).max(*of);
         }
     }
     let mut second = Builder::new(file, &graph)?;
@@ -160,11 +178,11 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     })
 }
 
-fn parse(file: &ModelFile) -> TractResult<Option<Graph>> {
+fn parse(file: &ModelFile) -> TractResult<Option<LayerGraph>> {
     let Some(text) = file.graph_json() else {
         return Ok(None);
     };
-    let graph: Graph = serde_json::from_slice(text).map_err(|e| {
+    let graph: LayerGraph = serde_json::from_slice(text).map_err(|e| {
         format_err!(
             "{GRAPH_JSON}: line {}, column {}: {e}",
             e.line(),
@@ -172,6 +190,16 @@ fn parse(file: &ModelFile) -> TractResult<Option<Graph>> {
         )
     })?;
     ensure!(graph.layers.len() <= MOST, "{} layers", graph.layers.len());
+    for LayerEntry {
+        label,
+        precision,
+        spec,
+        ..
+    } in &graph.layers
+    {
+        spec.validate(*precision, graph.halo)
+            .map_err(|reason| format_err!("layer {label}: {reason}"))?;
+    }
     let tile = file.manifest().tile;
     let strides = 1..=tile.max(1);
     ensure!(
@@ -182,7 +210,7 @@ fn parse(file: &ModelFile) -> TractResult<Option<Graph>> {
     Ok(Some(graph))
 }
 
-impl Graph {
+impl LayerGraph {
     fn outputs(&self) -> TractResult<Vec<String>> {
         if !self.outputs.is_empty() {
             return Ok(self.outputs.clone());
@@ -201,12 +229,12 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(file: &'a ModelFile, graph: &Graph) -> TractResult<Builder<'a>> {
+    fn new(file: &'a ModelFile, graph: &LayerGraph) -> TractResult<Builder<'a>> {
         let mut model = TypedModel::default();
         let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
-        let fact = match file.manifest().tokeniser == "ids" {
-            true => u32::fact([length]),
-            false => u8::fact([length]),
+        let fact = match file.manifest().tokeniser {
+            Tokeniser::Ids => u32::fact([length]),
+            Tokeniser::OneHot => u8::fact([length]),
         };
         let mut values = HashMap::new();
         values.insert(INPUT.to_string(), model.add_source(INPUT, fact)?);
@@ -220,17 +248,17 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn add(&mut self, entry: &Entry, spread: Option<usize>) -> TractResult<()> {
+    fn add(&mut self, entry: &LayerEntry, spread: Option<usize>) -> TractResult<()> {
         let label = &entry.label;
         let inputs = self
             .outlets(&entry.inputs)
             .with_context(|| format!("layer {label}"))?;
         let (spec, precision) = (entry.spec.clone(), entry.precision);
-        let mut layer = Layer::load(self.file, spec, precision, self.halo, label, inputs.len())?;
-        layer.spread = spread;
+        let mut layer = Layer::load(self.file, spec, precision, self.halo, label)?;
+        layer.attributes.spread = spread;
         let outlet = self.model.wire_node(label, layer, &inputs)?[0];
-        let taken = self.values.insert(label.clone(), outlet);
-        ensure!(taken.is_none(), "two layers are called {label:?}");
+        let earlier = self.values.insert(label.clone(), outlet);
+        ensure!(earlier.is_none(), "two layers are called {label:?}");
         Ok(())
     }
 

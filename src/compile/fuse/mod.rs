@@ -37,7 +37,7 @@ mod view;
 
 use super::reference;
 use crate::model::error::ModelError;
-use crate::model::graph::TILE;
+use crate::model::layers::TILE;
 use dim::{Dim, Fact};
 use net::Net;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -4,7 +4,7 @@ use super::ConvStep;
 use super::find::Finder;
 use crate::compile::reference::Fused;
 use crate::kernels::ConvShape;
-use crate::model::ops::spec::Function;
+use crate::model::ops::form::Function;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::cnn::{Conv, PaddingSpec};
 use tract_nnef::tract_core::ops::element_wise::ElementWiseOp;

@@ -3,7 +3,7 @@
 use super::find::Finder;
 use super::{DenseStep, Step};
 use crate::kernels::pool::FRAMES;
-use crate::model::ops::spec::Function;
+use crate::model::ops::form::Function;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::array::TypedConcat;
 use tract_nnef::tract_core::ops::einsum::EinSum;

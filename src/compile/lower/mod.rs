@@ -82,7 +82,7 @@ impl Network {
             let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();
             let symbol = length
                 .is_none()
-                .then(|| model.symbols.sym(crate::model::graph::TILE));
+                .then(|| model.symbols.sym(crate::model::layers::TILE));
             let mut network = Network {
                 model: model.clone(),
                 steps: vec![],

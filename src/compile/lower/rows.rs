@@ -3,8 +3,9 @@
 
 use super::find::Finder;
 use super::{AffineStep, AttentionStep, EmbedStep, NormStep, Step};
-use crate::compile::reference::{Fused, Pooling};
-use crate::model::ops::spec::{Function, Pooled, Taken};
+use crate::compile::reference::Fused;
+use crate::model::ops::form::Function;
+use crate::model::ops::window::WindowPooling;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::array::TypedConcat;
 use tract_nnef::tract_core::ops::cnn::{MaxPool, PaddingSpec, SumPool};
@@ -70,19 +71,12 @@ impl Finder<'_> {
                     output,
                 })
             }
-            Fused::Pool { kind, .. } => {
-                let pooled = match kind {
-                    Pooling::Mean => Pooled::Mean,
-                    Pooling::Max => Pooled::Max,
-                    Pooling::First => Pooled::First,
-                };
-                Step::Pool {
-                    name,
-                    input,
-                    pooled,
-                    output,
-                }
-            }
+            Fused::Pool { kind, .. } => Step::Pool {
+                name,
+                input,
+                pooling: *kind,
+                output,
+            },
             Fused::Upsample { factor } => Step::Repeat {
                 name,
                 input,
@@ -270,12 +264,18 @@ impl Finder<'_> {
             let turned = self.axis(output).is_some_and(|other| other != axis);
             return Ok(turned.then_some(Step::Turn { input, output }));
         }
-        let (pool, taken) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
-            (Some(max), _) if max.with_index_outputs.is_none() => (&max.pool_spec, Taken::Max),
-            (_, Some(sum)) if sum.normalize => match sum.count_include_pad {
-                true => (&sum.pool_spec, Taken::PaddedMean),
-                false => (&sum.pool_spec, Taken::Mean),
-            },
+        let (pool, pooling) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
+            (Some(max), _) if max.with_index_outputs.is_none() => {
+                (&max.pool_spec, WindowPooling::Max)
+            }
+            (_, Some(sum)) if sum.normalize => {
+                let mean = if sum.count_include_pad {
+                    WindowPooling::PaddedMean
+                } else {
+                    WindowPooling::Mean
+                };
+                (&sum.pool_spec, mean)
+            }
             _ => return Ok(None),
         };
         if pool.kernel_shape.len() != 1 || pool.dilation(0) != 1 {
@@ -305,7 +305,7 @@ impl Finder<'_> {
             width,
             stride,
             before,
-            taken,
+            pooling,
             output,
         }))
     }

@@ -2,7 +2,8 @@
 //! tract's.
 
 use crate::kernels::ConvShape;
-use crate::model::ops::spec::{Function, Pooled, Taken};
+use crate::model::ops::form::{Function, Pooling};
+use crate::model::ops::window::WindowPooling;
 use tract_nnef::internal::OutletId;
 
 /// A convolution with all that melts into its epilogue.
@@ -178,8 +179,8 @@ pub enum Step {
         stride: usize,
         /// Rows before the output's own position.
         before: usize,
-        /// What is taken.
-        taken: Taken,
+        /// What is kept of a window.
+        pooling: WindowPooling,
         /// The pooled rows.
         output: OutletId,
     },
@@ -190,7 +191,7 @@ pub enum Step {
         /// The rows.
         input: OutletId,
         /// What is taken.
-        pooled: Pooled,
+        pooling: Pooling,
         /// The vector.
         output: OutletId,
     },

@@ -6,8 +6,10 @@ use super::values::{Value, real};
 use crate::compile::lower::{ConvStep, DenseStep};
 use crate::compile::quantize::{self, Layout};
 use crate::model::manifest::Precision;
-use crate::model::ops::Spec;
-use crate::model::ops::spec::{Added, ConvSpec, DenseSpec, Function, RowKind, Written};
+use crate::model::ops::conv::{Added, ConvSpec};
+use crate::model::ops::dense::DenseSpec;
+use crate::model::ops::form::{Function, RowKind, Written};
+use crate::model::ops::spec::Spec;
 use tract_nnef::internal::*;
 
 impl Emitter<'_> {

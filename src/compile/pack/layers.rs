@@ -4,7 +4,7 @@ use super::values::{Value, real};
 use super::{Emitter, RowsRecord};
 use crate::compile::lower::Step;
 use crate::model::manifest::Precision;
-use crate::model::ops::spec::{RowKind, Written};
+use crate::model::ops::form::{RowKind, Written};
 use tract_nnef::internal::*;
 
 impl Emitter<'_> {
@@ -42,9 +42,9 @@ impl Emitter<'_> {
             Step::Pool {
                 name,
                 input,
-                pooled,
+                pooling,
                 output,
-            } => (self.pool(name, *input, *pooled, *output)?, *output),
+            } => (self.pool(name, *input, *pooling, *output)?, *output),
             Step::Sum {
                 name,
                 inputs,

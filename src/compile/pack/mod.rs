@@ -10,10 +10,11 @@ mod values;
 use super::foreign::framework;
 use super::lower::{Network, PLAIN, Step};
 use super::quantize::{self, Ranges};
+use crate::model::Model;
 use crate::model::error::ModelError;
 use crate::model::file::{self, GRAPH, GRAPH_JSON, ModelFile, TensorData};
-use crate::model::graph::{INPUT, LENGTH, Model, TILE};
-use crate::model::manifest::{LayerRecord, Manifest, Precision};
+use crate::model::layers::{INPUT, LENGTH, TILE};
+use crate::model::manifest::{LayerRecord, Manifest, Precision, Reproducible};
 use crate::model::map::Bytes;
 use safetensors::tensor::Dtype;
 use std::collections::HashSet;
@@ -228,7 +229,7 @@ impl<'a> Emitter<'a> {
         }
         self.target.select_output_outlets(&outlets)?;
         if self.plain.is_empty() && self.precision == Precision::Int8 {
-            self.manifest.reproducible = Some("bits".to_string());
+            self.manifest.reproducible = Some(Reproducible::Bits);
         }
         let (name, mut text) = match self.plain.is_empty() {
             true => (

@@ -1,10 +1,14 @@
 //! What the values of the float graph have become, and how one form is made of another.
 
 use super::{Emitter, RowsRecord};
-use crate::kernels::Isa;
 use crate::model::manifest::{LayerRecord, Precision};
-use crate::model::ops::spec::{Function, Real, RowKind, Written};
-use crate::model::ops::{Layer, Spec};
+use crate::model::ops::affine::AffineSpec;
+use crate::model::ops::form::{Function, Real, RowKind, Written};
+use crate::model::ops::layer::Layer;
+use crate::model::ops::one_hot::OneHotSpec;
+use crate::model::ops::plain::{FromPlainSpec, ToPlainSpec};
+use crate::model::ops::quantise::QuantiseSpec;
+use crate::model::ops::spec::Spec;
 use tract_nnef::internal::*;
 
 /// What a value of the float graph has become. `rate`: positions of the network's input for one
@@ -58,17 +62,7 @@ impl Emitter<'_> {
         spec: Spec,
         inputs: &[OutletId],
     ) -> TractResult<OutletId> {
-        spec.validate(self.precision, self.halo)
-            .map_err(|reason| format_err!("{label}: {reason}"))?;
-        let layer = Layer {
-            spec,
-            precision: self.precision,
-            halo: self.halo,
-            label: label.to_string(),
-            tensors: vec![],
-            isa: Isa::Scalar,
-            spread: None,
-        };
+        let layer = Layer::new(spec, self.precision, self.halo, label)?;
         Ok(self.target.wire_node(label, layer, inputs)?[0])
     }
 
@@ -120,7 +114,7 @@ impl Emitter<'_> {
         // Rows with a scale behind them cannot be widened.
         let dynamic = turned && range.by_row() && channels.is_multiple_of(4);
         let scale = real(range.scale(false))?;
-        let spec = Spec::Quantise {
+        let spec = Spec::from(QuantiseSpec {
             channels,
             scale,
             rate,
@@ -129,7 +123,7 @@ impl Emitter<'_> {
             } else {
                 Written::Signed
             },
-        };
+        });
         let label = self.label(&format!("{}_int8", self.network.model.node(of.node).name));
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
@@ -183,11 +177,11 @@ impl Emitter<'_> {
             false => plain,
         };
         let label = self.label("rows");
-        let spec = Spec::FromPlain {
+        let spec = Spec::from(FromPlainSpec {
             channels,
             rate,
             output,
-        };
+        });
         Ok(Some((
             self.wire(&label, spec, &[plain, self.length])?,
             rate,
@@ -229,14 +223,14 @@ impl Emitter<'_> {
         let label = self.label("output_rows");
         self.floats(format!("{label}.factor"), &vec![1.0; channels]);
         self.floats(format!("{label}.term"), &vec![0.0; channels]);
-        let spec = Spec::Affine {
+        let spec = Spec::from(AffineSpec {
             channels,
             rows: kind,
             function: Function::Identity,
             gain: real(1.0)?,
             rate,
             output: Written::Last,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         self.record(&label, operator, 0, None);
@@ -265,7 +259,7 @@ impl Emitter<'_> {
             }
             Some(Value::Codes) => {
                 let label = self.label("one_hot");
-                self.wire(&label, Spec::OneHot, &[self.input, self.length])?
+                self.wire(&label, OneHotSpec {}.into(), &[self.input, self.length])?
             }
             Some(value @ (Value::Integer { .. } | Value::Rows { .. })) => {
                 let label = self.label(&format!("{}_plain", source.name));
@@ -275,11 +269,11 @@ impl Emitter<'_> {
                     Value::Rows { outlet, rate } => (outlet, RowKind::Float, rate),
                     _ => bail!("no rows"),
                 };
-                let spec = Spec::ToPlain {
+                let spec = Spec::from(ToPlainSpec {
                     channels,
                     rows: kind,
                     rate,
-                };
+                });
                 let wired = self.wire(&label, spec, &[rows, self.length])?;
                 match turned {
                     true => self.turn(wired)?,
