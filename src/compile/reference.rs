@@ -4,7 +4,7 @@
 //! One type, [`Fused`], so that the lowering can match on it. Shapes: `rows` is `[1, T, D]`,
 //! channel-first tensors are `[1, C, T]`; T may be a symbol.
 
-use crate::model::ops::form::Pooling;
+use crate::kernels::pool::Pooling;
 use serde::{Deserialize, Serialize};
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::einsum::EinSum;

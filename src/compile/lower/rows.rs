@@ -4,7 +4,7 @@
 use super::find::Finder;
 use super::{AffineStep, AttentionStep, EmbedStep, NormStep, Step};
 use crate::compile::reference::Fused;
-use crate::model::ops::form::Function;
+use crate::kernels::Activation;
 use crate::model::ops::window::WindowPooling;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::array::TypedConcat;
@@ -106,7 +106,7 @@ impl Finder<'_> {
             return Ok(None);
         };
         let (mut factor, mut term) = (vec![1f32; channels], vec![0f32; channels]);
-        let (mut nodes, mut function) = (vec![], Function::Identity);
+        let (mut nodes, mut function) = (vec![], Activation::Identity);
         let mut next = Some(node);
         let mut output = input;
         while let Some(node) = next {
@@ -117,7 +117,7 @@ impl Finder<'_> {
             let found = match self.binary(node) {
                 None => self.elementwise(node),
                 Some(op) if op.0.is::<Max>() && other.as_ref().is_some_and(is_relu) => {
-                    Some(Function::Relu)
+                    Some(Activation::Relu)
                 }
                 Some(_) => None,
             };

@@ -1,8 +1,9 @@
 //! What a network consists of: one [`Step`] for each operator of ours, or for a node that stays
 //! tract's.
 
+use crate::kernels::Activation;
 use crate::kernels::ConvShape;
-use crate::model::ops::form::{Function, Pooling};
+use crate::kernels::pool::Pooling;
 use crate::model::ops::window::WindowPooling;
 use tract_nnef::internal::OutletId;
 
@@ -23,7 +24,7 @@ pub struct ConvStep {
     /// What is added before the activation.
     pub residual: Option<OutletId>,
     /// What follows.
-    pub function: Function,
+    pub function: Activation,
     /// Rows out of one input row, all alike: an upsampling that precedes a convolution of width 1.
     pub repeat: usize,
     /// The float graph's value after all of it.
@@ -42,7 +43,7 @@ pub struct AffineStep {
     /// One a channel.
     pub term: Vec<f32>,
     /// What follows.
-    pub function: Function,
+    pub function: Activation,
     /// The float graph's value after all of it.
     pub output: OutletId,
 }
@@ -63,7 +64,7 @@ pub struct DenseStep {
     /// One an output.
     pub bias: Vec<f32>,
     /// What follows.
-    pub function: Function,
+    pub function: Activation,
     /// The float graph's value after all of it.
     pub output: OutletId,
 }

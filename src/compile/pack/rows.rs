@@ -4,8 +4,10 @@ use super::Emitter;
 use super::layers::Form;
 use super::values::{Value, real};
 use crate::compile::lower::{AffineStep, Step};
+use crate::kernels::Activation;
+use crate::kernels::pool::Pooling;
 use crate::model::ops::affine::AffineSpec;
-use crate::model::ops::form::{Function, Pooling, Real, RowKind, Written};
+use crate::model::ops::form::{Real, RowKind, Written};
 use crate::model::ops::frames::FramesSpec;
 use crate::model::ops::join::JoinSpec;
 use crate::model::ops::pool::PoolSpec;
@@ -22,8 +24,8 @@ impl Emitter<'_> {
         let Some((rows, kind, rate)) = self.any_rows(step.input)? else {
             return Ok(false);
         };
-        let form = self.form(step.output, step.function == Function::Relu)?;
-        let linear = matches!(step.function, Function::Identity | Function::Relu);
+        let form = self.form(step.output, step.function == Activation::Relu)?;
+        let linear = matches!(step.function, Activation::Identity | Activation::Relu);
         let unit = if linear { form.scale } else { 1.0 };
         let label = self.label(&step.name);
         let scaled = |values: &[f32]| values.iter().map(|x| x / unit).collect::<Vec<f32>>();
@@ -32,7 +34,7 @@ impl Emitter<'_> {
         let spec = Spec::from(AffineSpec {
             channels: step.factor.len(),
             rows: kind,
-            function: step.function,
+            activation: step.function,
             gain: real(if linear { 1.0 } else { 1.0 / form.scale })?,
             rate,
             output: form.written,

@@ -1,9 +1,10 @@
 //! What the values of the float graph have become, and how one form is made of another.
 
 use super::{Emitter, RowsRecord};
+use crate::kernels::Activation;
 use crate::model::manifest::{LayerRecord, Precision};
 use crate::model::ops::affine::AffineSpec;
-use crate::model::ops::form::{Function, Real, RowKind, Written};
+use crate::model::ops::form::{Real, RowKind, Written};
 use crate::model::ops::layer::Layer;
 use crate::model::ops::one_hot::OneHotSpec;
 use crate::model::ops::plain::{FromPlainSpec, ToPlainSpec};
@@ -226,7 +227,7 @@ impl Emitter<'_> {
         let spec = Spec::from(AffineSpec {
             channels,
             rows: kind,
-            function: Function::Identity,
+            activation: Activation::Identity,
             gain: real(1.0)?,
             rate,
             output: Written::Last,

@@ -1,7 +1,8 @@
 //! A factor and a term for each channel, and a function of the sum.
 
-use super::form::{Function, Real, RowKind, Written};
+use super::form::{Real, RowKind, Written};
 use super::operator::{Need, Operand, Operator, Run, bytes, floats};
+use crate::kernels::Activation;
 use crate::kernels::affine::{Affine, Sink, Source};
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ pub struct AffineSpec {
     pub rows: RowKind,
     /// Applied to the sum; integer outputs with a function other than a ReLU have their inverse
     /// scale in `gain`.
-    pub function: Function,
+    #[serde(rename = "function")]
+    pub activation: Activation,
     /// Multiplied to the function's value.
     pub gain: Real,
     /// Positions of the network's input that one row of this input stands for.
@@ -79,7 +81,7 @@ impl Operator for AffineSpec {
         let affine = Affine {
             factor: attributes.floats(0)?,
             term: attributes.floats(1)?,
-            function: self.function.of_kernel(),
+            activation: self.activation,
             gain: self.gain.get(),
             source,
         };

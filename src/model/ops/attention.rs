@@ -4,9 +4,8 @@ use super::form::{Real, RowKind, Written};
 use super::int8_rows::int8_rows;
 use super::operator::{Attributes, Need, Operand, Operator, Run, bytes, check_size, floats};
 use super::scratch::ScratchBytes;
-use crate::kernels::attention::{
-    Attention, AttentionScratch, MAX_TOKENS, MAX_WIDTH, Output, Projection, Rotary,
-};
+use crate::kernels::Scratch;
+use crate::kernels::attention::{Attention, MAX_TOKENS, MAX_WIDTH, Output, Projection, Rotary};
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;
@@ -77,8 +76,10 @@ impl Operator for AttentionSpec {
 
     fn scratch(&self, attributes: &Attributes, tile: usize) -> ScratchBytes {
         let room = tile.saturating_add(2 * attributes.halo).min(MAX_TOKENS);
+        let mut scratch = Scratch::default();
+        scratch.reserve_attention(room, self.width);
         ScratchBytes {
-            attention: AttentionScratch::new(room, self.width).bytes(),
+            attention: scratch.attention_bytes(),
             ..ScratchBytes::default()
         }
     }
@@ -114,12 +115,10 @@ impl Operator for AttentionSpec {
             mask: None,
             rotary,
         };
-        let kept = &mut run.scratch.attention;
-        if !kept.as_ref().is_some_and(|s| s.fits(tokens, self.width)) {
-            let room = run.inputs[0].shape()[0].max(tokens).min(MAX_TOKENS);
-            *kept = Some(AttentionScratch::new(room, self.width));
-        }
-        let scratch = kept.as_mut().context("scratch")?;
+        let scratch = &mut run.scratch.kernels;
+        // For the longest sequence that may come, so that it grows once.
+        let room = run.inputs[0].shape()[0].min(MAX_TOKENS);
+        scratch.reserve_attention(room.max(tokens), self.width);
         let mut memory = run.output.try_as_plain_ram_mut()?;
         if self.output == Written::Rows {
             let target = memory.as_slice_mut::<f32>()?;

@@ -1,6 +1,6 @@
 //! Convolutions and linear layers.
 
-use super::form::{Function, Input, Real, RowKind, Written};
+use super::form::{Input, Real, RowKind, Written};
 use super::operator::{
     Attributes, Extent, Need, Operand, Operator, Run, bytes, check_size, floats, weight_type,
 };
@@ -69,7 +69,8 @@ pub struct ConvSpec {
     /// What is added.
     pub added: Added,
     /// What follows.
-    pub function: Function,
+    #[serde(rename = "function")]
+    pub activation: Activation,
     /// Inverse of the scale of an integer output, for functions that need the value in its own
     /// unit.
     pub gain: Real,
@@ -219,7 +220,12 @@ impl Operator for ConvSpec {
             scratch,
             wanted,
         } = run;
-        let Scratch { one_hot, step, .. } = scratch;
+        let Scratch {
+            one_hot,
+            step,
+            kernels,
+            ..
+        } = scratch;
         let OneHotRows {
             integers,
             floats: values,
@@ -232,6 +238,7 @@ impl Operator for ConvSpec {
             added: inputs.get(2),
             output,
             step,
+            kernels,
         };
         if integer {
             let input = if self.codes {
@@ -274,14 +281,14 @@ impl ConvSpec {
         Ok(rows.view(data, pitch))
     }
 
-    fn activation(&self, gain: f32) -> TractResult<Activation> {
-        Ok(match self.function {
-            Function::Identity => Activation::None,
-            Function::Relu => Activation::Relu,
-            Function::ReluFirst => Activation::ReluFirst,
-            Function::Gelu => Activation::Gelu(gain),
+    /// What follows, if it can follow a convolution.
+    fn activation(&self) -> TractResult<Activation> {
+        match self.activation {
+            Activation::Identity | Activation::Relu | Activation::ReluFirst | Activation::Gelu => {
+                Ok(self.activation)
+            }
             other => bail!("{other:?} does not follow a convolution"),
-        })
+        }
     }
 }
 
@@ -316,6 +323,7 @@ struct Conv<'a> {
     added: Option<&'a TValue>,
     output: &'a mut Tensor,
     step: &'a mut StepRows,
+    kernels: &'a mut kernels::Scratch,
 }
 
 impl Conv<'_> {
@@ -344,8 +352,8 @@ impl Conv<'_> {
             (_, None) => bail!("{} lacks what it adds", attributes.label),
         };
         // Unsigned rows clamp at 0 by themselves.
-        let activation = match (spec.activation(spec.gain.get())?, spec.output) {
-            (Activation::Relu, Written::Unsigned) => Activation::None,
+        let activation = match (spec.activation()?, spec.output) {
+            (Activation::Relu, Written::Unsigned) => Activation::Identity,
             (other, _) => other,
         };
         let input = rows_read(spec, rows.start / spec.step, steps + rest.min(1), input);
@@ -360,6 +368,7 @@ impl Conv<'_> {
             bias: attributes.floats(1)?,
             residual,
             activation,
+            gain: spec.gain.get(),
         };
         let (isa, kept) = (attributes.isa, rest * channels);
         let mut memory = self.output.try_as_plain_ram_mut()?;
@@ -369,12 +378,16 @@ impl Conv<'_> {
                 let end = first + rows.len() * channels;
                 let signed = spec.output == Written::Signed;
                 let whole = Target { data, first, pitch };
-                conv.run(isa, &mut integers(signed, whole));
+                conv.run(isa, self.kernels, &mut integers(signed, whole));
                 if rest > 0 {
                     let data = memory.as_slice_mut::<u8>()?;
                     last_step(self.step, &conv, kept, |conv, _, bytes| {
                         bytes.resize(pitch, 0);
-                        conv.run(isa, &mut integers(signed, Target::dense(bytes, pitch)));
+                        conv.run(
+                            isa,
+                            self.kernels,
+                            &mut integers(signed, Target::dense(bytes, pitch)),
+                        );
                         data[end - kept..end].copy_from_slice(&bytes[..kept]);
                     });
                 }
@@ -386,12 +399,20 @@ impl Conv<'_> {
                 };
                 let data = memory.as_slice_mut::<f32>()?;
                 let end = first + rows.len() * channels;
-                conv.run(isa, &mut Output::Float(Target { data, first, pitch }));
+                conv.run(
+                    isa,
+                    self.kernels,
+                    &mut Output::Float(Target { data, first, pitch }),
+                );
                 if rest > 0 {
                     let data = memory.as_slice_mut::<f32>()?;
                     last_step(self.step, &conv, kept, |conv, floats, _| {
                         floats.resize(pitch, 0.0);
-                        conv.run(isa, &mut Output::Float(Target::dense(floats, pitch)));
+                        conv.run(
+                            isa,
+                            self.kernels,
+                            &mut Output::Float(Target::dense(floats, pitch)),
+                        );
                         data[end - kept..end].copy_from_slice(&floats[..kept]);
                     });
                 }
@@ -431,7 +452,7 @@ impl Conv<'_> {
             weights,
             bias: attributes.floats(1)?,
             residual,
-            activation: spec.activation(1.0)?,
+            activation: spec.activation()?,
         };
         let mut memory = self.output.try_as_plain_ram_mut()?;
         let data = memory.as_slice_mut::<f32>()?;

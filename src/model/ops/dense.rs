@@ -1,9 +1,10 @@
 //! A dense layer on a vector.
 
-use super::form::{Function, Input, Written};
+use super::form::{Input, Written};
 use super::operator::{Need, Operand, Operator, Run, check_size, floats};
-use crate::kernels::pool::{self, DenseWeights};
-use crate::kernels::{affine, padded};
+use crate::kernels::dense::dense;
+use crate::kernels::float::Weights;
+use crate::kernels::{Activation, padded};
 use crate::model::manifest::Precision;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ pub struct DenseSpec {
     /// Length of the output.
     pub outputs: usize,
     /// What follows.
-    pub function: Function,
+    #[serde(rename = "function")]
+    pub activation: Activation,
 }
 
 impl Operator for DenseSpec {
@@ -62,19 +64,15 @@ impl Operator for DenseSpec {
         let attributes = run.attributes;
         let weight = attributes.tensor(0)?;
         let weights = match attributes.precision {
-            Precision::F32 => DenseWeights::F32(weight.f32().context("weights")?),
-            _ => DenseWeights::F16(weight.f16().context("weights")?),
+            Precision::F32 => Weights::F32(weight.f32().context("weights")?),
+            _ => Weights::F16(weight.f16().context("weights")?),
         };
         let input = floats(&run.inputs[0])?;
         ensure!(input.len() == self.inputs, "a vector of {}", input.len());
         let mut memory = run.output.try_as_plain_ram_mut()?;
         let target = memory.as_slice_mut::<f32>()?;
         let (isa, bias) = (attributes.isa, attributes.floats(1)?);
-        let relu = self.function == Function::Relu;
-        pool::dense(isa, input, weights, bias, relu, target);
-        if let affine::Function::Other(function) = self.function.of_kernel() {
-            function.apply(isa, target);
-        }
+        dense(isa, input, weights, bias, self.activation, target);
         Ok(())
     }
 }

@@ -1,8 +1,6 @@
 //! The forms that values have between layers, and the numbers and names that several operators
 //! have in their specifications.
 
-use crate::kernels::activation::Activation;
-use crate::kernels::affine;
 use serde::{Deserialize, Serialize};
 
 /// A finite f32 below 1e12, equal to itself by its bits.
@@ -70,52 +68,6 @@ pub enum Written {
     Vector,
     /// tract's own f32 `[1, channels, T]`.
     Plain,
-}
-
-/// A function of single values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Function {
-    /// x.
-    Identity,
-    /// max(x, 0).
-    Relu,
-    /// max(x, 0) before something is added to x; nothing after it.
-    ReluFirst,
-    /// x · Φ(x).
-    Gelu,
-    /// x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))).
-    GeluTanh,
-    /// 1 / (1 + e^-x).
-    Sigmoid,
-    /// The hyperbolic tangent.
-    Tanh,
-}
-
-impl Function {
-    /// As the kernel has it.
-    pub fn of_kernel(self) -> affine::Function {
-        match self {
-            Function::Identity => affine::Function::Identity,
-            Function::Relu | Function::ReluFirst => affine::Function::Relu,
-            Function::Gelu => affine::Function::Other(Activation::Gelu),
-            Function::GeluTanh => affine::Function::Other(Activation::GeluTanh),
-            Function::Sigmoid => affine::Function::Other(Activation::Sigmoid),
-            Function::Tanh => affine::Function::Other(Activation::Tanh),
-        }
-    }
-}
-
-/// What is kept of several rows, channel by channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// The mean.
-    Mean,
-    /// The largest.
-    Max,
-    /// The first row.
-    First,
 }
 
 /// Integer or float rows, and the scale of integer ones.

@@ -1,8 +1,9 @@
 //! One vector from all rows.
 
-use super::form::{Pooling, RowKind, Written};
+use super::form::{RowKind, Written};
 use super::operator::{Operand, Operator, Run};
 use super::scratch::zeros;
+use crate::kernels::pool::Pooling;
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;

@@ -1,6 +1,6 @@
 //! Working memory of layers, which one after another uses.
 
-use crate::kernels::attention::AttentionScratch;
+use crate::kernels;
 
 /// Each part grows to the largest layer that needs it.
 #[derive(Debug, Default)]
@@ -13,8 +13,8 @@ pub(crate) struct Scratch {
     pub row: Vec<f32>,
     /// A row before it is rounded.
     pub unrounded: Vec<f32>,
-    /// What attention needs.
-    pub attention: Option<AttentionScratch>,
+    /// What the kernels need.
+    pub kernels: kernels::Scratch,
 }
 
 /// Codes as rows of four channels, with zeros before and behind.
@@ -60,10 +60,8 @@ impl Scratch {
     /// Bytes that it holds of those that [`ScratchBytes`] counts.
     pub(super) fn bytes(&self) -> usize {
         let OneHotRows { integers, floats } = &self.one_hot;
-        let attention = self.attention.as_ref();
-        integers.capacity()
-            + floats.capacity() * size_of::<f32>()
-            + attention.map_or(0, AttentionScratch::bytes)
+        let floats = floats.capacity() * size_of::<f32>();
+        integers.capacity() + floats + self.kernels.attention_bytes()
     }
 }
 
