@@ -4,9 +4,9 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
-use strandline::kernels::Isa;
-use strandline::kernels::attention::{Attention, AttentionScratch, Output, Projection, Rotary};
+use strandline::kernels::attention::{Attention, Output, Projection, Rotary};
 use strandline::kernels::norm::Int8Rows;
+use strandline::kernels::{Isa, Scratch};
 
 /// Name, tokens, heads, channels of a head.
 const SHAPES: [(&str, usize, usize, usize); 4] = [
@@ -78,7 +78,7 @@ fn attention(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(
             (2 * tokens * tokens * channels) as u64,
         ));
-        let mut scratch = AttentionScratch::new(tokens, width);
+        let mut scratch = Scratch::default();
         for (kind, attention, own_scales) in cases {
             let pitch = channels + if own_scales { 4 } else { 0 };
             let mut out = vec![0u8; tokens * pitch];
@@ -91,10 +91,10 @@ fn attention(criterion: &mut Criterion) {
                 attention.run_int8(isa, &mut scratch, Output::Int8(rows));
             };
             let mut expected = out.clone();
-            run(Isa::Scalar, &mut expected);
+            run(Isa::SCALAR, &mut expected);
             for isa in Isa::available()
                 .into_iter()
-                .filter(|isa| *isa != Isa::Scalar)
+                .filter(|isa| *isa != Isa::SCALAR)
             {
                 run(isa, &mut out);
                 assert!(out == expected, "{name}, {kind}: {isa} differs");

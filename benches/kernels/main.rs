@@ -7,11 +7,11 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use std::time::Duration;
+use strandline::kernels::dense;
 use strandline::kernels::float::{ConvFloat, Weights};
 use strandline::kernels::peak;
-use strandline::kernels::pool::{self, DenseWeights};
 use strandline::kernels::{
-    Activation, ConvInt8, ConvShape, Isa, Output, Residual, Rows, Target, one_hot, padded,
+    Activation, ConvInt8, ConvShape, Isa, Output, Residual, Rows, Scratch, Target, one_hot, padded,
 };
 
 /// Positions of a tile of the scanning models.
@@ -187,9 +187,9 @@ fn peaks(group: &mut BenchmarkGroup<WallTime>) {
     for isa in Isa::available() {
         for (name, kernel) in [("peak", peak::int8(isa)), ("peak_f32", peak::f32(isa))] {
             let Some(peak) = kernel else { continue };
-            assert_eq!((peak.run)(), peak.expected, "{isa}");
-            group.throughput(Throughput::Elements(peak.macs));
-            group.bench_function(format!("{name}/{isa}"), |b| b.iter(|| (peak.run)()));
+            assert_eq!(peak.run() as u64, peak.macs(), "{isa}");
+            group.throughput(Throughput::Elements(peak.macs()));
+            group.bench_function(format!("{name}/{isa}"), |b| b.iter(|| peak.run()));
         }
     }
 }
@@ -244,21 +244,23 @@ fn int8(group: &mut BenchmarkGroup<WallTime>) {
                 _ => Residual::None,
             },
             activation: match layer {
-                Layer::Gelu => Activation::Gelu(0.5),
-                _ => Activation::None,
+                Layer::Gelu => Activation::Gelu,
+                _ => Activation::Identity,
             },
+            gain: 0.5,
         };
         let mut bytes = vec![0u8; positions * channels];
         let mut floats = vec![0f32; positions * channels];
-        let run = |isa: Isa, bytes: &mut [u8], floats: &mut [f32]| {
+        let mut scratch = Scratch::default();
+        let mut run = |isa: Isa, bytes: &mut [u8], floats: &mut [f32]| {
             let mut out = match layer {
                 Layer::Floats | Layer::Tokens => Output::Float(Target::dense(floats, channels)),
                 Layer::Gelu => Output::Signed(Target::dense(bytes, channels)),
                 _ => Output::Unsigned(Target::dense(bytes, channels)),
             };
-            conv.run(isa, &mut out);
+            conv.run(isa, &mut scratch, &mut out);
         };
-        run(Isa::Scalar, &mut bytes, &mut floats);
+        run(Isa::SCALAR, &mut bytes, &mut floats);
         let expected = (bytes.clone(), floats.clone());
         assert!(bytes.iter().any(|&b| b > 0) || floats.iter().any(|&x| x != 0.0));
         group.throughput(Throughput::Elements(macs(&shape, positions)));
@@ -267,7 +269,7 @@ fn int8(group: &mut BenchmarkGroup<WallTime>) {
             floats.fill(0.0);
             run(isa, &mut bytes, &mut floats);
             assert!((&bytes, &floats) == (&expected.0, &expected.1), "{isa}");
-            if isa == Isa::Scalar && macs(&shape, positions) > SCALAR {
+            if isa == Isa::SCALAR && macs(&shape, positions) > SCALAR {
                 continue;
             }
             group.bench_function(format!("int8/{name}/{isa}"), |b| {
@@ -315,14 +317,14 @@ fn floats(group: &mut BenchmarkGroup<WallTime>) {
             };
             if precision == "f32" {
                 let out = &mut Target::dense(&mut expected, shape.channels_out);
-                conv.run(Isa::Scalar, out);
+                conv.run(Isa::SCALAR, out);
             }
             let mut out = vec![0f32; positions * shape.channels_out];
             for isa in Isa::available() {
                 conv.run(isa, &mut Target::dense(&mut out, shape.channels_out));
                 let close = |(a, b): (&f32, &f32)| (a - b).abs() <= error;
                 assert!(out.iter().zip(&expected).all(close), "{isa}");
-                if isa == Isa::Scalar && macs(&shape, positions) > SCALAR {
+                if isa == Isa::SCALAR && macs(&shape, positions) > SCALAR {
                     continue;
                 }
                 group.bench_function(format!("{precision}/{name}/{isa}"), |b| {
@@ -345,15 +347,22 @@ fn dense(group: &mut BenchmarkGroup<WallTime>) {
     let bias = numbers.floats(OUTPUTS, 1.0);
     let mut out = vec![0f32; OUTPUTS];
     let mut expected = vec![0f32; OUTPUTS];
-    let weights = DenseWeights::F16(&weights);
-    pool::dense(Isa::Scalar, &input, weights, &bias, false, &mut expected);
+    let weights = Weights::F16(&weights);
+    dense::dense(
+        Isa::SCALAR,
+        &input,
+        weights,
+        &bias,
+        Activation::Identity,
+        &mut expected,
+    );
     assert!(expected.iter().any(|&x| x != 0.0));
     group.throughput(Throughput::Elements((INPUTS * OUTPUTS) as u64));
     for isa in Isa::available() {
-        pool::dense(isa, &input, weights, &bias, false, &mut out);
+        dense::dense(isa, &input, weights, &bias, Activation::Identity, &mut out);
         assert!(out == expected, "{isa}");
         group.bench_function(format!("fp16/dense_384_to_64/{isa}"), |b| {
-            b.iter(|| pool::dense(isa, &input, weights, &bias, false, &mut out));
+            b.iter(|| dense::dense(isa, &input, weights, &bias, Activation::Identity, &mut out));
         });
     }
 }

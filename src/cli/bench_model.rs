@@ -7,6 +7,7 @@ use crate::annotate::Task;
 use crate::annotate::builtin;
 use crate::call::Strand;
 use crate::kernels::{Isa, peak};
+use crate::model::manifest::Tokeniser;
 use crate::model::{Model, ModelError, Parallel, Runner};
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Write, stdin};
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: &BenchModelArguments) -> Result<(), CliError> {
         Err(_) => Model::open_tier(Path::new(name), arguments.tier.into())?,
     };
     let opened = opened.elapsed();
-    let ids = model.manifest().tokeniser == "ids";
+    let ids = model.manifest().tokeniser == Tokeniser::Ids;
     let length = arguments.length.unwrap_or(model.manifest().tile);
     let given = match &arguments.input {
         Some(path) if ids => token_lines(path)?,

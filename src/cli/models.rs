@@ -4,7 +4,7 @@ use super::{CliError, InspectArguments};
 use crate::annotate::{Task, builtin, kind};
 use crate::kernels::Isa;
 use crate::model::Model;
-use crate::model::manifest::{Manifest, Tier};
+use crate::model::manifest::{Manifest, Reproducible, Tier};
 use std::io::Write;
 
 pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
@@ -16,11 +16,8 @@ pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), CliError> {
     say!("{manifest}\n");
     say!("file          {} bytes", file.len());
     say!("tensors       BLAKE3 {}", file.content_hash());
-    let reproducible = file
-        .manifest()
-        .reproducible
-        .as_deref()
-        .unwrap_or("not declared");
+    let reproducible = file.manifest().reproducible;
+    let reproducible = reproducible.map_or("not declared", Reproducible::name);
     say!("reproducible  {reproducible}");
     say!(
         "arithmetic    {} multiply-accumulates {}\n",
@@ -70,7 +67,8 @@ pub(super) fn list() -> Result<(), CliError> {
     for task in Task::ALL {
         let file = builtin::file(task)?;
         let manifest = file.manifest();
-        let reproducible = manifest.reproducible.as_deref().unwrap_or("not declared");
+        let reproducible = manifest.reproducible;
+        let reproducible = reproducible.map_or("not declared", Reproducible::name);
         say!("{} {} ({task})", manifest.name, manifest.version);
         say!("  {}", manifest.description);
         say!(

@@ -8,7 +8,7 @@ use crate::compile::pack;
 use crate::lab::verify::{Comparison, compare};
 use crate::model::Model;
 use crate::model::file::ModelFile;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, Tokeniser};
 use std::fs;
 use std::io::Write;
 
@@ -21,7 +21,7 @@ pub(super) fn pack(arguments: &PackArguments) -> Result<(), CliError> {
     manifest.precision = arguments.precision;
     let mut all = vec![];
     for path in &arguments.calibrate {
-        all.extend(samples(path, manifest.tokeniser == "ids")?);
+        all.extend(samples(path, manifest.tokeniser == Tokeniser::Ids)?);
     }
     let packed = pack::pack(&arguments.onnx, &manifest, &all)?;
     let written = packed.model.manifest();

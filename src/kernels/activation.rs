@@ -13,21 +13,31 @@
 
 use super::lanes::{Kernel, Lanes, dispatch};
 use super::{Isa, LANES};
+use serde::{Deserialize, Serialize};
 use std::f32::consts::LOG2_E;
 
-/// A function of one value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A function of one value. A graph's text has its name in lower case, `gelu_tanh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// e^x, for x clamped to [-87, 88].
-    Exp,
-    /// 1 / (1 + e^-x).
-    Sigmoid,
-    /// Hyperbolic tangent.
-    Tanh,
+    /// x.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// max(x, 0) before something is added to x, nothing after it. Where nothing is added, the same
+    /// as [`Activation::Relu`].
+    ReluFirst,
     /// x · Φ(x).
     Gelu,
     /// GELU by tanh.
     GeluTanh,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// e^x, for x clamped to [-87, 88]. No graph names it.
+    #[serde(skip)]
+    Exp,
 }
 
 impl Activation {
@@ -51,12 +61,20 @@ impl Activation {
     #[inline(always)]
     pub(crate) fn lanes<S: Lanes>(self, s: S, x: S::F) -> S::F {
         match self {
-            Activation::Exp => exp(s, x),
-            Activation::Sigmoid => sigmoid(s, x),
-            Activation::Tanh => tanh(s, x),
+            Activation::Identity => x,
+            Activation::Relu | Activation::ReluFirst => s.max(x, s.splat(0.0)),
             Activation::Gelu => gelu(s, x),
             Activation::GeluTanh => gelu_tanh(s, x),
+            Activation::Sigmoid => sigmoid(s, x),
+            Activation::Tanh => tanh(s, x),
+            Activation::Exp => exp(s, x),
         }
+    }
+
+    /// True for those that convolutions apply.
+    pub(super) fn follows_convolution(self) -> bool {
+        use Activation::{Gelu, Identity, Relu, ReluFirst};
+        matches!(self, Identity | Relu | ReluFirst | Gelu)
     }
 }
 
@@ -184,7 +202,7 @@ mod tests {
 
     fn one(activation: Activation, x: f32) -> f32 {
         let mut x = [x];
-        activation.apply(Isa::Scalar, &mut x);
+        activation.apply(Isa::SCALAR, &mut x);
         x[0]
     }
 

@@ -31,17 +31,6 @@ pub enum Sink<'a> {
     Float(&'a mut [f32]),
 }
 
-/// What is applied to the sum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Function {
-    /// Nothing.
-    Identity,
-    /// max(x, 0).
-    Relu,
-    /// One of the others.
-    Other(Activation),
-}
-
 /// The operation, ready to run. Values must be finite.
 #[derive(Debug)]
 pub struct Affine<'a> {
@@ -49,9 +38,9 @@ pub struct Affine<'a> {
     pub factor: &'a [f32],
     /// One a channel.
     pub term: &'a [f32],
-    /// What follows.
-    pub function: Function,
-    /// Multiplied to the function's value.
+    /// What follows; [`Activation::ReluFirst`] is a ReLU.
+    pub activation: Activation,
+    /// Multiplied to the value of an activation other than the identity and a ReLU.
     pub gain: f32,
     /// What is read.
     pub source: Source<'a>,
@@ -96,8 +85,12 @@ impl Kernel for Run<'_, '_> {
         };
         let whole = width - width % LANES;
         // What residual networks do most, without a question a value.
-        if let (Source::Float(values), Sink::Unsigned(bytes), Function::Identity | Function::Relu) =
-            (affine.source, &mut sink, affine.function)
+        let clamped = matches!(
+            affine.activation,
+            Activation::Identity | Activation::Relu | Activation::ReluFirst
+        );
+        if let (Source::Float(values), Sink::Unsigned(bytes)) = (affine.source, &mut sink)
+            && clamped
             && whole == width
         {
             return unsigned(s, values, bytes, affine.factor, affine.term);
@@ -153,10 +146,10 @@ impl Affine<'_> {
     #[inline(always)]
     fn value<S: Lanes>(&self, s: S, x: S::F, factor: S::F, term: S::F) -> S::F {
         let y = s.fma(x, factor, term);
-        match self.function {
-            Function::Identity => y,
-            Function::Relu => s.max(y, s.splat(0.0)),
-            Function::Other(function) => s.mul(function.lanes(s, y), s.splat(self.gain)),
+        match self.activation {
+            Activation::Identity => y,
+            Activation::Relu | Activation::ReluFirst => s.max(y, s.splat(0.0)),
+            other => s.mul(other.lanes(s, y), s.splat(self.gain)),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Table<'_> {
     fn rows(&self, width: usize) -> usize {
         let len = match self {
             Table::Int8 { values, scales } => {
-                assert_eq!(values.len(), scales.len() * width);
+                assert_eq!(Some(values.len()), scales.len().checked_mul(width));
                 values.len()
             }
             Table::F16(values) => values.len(),
@@ -112,7 +112,7 @@ impl Embedding<'_> {
     /// Where a length does not fit.
     pub fn run(&self, isa: Isa, ids: &[u32], out: &mut [f32]) -> Result<(), EmbedError> {
         assert!(self.width > 0);
-        assert_eq!(out.len(), ids.len() * self.width);
+        assert_eq!(Some(out.len()), ids.len().checked_mul(self.width));
         let vocabulary = self.tokens.rows(self.width);
         for (index, &id) in ids.iter().enumerate() {
             if id as usize >= vocabulary {

@@ -7,12 +7,12 @@
 //!
 //! An output is `bias[c]`, then one fused multiply-add a tap and input channel in that order, then
 //! the residual, then the activation. Every instruction set does just this, so results are the same
-//! to the bit. The exception are fp16 weights on aarch64 with fp16 arithmetic ([`Isa::NeonDot`] and
+//! to the bit. The exception are fp16 weights on aarch64 with fp16 arithmetic (`neondot` and
 //! above, where the processor has it): inputs are rounded to fp16, and products are added in fp16,
 //! at most [`HALF_RUN`] before they go to an f32 sum. That is twice as fast; inputs and such runs
 //! must stay within ±65504.
 
-use super::{Activation, ConvShape, Isa, LANES, Target, View, activation, padded};
+use super::{Activation, ConvShape, Isa, LANES, Target, View, padded};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -71,7 +71,8 @@ pub struct ConvFloat<'a> {
     pub bias: &'a [f32],
     /// Rows that are added before the activation.
     pub residual: Option<View<'a, f32>>,
-    /// What is applied before writing.
+    /// What is applied before writing: one of those that
+    /// [`ConvInt8`](super::ConvInt8::activation) takes.
     pub activation: Activation,
 }
 
@@ -79,22 +80,13 @@ impl ConvFloat<'_> {
     /// Runs on `isa`, writing `positions` rows of `out`; other rows are left alone.
     ///
     /// # Panics
-    /// Where a buffer's length does not fit the shape: the lengths are checked once here so that
-    /// the kernels need not.
+    /// Where a buffer's length does not fit the shape, or no convolution applies the activation:
+    /// all of it is checked once here so that the kernels need not.
+    #[allow(unsafe_code)]
     pub fn run(&self, isa: Isa, out: &mut Target<f32>) {
         let s = &self.shape;
-        assert!(s.channels_in > 0 && s.channels_out > 0);
-        assert!(s.width > 0 && s.before < s.width && s.stride > 0);
-        let back = s.before * s.dilation * self.input.pitch;
-        assert!(back <= self.input.first, "halo too small");
-        if self.positions > 0 {
-            let rows = (self.positions - 1) * s.stride + (s.width - 1) * s.dilation + 1;
-            let whole = View {
-                first: self.input.first - back,
-                ..self.input
-            };
-            assert!(whole.fits(rows, s.channels_in), "halo too small");
-        }
+        assert!(self.activation.follows_convolution());
+        s.check_input(self.positions, &self.input, s.channels_in);
         assert_eq!(self.weights.len(), s.packed_len());
         assert_eq!(self.bias.len(), padded(s.channels_out));
         if let Some(residual) = self.residual {
@@ -103,17 +95,11 @@ impl ConvFloat<'_> {
         }
         let fits = out.fits(self.positions, s.channels_out);
         assert!(fits, "output too small");
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Amx => super::float_x86::conv_512(self, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::AvxVnni => super::float_x86::conv_256(self, out),
-            #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot | Isa::NeonI8mm => super::float_aarch64::conv_half(self, out),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => super::float_aarch64::conv(self, out),
-            _ => scalar(self, out),
+        if self.positions == 0 {
+            return;
         }
+        // SAFETY: an Isa is one that this machine has; the lengths have been checked above.
+        unsafe { (isa.kernels().conv_float)(self, out) }
     }
 }
 
@@ -164,7 +150,7 @@ impl Walk {
 }
 
 /// The reference.
-fn scalar(conv: &ConvFloat, out: &mut Target<f32>) {
+pub(super) fn scalar(conv: &ConvFloat, out: &mut Target<f32>) {
     let s = &conv.shape;
     let pitch = conv.input.pitch;
     let first = conv.input.first - s.before * s.dilation * pitch;
@@ -212,9 +198,9 @@ pub(super) fn finish_lanes(
             y += rows.data[rows.first + position * rows.pitch + first + lane];
         }
         *value = match conv.activation {
-            Activation::None | Activation::ReluFirst => y,
             Activation::Relu => relu(y),
-            Activation::Gelu(gain) => activation::Activation::Gelu.one(y) * gain,
+            Activation::Gelu => Activation::Gelu.one(y),
+            _ => y,
         };
     }
 }
@@ -225,7 +211,7 @@ pub(super) fn finish_lanes(
 /// # Panics
 /// Where the lengths differ.
 pub fn one_hot(codes: &[u8], out: &mut [f32]) {
-    assert_eq!(out.len(), codes.len() * 4);
+    assert_eq!(Some(out.len()), codes.len().checked_mul(4));
     for (row, &code) in out.chunks_exact_mut(4).zip(codes) {
         for (base, value) in row.iter_mut().enumerate() {
             *value = if usize::from(code) == base { 1.0 } else { 0.0 };

@@ -39,10 +39,14 @@ impl Int8Rows<'_> {
     pub(super) fn check(&self, rows: usize, width: usize) {
         match self {
             Int8Rows::Static { bytes, scale } => {
-                assert_eq!(bytes.len(), rows * width);
+                assert_eq!(Some(bytes.len()), rows.checked_mul(width));
                 assert!(*scale > 0.0, "the scale of int8 rows is positive");
             }
-            Int8Rows::Dynamic { bytes } => assert_eq!(bytes.len(), rows * (width + SCALE_BYTES)),
+            Int8Rows::Dynamic { bytes } => {
+                let pitch = width.checked_add(SCALE_BYTES);
+                let len = pitch.and_then(|pitch| rows.checked_mul(pitch));
+                assert_eq!(Some(bytes.len()), len);
+            }
         }
     }
 }

@@ -1,8 +1,96 @@
-//! Pooling by reading frame and the dense layers behind it: what turns a 5'UTR's rows into one
-//! number.
+//! Pooling: from the rows of a sequence to one, over all of them or by reading frame.
 
-use super::{Isa, LANES, Rows, padded};
-use half::f16;
+use super::lanes::{Kernel, Lanes, dispatch};
+use super::{Isa, LANES, Rows};
+use serde::{Deserialize, Serialize};
+
+/// What pooling makes of the values of a channel. A graph's text has its name in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The sum in the order of the tokens, divided by their number; 0 where there are none.
+    Mean,
+    /// The largest value, of equal ones the first; 0 where there are none.
+    Max,
+    /// The first value; 0 where there are none.
+    First,
+}
+
+/// Pools the rows of `[token][out.len()]` finite values whose byte in `mask` is not 0, or all.
+///
+/// # Panics
+/// Where the width is 0, the values are not whole rows, or the mask is not one byte a row.
+pub fn pool(isa: Isa, pooling: Pooling, values: &[f32], mask: Option<&[u8]>, out: &mut [f32]) {
+    assert!(!out.is_empty() && values.len().is_multiple_of(out.len()));
+    if let Some(mask) = mask {
+        assert_eq!(mask.len(), values.len() / out.len());
+    }
+    let tokens = Tokens {
+        pooling,
+        values,
+        mask,
+        out,
+    };
+    dispatch(isa, tokens);
+}
+
+struct Tokens<'a> {
+    pooling: Pooling,
+    values: &'a [f32],
+    mask: Option<&'a [u8]>,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Tokens<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Lanes>(self, s: S) {
+        let width = self.out.len();
+        let mut count = 0;
+        for (t, row) in self.values.chunks_exact(width).enumerate() {
+            if self.mask.is_some_and(|mask| mask[t] == 0) {
+                continue;
+            }
+            count += 1;
+            if count == 1 {
+                self.out.copy_from_slice(row);
+                if self.pooling == Pooling::First {
+                    break;
+                }
+                continue;
+            }
+            let (groups, tail) = self.out.as_chunks_mut::<LANES>();
+            let (x_groups, x_tail) = row.as_chunks::<LANES>();
+            for (y, x) in groups.iter_mut().zip(x_groups) {
+                s.store(join(s, self.pooling, s.load(y), s.load(x)), y);
+            }
+            if !tail.is_empty() {
+                let y = join(s, self.pooling, s.load_part(tail), s.load_part(x_tail));
+                s.store_part(y, tail);
+            }
+        }
+        match (count, self.pooling) {
+            (0, _) => self.out.fill(0.0),
+            (_, Pooling::Max | Pooling::First) => {}
+            (_, Pooling::Mean) => {
+                let count = count as f32;
+                for y in self.out.iter_mut() {
+                    *y /= count;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn join<S: Lanes>(s: S, pooling: Pooling, y: S::F, x: S::F) -> S::F {
+    match pooling {
+        Pooling::Mean => s.add(y, x),
+        Pooling::Max => s.select_less(y, x, x, y),
+        Pooling::First => y,
+    }
+}
 
 /// Bases of a codon, so reading frames.
 pub const FRAMES: usize = 3;
@@ -13,11 +101,12 @@ pub const FRAMES: usize = 3;
 /// the result does not depend on any order.
 ///
 /// # Panics
-/// Where `positions` is no positive multiple of 3 or a length does not fit.
+/// Where there are no channels, `positions` is no positive multiple of 3 or a length does not fit.
 pub fn frames_unsigned(input: &[u8], rows: Rows, channels: usize, scale: f32, out: &mut [f32]) {
+    assert!(channels > 0);
     assert!(rows.positions > 0 && rows.positions.is_multiple_of(FRAMES));
     assert_eq!(input.len(), rows.len(channels));
-    assert_eq!(out.len(), 2 * FRAMES * channels);
+    assert_eq!(Some(out.len()), channels.checked_mul(2 * FRAMES));
     let data = &input[rows.halo * channels..(rows.halo + rows.positions) * channels];
     let count = (rows.positions / FRAMES) as f32;
     let (maxima, means) = out.split_at_mut(FRAMES * channels);
@@ -41,9 +130,9 @@ pub fn frames_unsigned(input: &[u8], rows: Rows, channels: usize, scale: f32, ou
 /// # Panics
 /// As [`frames_unsigned`].
 pub fn frames_float(input: &[f32], positions: usize, channels: usize, out: &mut [f32]) {
-    assert!(positions > 0 && positions.is_multiple_of(FRAMES));
-    assert_eq!(input.len(), positions * channels);
-    assert_eq!(out.len(), 2 * FRAMES * channels);
+    assert!(channels > 0 && positions > 0 && positions.is_multiple_of(FRAMES));
+    assert_eq!(Some(input.len()), positions.checked_mul(channels));
+    assert_eq!(Some(out.len()), channels.checked_mul(2 * FRAMES));
     let count = (positions / FRAMES) as f32;
     let (maxima, means) = out.split_at_mut(FRAMES * channels);
     for c in 0..channels {
@@ -57,89 +146,6 @@ pub fn frames_float(input: &[f32], positions: usize, channels: usize, out: &mut 
             }
             maxima[c * FRAMES + frame] = maximum;
             means[c * FRAMES + frame] = sum / count;
-        }
-    }
-}
-
-/// Weights of a dense layer, `[input][outputs rounded up to 16]`.
-#[derive(Clone, Copy)]
-pub enum DenseWeights<'a> {
-    /// Half precision.
-    F16(&'a [f16]),
-    /// Single precision.
-    F32(&'a [f32]),
-}
-
-/// Outputs whose sums wait in registers together.
-const TOGETHER: usize = 4 * LANES;
-
-/// A dense layer on one vector: `out[o] = bias[o] + Σ input[i] · weight[i][o]`, added in order of
-/// `i` with fused multiply-adds, which makes it the same to the bit everywhere.
-///
-/// # Panics
-/// Where a length does not fit.
-pub fn dense(
-    isa: Isa,
-    input: &[f32],
-    weights: DenseWeights,
-    bias: &[f32],
-    relu: bool,
-    out: &mut [f32],
-) {
-    let lanes = padded(out.len());
-    assert_eq!(bias.len(), lanes);
-    match weights {
-        DenseWeights::F16(w) => assert_eq!(w.len(), input.len() * lanes),
-        DenseWeights::F32(w) => assert_eq!(w.len(), input.len() * lanes),
-    }
-    for (part, out) in out.chunks_mut(TOGETHER).enumerate() {
-        let first = part * TOGETHER;
-        let count = TOGETHER.min(lanes - first);
-        let mut sums = [[0f32; LANES]; TOGETHER / LANES];
-        sums.as_flattened_mut()[..count].copy_from_slice(&bias[first..first + count]);
-        let part = Columns {
-            input,
-            weights,
-            first,
-            lanes,
-        };
-        let sums = &mut sums[..count / LANES];
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Amx => {
-                super::float_x86::dense(&part, sums)
-            }
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => super::float_aarch64::dense(&part, sums),
-            _ => part.add_to(sums),
-        }
-        for (value, &y) in out.iter_mut().zip(sums.as_flattened()) {
-            *value = if !relu || y > 0.0 { y } else { 0.0 };
-        }
-    }
-}
-
-/// Whole blocks of output columns of a dense layer, from column `first`; lengths have been checked.
-pub(super) struct Columns<'a> {
-    pub(super) input: &'a [f32],
-    pub(super) weights: DenseWeights<'a>,
-    pub(super) first: usize,
-    /// Padded outputs: from one input's weights to the next's.
-    pub(super) lanes: usize,
-}
-
-impl Columns<'_> {
-    /// The reference.
-    fn add_to(&self, sums: &mut [[f32; LANES]]) {
-        for (i, x) in self.input.iter().enumerate() {
-            for (c, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
-                let at = i * self.lanes + self.first + c;
-                let w = match self.weights {
-                    DenseWeights::F16(w) => w[at].to_f32(),
-                    DenseWeights::F32(w) => w[at],
-                };
-                *sum = x.mul_add(w, *sum);
-            }
         }
     }
 }
@@ -163,37 +169,5 @@ mod tests {
         let mut same = [0.0; 6];
         frames_float(&floats, 6, 1, &mut same);
         assert_eq!(out, same);
-    }
-
-    #[test]
-    fn dense_adds_in_order() {
-        let mut w = vec![0.0; 2 * 16];
-        w[0] = 2.0;
-        w[1] = -1.0;
-        w[16] = 3.0;
-        w[17] = -4.0;
-        let mut bias = vec![0.0; 16];
-        bias[0] = 1.0;
-        let mut out = [0.0; 2];
-        let isa = Isa::selected();
-        dense(
-            isa,
-            &[1.0, 0.5],
-            DenseWeights::F32(&w),
-            &bias,
-            true,
-            &mut out,
-        );
-        assert_eq!(out, [4.5, 0.0]);
-        let halves: Vec<f16> = w.iter().map(|&x| f16::from_f32(x)).collect();
-        dense(
-            isa,
-            &[1.0, 0.5],
-            DenseWeights::F16(&halves),
-            &bias,
-            false,
-            &mut out,
-        );
-        assert_eq!(out, [4.5, -3.0]);
     }
 }

@@ -3,9 +3,9 @@
 use crate::case::Bytes;
 use crate::transformer::{bits, floats};
 use proptest::prelude::*;
-use strandline::kernels::Isa;
-use strandline::kernels::attention::{Attention, AttentionScratch, Output, Projection, Rotary};
+use strandline::kernels::attention::{Attention, Output, Projection, Rotary};
 use strandline::kernels::norm::Int8Rows;
+use strandline::kernels::{Isa, Scratch};
 
 /// Queries, keys and values in one buffer of each kind, with a gap before and after the heads.
 pub struct Case {
@@ -101,7 +101,7 @@ impl Case {
         &self,
         isa: Isa,
         attention: &Attention,
-        scratch: &mut AttentionScratch,
+        scratch: &mut Scratch,
     ) -> (Vec<f32>, Vec<u8>, Vec<u8>) {
         let channels = self.heads * self.width;
         let mut float = vec![7.0; self.tokens * channels];
@@ -196,9 +196,9 @@ proptest! {
     ) {
         let case = Case::new(tokens, heads, width, seed);
         let attention = case.attention(kinds, masked, rotary && width.is_multiple_of(2));
-        let expected = case.outputs(Isa::Scalar, &attention, &mut AttentionScratch::new(tokens, width));
+        let expected = case.outputs(Isa::SCALAR, &attention, &mut Scratch::default());
         // Larger than need be, and used before by another sequence.
-        let mut scratch = AttentionScratch::new(tokens + 40, width + 3);
+        let mut scratch = Scratch::default();
         let before = Case::new(tokens + 40, 1, width + 3, seed ^ 99);
         before.outputs(Isa::selected(), &before.attention([1, 1, 1], false, false), &mut scratch);
         for isa in Isa::available() {
@@ -218,7 +218,7 @@ proptest! {
         let case = Case::new(tokens, heads, width, seed);
         let attention = case.attention(kinds, masked, rotary);
         let expected = case.oracle(kinds, masked, rotary);
-        let mut scratch = AttentionScratch::new(tokens, width);
+        let mut scratch = Scratch::default();
         for isa in Isa::available() {
             let mut float = vec![7.0; expected.len()];
             attention.run_float(isa, &mut scratch, &mut float);
@@ -245,7 +245,7 @@ proptest! {
 #[test]
 fn bits_are_these() {
     let case = Case::new(37, 3, 24, 11);
-    let mut scratch = AttentionScratch::new(37, 24);
+    let mut scratch = Scratch::default();
     let attention = case.attention([0, 1, 2], true, false);
     for isa in Isa::available() {
         let (float, one, own) = case.outputs(isa, &attention, &mut scratch);
@@ -265,7 +265,7 @@ fn long_sequences_and_wide_heads_do_not_overflow() {
     let (tokens, width) = (2048, 4);
     let mut case = Case::new(tokens, 1, width, 5);
     case.bytes.fill(127);
-    let mut scratch = AttentionScratch::new(tokens, width);
+    let mut scratch = Scratch::default();
     for isa in Isa::available() {
         let attention = case.attention([0; 3], false, false);
         let mut out = vec![0.0; tokens * width];
@@ -284,6 +284,6 @@ fn a_row_that_is_too_short_is_refused() {
     let mut attention = case.attention([0; 3], false, false);
     attention.heads = 20;
     let mut out = vec![0.0; 3 * 80];
-    let mut scratch = AttentionScratch::new(3, 4);
-    attention.run_int8(Isa::Scalar, &mut scratch, Output::Float(&mut out));
+    let mut scratch = Scratch::default();
+    attention.run_int8(Isa::SCALAR, &mut scratch, Output::Float(&mut out));
 }

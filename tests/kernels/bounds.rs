@@ -6,9 +6,9 @@ use crate::case::{ADDENDS, Addend, Buffers, Case, Place};
 use crate::float::Floats;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
+use strandline::kernels::dense::dense;
 use strandline::kernels::float::{ConvFloat, Weights};
-use strandline::kernels::pool::{DenseWeights, dense};
-use strandline::kernels::{Activation, ConvInt8, ConvShape, Isa, Output, View};
+use strandline::kernels::{Activation, ConvInt8, ConvShape, Isa, Output, Scratch, View};
 
 /// Where a buffer lies between its guard pages.
 #[derive(Clone, Copy, Debug)]
@@ -122,10 +122,15 @@ fn shapes() -> impl Iterator<Item = (ConvShape, usize)> {
 /// Runs with every kind of output, each guarded.
 fn run_guarded(conv: &ConvInt8, isa: Isa, place: Place, flush: Flush) {
     let mut bytes = Guarded::new(&vec![0u8; place.len()], flush);
-    conv.run(isa, &mut Output::Unsigned(place.target(&mut bytes)));
-    conv.run(isa, &mut Output::Signed(place.target(&mut bytes)));
+    let scratch = &mut Scratch::default();
+    conv.run(
+        isa,
+        scratch,
+        &mut Output::Unsigned(place.target(&mut bytes)),
+    );
+    conv.run(isa, scratch, &mut Output::Signed(place.target(&mut bytes)));
     let mut floats = Guarded::new(&vec![0f32; place.len()], flush);
-    conv.run(isa, &mut Output::Float(place.target(&mut floats)));
+    conv.run(isa, scratch, &mut Output::Float(place.target(&mut floats)));
 }
 
 #[test]
@@ -151,8 +156,8 @@ fn int8_convolutions_stay_inside() {
                 };
                 for isa in Isa::available() {
                     for addend in ADDENDS {
-                        for activation in [Activation::None, Activation::Gelu(1.0)] {
-                            if activation != Activation::None && addend != Addend::Float {
+                        for activation in [Activation::Identity, Activation::Gelu] {
+                            if activation != Activation::Identity && addend != Addend::Float {
                                 continue;
                             }
                             let conv = case.conv(buffers, addend, activation);
@@ -225,8 +230,8 @@ fn dense_layers_stay_inside() {
             let bias = Guarded::new(&case.bias, flush);
             let mut out = Guarded::new(&vec![0f32; outputs], flush);
             for isa in Isa::available() {
-                for weights in [DenseWeights::F32(&singles), DenseWeights::F16(&halves)] {
-                    dense(isa, &input, weights, &bias, true, &mut out);
+                for weights in [Weights::F32(&singles), Weights::F16(&halves)] {
+                    dense(isa, &input, weights, &bias, Activation::Relu, &mut out);
                 }
             }
         }

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use strandline::kernels::{
-    Activation, ConvInt8, ConvShape, Isa, Output, PAIR_LIMIT, Residual, Target, View, padded,
+    Activation, ConvInt8, ConvShape, Isa, Output, PAIR_LIMIT, Residual, Scratch, Target, View,
+    padded,
 };
 
 /// A small generator, so that a failing case is named by one number.
@@ -118,11 +119,14 @@ pub const ADDENDS: [Addend; 4] = [
 ];
 
 pub const ACTIVATIONS: [Activation; 4] = [
-    Activation::None,
+    Activation::Identity,
     Activation::Relu,
     Activation::ReluFirst,
-    Activation::Gelu(1.7),
+    Activation::Gelu,
 ];
+
+/// What a GELU is multiplied by.
+pub const GAIN: f32 = 1.7;
 
 /// The scale of a residual in eight bits.
 pub const ADDEND_SCALE: f32 = 0.37;
@@ -271,19 +275,22 @@ impl Case {
                 Addend::Float => Residual::Float(self.place_out.view(buffers.floats)),
             },
             activation,
+            gain: GAIN,
         }
     }
 
     /// All outputs, as bytes; see [`every_output`].
     pub fn outputs(&self, isa: Isa, addend: Addend, activation: Activation) -> Vec<u8> {
         let conv = self.conv(self.buffers(addend), addend, activation);
-        every_output(self.place_out, |out| conv.run(isa, out))
+        let scratch = &mut Scratch::default();
+        every_output(self.place_out, |out| conv.run(isa, scratch, out))
     }
 
     pub fn floats_out(&self, isa: Isa, addend: Addend, activation: Activation) -> Vec<f32> {
         let mut out = vec![1e30; self.place_out.len()];
         let conv = self.conv(self.buffers(addend), addend, activation);
-        conv.run(isa, &mut Output::Float(self.place_out.target(&mut out)));
+        let target = self.place_out.target(&mut out);
+        conv.run(isa, &mut Scratch::default(), &mut Output::Float(target));
         self.place_out.rows_of(&out, 1e30)
     }
 }
@@ -295,9 +302,10 @@ pub fn every_output(place: Place, mut run: impl FnMut(&mut Output)) -> Vec<u8> {
     for signed in [false, true] {
         let mut out = vec![0xa5u8; place.len()];
         let target = place.target(&mut out);
-        run(&mut match signed {
-            true => Output::Signed(target),
-            false => Output::Unsigned(target),
+        run(&mut if signed {
+            Output::Signed(target)
+        } else {
+            Output::Unsigned(target)
         });
         all.extend(place.rows_of(&out, 0xa5));
     }

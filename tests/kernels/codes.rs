@@ -3,7 +3,8 @@
 use crate::case::Bytes;
 use proptest::prelude::*;
 use strandline::kernels::{
-    Activation, ConvInt8, ConvShape, Isa, Output, Residual, Rows, Target, float, one_hot, padded,
+    Activation, ConvInt8, ConvShape, Isa, Output, Residual, Rows, Scratch, Target, float, one_hot,
+    padded,
 };
 
 proptest! {
@@ -27,11 +28,13 @@ proptest! {
         one_hot(&codes, &mut input[rows.halo * 4..(rows.halo + positions) * 4]);
         let conv = ConvInt8 {
             shape, positions, signed_input: false, input: rows.view(&input, 4), row_scales: false,
-            weights: &weights, scale: &scale, bias: &bias, residual: Residual::None, activation: Activation::None,
+            weights: &weights, scale: &scale, bias: &bias, residual: Residual::None, activation: Activation::Identity,
+            gain: 1.0,
         };
         for isa in Isa::available() {
             let mut out = vec![f32::NAN; positions * channels_out];
-            conv.run(isa, &mut Output::Float(Target::dense(&mut out, channels_out)));
+            let target = Target::dense(&mut out, channels_out);
+            conv.run(isa, &mut Scratch::default(), &mut Output::Float(target));
             for (i, found) in out.into_iter().enumerate() {
                 let (position, channel) = (i / channels_out, i % channels_out);
                 let picked = (0..width).filter_map(|tap| {

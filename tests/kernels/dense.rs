@@ -3,8 +3,9 @@
 use crate::case::Bytes;
 use half::f16;
 use proptest::prelude::*;
-use strandline::kernels::pool::{DenseWeights, dense};
-use strandline::kernels::{Isa, padded};
+use strandline::kernels::dense::dense;
+use strandline::kernels::float::Weights;
+use strandline::kernels::{Activation, Isa, padded};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
@@ -16,12 +17,14 @@ proptest! {
         let (input, bias, singles) = (floats(inputs), floats(lanes), floats(inputs * lanes));
         let halves: Vec<f16> = singles.iter().map(|&w| f16::from_f32(w)).collect();
         for half in [false, true] {
-            let weights = match half {
-                true => DenseWeights::F16(&halves),
-                false => DenseWeights::F32(&singles),
+            let weights = if half {
+                Weights::F16(&halves)
+            } else {
+                Weights::F32(&singles)
             };
+            let activation = if relu { Activation::Relu } else { Activation::Identity };
             let mut expected = vec![f32::NAN; outputs];
-            dense(Isa::Scalar, &input, weights, &bias, relu, &mut expected);
+            dense(Isa::SCALAR, &input, weights, &bias, activation, &mut expected);
             for (o, &found) in expected.iter().enumerate() {
                 let terms = input.iter().enumerate().map(|(i, &x)| {
                     let at = i * lanes + o;
@@ -34,7 +37,7 @@ proptest! {
             }
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; outputs];
-                dense(isa, &input, weights, &bias, relu, &mut out);
+                dense(isa, &input, weights, &bias, activation, &mut out);
                 prop_assert_eq!(&out, &expected, "{}", isa);
             }
         }

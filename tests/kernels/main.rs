@@ -12,10 +12,10 @@ mod transformer;
 #[cfg(unix)]
 mod transformer_bounds;
 
-use case::{ACTIVATIONS, ADDEND_SCALE, ADDENDS, Addend, Case, shapes};
+use case::{ACTIVATIONS, ADDEND_SCALE, ADDENDS, Addend, Case, GAIN, shapes};
 use proptest::prelude::*;
 use strandline::kernels::{
-    Activation, ConvInt8, ConvShape, Isa, Output, Residual, Target, View, activation,
+    Activation, ConvInt8, ConvShape, Isa, Output, Residual, Scratch, Target, View,
 };
 
 proptest! {
@@ -27,7 +27,7 @@ proptest! {
         let case = Case::new(shape, positions, signed, seed);
         for addend in ADDENDS {
             for activation in ACTIVATIONS {
-                let expected = case.outputs(Isa::Scalar, addend, activation);
+                let expected = case.outputs(Isa::SCALAR, addend, activation);
                 for isa in Isa::available() {
                     let found = case.outputs(isa, addend, activation);
                     prop_assert!(found == expected, "{}, {:?}, {:?}", isa, addend, activation);
@@ -44,7 +44,7 @@ proptest! {
         let mut case = Case::new(shape, positions, signed, seed);
         case.scale.fill(1.0);
         case.bias.fill(0.0);
-        let out = case.floats_out(Isa::Scalar, Addend::None, Activation::None);
+        let out = case.floats_out(Isa::SCALAR, Addend::None, Activation::Identity);
         for (i, found) in out.into_iter().enumerate() {
             let (position, channel) = (i / shape.channels_out, i % shape.channels_out);
             prop_assert_eq!(found, sum(&case, position, channel));
@@ -59,7 +59,7 @@ proptest! {
         let case = Case::new(shape, positions, signed, seed);
         for addend in ADDENDS {
             for activation in ACTIVATIONS {
-                let out = case.outputs(Isa::Scalar, addend, activation);
+                let out = case.outputs(Isa::SCALAR, addend, activation);
                 let count = positions * shape.channels_out;
                 for i in 0..count {
                     let (position, channel) = (i / shape.channels_out, i % shape.channels_out);
@@ -77,11 +77,9 @@ proptest! {
                         Addend::Float => f64::from(case.floats[at]),
                     };
                     let y = match activation {
-                        Activation::None | Activation::ReluFirst => y,
                         Activation::Relu => y.max(0.0),
-                        Activation::Gelu(gain) => {
-                            f64::from(activation::Activation::Gelu.one(y as f32) * gain)
-                        }
+                        Activation::Gelu => f64::from(Activation::Gelu.one(y as f32) * GAIN),
+                        _ => y,
                     };
                     let close = |found: f64, expected: f64, error: f64| {
                         (found - expected).abs() <= error + 1e-4 + 1e-5 * (sum * 0.002).abs()
@@ -106,21 +104,20 @@ fn sum(case: &Case, position: usize, channel: usize) -> f32 {
         for c in 0..s.channels_in {
             let row = position * s.stride + tap * s.dilation;
             let x = case.input[case.place_in.at(row, c)];
-            let x = match case.signed {
-                true => i64::from(x as i8),
-                false => i64::from(x),
+            let x = if case.signed {
+                i64::from(x as i8)
+            } else {
+                i64::from(x)
             };
             sum += x * i64::from(case.weights[s.packed_at(channel, tap, c)]);
         }
     }
-    match case.row_scales {
-        true => {
-            let at = case.place_in.at(position, s.channels_in);
-            let bytes = case.input[at..].first_chunk::<4>().unwrap();
-            sum as f32 * f32::from_le_bytes(*bytes)
-        }
-        false => sum as f32,
+    if !case.row_scales {
+        return sum as f32;
     }
+    let at = case.place_in.at(position, s.channels_in);
+    let bytes = case.input[at..].first_chunk::<4>().unwrap();
+    sum as f32 * f32::from_le_bytes(*bytes)
 }
 
 #[test]
@@ -190,7 +187,7 @@ fn values_beyond_i32_saturate() {
 fn same_everywhere(case: &Case, what: &str) {
     for addend in ADDENDS {
         for activation in ACTIVATIONS {
-            let expected = case.outputs(Isa::Scalar, addend, activation);
+            let expected = case.outputs(Isa::SCALAR, addend, activation);
             for isa in Isa::available() {
                 let found = case.outputs(isa, addend, activation);
                 assert!(
@@ -233,11 +230,13 @@ fn run_with(before: usize, rows: usize, residual: usize, out: usize) {
             },
             1.0,
         ),
-        activation: Activation::None,
+        activation: Activation::Identity,
+        gain: 1.0,
     };
     let mut bytes = vec![0; out];
     conv.run(
         Isa::selected(),
+        &mut Scratch::default(),
         &mut Output::Unsigned(Target::dense(&mut bytes, 1)),
     );
 }

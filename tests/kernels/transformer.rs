@@ -8,8 +8,8 @@ use strandline::kernels::Isa;
 use strandline::kernels::activation::Activation;
 use strandline::kernels::embed::{EmbedError, Embedding, Table};
 use strandline::kernels::norm::{Input, Int8Rows, LayerNorm, quantise};
+use strandline::kernels::pool::{Pooling, pool};
 use strandline::kernels::softmax::softmax;
-use strandline::kernels::tokens::{Pool, pool};
 
 pub fn floats(bytes: &mut Bytes, count: usize, range: f32) -> Vec<f32> {
     (0..count).map(|_| bytes.float(range)).collect()
@@ -22,7 +22,7 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
 /// Runs on every instruction set and compares the bits of what comes out with the reference's,
 /// which is returned.
 fn same_everywhere(mut run: impl FnMut(Isa) -> Vec<f32>) -> Vec<f32> {
-    let expected = run(Isa::Scalar);
+    let expected = run(Isa::SCALAR);
     for isa in Isa::available() {
         assert_eq!(bits(&run(isa)), bits(&expected), "{isa}");
     }
@@ -176,18 +176,19 @@ proptest! {
         let x = floats(&mut bytes, tokens * width, 9.0);
         let mask: Vec<u8> = (0..tokens).map(|_| (bytes.next() % 3) as u8).collect();
         let kept: Vec<usize> = (0..tokens).filter(|t| !masked || mask[*t] != 0).collect();
-        for kind in [Pool::Mean, Pool::Max] {
+        for kind in [Pooling::Mean, Pooling::Max, Pooling::First] {
             let y = same_everywhere(|isa| {
                 let mut y = vec![1.0; width];
                 pool(isa, kind, &x, masked.then_some(&mask), &mut y);
                 y
             });
             for (i, y) in y.iter().enumerate() {
-                let column = kept.iter().map(|t| x[t * width + i]);
+                let mut column = kept.iter().map(|t| x[t * width + i]);
                 let expected = match kind {
                     _ if kept.is_empty() => 0.0,
-                    Pool::Mean => column.sum::<f32>() / kept.len() as f32,
-                    Pool::Max => column.fold(f32::MIN, f32::max),
+                    Pooling::Mean => column.sum::<f32>() / kept.len() as f32,
+                    Pooling::Max => column.fold(f32::MIN, f32::max),
+                    Pooling::First => column.next().unwrap(),
                 };
                 prop_assert_eq!(*y, expected);
             }

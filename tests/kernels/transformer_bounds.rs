@@ -3,13 +3,13 @@
 use crate::attention::{Case, SCALE};
 use crate::bounds::{Flush, Guarded};
 use half::f16;
-use strandline::kernels::Isa;
 use strandline::kernels::activation::Activation;
-use strandline::kernels::attention::{Attention, AttentionScratch, Output, Projection, Rotary};
+use strandline::kernels::attention::{Attention, Output, Projection, Rotary};
 use strandline::kernels::embed::{Embedding, Table};
 use strandline::kernels::norm::{Input, Int8Rows, LayerNorm, quantise};
+use strandline::kernels::pool::{Pooling, pool};
 use strandline::kernels::softmax::softmax;
-use strandline::kernels::tokens::{Pool, pool};
+use strandline::kernels::{Isa, Scratch};
 
 const WIDTHS: [usize; 9] = [1, 3, 4, 8, 15, 16, 17, 33, 64];
 
@@ -52,8 +52,8 @@ fn rows_stay_inside() {
             softmax(isa, &x, width, &mut out);
             let mask = Guarded::new(&vec![1u8; len / width], flush);
             let mut pooled = Guarded::new(&vec![0f32; width], flush);
-            pool(isa, Pool::Max, &x, Some(&mask), &mut pooled);
-            pool(isa, Pool::Mean, &x, None, &mut pooled);
+            pool(isa, Pooling::Max, &x, Some(&mask), &mut pooled);
+            pool(isa, Pooling::Mean, &x, None, &mut pooled);
         }
     });
 }
@@ -124,7 +124,7 @@ fn attention_stays_inside() {
             let mut float = Guarded::new(&vec![0f32; tokens * 2 * width], flush);
             let mut bytes = Guarded::new(&vec![0u8; tokens * 2 * width], flush);
             let mut own = Guarded::new(&vec![0u8; tokens * (2 * width + 4)], flush);
-            let mut scratch = AttentionScratch::new(tokens, width);
+            let mut scratch = Scratch::default();
             for kind in 0..3 {
                 let projection = |which: usize| match kind {
                     0 => Projection::Static {

@@ -2,7 +2,7 @@
 //! channels and of tokens.
 
 use super::pack::load_head;
-use super::{Attention, AttentionScratch, TILE, key_blocks};
+use super::{Attention, AttentionScratch, TILE, grow, key_blocks};
 use crate::kernels::LANES;
 use crate::kernels::activation::exp;
 use crate::kernels::lanes::{Kernel, Lanes};
@@ -32,12 +32,14 @@ impl AttentionScratch {
     /// Grows the float part where it is too small.
     pub(super) fn reserve_float(&mut self, tokens: usize, width: usize) {
         let float = &mut self.float;
-        let grow = |v: &mut Vec<[f32; LANES]>, len| v.resize(v.len().max(len), [0.0; LANES]);
-        let queries = tokens * width.next_multiple_of(LANES);
-        float.queries.resize(float.queries.len().max(queries), 0.0);
-        grow(&mut float.keys, tokens.div_ceil(LANES) * width);
-        grow(&mut float.values, width.div_ceil(LANES) * tokens);
-        grow(&mut float.scores, TILE * key_blocks(tokens));
+        let padded = width.next_multiple_of(LANES);
+        grow(&mut float.queries, tokens * padded, 0.0);
+        let lines = tokens.div_ceil(LANES) * width;
+        grow(&mut float.keys, lines, [0.0; LANES]);
+        let lines = width.div_ceil(LANES) * tokens;
+        grow(&mut float.values, lines, [0.0; LANES]);
+        let lines = TILE * key_blocks(tokens);
+        grow(&mut float.scores, lines, [0.0; LANES]);
     }
 }
 

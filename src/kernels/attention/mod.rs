@@ -49,7 +49,7 @@ mod pack;
 
 use super::lanes::{Aligned, LINE, dispatch};
 use super::norm::{Int8Rows, SCALE_BYTES};
-use super::{Isa, LANES};
+use super::{Isa, LANES, Scratch};
 
 /// Tokens of a tile of the f32 kernel at most.
 const TILE: usize = 6;
@@ -100,26 +100,31 @@ pub enum Projection<'a> {
 
 impl Projection<'_> {
     fn check(&self, tokens: usize, channels: usize) {
-        let (len, pitch, end) = match *self {
+        let (len, pitch, offset, scale) = match *self {
             Projection::Static {
                 bytes,
                 pitch,
                 offset,
                 ..
-            } => (bytes.len(), pitch, offset + channels),
+            } => (bytes.len(), pitch, offset, 0),
             Projection::Dynamic {
                 bytes,
                 pitch,
                 offset,
-            } => (bytes.len(), pitch, offset + channels + SCALE_BYTES),
+            } => (bytes.len(), pitch, offset, SCALE_BYTES),
             Projection::Float {
                 values,
                 pitch,
                 offset,
-            } => (values.len(), pitch, offset + channels),
+            } => (values.len(), pitch, offset, 0),
         };
-        assert!(end <= pitch, "the heads must fit their row");
-        assert!(len >= tokens * pitch, "too few rows");
+        let end = offset
+            .checked_add(channels)
+            .and_then(|end| end.checked_add(scale));
+        let fits = end.is_some_and(|end| end <= pitch);
+        assert!(fits, "the heads must fit their row");
+        let rows = tokens.checked_mul(pitch);
+        assert!(rows.is_some_and(|rows| rows <= len), "too few rows");
     }
 }
 
@@ -169,10 +174,11 @@ impl Attention<'_> {
     /// below 1e10.
     ///
     /// # Panics
-    /// Where a length does not fit, the scratch is too small, or a size exceeds [`MAX_TOKENS`] or
-    /// [`MAX_WIDTH`].
-    pub fn run_int8(&self, isa: Isa, scratch: &mut AttentionScratch, out: Output) {
-        self.check(scratch, &out);
+    /// Where a length does not fit, or a size exceeds [`MAX_TOKENS`] or [`MAX_WIDTH`].
+    pub fn run_int8(&self, isa: Isa, scratch: &mut Scratch, out: Output) {
+        self.check(&out);
+        let scratch = &mut scratch.attention;
+        scratch.reserve(self.tokens, self.width);
         if matches!(out, Output::Int8(Int8Rows::Dynamic { .. })) {
             scratch
                 .rows
@@ -192,8 +198,10 @@ impl Attention<'_> {
     ///
     /// # Panics
     /// As [`Attention::run_int8`].
-    pub fn run_float(&self, isa: Isa, scratch: &mut AttentionScratch, out: &mut [f32]) {
-        self.check(scratch, &Output::Float(out));
+    pub fn run_float(&self, isa: Isa, scratch: &mut Scratch, out: &mut [f32]) {
+        self.check(&Output::Float(out));
+        let scratch = &mut scratch.attention;
+        scratch.reserve(self.tokens, self.width);
         scratch.reserve_float(self.tokens, self.width);
         dispatch(
             isa,
@@ -205,11 +213,13 @@ impl Attention<'_> {
         );
     }
 
-    fn check(&self, scratch: &AttentionScratch, out: &Output) {
-        let (tokens, channels) = (self.tokens, self.heads * self.width);
+    fn check(&self, out: &Output) {
+        let tokens = self.tokens;
+        assert!(tokens <= MAX_TOKENS, "more than {MAX_TOKENS} tokens");
         assert!(self.heads > 0 && (1..=MAX_WIDTH).contains(&self.width));
-        assert!(tokens <= scratch.tokens, "scratch for fewer tokens");
-        assert!(self.width <= scratch.width, "scratch for a smaller width");
+        let Some(channels) = self.heads.checked_mul(self.width) else {
+            panic!("more channels than can be counted");
+        };
         assert!(self.scale > 0.0);
         for projection in [self.q, self.k, self.v] {
             projection.check(tokens, channels);
@@ -223,16 +233,16 @@ impl Attention<'_> {
             assert!(rotary.sin.len() >= tokens * self.width / 2);
         }
         match out {
-            Output::Float(out) => assert_eq!(out.len(), tokens * channels),
+            Output::Float(out) => assert_eq!(Some(out.len()), tokens.checked_mul(channels)),
             Output::Int8(bytes) => bytes.check(tokens, channels),
         }
     }
 }
 
-/// Working memory of [`Attention`], sized once; runs of up to its sizes allocate nothing after the
-/// first of their kind.
-#[derive(Debug)]
-pub struct AttentionScratch {
+/// Working memory of [`Attention`].
+#[derive(Debug, Default)]
+pub(super) struct AttentionScratch {
+    /// It is large enough for a sequence of so many tokens and heads of such a width.
     tokens: usize,
     width: usize,
     /// Tokens whose keys count.
@@ -261,38 +271,33 @@ pub struct AttentionScratch {
 }
 
 impl AttentionScratch {
-    /// For sequences of up to `tokens` and heads of up to `width`.
-    ///
-    /// # Panics
-    /// Where a size exceeds [`MAX_TOKENS`] or [`MAX_WIDTH`].
-    pub fn new(tokens: usize, width: usize) -> AttentionScratch {
+    /// Grows where it is too small for a sequence of `tokens` and heads of `width`, but for what
+    /// only the f32 kernel and dynamic rows need.
+    pub(super) fn reserve(&mut self, tokens: usize, width: usize) {
+        if tokens <= self.tokens && width <= self.width {
+            return;
+        }
         assert!(tokens <= MAX_TOKENS && width <= MAX_WIDTH);
         let (blocks, quads) = (tokens.div_ceil(LANES), width.div_ceil(4));
-        AttentionScratch {
-            tokens,
-            width,
-            kept: Vec::with_capacity(tokens),
-            queries: vec![Aligned([0; LINE]); blocks * quads],
-            query_scales: vec![[0.0; LANES]; blocks],
-            starts: vec![[0; LANES]; blocks],
-            keys: vec![[0; 4]; tokens * quads],
-            values: vec![Aligned([0; LINE]); tokens.div_ceil(4) * width.div_ceil(LANES)],
-            head: vec![0.0; tokens * width.next_multiple_of(LANES)],
-            head_bytes: vec![0; tokens * width.next_multiple_of(LANES)],
-            scores: vec![Aligned([0; LANES]); tokens * BLOCKS],
-            probabilities: vec![Aligned([0; LINE]); tokens.div_ceil(4) * BLOCKS],
-            rows: Vec::new(),
-            float: float::Scratch::default(),
-        }
-    }
-
-    /// True where it is large enough for a sequence of `tokens` and heads of `width`.
-    pub fn fits(&self, tokens: usize, width: usize) -> bool {
-        tokens <= self.tokens && width <= self.width
+        let padded = width.next_multiple_of(LANES);
+        self.kept.clear();
+        self.kept.reserve_exact(tokens);
+        grow(&mut self.queries, blocks * quads, Aligned([0; LINE]));
+        grow(&mut self.query_scales, blocks, [0.0; LANES]);
+        grow(&mut self.starts, blocks, [0; LANES]);
+        grow(&mut self.keys, tokens * quads, [0; 4]);
+        let lines = tokens.div_ceil(4) * width.div_ceil(LANES);
+        grow(&mut self.values, lines, Aligned([0; LINE]));
+        grow(&mut self.head, tokens * padded, 0.0);
+        grow(&mut self.head_bytes, tokens * padded, 0);
+        grow(&mut self.scores, tokens * BLOCKS, Aligned([0; LANES]));
+        let lines = tokens.div_ceil(4) * BLOCKS;
+        grow(&mut self.probabilities, lines, Aligned([0; LINE]));
+        (self.tokens, self.width) = (tokens, width);
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.kept.capacity() * size_of::<u32>()
             + size_of_val(&self.queries[..])
             + size_of_val(&self.query_scales[..])
@@ -305,6 +310,14 @@ impl AttentionScratch {
             + size_of_val(&self.probabilities[..])
             + self.rows.capacity() * size_of::<f32>()
             + self.float.bytes()
+    }
+}
+
+/// Makes room for `len` elements, and no more.
+fn grow<T: Clone>(elements: &mut Vec<T>, len: usize, zero: T) {
+    if elements.len() < len {
+        elements.reserve_exact(len - elements.len());
+        elements.resize(len, zero);
     }
 }
 

@@ -11,19 +11,15 @@ use std::arch::asm;
 #[derive(Clone, Copy)]
 pub(crate) struct NeonLanes<const DOT: bool>(());
 
-/// Runs a kernel for `Isa::Neon`.
+/// Runs a kernel without the dot product extension: NEON is part of every aarch64 target of Rust's.
 pub(super) fn run_neon<K: Kernel>(kernel: K) -> K::Out {
     kernel.run(NeonLanes::<false>(()))
 }
 
-/// Runs a kernel for `Isa::NeonDot` and what includes it.
+/// Runs a kernel with the dot product extension.
+#[target_feature(enable = "neon,dotprod")]
 pub(super) fn run_dot<K: Kernel>(kernel: K) -> K::Out {
-    #[target_feature(enable = "neon,dotprod")]
-    fn run<K: Kernel>(kernel: K) -> K::Out {
-        kernel.run(NeonLanes::<true>(()))
-    }
-    // SAFETY: Isa::available lists them only after detecting the extension.
-    unsafe { run(kernel) }
+    kernel.run(NeonLanes::<true>(()))
 }
 
 /// A non-linearity of 16 lanes, for functions that hold their sums in registers.

@@ -217,21 +217,41 @@ pub(crate) trait Kernel {
     fn run<S: Lanes>(self, s: S) -> Self::Out;
 }
 
+/// The registers of an instruction set, by which [`dispatch`] picks its lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registers {
+    /// Arrays.
+    Scalar,
+    /// Two of 256 bits, with AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// One of 512 bits, with AVX-512 F, BW, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// Four of 128 bits.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// The same with the dot product extension.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
+}
+
 /// Runs `kernel` with the lanes of `isa`.
+#[allow(unsafe_code)]
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
-    match isa {
-        Isa::Scalar => kernel.run(ScalarLanes),
+    match isa.kernels().registers {
+        Registers::Scalar => kernel.run(ScalarLanes),
+        // SAFETY: an Isa is one that this machine has, and its registers are part of it.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni | Isa::Amx => x86::run_512(kernel),
-        #[cfg(target_arch = "aarch64")]
-        Isa::NeonDot | Isa::NeonI8mm => aarch64::run_dot(kernel),
-        #[cfg(target_arch = "aarch64")]
-        _ => aarch64::run_neon(kernel),
-        // Whatever else x86-64 has includes AVX2.
+        Registers::Avx2 => unsafe { x86::run_256(kernel) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        _ => x86::run_256(kernel),
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        _ => kernel.run(ScalarLanes),
+        Registers::Avx512 => unsafe { x86::run_512(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        Registers::Neon => aarch64::run_neon(kernel),
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Registers::NeonDot => unsafe { aarch64::run_dot(kernel) },
     }
 }
 
@@ -278,7 +298,7 @@ mod tests {
             blocks.push(four);
         }
         let mut expected = Vec::new();
-        dispatch(Isa::Scalar, Powers(&blocks, &mut expected));
+        dispatch(Isa::SCALAR, Powers(&blocks, &mut expected));
         for isa in Isa::available() {
             let mut found = Vec::new();
             dispatch(isa, Powers(&blocks, &mut found));

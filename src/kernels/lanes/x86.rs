@@ -14,25 +14,16 @@ pub(crate) struct Avx512Lanes(());
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2Lanes(());
 
-/// Runs a kernel compiled for AVX-512; for `Isa::Avx512Vnni` and `Isa::Amx` alone.
+/// Runs a kernel compiled for AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) fn run_512<K: Kernel>(kernel: K) -> K::Out {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-    fn run<K: Kernel>(kernel: K) -> K::Out {
-        kernel.run(Avx512Lanes(()))
-    }
-    // SAFETY: Isa::available lists Avx512Vnni only after detecting these features.
-    unsafe { run(kernel) }
+    kernel.run(Avx512Lanes(()))
 }
 
-/// Runs a kernel compiled for AVX2; for the other instruction sets of x86-64.
+/// Runs a kernel compiled for AVX2.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn run_256<K: Kernel>(kernel: K) -> K::Out {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn run<K: Kernel>(kernel: K) -> K::Out {
-        kernel.run(Avx2Lanes(()))
-    }
-    // SAFETY: Isa::available lists Avx2, and what builds on it, only after detecting these
-    // features.
-    unsafe { run(kernel) }
+    kernel.run(Avx2Lanes(()))
 }
 
 /// Intrinsics of a token's instruction set.

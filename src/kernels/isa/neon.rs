@@ -17,11 +17,15 @@
 //! them.
 #![allow(unsafe_code)]
 
-use super::float_aarch64::{activate, load, store};
-use super::{Activation, ConvInt8, LANES, Output, Residual, finish_lanes, padded};
+use super::float_neon::{self, activate, load, store};
+use super::{Kernels, peak_neon};
+use crate::kernels::activation::Activation;
+use crate::kernels::conv::finish_lanes;
+use crate::kernels::lanes::Registers;
+use crate::kernels::{ConvInt8, LANES, Output, Residual, Scratch, padded};
 use std::arch::aarch64::*;
 use std::arch::asm;
-use std::cell::RefCell;
+use std::arch::is_aarch64_feature_detected;
 
 /// Positions of a tile with `sdot`: 20 registers of sums, 5 of activations, 4 of weights.
 const DOT_POSITIONS: usize = 5;
@@ -34,38 +38,56 @@ const MULL_POSITIONS: usize = 2;
 const PAIRS: usize = 3;
 const MATRIX_POSITIONS: usize = 2 * PAIRS;
 
-pub(super) fn conv_int8_i8mm(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: this function is called for Isa::NeonI8mm alone, which Isa::available lists only
-    // after detecting i8mm and dotprod; ConvInt8::run has checked every length that the pointers of
-    // the tiles are derived from.
-    with_signed(conv, |input| unsafe { i8mm(conv, input, out) });
-}
+pub(super) const NEON: Kernels = Kernels {
+    name: "neon",
+    // Part of every aarch64 target of Rust's.
+    available: || true,
+    registers: Registers::Neon,
+    conv_int8: |conv, scratch, out| {
+        let input = signed(conv, scratch);
+        // SAFETY: NEON is there; the caller has checked the lengths.
+        unsafe { mull(conv, input, out) }
+    },
+    conv_float: float_neon::conv,
+    dense: float_neon::dense,
+    peak_int8: Some(peak_neon::NEON),
+    peak_f32: Some(peak_neon::FMLA),
+};
 
-pub(super) fn conv_int8_dot(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: as above, for Isa::NeonDot and dotprod.
-    with_signed(conv, |input| unsafe { dot(conv, input, out) });
-}
+pub(super) const NEON_DOT: Kernels = Kernels {
+    name: "neondot",
+    available: || is_aarch64_feature_detected!("dotprod"),
+    registers: Registers::NeonDot,
+    conv_int8: |conv, scratch, out| {
+        let input = signed(conv, scratch);
+        // SAFETY: called only where the set is available; the caller has checked the lengths.
+        unsafe { dot(conv, input, out) }
+    },
+    conv_float: float_neon::conv_half,
+    peak_int8: Some(peak_neon::NEON_DOT),
+    peak_f32: None,
+    ..NEON
+};
 
-pub(super) fn conv_int8_neon(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: NEON is part of every aarch64 target of Rust's; lengths as above.
-    with_signed(conv, |input| unsafe { mull(conv, input, out) });
-}
-
-thread_local! {
-    /// Unsigned activations with 128 taken off; grows to the largest input a thread has seen.
-    static SHIFTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
+pub(super) const NEON_I8MM: Kernels = Kernels {
+    name: "neoni8mm",
+    available: || is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm"),
+    conv_int8: |conv, scratch, out| {
+        let input = signed(conv, scratch);
+        // SAFETY: as above.
+        unsafe { i8mm(conv, input, out) }
+    },
+    peak_int8: Some(peak_neon::NEON_I8MM),
+    ..NEON_DOT
+};
 
 /// The activations as signed bytes.
-fn with_signed(conv: &ConvInt8, run: impl FnOnce(&[u8])) {
+fn signed<'a>(conv: &ConvInt8<'a>, scratch: &'a mut Scratch) -> &'a [u8] {
     if conv.signed_input {
-        return run(conv.input.data);
+        conv.input.data
+    } else {
+        scratch.flipped(conv.input.data)
     }
-    SHIFTED.with_borrow_mut(|shifted| {
-        shifted.clear();
-        shifted.extend(conv.input.data.iter().map(|x| x ^ 0x80));
-        run(shifted);
-    });
 }
 
 /// What the sums of a block lack where 128 was taken off every activation.
@@ -143,7 +165,7 @@ macro_rules! conv_neon {
         #[target_feature(enable = $features)]
         unsafe fn $conv(conv: &ConvInt8, input: &[u8], out: &mut Output) {
             let walk = Walk::new(conv, input);
-            let plain = conv.activation == Activation::None && !conv.row_scales;
+            let plain = conv.activation == Activation::Identity && !conv.row_scales;
             // SAFETY: forwarded from the caller.
             unsafe {
                 match conv.residual {
@@ -525,7 +547,7 @@ unsafe fn finish<const P: usize, const KIND: u8>(
             *y = vfmaq_f32(bias[i], *y, scale[i]);
         }
         if KIND == ANY && conv.activation == Activation::ReluFirst {
-            y = activate(y, Activation::Relu);
+            y = activate(y, Activation::Relu, 1.0);
         }
         // SAFETY: residual and output have channels_out values at each position, checked in
         // ConvInt8::run, and 16 channels from `first` exist, tested above.
@@ -570,7 +592,7 @@ unsafe fn finish<const P: usize, const KIND: u8>(
             }
         }
         if KIND == ANY {
-            y = activate(y, conv.activation);
+            y = activate(y, conv.activation, conv.gain);
         }
         match out {
             // SAFETY: as above.

@@ -10,9 +10,10 @@
 //! compiler supported.
 #![allow(unsafe_code)]
 
-use super::float::{ConvFloat, HALF_RUN, Walk, Weights, finish_lanes};
-use super::pool::{Columns, DenseWeights};
-use super::{Activation, LANES, Target, activation, lanes, padded};
+use crate::kernels::activation::Activation;
+use crate::kernels::dense::Columns;
+use crate::kernels::float::{ConvFloat, HALF_RUN, Walk, Weights, finish_lanes};
+use crate::kernels::{LANES, Target, lanes, padded};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -22,9 +23,11 @@ const SINGLE_POSITIONS: usize = 5;
 /// Positions of a tile in fp16.
 const HALF_POSITIONS: usize = 8;
 
-pub(super) fn conv(conv: &ConvFloat, out: &mut Target<f32>) {
-    // SAFETY: NEON is part of every aarch64 target of Rust's; ConvFloat::run has checked every
-    // length that the pointers of the tiles are derived from.
+/// # Safety
+/// [`ConvFloat::run`] has checked the lengths: every pointer below is derived from them. NEON is
+/// part of every aarch64 target of Rust's.
+pub(super) unsafe fn conv(conv: &ConvFloat, out: &mut Target<f32>) {
+    // SAFETY: the caller's.
     unsafe {
         match conv.weights {
             Weights::F16(w) => singles::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
@@ -34,13 +37,17 @@ pub(super) fn conv(conv: &ConvFloat, out: &mut Target<f32>) {
 }
 
 /// The same, in fp16 where weights and processor are.
-pub(super) fn conv_half(conv_: &ConvFloat, out: &mut Target<f32>) {
+///
+/// # Safety
+/// As above.
+pub(super) unsafe fn conv_half(conv_: &ConvFloat, out: &mut Target<f32>) {
     match conv_.weights {
         Weights::F16(w) if std::arch::is_aarch64_feature_detected!("fp16") => {
-            // SAFETY: the feature is there; lengths as above.
+            // SAFETY: the feature is there; lengths are the caller's.
             unsafe { halves(conv_, &Walk::new(conv_, w.as_ptr().cast(), 2), out) }
         }
-        _ => conv(conv_, out),
+        // SAFETY: the caller's.
+        _ => unsafe { conv(conv_, out) },
     }
 }
 
@@ -77,10 +84,8 @@ pub(super) unsafe fn store(to: *mut f32, y: [float32x4_t; 4]) {
 
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) fn activate(y: [float32x4_t; 4], activation: Activation) -> [float32x4_t; 4] {
+pub(super) fn activate(y: [float32x4_t; 4], activation: Activation, gain: f32) -> [float32x4_t; 4] {
     match activation {
-        // The latter has been applied before the residual.
-        Activation::None | Activation::ReluFirst => y,
         Activation::Relu => {
             // `fmax` would keep NaN; a mask makes -0 and NaN +0, like the reference.
             y.map(|y| {
@@ -88,10 +93,12 @@ pub(super) fn activate(y: [float32x4_t; 4], activation: Activation) -> [float32x
                 vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(y), positive))
             })
         }
-        Activation::Gelu(gain) => {
-            let y = lanes::activate_neon(activation::Activation::Gelu, y);
+        Activation::Gelu => {
+            let y = lanes::activate_neon(Activation::Gelu, y);
             y.map(|y| vmulq_n_f32(y, gain))
         }
+        // A ReLU that comes first has been applied before the residual.
+        _ => y,
     }
 }
 
@@ -117,7 +124,7 @@ unsafe fn finish<const P: usize>(
                 continue;
             }
             if conv.activation == Activation::ReluFirst {
-                y = activate(y, Activation::Relu);
+                y = activate(y, Activation::Relu, 1.0);
             }
             if let Some(rows) = &conv.residual {
                 let at = rows.first + (start + p) * rows.pitch + first;
@@ -126,7 +133,8 @@ unsafe fn finish<const P: usize>(
                 }
             }
             let at = out.first + (start + p) * out.pitch + first;
-            store(out.data.as_mut_ptr().add(at), activate(y, conv.activation));
+            let y = activate(y, conv.activation, 1.0);
+            store(out.data.as_mut_ptr().add(at), y);
         }
     }
 }
@@ -166,14 +174,13 @@ unsafe fn singles<const HALF: bool>(conv: &ConvFloat, walk: &Walk, out: &mut Tar
 unsafe fn weights<const HALF: bool>(w: *const u8) -> [float32x4_t; 4] {
     // SAFETY: forwarded to the caller.
     unsafe {
-        match HALF {
-            true => {
-                let (low, high) = (vld1q_u16(w.cast()), vld1q_u16(w.add(16).cast()));
-                let (a, b) = widen(low);
-                let (c, d) = widen(high);
-                [a, b, c, d]
-            }
-            false => load(w.cast()),
+        if HALF {
+            let (low, high) = (vld1q_u16(w.cast()), vld1q_u16(w.add(16).cast()));
+            let (a, b) = widen(low);
+            let (c, d) = widen(high);
+            [a, b, c, d]
+        } else {
+            load(w.cast())
         }
     }
 }
@@ -404,8 +411,11 @@ unsafe fn half_channel<const LANE: usize, const P: usize>(
 // ---- dense layer ----
 
 /// Adds all products of one to four blocks of columns.
-pub(super) fn dense(part: &Columns, sums: &mut [[f32; LANES]]) {
-    // SAFETY: NEON is part of every aarch64 target; pool::dense has checked the lengths.
+///
+/// # Safety
+/// [`dense`](crate::kernels::dense::dense) has checked the lengths.
+pub(super) unsafe fn dense(part: &Columns, sums: &mut [[f32; LANES]]) {
+    // SAFETY: NEON is part of every aarch64 target; the lengths are the caller's.
     unsafe {
         match sums.len() {
             1 => dense_neon::<1>(part, sums),
@@ -429,8 +439,8 @@ unsafe fn dense_neon<const R: usize>(part: &Columns, sums: &mut [[f32; LANES]]) 
         for (i, &x) in part.input.iter().enumerate() {
             for (r, y) in y.iter_mut().enumerate() {
                 let w = match part.weights {
-                    DenseWeights::F16(w) => weights::<true>(w.as_ptr().add(at(i, r)).cast()),
-                    DenseWeights::F32(w) => weights::<false>(w.as_ptr().add(at(i, r)).cast()),
+                    Weights::F16(w) => weights::<true>(w.as_ptr().add(at(i, r)).cast()),
+                    Weights::F32(w) => weights::<false>(w.as_ptr().add(at(i, r)).cast()),
                 };
                 for (y, w) in y.iter_mut().zip(w) {
                     *y = vfmaq_n_f32(*y, w, x);

@@ -6,14 +6,17 @@
 //! overlap its predecessor; fewer positions than a tile holds go one by one.
 #![allow(unsafe_code)]
 
-use super::float::{ConvFloat, Walk, Weights, finish_lanes};
-use super::pool::{Columns, DenseWeights};
-use super::{Activation, LANES, Target, activation, lanes, padded};
+use crate::kernels::activation::Activation;
+use crate::kernels::dense::Columns;
+use crate::kernels::float::{ConvFloat, Walk, Weights, finish_lanes};
+use crate::kernels::{LANES, Target, lanes, padded};
 use std::arch::x86_64::*;
 
-pub(super) fn conv_512(conv: &ConvFloat, out: &mut Target<f32>) {
-    // SAFETY: called for Isa::Avx512Vnni alone, which Isa::available lists only after detecting the
-    // features; ConvFloat::run has checked every length that the pointers below are derived from.
+/// # Safety
+/// AVX-512 F, BW, VL and VNNI are there, and [`ConvFloat::run`] has checked the lengths: every
+/// pointer below is derived from them.
+pub(super) unsafe fn conv_512(conv: &ConvFloat, out: &mut Target<f32>) {
+    // SAFETY: the caller's.
     unsafe {
         match conv.weights {
             Weights::F16(w) => rows_512::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
@@ -22,8 +25,10 @@ pub(super) fn conv_512(conv: &ConvFloat, out: &mut Target<f32>) {
     }
 }
 
-pub(super) fn conv_256(conv: &ConvFloat, out: &mut Target<f32>) {
-    // SAFETY: as above, for the sets that include AVX2, FMA and F16C.
+/// # Safety
+/// As above, for AVX2, FMA and F16C.
+pub(super) unsafe fn conv_256(conv: &ConvFloat, out: &mut Target<f32>) {
+    // SAFETY: the caller's.
     unsafe {
         match conv.weights {
             Weights::F16(w) => rows_256::<true>(conv, &Walk::new(conv, w.as_ptr().cast(), 2), out),
@@ -123,9 +128,10 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
                 let mut lines = [_mm512_setzero_ps(); R];
                 for (r, line) in lines.iter_mut().enumerate() {
                     let from = w.add(r * walk.block);
-                    *line = match HALF {
-                        true => _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())),
-                        false => _mm512_loadu_ps(from.cast()),
+                    *line = if HALF {
+                        _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
+                    } else {
+                        _mm512_loadu_ps(from.cast())
                     };
                 }
                 for (p, sums) in sums.iter_mut().enumerate() {
@@ -177,12 +183,9 @@ unsafe fn finish_512<const R: usize>(
                     y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, rows.data.as_ptr().add(at)));
                 }
                 y = match conv.activation {
-                    Activation::None | Activation::ReluFirst => y,
                     Activation::Relu => _mm512_max_ps(y, _mm512_setzero_ps()),
-                    Activation::Gelu(gain) => {
-                        let gelu = lanes::activate_512(activation::Activation::Gelu, y);
-                        _mm512_mul_ps(gelu, _mm512_set1_ps(gain))
-                    }
+                    Activation::Gelu => lanes::activate_512(Activation::Gelu, y),
+                    _ => y,
                 };
                 let at = out.first + (start + p) * out.pitch + first;
                 _mm512_mask_storeu_ps(out.data.as_mut_ptr().add(at), mask, y);
@@ -236,12 +239,13 @@ unsafe fn tile_256<const P: usize, const HALF: bool>(
         let mut x_tap = walk.x.add(start * walk.row);
         for _ in 0..walk.taps {
             for channel in 0..walk.channels {
-                let lines = match HALF {
-                    true => [
+                let lines = if HALF {
+                    [
                         _mm256_cvtph_ps(_mm_loadu_si128(w.cast())),
                         _mm256_cvtph_ps(_mm_loadu_si128(w.add(16).cast())),
-                    ],
-                    false => [_mm256_loadu_ps(w.cast()), _mm256_loadu_ps(w.add(32).cast())],
+                    ]
+                } else {
+                    [_mm256_loadu_ps(w.cast()), _mm256_loadu_ps(w.add(32).cast())]
                 };
                 for (p, sums) in sums.iter_mut().enumerate() {
                     let x = _mm256_set1_ps(*x_tap.add(p * walk.row + channel));
@@ -294,12 +298,9 @@ unsafe fn finish_256(
                 y = [_mm256_add_ps(y[0], x[0]), _mm256_add_ps(y[1], x[1])];
             }
             y = match conv.activation {
-                Activation::None | Activation::ReluFirst => y,
                 Activation::Relu => y.map(relu),
-                Activation::Gelu(gain) => {
-                    let gelu = lanes::activate_256(activation::Activation::Gelu, y);
-                    gelu.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(gain)))
-                }
+                Activation::Gelu => lanes::activate_256(Activation::Gelu, y),
+                _ => y,
             };
             let to = out
                 .data
@@ -315,9 +316,12 @@ unsafe fn finish_256(
 
 /// Adds all products of one to four blocks of columns, AVX2 everywhere: the order of additions
 /// leaves AVX-512 little to gain.
-pub(super) fn dense(part: &Columns, sums: &mut [[f32; LANES]]) {
-    // SAFETY: called for the sets that include AVX2, FMA and F16C; pool::dense has checked the
-    // lengths.
+///
+/// # Safety
+/// AVX2, FMA and F16C are there, and [`dense`](crate::kernels::dense::dense) has checked the
+/// lengths.
+pub(super) unsafe fn dense(part: &Columns, sums: &mut [[f32; LANES]]) {
+    // SAFETY: the caller's.
     unsafe {
         match sums.len() {
             1 => dense_256::<1>(part, sums),
@@ -345,14 +349,14 @@ unsafe fn dense_256<const R: usize>(part: &Columns, sums: &mut [[f32; LANES]]) {
             let x = _mm256_set1_ps(x);
             for (r, y) in y.iter_mut().enumerate() {
                 let w = match part.weights {
-                    DenseWeights::F16(w) => {
+                    Weights::F16(w) => {
                         let w = w.as_ptr().add(at(i, r));
                         [
                             _mm256_cvtph_ps(_mm_loadu_si128(w.cast())),
                             _mm256_cvtph_ps(_mm_loadu_si128(w.add(8).cast())),
                         ]
                     }
-                    DenseWeights::F32(w) => {
+                    Weights::F32(w) => {
                         let w = w.as_ptr().add(at(i, r));
                         [_mm256_loadu_ps(w), _mm256_loadu_ps(w.add(8))]
                     }

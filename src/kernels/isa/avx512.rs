@@ -14,41 +14,44 @@
 //! over 64 bytes brings -128 to -127.
 #![allow(unsafe_code)]
 
-use super::lanes::activate_512;
-use super::{Activation, ConvInt8, LANES, Output, Residual, activation, padded};
+use super::{Kernels, avx, float_x86, peak_x86};
+use crate::kernels::activation::Activation;
+use crate::kernels::lanes::{Registers, activate_512};
+use crate::kernels::{ConvInt8, LANES, Output, Residual, Scratch, padded};
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::cell::RefCell;
 
-thread_local! {
-    /// Signed activations with 128 added; grows to the largest input a thread has seen.
-    static SHIFTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+pub(super) const AVX512_VNNI: Kernels = Kernels {
+    name: "avx512vnni",
+    available,
+    registers: Registers::Avx512,
+    conv_int8,
+    conv_float: float_x86::conv_512,
+    dense: float_x86::dense,
+    peak_int8: Some(peak_x86::AVX512_VNNI),
+    peak_f32: Some(peak_x86::FMA_512),
+};
+
+/// True where the processor has AVX-512 F, BW, VL and VNNI.
+pub(super) fn available() -> bool {
+    avx::available()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
-/// Runs `run` with the bytes of `input` that are read, 128 added to each.
-pub(super) fn with_shifted(input: &[u8], run: impl FnOnce(&[u8])) {
-    SHIFTED.with_borrow_mut(|shifted| {
-        shifted.resize(shifted.len().max(input.len()), 0);
-        let shifted = &mut shifted[..input.len()];
-        for (to, x) in shifted.iter_mut().zip(input) {
-            *to = x ^ 0x80;
-        }
-        run(shifted);
-    });
-}
-
-pub(super) fn conv_int8_vnni(conv: &ConvInt8, out: &mut Output) {
-    if conv.signed_input {
-        with_shifted(conv.input.data, |shifted| {
-            // SAFETY: as below; the copy is as long as the input.
-            unsafe { vnni(conv, shifted, out) }
-        });
-        return;
-    }
-    // SAFETY: this function is called for Isa::Avx512Vnni alone, which Isa::available lists only
-    // after detecting the features; ConvInt8::run has checked every length that the pointers below
-    // are derived from.
-    unsafe { vnni(conv, conv.input.data, out) }
+/// # Safety
+/// [`available`], and [`ConvInt8::run`] has checked the lengths: every pointer below is derived
+/// from them.
+pub(super) unsafe fn conv_int8(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
+    let input = if conv.signed_input {
+        scratch.flipped(conv.input.data)
+    } else {
+        conv.input.data
+    };
+    // SAFETY: the caller's; a copy is as long as the input.
+    unsafe { vnni(conv, input, out) }
 }
 
 /// Positions of the tile that ends the rows where no more are left: sequences of tokens are short.
@@ -276,16 +279,16 @@ fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
         return kind::ANY;
     }
     match (out, &conv.residual, conv.activation) {
-        (Output::Float(_), Residual::None, Activation::None) => kind::FLOAT,
+        (Output::Float(_), Residual::None, Activation::Identity) => kind::FLOAT,
         _ if !whole => kind::ANY,
-        (Output::Unsigned(_), Residual::None, Activation::None) => kind::UNSIGNED,
-        (Output::Unsigned(_), Residual::Unsigned(..), Activation::None) => kind::UNSIGNED_ADD,
+        (Output::Unsigned(_), Residual::None, Activation::Identity) => kind::UNSIGNED,
+        (Output::Unsigned(_), Residual::Unsigned(..), Activation::Identity) => kind::UNSIGNED_ADD,
         (Output::Unsigned(_), Residual::Unsigned(..), Activation::ReluFirst) => {
             kind::UNSIGNED_RELU_ADD
         }
-        (Output::Signed(_), Residual::None, Activation::None) => kind::SIGNED,
-        (Output::Signed(_), Residual::None, Activation::Gelu(_)) => kind::SIGNED_GELU,
-        (Output::Float(_), Residual::Float(_), Activation::None) => kind::FLOAT_ADD,
+        (Output::Signed(_), Residual::None, Activation::Identity) => kind::SIGNED,
+        (Output::Signed(_), Residual::None, Activation::Gelu) => kind::SIGNED_GELU,
+        (Output::Float(_), Residual::Float(_), Activation::Identity) => kind::FLOAT_ADD,
         _ => kind::ANY,
     }
 }
@@ -307,7 +310,9 @@ pub(super) unsafe fn finish_sixteen(
             // SAFETY: forwarded from the caller.
             unsafe {
                 match kind_of(conv, out) {
-                    $(kind::$kind => finish::<16, 1, { kind::$kind }>(conv, sums, start, block, out),)*
+                    $(kind::$kind => {
+                        finish::<16, 1, { kind::$kind }>(conv, sums, start, block, out)
+                    })*
                     _ => finish_any(conv, sums, start, block, out),
                 }
             }
@@ -374,12 +379,9 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                 }
             }
             if KIND == kind::SIGNED_GELU {
-                let Activation::Gelu(gain) = conv.activation else {
-                    return;
-                };
                 for y in &mut values {
-                    let gelu = activate_512(activation::Activation::Gelu, *y);
-                    let gelu = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
+                    let gelu = activate_512(Activation::Gelu, *y);
+                    let gelu = _mm512_mul_ps(gelu, _mm512_set1_ps(conv.gain));
                     // The gain is not part of the bound that ConvInt8::run has checked.
                     let gelu = _mm512_min_ps(gelu, _mm512_set1_ps(127.0));
                     *y = _mm512_max_ps(gelu, _mm512_set1_ps(-127.0));
@@ -459,9 +461,10 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                         .add(rows.first + start * rows.pitch + first);
                     for (p, y) in values.iter_mut().enumerate() {
                         let bytes = _mm_maskz_loadu_epi8(mask, from.add(p * rows.pitch).cast());
-                        let words = match signed {
-                            true => _mm512_cvtepi8_epi32(bytes),
-                            false => _mm512_cvtepu8_epi32(bytes),
+                        let words = if signed {
+                            _mm512_cvtepi8_epi32(bytes)
+                        } else {
+                            _mm512_cvtepu8_epi32(bytes)
                         };
                         *y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(words), _mm512_set1_ps(*scale), *y);
                     }
@@ -478,18 +481,18 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                 }
             }
             match conv.activation {
-                Activation::None | Activation::ReluFirst => (),
                 Activation::Relu => {
                     for y in &mut values {
                         *y = _mm512_max_ps(*y, _mm512_setzero_ps());
                     }
                 }
-                Activation::Gelu(gain) => {
+                Activation::Gelu => {
                     for y in &mut values {
-                        let gelu = activate_512(activation::Activation::Gelu, *y);
-                        *y = _mm512_mul_ps(gelu, _mm512_set1_ps(gain));
+                        let gelu = activate_512(Activation::Gelu, *y);
+                        *y = _mm512_mul_ps(gelu, _mm512_set1_ps(conv.gain));
                     }
                 }
+                _ => (),
             }
             let (rows, signed) = match out {
                 Output::Unsigned(rows) => (rows, false),
@@ -515,9 +518,10 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                 .data
                 .as_mut_ptr()
                 .add(rows.first + start * rows.pitch + first);
-            match signed {
-                true => store::<P, true, false>(&values, to, rows.pitch, mask),
-                false => store::<P, false, false>(&values, to, rows.pitch, mask),
+            if signed {
+                store::<P, true, false>(&values, to, rows.pitch, mask);
+            } else {
+                store::<P, false, false>(&values, to, rows.pitch, mask);
             }
         }
     }
@@ -534,9 +538,10 @@ unsafe fn store<const P: usize, const SIGNED: bool, const WHOLE: bool>(
 ) {
     // SAFETY: forwarded from the caller: 16 masked bytes can be written at each of P positions.
     let store = |p: usize, bytes: __m128i| unsafe {
-        match WHOLE {
-            true => _mm_storeu_si128(to.add(p * pitch).cast(), bytes),
-            false => _mm_mask_storeu_epi8(to.add(p * pitch).cast(), mask, bytes),
+        if WHOLE {
+            _mm_storeu_si128(to.add(p * pitch).cast(), bytes);
+        } else {
+            _mm_mask_storeu_epi8(to.add(p * pitch).cast(), mask, bytes);
         }
     };
     let mut fours = values.chunks_exact(4);
@@ -544,9 +549,10 @@ unsafe fn store<const P: usize, const SIGNED: bool, const WHOLE: bool>(
     for four in &mut fours {
         let low = _mm512_packs_epi32(_mm512_cvtps_epi32(four[0]), _mm512_cvtps_epi32(four[1]));
         let high = _mm512_packs_epi32(_mm512_cvtps_epi32(four[2]), _mm512_cvtps_epi32(four[3]));
-        let packed = match SIGNED {
-            true => _mm512_max_epi8(_mm512_packs_epi16(low, high), _mm512_set1_epi8(-127)),
-            false => _mm512_packus_epi16(low, high),
+        let packed = if SIGNED {
+            _mm512_max_epi8(_mm512_packs_epi16(low, high), _mm512_set1_epi8(-127))
+        } else {
+            _mm512_packus_epi16(low, high)
         };
         // Each 128-bit lane holds four channels of each of the four positions.
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

@@ -11,18 +11,27 @@
 //!
 //! A tile at the end of the rows is moved back to overlap its predecessor. Fewer than 16 positions
 //! take the kernels of AVX-512, and so does every epilogue: sums go through memory, 16 registers a
-//! tile. All else on [`Isa::Amx`](super::Isa::Amx) is AVX-512 as well.
+//! tile. All else of this set is AVX-512 as well.
 //!
 //! The instructions are written as assembly because their intrinsics are not stable. Tile registers
 //! are named by number, live only within [`conv_int8`], and are none that a compiler uses.
 #![allow(unsafe_code)]
 
-use super::x86;
-use super::{ConvInt8, LANES, Output, padded};
+use super::{Kernels, avx512};
+use crate::kernels::peak::{CHAINS, Peak, ROUNDS};
+use crate::kernels::{ConvInt8, LANES, Output, Scratch, padded};
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::cell::RefCell;
 use std::mem::MaybeUninit;
+
+pub(super) const AMX: Kernels = Kernels {
+    name: "amx",
+    available: || avx512::available() && available(),
+    conv_int8,
+    peak_int8: Some(Peak::new(peak, 16 * 16 * 64)),
+    peak_f32: None,
+    ..avx512::AVX512_VNNI
+};
 
 /// Rows of a tile.
 const ROWS: usize = 16;
@@ -34,23 +43,20 @@ const ROW: usize = 64;
 #[repr(align(64))]
 struct Sums([[i32; LANES]; ROWS]);
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { steps: Vec::new(), ends: Vec::new() }) };
-}
-
-/// What a convolution needs beside its operands; grows to the largest one a thread has seen.
-struct Scratch {
+/// What a convolution needs beside its operands; grows to the largest one.
+#[derive(Debug, Default)]
+pub(in crate::kernels) struct AmxScratch {
     steps: Vec<Step>,
     /// Tiles of weights that end a run, zeros behind them.
     ends: Vec<Weights>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Weights([i8; ROWS * ROW]);
 
 /// One product of the sum.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Step {
     /// Where its activations begin, from tap 0 of the position.
     from: usize,
@@ -62,7 +68,7 @@ struct Step {
 
 /// True where the processor has the instructions and the system lets this process use them, which
 /// Linux wants to be asked for.
-pub(super) fn available() -> bool {
+fn available() -> bool {
     #[cfg(target_os = "linux")]
     {
         const ARCH_PRCTL: usize = 158;
@@ -93,7 +99,10 @@ pub(super) fn available() -> bool {
 }
 
 /// Tile registers 0 to 7, 16 rows of 64 bytes each, until the end of `run`.
-pub(super) fn with_tiles(run: impl FnOnce()) {
+///
+/// # Safety
+/// [`AMX`] is available.
+unsafe fn with_tiles(run: impl FnOnce()) {
     #[repr(C, align(64))]
     struct Configuration {
         palette: u8,
@@ -111,8 +120,7 @@ pub(super) fn with_tiles(run: impl FnOnce()) {
     };
     all.row_bytes[..8].fill(ROW as u16);
     all.rows[..8].fill(ROWS as u8);
-    // SAFETY: called for Isa::Amx alone, which Isa::available lists only after `available`; the
-    // configuration is one that palette 1 allows.
+    // SAFETY: the caller's; the configuration is one that palette 1 allows.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &raw const all, options(nostack, preserves_flags, readonly))
     };
@@ -121,43 +129,49 @@ pub(super) fn with_tiles(run: impl FnOnce()) {
     unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
 }
 
-pub(super) fn conv_int8(conv: &ConvInt8, out: &mut Output) {
+/// # Safety
+/// [`AMX`] is available, and [`ConvInt8::run`] has checked the lengths: every pointer below is
+/// derived from them.
+unsafe fn conv_int8(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
     if conv.positions < ROWS {
-        return x86::conv_int8_vnni(conv, out);
+        // SAFETY: the caller's; this set includes AVX-512.
+        return unsafe { avx512::conv_int8(conv, scratch, out) };
     }
-    SCRATCH.with_borrow_mut(|scratch| {
-        let ends = scratch.prepare(conv);
-        // SAFETY: this function is called for Isa::Amx alone, which Isa::available lists only after
-        // detecting AMX and AVX-512; ConvInt8::run has checked every length that pointers are
-        // derived from.
-        with_tiles(|| unsafe {
-            match conv.signed_input {
-                true => blocks::<true>(conv, scratch, ends, out),
-                false => blocks::<false>(conv, scratch, ends, out),
+    let scratch = &mut scratch.amx;
+    let ends = scratch.prepare(conv);
+    // SAFETY: the caller's.
+    unsafe {
+        with_tiles(|| {
+            if conv.signed_input {
+                blocks::<true>(conv, scratch, ends, out);
+            } else {
+                blocks::<false>(conv, scratch, ends, out);
             }
         });
-    });
+    }
 }
 
-impl Scratch {
+impl AmxScratch {
     /// Cuts the sum into products and copies the weights at the ends of runs; gives the number of
     /// these in a block.
     fn prepare(&mut self, conv: &ConvInt8) -> usize {
         let s = &conv.shape;
         let tap = s.dilation * conv.input.pitch;
         // Taps that follow each other without a gap are one run.
-        let (runs, len) = match tap == s.channels_in {
-            true => (1, s.width * s.channels_in),
-            false => (s.width, s.channels_in),
+        let (runs, len) = if tap == s.channels_in {
+            (1, s.width * s.channels_in)
+        } else {
+            (s.width, s.channels_in)
         };
         self.steps.clear();
         let mut ends = 0;
         for run in 0..runs {
             for at in (0..len).step_by(ROW) {
                 let bytes = ROW.min(len - at);
-                let weights = match bytes == ROW {
-                    true => (run * len + at) * LANES,
-                    false => ends,
+                let weights = if bytes == ROW {
+                    (run * len + at) * LANES
+                } else {
+                    ends
                 };
                 ends += usize::from(bytes < ROW);
                 self.steps.push(Step {
@@ -184,7 +198,7 @@ impl Scratch {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
 unsafe fn blocks<const SIGNED: bool>(
     conv: &ConvInt8,
-    scratch: &Scratch,
+    scratch: &AmxScratch,
     ends: usize,
     out: &mut Output,
 ) {
@@ -222,7 +236,7 @@ unsafe fn blocks<const SIGNED: bool>(
 /// The operands of a block or two.
 struct Walk<'a> {
     conv: &'a ConvInt8<'a>,
-    scratch: &'a Scratch,
+    scratch: &'a AmxScratch,
     ends: usize,
     block: usize,
 }
@@ -254,12 +268,11 @@ impl Walk<'_> {
             zero::<2>();
             zero::<3>();
             for step in &self.scratch.steps {
-                let weights = |r: usize| match step.bytes == ROW {
-                    true => {
+                let weights = |r: usize| {
+                    if step.bytes == ROW {
                         let at = (self.block + r) * block_len + step.weights;
                         conv.weights.as_ptr().add(at)
-                    }
-                    false => {
+                    } else {
                         let at = (self.block + r) * self.ends + step.weights;
                         self.scratch.ends[at].0.as_ptr()
                     }
@@ -302,7 +315,7 @@ impl Walk<'_> {
             for r in 0..R {
                 for (m, &at) in starts.iter().enumerate() {
                     let sums = sums[2 * r + m].assume_init_ref();
-                    x86::finish_sixteen(conv, sums, at, self.block + r, out);
+                    avx512::finish_sixteen(conv, sums, at, self.block + r, out);
                 }
             }
         }
@@ -353,11 +366,12 @@ unsafe fn zero<const T: u8>() {
 unsafe fn product<const C: u8, const A: u8, const B: u8, const SIGNED: bool>() {
     // SAFETY: the caller's.
     unsafe {
-        match SIGNED {
-            true => asm!("tdpbssd tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
-                options(nostack, preserves_flags, nomem)),
-            false => asm!("tdpbusd tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
-                options(nostack, preserves_flags, nomem)),
+        if SIGNED {
+            asm!("tdpbssd tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
+                options(nostack, preserves_flags, nomem));
+        } else {
+            asm!("tdpbusd tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
+                options(nostack, preserves_flags, nomem));
         }
     }
 }
@@ -373,21 +387,23 @@ unsafe fn store<const T: u8>(to: *mut i32) {
     }
 }
 
-/// Products of ones on registers alone, for the yardstick: `rounds` times four tiles. Gives their
-/// sum.
-pub(super) fn peak(rounds: usize) -> i64 {
+/// Products of ones on registers alone, for the yardstick, four tiles at a time. Gives their sum.
+///
+/// # Safety
+/// [`AMX`] is available.
+unsafe fn peak() -> i64 {
     let ones = Weights([1; ROWS * ROW]);
     let mut sums = Sums([[0; LANES]; ROWS]);
     let mut total = 0;
     // SAFETY: as in `tiles`.
-    with_tiles(|| unsafe {
+    let run = || unsafe {
         load::<4>(ones.0.as_ptr().cast(), ROW);
         load::<6>(ones.0.as_ptr().cast(), ROW);
         zero::<0>();
         zero::<1>();
         zero::<2>();
         zero::<3>();
-        for _ in 0..rounds {
+        for _ in 0..ROUNDS * CHAINS / 4 {
             product::<0, 4, 6, false>();
             product::<1, 4, 6, false>();
             product::<2, 4, 6, false>();
@@ -408,6 +424,8 @@ pub(super) fn peak(rounds: usize) -> i64 {
                 .map(|&sum| i64::from(sum))
                 .sum::<i64>();
         }
-    });
+    };
+    // SAFETY: the caller's.
+    unsafe { with_tiles(run) };
     total
 }

@@ -1,9 +1,23 @@
 //! The reference: plain loops that say what every other instruction set must reproduce to the bit.
 
-use super::{ConvInt8, LANES, Output, finish_lanes, padded};
+use super::Kernels;
+use crate::kernels::conv::finish_lanes;
+use crate::kernels::lanes::Registers;
+use crate::kernels::{ConvInt8, LANES, Output, dense, float, padded};
+
+pub(super) const SCALAR: Kernels = Kernels {
+    name: "scalar",
+    available: || true,
+    registers: Registers::Scalar,
+    conv_int8: |conv, _, out| conv_int8(conv, out),
+    conv_float: float::scalar,
+    dense: dense::scalar,
+    peak_int8: None,
+    peak_f32: None,
+};
 
 /// An int8 convolution; lengths have been checked by [`ConvInt8::run`].
-pub fn conv_int8(conv: &ConvInt8, out: &mut Output) {
+pub(in crate::kernels) fn conv_int8(conv: &ConvInt8, out: &mut Output) {
     let s = &conv.shape;
     let pitch = conv.input.pitch;
     let first = conv.input.first - s.before * s.dilation * pitch;

@@ -1,33 +1,63 @@
 //! x86-64 with 256-bit registers: AVX2 (`vpmaddubsw`, `vpmaddwd`) and AVX-VNNI (`vpdpbusd`).
 //!
 //! A tile is P positions by one block of 16 output channels in two registers, all sums in
-//! registers; see `x86` for how tiles cover the rows. AVX2 takes the sign of a signed activation
+//! registers; see `avx512` for how tiles cover the rows. AVX2 takes the sign of a signed activation
 //! over to the weight (and relies on paired weights for unsigned ones), AVX-VNNI reads signed
 //! activations with 128 added, as AVX-512 does.
 #![allow(unsafe_code)]
 
-use super::lanes::activate_256;
-use super::x86::with_shifted;
-use super::{Activation, ConvInt8, LANES, Output, Residual, activation, finish_lanes, padded};
+use super::{Kernels, float_x86, peak_x86};
+use crate::kernels::activation::Activation;
+use crate::kernels::conv::finish_lanes;
+use crate::kernels::lanes::{Registers, activate_256};
+use crate::kernels::{ConvInt8, LANES, Output, Residual, Scratch, padded};
 use std::arch::x86_64::*;
 
-pub(super) fn conv_int8_avx2(conv: &ConvInt8, out: &mut Output) {
-    // SAFETY: this function is called for Isa::Avx2 alone, which Isa::available lists only after
-    // detecting the features; ConvInt8::run has checked every length that the pointers below are
-    // derived from.
+pub(super) const AVX2: Kernels = Kernels {
+    name: "avx2",
+    available,
+    registers: Registers::Avx2,
+    conv_int8: conv_int8_avx2,
+    conv_float: float_x86::conv_256,
+    dense: float_x86::dense,
+    peak_int8: Some(peak_x86::AVX2),
+    peak_f32: Some(peak_x86::FMA_256),
+};
+
+pub(super) const AVX_VNNI: Kernels = Kernels {
+    name: "avxvnni",
+    available: || available() && is_x86_feature_detected!("avxvnni"),
+    conv_int8: conv_int8_vnni,
+    peak_int8: Some(peak_x86::AVX_VNNI),
+    peak_f32: None,
+    ..AVX2
+};
+
+/// True where the processor has AVX2, FMA and F16C.
+pub(super) fn available() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+/// # Safety
+/// [`AVX2`] is available, and [`ConvInt8::run`] has checked the lengths: every pointer below is
+/// derived from them.
+unsafe fn conv_int8_avx2(conv: &ConvInt8, _: &mut Scratch, out: &mut Output) {
+    // SAFETY: the caller's.
     unsafe { avx2(conv, conv.input.data, out) }
 }
 
-pub(super) fn conv_int8_vnni(conv: &ConvInt8, out: &mut Output) {
-    if conv.signed_input {
-        with_shifted(conv.input.data, |shifted| {
-            // SAFETY: as above, for Isa::AvxVnni; the copy is as long as the input.
-            unsafe { vnni(conv, shifted, out) }
-        });
-        return;
-    }
-    // SAFETY: as above.
-    unsafe { vnni(conv, conv.input.data, out) }
+/// # Safety
+/// As above, for [`AVX_VNNI`].
+unsafe fn conv_int8_vnni(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
+    let input = if conv.signed_input {
+        scratch.flipped(conv.input.data)
+    } else {
+        conv.input.data
+    };
+    // SAFETY: the caller's; a copy is as long as the input.
+    unsafe { vnni(conv, input, out) }
 }
 
 /// The body of both: `$dot(sum, x, w, signed)` adds four products to each i32, `$shifted` where
@@ -127,7 +157,8 @@ conv_256!(
     |sum, x, w, _| { _mm256_dpbusd_avx_epi32(sum, x, w) }
 );
 
-/// |x| times w with x's sign: no operand leaves [-127, 127], so no pair of products saturates; unsigned activations have paired weights.
+/// |x| times w with x's sign: no operand leaves [-127, 127], so no pair of products saturates;
+/// unsigned activations have paired weights.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn dot_avx2(sum: __m256i, x: __m256i, w: __m256i, signed: bool) -> __m256i {
@@ -213,12 +244,12 @@ unsafe fn finish_position(
         }
     }
     match conv.activation {
-        Activation::None | Activation::ReluFirst => (),
         Activation::Relu => values = values.map(|y| _mm256_max_ps(y, _mm256_setzero_ps())),
-        Activation::Gelu(gain) => {
-            values = activate_256(activation::Activation::Gelu, values);
-            values = values.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(gain)));
+        Activation::Gelu => {
+            values = activate_256(Activation::Gelu, values);
+            values = values.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(conv.gain)));
         }
+        _ => (),
     }
     for (half, y) in values.into_iter().enumerate() {
         let c = first + half * 8;
@@ -239,9 +270,10 @@ unsafe fn finish_position(
             _mm256_castsi256_si128(words),
             _mm256_extracti128_si256(words, 1),
         );
-        let bytes = match low < 0.0 {
-            true => _mm_packs_epi16(shorts, shorts),
-            false => _mm_packus_epi16(shorts, shorts),
+        let bytes = if low < 0.0 {
+            _mm_packs_epi16(shorts, shorts)
+        } else {
+            _mm_packus_epi16(shorts, shorts)
         };
         let at = rows.first + position * rows.pitch + c;
         // SAFETY: as above.
