@@ -16,7 +16,7 @@ use strandline::call::Call;
 use strandline::compile::pack::pack;
 use strandline::lab::simulate::read_genes;
 use strandline::metrics::Metrics;
-use strandline::model::manifest::{Context, Manifest, Precision, Tier};
+use strandline::model::manifest::{Context, Manifest, Precision, Tier, Tokeniser};
 use strandline::reads::nucleotide::letter;
 use strandline::reads::source::Input;
 use strandline::sink::{CallWriter, Format, ModelTag};
@@ -258,7 +258,11 @@ fn raw_manifest(ids: bool, columns: usize, multiple: usize, precision: Precision
     manifest.outputs = vec![output; columns];
     manifest.task = Task::Raw.to_string();
     manifest.whole = None;
-    manifest.tokeniser = if ids { "ids" } else { "one-hot" }.to_string();
+    manifest.tokeniser = if ids {
+        Tokeniser::Ids
+    } else {
+        Tokeniser::OneHot
+    };
     manifest.context = Context {
         left: if ids { 0 } else { 60 },
         right: if ids { 0 } else { 60 },

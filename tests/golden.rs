@@ -18,7 +18,7 @@ use strandline::call::Strand;
 use strandline::call::{Call, CallKind};
 use strandline::kernels::Isa;
 use strandline::lab::truth::{ReadSite, ReadSites};
-use strandline::model::manifest::Tier;
+use strandline::model::manifest::{Reproducible, Tier};
 use strandline::reads::nucleotide::{self, reverse_complement};
 
 /// Reads whose raw scores go into the digest; the scalar reference takes its time.
@@ -156,11 +156,8 @@ fn digest_of_the_selected_instruction_set() {
 fn every_instruction_set_gives_the_same_bits() {
     for task in Task::ALL {
         let file = builtin::file(task).unwrap();
-        assert_eq!(
-            file.manifest().reproducible.as_deref(),
-            Some("bits"),
-            "{task}"
-        );
+        let reproducible = file.manifest().reproducible;
+        assert_eq!(reproducible, Some(Reproducible::Bits), "{task}");
     }
     let own = digest();
     let stored = data("scores.blake3");

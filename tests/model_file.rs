@@ -14,7 +14,7 @@ use strandline::annotate::Task;
 use strandline::annotate::builtin;
 use strandline::kernels::{ConvShape, padded};
 use strandline::model::file::{GRAPH, GRAPH_JSON, HASH_AT_OPEN, ModelFile, TensorData, serialize};
-use strandline::model::manifest::{Context, Manifest, Precision, Tier};
+use strandline::model::manifest::{Context, Manifest, Precision, Reproducible, Tier};
 use strandline::model::map::Bytes;
 use strandline::model::{Model, ModelError};
 
@@ -39,7 +39,7 @@ fn built_in_files_parse_and_survive_a_rewrite() {
     for task in Task::ALL {
         let file = builtin::file(task).unwrap();
         assert_eq!(file.manifest().task, task);
-        assert_eq!(file.manifest().reproducible.as_deref(), Some("bits"));
+        assert_eq!(file.manifest().reproducible, Some(Reproducible::Bits));
         assert!(file.len().is_multiple_of(64) && !file.is_empty());
         let again = parse(&serialize(file.manifest(), tensors(&file)).unwrap()).unwrap();
         assert_eq!(again.manifest(), file.manifest());

@@ -9,7 +9,7 @@ use super::sequences::{samples, token_lines};
 use crate::annotate::{Scorer, Task, builtin};
 use crate::call::Strand;
 use crate::kernels::{Isa, peak};
-use crate::model::manifest::Tier;
+use crate::model::manifest::{Tier, Tokeniser};
 use crate::model::{Model, ModelError, Parallel, Runner};
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Write, stdin};
@@ -139,7 +139,7 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
         Named::File(file) => Model::open_tier(file, plan.tier)?,
     };
     let opened = start.elapsed();
-    let ids = model.manifest().tokeniser == "ids";
+    let ids = model.manifest().tokeniser == Tokeniser::Ids;
     let sequences = match &plan.sequences {
         Sequences::File(file) if ids => token_lines(file)?,
         Sequences::File(file) => samples(file, false)?,

@@ -13,11 +13,8 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
     say!("{manifest}\n");
     say!("file          {} bytes", file.len());
     say!("tensors       BLAKE3 {}", file.content_hash());
-    let reproducible = file
-        .manifest()
-        .reproducible
-        .as_deref()
-        .unwrap_or("not declared");
+    let reproducible = file.manifest().reproducible;
+    let reproducible = reproducible.map_or("not declared", Reproducible::name);
     say!("reproducible  {reproducible}");
     say!(
         "arithmetic    {} multiply-accumulates {}\n",

@@ -4,14 +4,15 @@ use super::error::CliError;
 use super::output::say;
 use crate::annotate::{Task, builtin, kind};
 use crate::kernels::Isa;
-use crate::model::manifest::{Manifest, Tier};
+use crate::model::manifest::{Manifest, Reproducible, Tier};
 
 pub(super) fn run() -> Result<(), CliError> {
     say!("instruction set {} (of {})\n", Isa::selected(), available());
     for task in Task::ALL {
         let file = builtin::file(task)?;
         let manifest = file.manifest();
-        let reproducible = manifest.reproducible.as_deref().unwrap_or("not declared");
+        let reproducible = manifest.reproducible;
+        let reproducible = reproducible.map_or("not declared", Reproducible::name);
         say!("{} {} ({task})", manifest.name, manifest.version);
         say!("  {}", manifest.description);
         say!(

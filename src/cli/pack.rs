@@ -7,7 +7,7 @@ use super::output::say;
 use super::sequences::samples;
 use crate::annotate::Task;
 use crate::compile::pack;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, Tokeniser};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
     manifest.precision = arguments.precision;
     let mut all = vec![];
     for path in &arguments.calibrate {
-        all.extend(samples(path, manifest.tokeniser == "ids")?);
+        all.extend(samples(path, manifest.tokeniser == Tokeniser::Ids)?);
     }
     let packed = pack::pack(&arguments.onnx, &manifest, &all)?;
     let written = packed.model.manifest();

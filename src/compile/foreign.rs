@@ -10,7 +10,8 @@ use super::reference::Fused;
 use crate::model::file::ModelFile;
 use crate::model::foreign::ForeignGraph;
 use crate::model::manifest::Precision;
-use crate::model::ops::{Layer, Spec};
+use crate::model::ops::layer::Layer;
+use crate::model::ops::spec::Spec;
 use safetensors::tensor::Dtype;
 use std::str::FromStr;
 use tract_nnef::ProtoModel;
@@ -98,9 +99,9 @@ fn dump(ast: &mut IntoAst, node: &TypedNode, op: &Layer) -> TractResult<Option<A
     let named = [
         ("inputs", RValue::Array(inputs)),
         ("spec", string(serde_json::to_string(&op.spec)?)),
-        ("precision", string(op.precision.to_string())),
-        ("halo", numeric(op.halo)),
-        ("label", string(&op.label)),
+        ("precision", string(op.attributes.precision.to_string())),
+        ("halo", numeric(op.attributes.halo)),
+        ("label", string(&op.attributes.label)),
     ];
     Ok(Some(invocation(LAYER, &[], &named)))
 }
@@ -123,7 +124,7 @@ fn load(builder: &mut ModelBuilder, invocation: &ResolvedInvocation) -> TractRes
         .downcast_ref::<FileResource>()
         .context("the model file is another resource")?
         .0;
-    let layer = Layer::load(file, spec, precision, halo, &label, inputs.len())?;
+    let layer = Layer::load(file, spec, precision, halo, &label)?;
     builder.wire(layer, &inputs)
 }
 

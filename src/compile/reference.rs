@@ -4,7 +4,7 @@
 //! One type, [`Fused`], so that the lowering can match on it. Shapes: `rows` is `[1, T, D]`,
 //! channel-first tensors are `[1, C, T]`; T may be a symbol.
 
-use crate::model::ops::spec::Pooled;
+use crate::kernels::pool::Pooling;
 use serde::{Deserialize, Serialize};
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::einsum::EinSum;
@@ -52,7 +52,7 @@ pub enum Fused {
     /// Inputs: x and, with `real`, a mask `[1, T]`. Output `[1, D]`.
     Pool {
         /// What is kept.
-        kind: Pooled,
+        kind: Pooling,
         /// The axis of positions: 1 of `[1, T, D]`, 2 of `[1, C, T]`.
         axis: usize,
         /// The value of the mask that means a real token; others do not count.
@@ -319,15 +319,15 @@ impl Fused {
                 };
                 let count = real.iter().filter(|&&r| r).count();
                 ensure!(
-                    count > 0 && (*kind != Pooled::First || real[0]),
+                    count > 0 && (*kind != Pooling::First || real[0]),
                     "a pool over no positions"
                 );
                 for (c, out) in out.iter_mut().enumerate() {
                     let values = (0..rows).filter(|&t| real[t]).map(|t| at(t, c));
                     *out = match kind {
-                        Pooled::Mean => values.sum::<f32>() / count as f32,
-                        Pooled::Max => values.fold(f32::NEG_INFINITY, f32::max),
-                        Pooled::First => at(0, c),
+                        Pooling::Mean => values.sum::<f32>() / count as f32,
+                        Pooling::Max => values.fold(f32::NEG_INFINITY, f32::max),
+                        Pooling::First => at(0, c),
                     };
                 }
             }
@@ -522,9 +522,9 @@ fn read(
         "strandline.Embedding" => Fused::Embedding,
         "strandline.Pool" => Fused::Pool {
             kind: match node.get_attr::<&str>("kind")? {
-                "mean" => Pooled::Mean,
-                "max" => Pooled::Max,
-                "first" => Pooled::First,
+                "mean" => Pooling::Mean,
+                "max" => Pooling::Max,
+                "first" => Pooling::First,
                 other => bail!("a pool of kind {other}"),
             },
             axis: node.get_attr("axis")?,

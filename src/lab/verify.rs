@@ -3,6 +3,7 @@
 use crate::annotate::{AnnotateError, Scorer, WholeScorer};
 use crate::call::Strand;
 use crate::compile::float;
+use crate::model::manifest::Tokeniser;
 use crate::model::{Model, ModelError};
 use std::path::Path;
 
@@ -88,7 +89,7 @@ pub fn compare(
     };
     let mut reference = float::FloatModel::read(onnx, &manifest)?;
     if manifest.is_raw() {
-        if manifest.tokeniser == "ids" {
+        if manifest.tokeniser == Tokeniser::Ids {
             let reason = "reads hold no token ids to compare on".to_string();
             return Err(ModelError::Pack(reason).into());
         }

@@ -5,12 +5,21 @@
 //! tract's own needs, costs milliseconds: a process should not wait for its models.
 
 use super::file::{GRAPH_JSON, ModelFile};
-use super::graph::{INPUT, LENGTH, TILE};
-use super::manifest::Precision;
-use super::ops::{Layer, Spec};
+use super::manifest::{Precision, Tokeniser};
+use super::ops::layer::Layer;
+use super::ops::spec::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use tract_core::internal::*;
+
+/// The symbol that a graph's text uses for the tile's length.
+pub(crate) const TILE: &str = "T";
+
+/// The name of the first source: codes or token ids.
+pub(crate) const INPUT: &str = "codes";
+
+/// The name of the second source.
+pub(crate) const LENGTH: &str = "length";
 
 /// Most layers of a graph.
 const MOST: usize = 1 << 16;
@@ -59,17 +68,17 @@ pub(super) fn read(file: &ModelFile) -> TractResult<Option<TypedModel>> {
     Ok(Some(builder.model))
 }
 
-/// A graph of two outputs in two parts.
+/// A graph of two outputs in two stages.
 pub(super) struct Stages {
-    /// What the first output needs. It gives that, and behind it whatever the second part reads.
+    /// What the first output needs. It gives that, and behind it whatever the second stage reads.
     pub first: TypedModel,
-    /// The rest. It reads bases, length, and what the first part gives behind its output.
+    /// The rest. It reads codes, length, and what the first stage gives behind its output.
     pub second: TypedModel,
     /// Labels of its layers.
     pub in_second: Vec<String>,
 }
 
-/// Builds the graph of a file with two outputs in parts.
+/// Builds the graph of a file with two outputs in stages.
 pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     let graph = parse(file)?.context("tiers need a network that is lowered whole")?;
     let outputs = graph.outputs()?;
@@ -104,9 +113,10 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     let mut spread: HashMap<&str, usize> = HashMap::from([(late.as_str(), 0)]);
     for entry in graph.layers.iter().filter(is_second).rev() {
         let own = *spread.entry(&entry.label).or_insert(0);
+        let reach = entry.spec.operator().reach();
         for input in &entry.inputs {
             let of = spread.entry(input).or_insert(0);
-            *of = own.saturating_add(entry.spec.reach()).max(*of);
+            *of = own.saturating_add(reach).max(*of);
         }
     }
     let mut second = Builder::new(file, &graph)?;
@@ -144,6 +154,16 @@ fn parse(file: &ModelFile) -> TractResult<Option<LayerGraph>> {
         )
     })?;
     ensure!(graph.layers.len() <= MOST, "{} layers", graph.layers.len());
+    for LayerEntry {
+        label,
+        precision,
+        spec,
+        ..
+    } in &graph.layers
+    {
+        spec.validate(*precision, graph.halo)
+            .map_err(|reason| format_err!("layer {label}: {reason}"))?;
+    }
     let tile = file.manifest().tile;
     let strides = 1..=tile.max(1);
     ensure!(
@@ -176,9 +196,9 @@ impl<'a> Builder<'a> {
     fn new(file: &'a ModelFile, graph: &LayerGraph) -> TractResult<Builder<'a>> {
         let mut model = TypedModel::default();
         let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
-        let fact = match file.manifest().tokeniser == "ids" {
-            true => u32::fact([length]),
-            false => u8::fact([length]),
+        let fact = match file.manifest().tokeniser {
+            Tokeniser::Ids => u32::fact([length]),
+            Tokeniser::OneHot => u8::fact([length]),
         };
         let mut values = HashMap::new();
         values.insert(INPUT.to_string(), model.add_source(INPUT, fact)?);
@@ -198,11 +218,11 @@ impl<'a> Builder<'a> {
             .outlets(&entry.inputs)
             .with_context(|| format!("layer {label}"))?;
         let (spec, precision) = (entry.spec.clone(), entry.precision);
-        let mut layer = Layer::load(self.file, spec, precision, self.halo, label, inputs.len())?;
-        layer.spread = spread;
+        let mut layer = Layer::load(self.file, spec, precision, self.halo, label)?;
+        layer.attributes.spread = spread;
         let outlet = self.model.wire_node(label, layer, &inputs)?[0];
-        let taken = self.values.insert(label.clone(), outlet);
-        ensure!(taken.is_none(), "two layers are called {label:?}");
+        let earlier = self.values.insert(label.clone(), outlet);
+        ensure!(earlier.is_none(), "two layers are called {label:?}");
         Ok(())
     }
 

@@ -54,13 +54,55 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Bases either side of a position that its score depends on.
+/// What a network reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tokeniser {
+    /// Codes of the alphabet's letters, one-hot.
+    OneHot,
+    /// Token ids that the caller makes (task `raw`).
+    Ids,
+}
+
+impl fmt::Display for Tokeniser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tokeniser::OneHot => "one-hot",
+            Tokeniser::Ids => "ids",
+        })
+    }
+}
+
+/// What every instruction set has in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reproducible {
+    /// The scores, to the bit.
+    Bits,
+}
+
+impl Reproducible {
+    /// The name in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reproducible::Bits => "bits",
+        }
+    }
+}
+
+impl fmt::Display for Reproducible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Positions on either side of one that its score depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
-    /// Towards the 5' end.
+    /// Towards the beginning of the sequence.
     pub left: usize,
-    /// Towards the 3' end.
+    /// Towards its end.
     pub right: usize,
 }
 
@@ -81,27 +123,27 @@ pub struct OutputColumn {
     /// the ends the nearest segment goes on.
     #[serde(default)]
     pub calibration: Vec<[f32; 2]>,
-    /// Knots where bases are missing: the first entry counts whose `below` exceeds the bases
-    /// between a position and the nearer end of its read. Ascending.
+    /// Knots where context is missing: the first entry counts whose `below` exceeds the positions
+    /// between one and the nearer end of its sequence. Ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub short_context: Vec<ShortContext>,
     /// Default threshold of a call, as a score.
     #[serde(default)]
     pub threshold: f32,
-    /// A call is the highest score within this many bases; also the lookahead of the call rule.
+    /// A call is the highest score within this many positions; also the lookahead of the call rule.
     #[serde(default)]
     pub separation: usize,
     /// How often the feature occurs where it could, in the population the calibration was fitted
-    /// on: for a donor or an acceptor a GT or AG, else a base and strand.
+    /// on. Where it could is up to the kind of the output.
     #[serde(default)]
     pub base_rate: f64,
 }
 
-/// The calibration of positions near an end of a read.
+/// The calibration of positions near an end of a sequence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShortContext {
-    /// Fewer bases than this lie between the position and the nearer end.
+    /// Fewer positions than this lie between the position and the nearer end.
     pub below: usize,
     /// Knots as in [`OutputColumn::calibration`].
     pub calibration: Vec<[f32; 2]>,
@@ -111,10 +153,10 @@ pub struct ShortContext {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Whole {
-    /// Length of a window whose score is that of one base; other lengths take the highest score.
+    /// Length of a window whose score is that of one position; other lengths take the highest score.
     #[serde(default)]
     pub length: usize,
-    /// That base, for each output.
+    /// That position, for each output.
     #[serde(default)]
     pub index: Vec<usize>,
     /// Knots as in [`OutputColumn::calibration`], for windows drawn half from either class; empty:
@@ -127,11 +169,11 @@ pub struct Whole {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sequence {
-    /// Shortest length, in nt.
+    /// Shortest length.
     pub shortest: usize,
-    /// Longest; of a longer one the last so many bases are taken.
+    /// Longest; of a longer one the last so many positions are used.
     pub longest: usize,
-    /// Padded on the left with "no base" to a multiple of this.
+    /// Padded on the left, with a code for no letter, to a multiple of this.
     pub multiple: usize,
 }
 
@@ -219,11 +261,11 @@ pub struct Manifest {
     pub description: String,
     /// Letters in the order of their codes; `ACGT`.
     pub alphabet: String,
-    /// What the network reads: `one-hot` bases, or token `ids` that the caller makes (task `raw`).
-    pub tokeniser: String,
+    /// What the network reads.
+    pub tokeniser: Tokeniser,
     /// Dependence of a score on its neighbours.
     pub context: Context,
-    /// Bases from one score to the next; 1.
+    /// Positions from one score to the next; 1.
     pub stride: usize,
     /// Lengths must be a multiple of this, where the network has strides.
     #[serde(default = "one")]
@@ -251,9 +293,9 @@ pub struct Manifest {
     /// Precision asked for at packing.
     #[serde(default = "default_precision")]
     pub precision: Precision,
-    /// `bits` where every instruction set gives the same scores to the bit.
+    /// What is the same on every instruction set, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reproducible: Option<String>,
+    pub reproducible: Option<Reproducible>,
     /// Every layer, written by `pack`.
     #[serde(default)]
     pub layers: Vec<LayerRecord>,
@@ -289,7 +331,7 @@ impl Manifest {
         !self.is_raw() && self.sequence.is_none()
     }
 
-    /// Bases beyond a position that must be there before its calls are certain: context and call
+    /// Positions beyond one that must be there before its calls are certain: context and call
     /// rule together.
     pub fn lookahead(&self) -> usize {
         let separation = self.outputs.iter().map(|o| o.separation).max().unwrap_or(0);
@@ -320,7 +362,7 @@ impl Manifest {
         own
     }
 
-    /// Multiply-accumulates: a base and strand for a scan, the longest sequence for a model that
+    /// Multiply-accumulates: a position for a scan, the longest sequence for a model that
     /// scores sequences whole.
     pub fn macs(&self) -> u64 {
         let (pooled, rows): (Vec<_>, Vec<_>) = self
@@ -346,14 +388,13 @@ impl Manifest {
 
     /// The reason why this cannot be used, if there is one.
     pub fn validate(&self) -> Result<(), String> {
-        let known = match self.tokeniser.as_str() {
-            "one-hot" => self.alphabet == "ACGT",
-            "ids" => self.is_raw(),
-            _ => false,
+        let known = match self.tokeniser {
+            Tokeniser::OneHot => self.alphabet == "ACGT",
+            Tokeniser::Ids => self.is_raw(),
         };
         if !known {
             return Err(format!(
-                "alphabet {:?} with tokeniser {:?}: only ACGT with one-hot; ids for task raw",
+                "alphabet {:?} with tokeniser \"{}\": only ACGT with one-hot; ids for task raw",
                 self.alphabet, self.tokeniser
             ));
         }
@@ -430,12 +471,16 @@ impl Manifest {
                 || !columns.contains(&cascade.columns)
                 || cascade.survive.len() != cascade.columns
             {
-                return Err("cascade: a scanning task, columns for both tiers, one least output a fast column".into());
+                return Err("cascade: a scanning task, columns for both tiers, \
+                    one least output a fast column"
+                    .into());
             }
             let fits = cascade.context.left <= self.context.left
                 && cascade.context.right <= self.context.right;
             if !fits || cascade.survive.iter().any(|least| least.is_nan()) {
-                return Err("cascade: its context is no wider than the other tier's, its least outputs are numbers".into());
+                return Err("cascade: its context is no wider than the other tier's, \
+                    its least outputs are numbers"
+                    .into());
             }
         }
         if let Some(whole) = &self.whole

@@ -1,26 +1,32 @@
 //! A packed file to a network that runs: the file, its manifest, its layers, and their graph in
 //! tract.
 
+#[cfg(feature = "tract")]
+mod build;
 pub mod error;
 pub mod file;
 #[cfg(feature = "tract")]
-pub mod foreign;
+pub(crate) mod foreign;
 #[cfg(feature = "tract")]
-pub mod graph;
+mod graph;
 #[cfg(feature = "tract")]
-pub mod layers;
+mod inspect;
+#[cfg(feature = "tract")]
+pub(crate) mod layers;
 pub mod manifest;
 pub mod map;
 #[cfg(feature = "tract")]
-pub mod ops;
+pub(crate) mod ops;
 #[cfg(feature = "tract")]
-pub mod parallel;
+mod parallel;
 #[cfg(feature = "tract")]
-pub mod runner;
+mod runner;
 
 pub use error::ModelError;
 #[cfg(feature = "tract")]
-pub use graph::{Model, OperatorRecord};
+pub use graph::Model;
+#[cfg(feature = "tract")]
+pub use inspect::OperatorRecord;
 #[cfg(feature = "tract")]
 pub use parallel::Parallel;
 #[cfg(feature = "tract")]

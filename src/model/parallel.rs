@@ -1,11 +1,11 @@
-//! One read on several threads: each takes a part of its tiles.
+//! One sequence on several threads: each takes a part of its tiles.
 
 use super::error::ModelError;
 use super::graph::Model;
 use super::runner::Runner;
 use crossbeam::thread;
 
-/// A model with a worker for each of several threads. Rows of a read do not depend on how many
+/// A model with a worker for each of several threads. Rows of a sequence do not depend on how many
 /// there are.
 #[derive(Debug)]
 pub struct Parallel {

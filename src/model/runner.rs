@@ -1,22 +1,18 @@
 //! One worker's state of a model, and the second look of models with tiers.
 
+use super::build::SecondStage;
 use super::error::ModelError;
 use super::file::ModelFile;
-use super::graph::{Model, Plan};
-use super::manifest::{Cascade, Tier};
-use super::ops::wanted;
+use super::graph::Model;
+use super::manifest::{Tier, Tokeniser};
+use super::ops::context::Context;
+use super::ops::layer::Layer;
 use std::ops::Range;
 use tract_core::internal::*;
+use tract_core::plan;
 
-/// What is computed only where the first part of the network asks for it.
-#[derive(Debug)]
-pub(super) struct Second {
-    pub plan: Arc<Plan>,
-    pub tier: Tier,
-    pub cascade: Cascade,
-    /// Around a position that survives, for the call rule.
-    pub around: usize,
-}
+/// The state of one graph.
+type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 /// How often a worker took the second look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,13 +24,6 @@ pub struct SecondLook {
 }
 
 impl Model {
-    /// True where a run computes every layer at every position, as
-    /// [`Manifest::macs`](super::manifest::Manifest::macs) counts them.
-    pub fn computes_all(&self) -> bool {
-        let second = self.second.as_ref();
-        second.is_none_or(|second| second.tier == Tier::Accurate)
-    }
-
     /// A mutable state to run it with, for one worker.
     pub fn spawn(&self) -> Result<Runner, ModelError> {
         let failed = |error: TractError| self.error("spawning a worker", &error);
@@ -43,24 +32,25 @@ impl Model {
         // Whether a position is looked at may be up to a neighbour, which needs its own context.
         let around = self.second.as_ref().map_or(0, |second| second.around);
         let room = if self.exact_length { 0 } else { tile };
-        let ids = self.manifest().tokeniser == "ids";
-        let input = match ids {
-            true => Tensor::zero::<u32>(&[room]),
-            false => Tensor::zero::<u8>(&[room]),
+        let tokeniser = self.manifest().tokeniser;
+        let input = match tokeniser {
+            Tokeniser::Ids => Tensor::zero::<u32>(&[room]),
+            Tokeniser::OneHot => Tensor::zero::<u8>(&[room]),
         };
         Ok(Runner {
+            context: Context::default(),
             state: self.plan.spawn().map_err(failed)?,
             second: match &self.second {
                 Some(second) => Some(SecondState {
                     state: second.plan.spawn().map_err(failed)?,
-                    part: second.clone(),
+                    stage: second.clone(),
                     ranges: Vec::new(),
                     looked: SecondLook::default(),
                 }),
                 None => None,
             },
             input: Arc::new(input.map_err(failed)?),
-            ids,
+            tokeniser,
             multiple,
             length: Arc::new(tensor0(0i64)),
             output: None,
@@ -79,13 +69,15 @@ impl Model {
     }
 }
 
-/// One worker's state: activations, reused from run to run.
+/// One worker's state: activations and working memory, reused from run to run.
 #[derive(Debug)]
 pub struct Runner {
-    state: SimpleState<TypedFact, Box<dyn TypedOp>>,
+    /// Lent to the layers of both stages.
+    context: Context,
+    state: State,
     second: Option<SecondState>,
     input: Arc<Tensor>,
-    ids: bool,
+    tokeniser: Tokeniser,
     multiple: usize,
     length: Arc<Tensor>,
     output: Option<TValue>,
@@ -103,10 +95,11 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs the model on `codes` (see [`nucleotide`](crate::reads::nucleotide)) and gives its raw
-    /// output: `[codes.len(), columns]`, or `[columns]` for a sequence scored as a whole. The ends
-    /// of `codes` are ends of the read. More codes than the tile holds are run in tiles that
-    /// overlap by the context, which changes nothing.
+    /// Runs the model on `codes`, each of which stands for a letter of the manifest's alphabet or,
+    /// from its length on, for none, and gives its raw output: `[codes.len(), columns]`, or
+    /// `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the sequence.
+    /// More codes than the tile holds are run in tiles that overlap by the context, which changes
+    /// nothing.
     ///
     /// # Errors
     /// Where tract fails, the model reads ids, there are no multiple of the codes that the manifest
@@ -124,8 +117,8 @@ impl Runner {
     }
 
     /// Runs the model on those tiles of `codes` that make up `range`, into `out` of `[range.len(),
-    /// columns]`: what a thread does of a read that several share. The range begins at a multiple
-    /// of what the manifest asks for.
+    /// columns]`: what a thread does of a sequence that several share. The range begins at a
+    /// multiple of what the manifest asks for.
     ///
     /// # Errors
     /// As [`Runner::run`], and where the tile does not hold the context.
@@ -166,7 +159,7 @@ impl Runner {
     fn evaluate<T: Datum + Copy>(&mut self, input: &[T]) -> Result<&[f32], ModelError> {
         self.output = None;
         let count = if self.rows { input.len() } else { 1 } * self.columns;
-        if let Err(error) = self.turn(input) {
+        if let Err(error) = self.run_graph(input) {
             return Err(graph_error(&self.file, format!("{error:#}")));
         }
         let floats = match &self.output {
@@ -182,7 +175,7 @@ impl Runner {
     }
 
     /// Runs the graph: its rows are `output` then, or `joined`.
-    fn turn<T: Datum + Copy>(&mut self, values: &[T]) -> TractResult<()> {
+    fn run_graph<T: Datum + Copy>(&mut self, values: &[T]) -> TractResult<()> {
         let (count, tile) = (values.len(), self.tile);
         ensure!(count <= tile, "{count} positions in a tile of {tile}");
         ensure!(
@@ -190,12 +183,11 @@ impl Runner {
             "{count} positions are no multiple of {}",
             self.multiple
         );
-        let ids = T::datum_type() == u32::datum_type();
-        ensure!(
-            ids == self.ids,
-            "a model that reads {}",
-            if self.ids { "ids" } else { "codes" }
-        );
+        let (expected, read) = match self.tokeniser {
+            Tokeniser::Ids => (u32::datum_type(), "ids"),
+            Tokeniser::OneHot => (u8::datum_type(), "codes"),
+        };
+        ensure!(T::datum_type() == expected, "a model that reads {read}");
         if self.exact_length {
             self.input = Arc::new(tensor1(values));
         } else {
@@ -205,7 +197,10 @@ impl Runner {
         }
         let length = Arc::get_mut(&mut self.length).context("the length is still in use")?;
         length.try_as_plain_ram_mut()?.as_slice_mut::<i64>()?[0] = count as i64;
-        let mut outputs = self.state.run(self.sources())?;
+        // The first stage gives every row.
+        self.context.wanted = None;
+        let sources = self.sources();
+        let mut outputs = execute(&mut self.state, &mut self.context, sources)?;
         if self.second.is_some() || outputs.len() > 1 {
             return self.join(count, outputs);
         }
@@ -239,7 +234,8 @@ impl Runner {
         };
         let first = outputs.remove(0);
         let inputs = self.sources().into_iter().chain(outputs).collect();
-        let result = second.look(positions, self.columns, &first, inputs, &mut self.joined);
+        let rows = (positions, self.columns, &mut self.joined);
+        let result = second.look(&mut self.context, &first, inputs, rows);
         self.second = Some(second);
         result
     }
@@ -252,9 +248,9 @@ impl Runner {
         })
     }
 
-    /// True where it reads token ids, not base codes.
+    /// True where it reads token ids, not codes.
     pub fn reads_ids(&self) -> bool {
-        self.ids
+        self.tokeniser == Tokeniser::Ids
     }
 
     /// Positions it takes at once.
@@ -263,11 +259,11 @@ impl Runner {
     }
 }
 
-/// A worker's state of the second part of a network.
+/// A worker's state of the second stage of a network.
 #[derive(Debug)]
 struct SecondState {
-    state: SimpleState<TypedFact, Box<dyn TypedOp>>,
-    part: Arc<Second>,
+    state: State,
+    stage: Arc<SecondStage>,
     /// Rows that are looked at, ascending and apart.
     ranges: Vec<Range<usize>>,
     looked: SecondLook,
@@ -277,20 +273,19 @@ impl SecondState {
     /// Rows of the better tier where they are asked for, and minus infinity elsewhere.
     fn look(
         &mut self,
-        positions: usize,
-        columns: usize,
+        context: &mut Context,
         first: &TValue,
         inputs: TVec<TValue>,
-        rows: &mut Vec<f32>,
+        (positions, columns, rows): (usize, usize, &mut Vec<f32>),
     ) -> TractResult<()> {
         rows.resize(positions * columns, f32::NEG_INFINITY);
-        let cascade = &self.part.cascade;
+        let cascade = &self.stage.cascade;
         self.ranges.clear();
-        if self.part.tier == Tier::Accurate {
+        if self.stage.tier == Tier::Accurate {
             self.ranges.push(0..positions);
         } else {
             let values = first.try_as_plain_ram()?.as_slice::<f32>()?;
-            let around = self.part.around;
+            let around = self.stage.around;
             let scores = values.chunks_exact(cascade.columns).take(positions);
             for (position, scores) in scores.enumerate() {
                 if !scores
@@ -312,21 +307,36 @@ impl SecondState {
         if self.ranges.is_empty() {
             return Ok(());
         }
-        let ranges = std::mem::take(&mut self.ranges);
-        let (outputs, ranges) = wanted::with(ranges, || self.state.run(inputs));
+        context.wanted = Some(std::mem::take(&mut self.ranges));
+        let outputs = execute(&mut self.state, context, inputs);
+        self.ranges = context.wanted.take().unwrap_or_default();
         let outputs = outputs?;
         let output = outputs.first().context("no output")?;
         let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
-        for range in &ranges {
+        for range in &self.ranges {
             let cells = range.start * columns..range.end * columns;
             let from = values
                 .get(cells.clone())
                 .context("an output that is too short")?;
             rows[cells].copy_from_slice(from);
         }
-        self.ranges = ranges;
         Ok(())
     }
+}
+
+/// Runs a graph: layers of ours with the context, operators of tract's own as tract runs them.
+fn execute(
+    state: &mut State,
+    context: &mut Context,
+    inputs: TVec<TValue>,
+) -> TractResult<TVec<TValue>> {
+    state.run_plan_with_eval(inputs, |tract, state, node, inputs| {
+        let Some(layer) = node.op_as::<Layer>() else {
+            return plan::eval(tract, state, node, inputs);
+        };
+        let outputs = layer.run(context, &inputs);
+        outputs.with_context(|| format!("Evaluating {node}"))
+    })
 }
 
 fn graph_error(file: &ModelFile, reason: String) -> ModelError {
@@ -334,5 +344,74 @@ fn graph_error(file: &ModelFile, reason: String) -> ModelError {
         file: file.name().to_string(),
         action: "running the graph",
         reason,
+    }
+}
+
+#[cfg(all(test, feature = "pack"))]
+mod tests {
+    use super::*;
+    use crate::annotate::Task;
+    use crate::annotate::builtin;
+    use crate::compile::pack::pack;
+    use crate::model::manifest::{Manifest, Precision};
+    use std::path::Path;
+
+    fn measured(model: &Model) -> (usize, usize) {
+        let mut runner = model.spawn().unwrap();
+        let tile = runner.tile();
+        for length in [tile, tile, tile / 4 * 2] {
+            if runner.reads_ids() {
+                runner.run_ids(&vec![1; length]).unwrap();
+            } else {
+                runner.run(&vec![1; length]).unwrap();
+            }
+        }
+        let context = &runner.context;
+        (context.activation_bytes(), context.scratch_bytes())
+    }
+
+    #[test]
+    fn what_is_reported_is_what_is_held() {
+        for task in [Task::Splice, Task::Promoter] {
+            // Not auto: its second stage holds nothing before a position needs it.
+            let model = builtin::model(task, Tier::Accurate).unwrap();
+            let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());
+            let held = measured(&model);
+            assert_eq!(held.1, reported.1, "{task}");
+            // What the second stage of a network reads of the first is given back when it is read
+            // for the last time.
+            if model.computes_all() && model.manifest().name.ends_with("accurate") {
+                assert!(
+                    held.0 <= reported.0 && held.0 * 5 > reported.0 * 4,
+                    "{task}"
+                );
+            } else {
+                assert_eq!(held.0, reported.0, "{task}");
+            }
+        }
+        for (name, multiple, columns) in [("bert_script", 1, 2), ("branches_script", 4, 3)] {
+            let ids = multiple == 1;
+            let file = builtin::file(Task::Splice).unwrap();
+            let mut manifest: Manifest = file.manifest().of_tier(Tier::Fast);
+            let mut output = manifest.outputs.swap_remove(0);
+            output.kind = None;
+            output.short_context.clear();
+            manifest.outputs = vec![output; columns];
+            (manifest.task, manifest.whole) = (Task::Raw.to_string(), None);
+            (manifest.tokeniser, manifest.tile) = if ids {
+                (Tokeniser::Ids, 32)
+            } else {
+                (Tokeniser::OneHot, 256)
+            };
+            manifest.multiple = multiple;
+            manifest.precision = Precision::Int8;
+            let path =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"));
+            let packed = pack(&path, &manifest, &[(0..32).map(|t| t % 4).collect()]).unwrap();
+            assert_eq!(packed.plain, [""; 0]);
+            let model = &packed.model;
+            let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());
+            assert_eq!(measured(model), reported, "{name}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::meaning::{Input, Meaning};
 use super::node;
 use super::qdq::Ranges;
 use crate::compile::reference;
-use crate::model::graph::TILE;
+use crate::model::layers::TILE;
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_nnef::internal::*;

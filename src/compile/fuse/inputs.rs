@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::meaning::{Input, Meaning};
 use super::net::Net;
 use super::{node, tensor};
-use crate::model::graph::TILE;
+use crate::model::layers::TILE;
 use std::collections::HashSet;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{GraphProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};

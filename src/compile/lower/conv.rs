@@ -3,8 +3,8 @@
 use super::finder::Finder;
 use super::steps::ConvStep;
 use crate::compile::reference::Fused;
+use crate::kernels::Activation;
 use crate::kernels::ConvShape;
-use crate::model::ops::spec::Function;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::cnn::{Conv, PaddingSpec};
 use tract_nnef::tract_core::ops::element_wise::ElementWiseOp;
@@ -40,7 +40,7 @@ impl Finder<'_> {
             weight,
             bias,
             residual: None,
-            function: Function::Identity,
+            function: Activation::Identity,
             repeat: 1,
             output: OutletId::new(id, 0),
         };
@@ -72,17 +72,17 @@ impl Finder<'_> {
             nodes.push(next.id);
         }
         if let Some((found, next)) = self.function(step.output)
-            && matches!(found, Function::Relu | Function::Gelu)
+            && matches!(found, Activation::Relu | Activation::Gelu)
         {
             step.function = found;
             step.output = OutletId::new(next.id, 0);
             nodes.push(next.id);
         }
         if step.residual.is_none()
-            && step.function == Function::Relu
+            && step.function == Activation::Relu
             && let Some((next, other)) = self.added(step.output)?
         {
-            step.function = Function::ReluFirst;
+            step.function = Activation::ReluFirst;
             step.residual = Some(other);
             step.output = OutletId::new(next.id, 0);
             nodes.push(next.id);
@@ -179,7 +179,7 @@ impl Finder<'_> {
             weight,
             bias,
             residual: None,
-            function: Function::Identity,
+            function: Activation::Identity,
             repeat: 1,
             output,
         };
@@ -187,28 +187,28 @@ impl Finder<'_> {
     }
 
     /// A function of single values behind `outlet`.
-    pub(super) fn function(&self, outlet: OutletId) -> Option<(Function, &TypedNode)> {
+    pub(super) fn function(&self, outlet: OutletId) -> Option<(Activation, &TypedNode)> {
         if let Some(node) = self.relu(outlet) {
-            return Some((Function::Relu, node));
+            return Some((Activation::Relu, node));
         }
         let node = self.only_reader(outlet)?;
         Some((self.elementwise(node)?, node))
     }
 
     /// The function of single values that a node computes.
-    pub(super) fn elementwise(&self, node: &TypedNode) -> Option<Function> {
+    pub(super) fn elementwise(&self, node: &TypedNode) -> Option<Activation> {
         if let Some(Fused::Gelu { tanh }) = node.op_as::<Fused>() {
             return Some(if *tanh {
-                Function::GeluTanh
+                Activation::GeluTanh
             } else {
-                Function::Gelu
+                Activation::Gelu
             });
         }
         let op = &node.op_as::<ElementWiseOp>()?.0;
         if op.is::<Sigmoid>() {
-            Some(Function::Sigmoid)
+            Some(Activation::Sigmoid)
         } else if op.is::<Tanh>() {
-            Some(Function::Tanh)
+            Some(Activation::Tanh)
         } else {
             None
         }

@@ -2,8 +2,8 @@
 
 use super::finder::Finder;
 use super::steps::{DenseStep, Step};
+use crate::kernels::Activation;
 use crate::kernels::pool::FRAMES;
-use crate::model::ops::spec::Function;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::array::TypedConcat;
 use tract_nnef::tract_core::ops::einsum::EinSum;
@@ -55,7 +55,7 @@ impl Finder<'_> {
             output = OutletId::new(next.id, 0);
             nodes.push(next.id);
         }
-        let mut function = Function::Identity;
+        let mut function = Activation::Identity;
         if let Some((found, next)) = self.function(output) {
             function = found;
             output = OutletId::new(next.id, 0);

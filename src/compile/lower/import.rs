@@ -4,7 +4,7 @@ use super::network::Network;
 use super::walk;
 use crate::compile::fuse;
 use crate::model::error::ModelError;
-use crate::model::graph::TILE;
+use crate::model::layers::TILE;
 use crate::model::manifest::Manifest;
 use std::path::Path;
 use tract_nnef::internal::*;

@@ -4,7 +4,8 @@
 use super::finder::Finder;
 use super::steps::{AffineStep, AttentionStep, EmbedStep, LayerNormStep, Step};
 use crate::compile::reference::Fused;
-use crate::model::ops::spec::{Function, Taken};
+use crate::kernels::Activation;
+use crate::model::ops::window::WindowPooling;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::array::TypedConcat;
 use tract_nnef::tract_core::ops::cnn::{MaxPool, PaddingSpec, SumPool};
@@ -73,7 +74,7 @@ impl Finder<'_> {
             Fused::Pool { kind, .. } => Step::Pool {
                 name,
                 input,
-                kind: *kind,
+                pooling: *kind,
                 output,
             },
             Fused::Upsample { factor } => Step::Repeat {
@@ -105,7 +106,7 @@ impl Finder<'_> {
             return Ok(None);
         };
         let (mut factor, mut term) = (vec![1f32; channels], vec![0f32; channels]);
-        let (mut nodes, mut function) = (vec![], Function::Identity);
+        let (mut nodes, mut function) = (vec![], Activation::Identity);
         let mut next = Some(node);
         let mut output = input;
         while let Some(node) = next {
@@ -116,7 +117,7 @@ impl Finder<'_> {
             let found = match self.binary(node) {
                 None => self.elementwise(node),
                 Some(op) if op.0.is::<Max>() && other.as_ref().is_some_and(is_relu) => {
-                    Some(Function::Relu)
+                    Some(Activation::Relu)
                 }
                 Some(_) => None,
             };
@@ -263,13 +264,15 @@ impl Finder<'_> {
             let channels_last = self.axis(output).is_some_and(|other| other != axis);
             return Ok(channels_last.then_some(Step::View { input, output }));
         }
-        let (pool, kind) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
-            (Some(max), _) if max.with_index_outputs.is_none() => (&max.pool_spec, Taken::Max),
+        let (pool, pooling) = match (node.op_as::<MaxPool>(), node.op_as::<SumPool>()) {
+            (Some(max), _) if max.with_index_outputs.is_none() => {
+                (&max.pool_spec, WindowPooling::Max)
+            }
             (_, Some(sum)) if sum.normalize => {
                 if sum.count_include_pad {
-                    (&sum.pool_spec, Taken::PaddedMean)
+                    (&sum.pool_spec, WindowPooling::PaddedMean)
                 } else {
-                    (&sum.pool_spec, Taken::Mean)
+                    (&sum.pool_spec, WindowPooling::Mean)
                 }
             }
             _ => return Ok(None),
@@ -301,7 +304,7 @@ impl Finder<'_> {
             width,
             stride,
             before,
-            kind,
+            pooling,
             output,
         }))
     }

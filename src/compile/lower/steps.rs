@@ -1,8 +1,10 @@
 //! What a network consists of: one [`Step`] for each operator of ours, or for a node that stays
 //! tract's.
 
+use crate::kernels::Activation;
 use crate::kernels::ConvShape;
-use crate::model::ops::spec::{Function, Pooled, Taken};
+use crate::kernels::pool::Pooling;
+use crate::model::ops::window::WindowPooling;
 use tract_nnef::internal::OutletId;
 
 /// A convolution with all that melts into its epilogue.
@@ -22,7 +24,7 @@ pub struct ConvStep {
     /// What is added before the activation.
     pub residual: Option<OutletId>,
     /// What follows.
-    pub function: Function,
+    pub function: Activation,
     /// Rows out of one input row, all alike: an upsampling that precedes a convolution of width 1.
     pub repeat: usize,
     /// The float graph's value after all of it.
@@ -41,7 +43,7 @@ pub struct AffineStep {
     /// One a channel.
     pub term: Vec<f32>,
     /// What follows.
-    pub function: Function,
+    pub function: Activation,
     /// The float graph's value after all of it.
     pub output: OutletId,
 }
@@ -62,7 +64,7 @@ pub struct DenseStep {
     /// One an output.
     pub bias: Vec<f32>,
     /// What follows.
-    pub function: Function,
+    pub function: Activation,
     /// The float graph's value after all of it.
     pub output: OutletId,
 }
@@ -178,8 +180,8 @@ pub enum Step {
         stride: usize,
         /// Rows before the output's own position.
         before: usize,
-        /// Maximum or mean.
-        kind: Taken,
+        /// What is kept of a window.
+        pooling: WindowPooling,
         /// The pooled rows.
         output: OutletId,
     },
@@ -190,7 +192,7 @@ pub enum Step {
         /// The rows.
         input: OutletId,
         /// What is kept of them.
-        kind: Pooled,
+        pooling: Pooling,
         /// The vector.
         output: OutletId,
     },

@@ -3,7 +3,7 @@
 use super::emitter::Emitter;
 use super::nnef;
 use crate::model::file::{GRAPH, GRAPH_JSON, TensorData};
-use crate::model::manifest::{Manifest, Precision};
+use crate::model::manifest::{Manifest, Precision, Reproducible};
 use crate::model::map::ALIGNMENT;
 use safetensors::tensor::Dtype;
 use tract_nnef::internal::*;
@@ -42,7 +42,7 @@ impl Emitter<'_> {
             });
         }
         if self.plain.is_empty() && self.precision == Precision::Int8 {
-            self.manifest.reproducible = Some("bits".to_string());
+            self.manifest.reproducible = Some(Reproducible::Bits);
         }
         let whole = self
             .listing

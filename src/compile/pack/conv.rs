@@ -5,9 +5,12 @@ use super::form::{Form, Value, real};
 use super::listing::Wire;
 use crate::compile::lower::{ConvStep, DenseStep};
 use crate::compile::quantize::{self, Layout};
+use crate::kernels::Activation;
 use crate::model::manifest::Precision;
-use crate::model::ops::Spec;
-use crate::model::ops::spec::{Added, ConvSpec, DenseSpec, Function, RowKind, Written};
+use crate::model::ops::conv::{Added, ConvSpec};
+use crate::model::ops::dense::DenseSpec;
+use crate::model::ops::form::{RowKind, Written};
+use crate::model::ops::spec::Spec;
 use tract_nnef::internal::*;
 
 impl Emitter<'_> {
@@ -88,8 +91,8 @@ impl Emitter<'_> {
             residual = Some(kind);
         }
         let positive = match step.function {
-            Function::Relu => true,
-            Function::ReluFirst => matches!(residual, Some(RowKind::Unsigned(_))),
+            Activation::Relu => true,
+            Activation::ReluFirst => matches!(residual, Some(RowKind::Unsigned(_))),
             _ => false,
         };
         let mut form = self.form(step.output, positive)?;
@@ -115,7 +118,7 @@ impl Emitter<'_> {
             signed: matches!(kind, RowKind::Signed(_) | RowKind::Dynamic),
             row_scales: matches!(kind, RowKind::Dynamic),
             added,
-            function: step.function,
+            activation: step.function,
             gain: real(1.0 / form.scale)?,
             rate,
             output: form.written,
@@ -175,7 +178,7 @@ impl Emitter<'_> {
         let spec = Spec::Dense(DenseSpec {
             inputs: step.inputs,
             outputs: step.outputs,
-            function: step.function,
+            activation: step.function,
         });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[input])?;
@@ -188,7 +191,7 @@ impl Emitter<'_> {
 /// are as well applied to steps of the output.
 fn unit(step: &ConvStep, form: &Form) -> f32 {
     match step.function {
-        Function::Gelu => 1.0,
+        Activation::Gelu => 1.0,
         _ => form.scale,
     }
 }

@@ -8,7 +8,8 @@ use crate::compile::quantize::{Layout, Ranges};
 use crate::model::file::TensorData;
 use crate::model::layers::LayerEntry;
 use crate::model::manifest::{LayerRecord, Manifest, Precision};
-use crate::model::ops::Spec;
+use crate::model::ops::layer::Layer;
+use crate::model::ops::spec::Spec;
 use safetensors::tensor::Dtype;
 use std::collections::HashSet;
 use tract_nnef::internal::*;
@@ -124,13 +125,13 @@ impl<'a> Emitter<'a> {
 
     /// Lists a layer.
     pub(super) fn wire(&mut self, label: &str, spec: Spec, inputs: &[Wire]) -> TractResult<Wire> {
-        spec.validate(self.precision, self.halo)
-            .map_err(|reason| format_err!("{label}: {reason}"))?;
+        // Checks it.
+        let layer = Layer::new(spec, self.precision, self.halo, label)?;
         Ok(self.listing.layer(LayerEntry {
             label: label.to_string(),
             precision: self.precision,
             inputs: self.listing.names(inputs),
-            spec,
+            spec: layer.spec,
         }))
     }
 

@@ -1,7 +1,7 @@
 //! The list that a network becomes: layers of ours and operators that stay tract's own, each
 //! behind those that it reads.
 
-use crate::model::graph::{INPUT, LENGTH};
+use crate::model::layers::{INPUT, LENGTH};
 use crate::model::layers::{LayerEntry, LayerGraph};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -178,14 +178,14 @@ fn operands_first(layers: Vec<LayerEntry>, outputs: &[String]) -> Vec<LayerEntry
 mod tests {
     use super::*;
     use crate::model::manifest::Precision;
-    use crate::model::ops::Spec;
+    use crate::model::ops::one_hot::OneHotSpec;
 
     fn layer(listing: &mut Listing, name: &str, inputs: &[Wire]) -> Wire {
         let entry = LayerEntry {
             label: listing.label(name),
             precision: Precision::Int8,
             inputs: listing.names(inputs),
-            spec: Spec::OneHot,
+            spec: OneHotSpec {}.into(),
         };
         listing.layer(entry)
     }

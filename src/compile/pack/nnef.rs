@@ -3,10 +3,9 @@
 use super::listing::{Entry, Listing, Wire};
 use crate::compile::foreign::{PLAIN, framework};
 use crate::compile::lower::Network;
-use crate::kernels::Isa;
 use crate::model::file::TensorData;
-use crate::model::graph::{INPUT, LENGTH, TILE};
-use crate::model::ops::Layer;
+use crate::model::layers::{INPUT, LENGTH, TILE};
+use crate::model::ops::layer::Layer;
 use safetensors::tensor::Dtype;
 use tract_nnef::internal::*;
 
@@ -73,15 +72,8 @@ fn graph(
     for entry in &listing.entries {
         match entry {
             Entry::Layer(entry) => {
-                let layer = Layer {
-                    spec: entry.spec.clone(),
-                    precision: entry.precision,
-                    halo,
-                    label: entry.label.clone(),
-                    tensors: vec![],
-                    isa: Isa::SCALAR,
-                    spread: None,
-                };
+                let (spec, label) = (entry.spec.clone(), &entry.label);
+                let layer = Layer::new(spec, entry.precision, halo, label)?;
                 let inputs = find(&values, &entry.inputs)?;
                 let outlets = model.wire_node(&entry.label, layer, &inputs)?;
                 values.insert(&entry.label, outlets[0]);

@@ -4,8 +4,19 @@ use super::emitter::Emitter;
 use super::form::{Form, Value, real};
 use super::listing::Wire;
 use crate::compile::lower::{AffineStep, Step};
-use crate::model::ops::Spec;
-use crate::model::ops::spec::{Function, Pooled, Real, RowKind, Written};
+use crate::kernels::Activation;
+use crate::kernels::pool::Pooling;
+use crate::model::ops::affine::AffineSpec;
+use crate::model::ops::form::{Real, RowKind, Written};
+use crate::model::ops::frames::FramesSpec;
+use crate::model::ops::join::JoinSpec;
+use crate::model::ops::pool::PoolSpec;
+use crate::model::ops::repeat::RepeatSpec;
+use crate::model::ops::softmax::SoftmaxSpec;
+use crate::model::ops::spec::Spec;
+use crate::model::ops::sum::SumSpec;
+use crate::model::ops::widen::WidenSpec;
+use crate::model::ops::window::WindowSpec;
 use tract_nnef::internal::*;
 
 impl Emitter<'_> {
@@ -13,21 +24,21 @@ impl Emitter<'_> {
         let Some((rows, kind, rate)) = self.any_rows(step.input)? else {
             return Ok(false);
         };
-        let form = self.form(step.output, step.function == Function::Relu)?;
-        let linear = matches!(step.function, Function::Identity | Function::Relu);
+        let form = self.form(step.output, step.function == Activation::Relu)?;
+        let linear = matches!(step.function, Activation::Identity | Activation::Relu);
         let unit = if linear { form.scale } else { 1.0 };
         let label = self.label(&step.name);
         let scaled = |values: &[f32]| values.iter().map(|x| x / unit).collect::<Vec<f32>>();
         self.floats(format!("{label}.factor"), &scaled(&step.factor));
         self.floats(format!("{label}.term"), &scaled(&step.term));
-        let spec = Spec::Affine {
+        let spec = Spec::from(AffineSpec {
             channels: step.factor.len(),
             rows: kind,
-            function: step.function,
+            activation: step.function,
             gain: real(if linear { 1.0 } else { 1.0 / form.scale })?,
             rate,
             output: form.written,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         self.record(&label, operator, 0, form.record);
@@ -46,12 +57,12 @@ impl Emitter<'_> {
     ) -> TractResult<Wire> {
         let label = self.label(&format!("{name}_repeat"));
         let output = same_kind(kind);
-        let spec = Spec::Repeat {
+        let spec = Spec::from(RepeatSpec {
             channels,
             factor,
             rate,
             output,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         self.record(&label, operator, 0, None);
@@ -102,12 +113,12 @@ impl Emitter<'_> {
         }
         let rate = common.unwrap_or(1);
         let (written, unit, rows) = together(&kinds)?;
-        let spec = Spec::Join {
+        let spec = Spec::from(JoinSpec {
             channels,
             rows,
             rate,
             output: written,
-        };
+        });
         let label = self.label(name);
         let operator = spec.name();
         wires.insert(1, self.length);
@@ -136,8 +147,8 @@ impl Emitter<'_> {
             return Ok(false);
         }
         let unsigned = |kind: RowKind| matches!(kind, RowKind::Unsigned(_));
-        let form = self.form(output, relu || (unsigned(a.1) && unsigned(b.1)))?;
-        let spec = Spec::Sum {
+        let mut form = self.form(output, relu || (unsigned(a.1) && unsigned(b.1)))?;
+        let mut spec = SumSpec {
             channels: self.layout(inputs[0])?.0,
             rows: [in_units(a.1, form.scale)?, in_units(b.1, form.scale)?],
             relu,
@@ -146,28 +157,11 @@ impl Emitter<'_> {
         };
         // Float rows cannot be brought to the steps of an integer output: that is made when it is
         // read.
-        let floats = [a.1, b.1].contains(&RowKind::Float);
-        let (spec, form) = match (spec, floats && !form.is_float()) {
-            (
-                Spec::Sum {
-                    channels,
-                    relu,
-                    rate,
-                    ..
-                },
-                true,
-            ) => {
-                let spec = Spec::Sum {
-                    channels,
-                    rows: [a.1, b.1],
-                    relu,
-                    rate,
-                    output: Written::Rows,
-                };
-                (spec, Form::float(Written::Rows))
-            }
-            (spec, _) => (spec, form),
-        };
+        if [a.1, b.1].contains(&RowKind::Float) && !form.is_float() {
+            form = Form::float(Written::Rows);
+            (spec.rows, spec.output) = ([a.1, b.1], form.written);
+        }
+        let spec = Spec::from(spec);
         let label = self.label(name);
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[a.0, self.length, b.0])?;
@@ -212,12 +206,12 @@ impl Emitter<'_> {
             "{}_widened",
             self.network.model.node(of.node).name
         ));
-        let spec = Spec::Widen {
+        let spec = Spec::from(WidenSpec {
             channels,
             to,
             rate,
             output: same_kind(kind),
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         self.record(&label, operator, 0, None);
@@ -231,7 +225,7 @@ impl Emitter<'_> {
             width,
             stride,
             before,
-            kind: taken,
+            pooling,
             output,
         } = step
         else {
@@ -245,15 +239,15 @@ impl Emitter<'_> {
         }
         let written = same_kind(kind);
         let (channels, _) = self.layout(*input)?;
-        let spec = Spec::Window {
+        let spec = Spec::from(WindowSpec {
             channels,
             width: *width,
             stride: *stride,
             before: *before,
-            taken: *taken,
+            pooling: *pooling,
             rate,
             output: written,
-        };
+        });
         let label = self.label(name);
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
@@ -284,11 +278,11 @@ impl Emitter<'_> {
                 None => return Ok(false),
             },
         };
-        let spec = Spec::Softmax {
+        let spec = Spec::from(SoftmaxSpec {
             channels,
             vector: vector.is_some(),
             rate,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &inputs)?;
         self.record(&label, operator, 0, None);
@@ -310,10 +304,10 @@ impl Emitter<'_> {
             return Ok(false);
         };
         let label = self.label(name);
-        let spec = Spec::Frames {
+        let spec = Spec::from(FramesSpec {
             channels,
             rows: kind,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         self.record(&label, operator, 0, None);
@@ -324,7 +318,7 @@ impl Emitter<'_> {
         &mut self,
         name: &str,
         input: OutletId,
-        pooled: Pooled,
+        pooling: Pooling,
         output: OutletId,
     ) -> TractResult<bool> {
         let Some((rows, kind, rate)) = self.any_rows(input)? else {
@@ -335,12 +329,12 @@ impl Emitter<'_> {
         }
         let (channels, _) = self.layout(input)?;
         let label = self.label(name);
-        let spec = Spec::Pool {
+        let spec = Spec::from(PoolSpec {
             channels,
             rows: kind,
-            pooled,
+            pooling,
             rate,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         self.record(&label, operator, 0, None);

@@ -39,9 +39,9 @@ impl Emitter<'_> {
             Step::Pool {
                 name,
                 input,
-                kind,
+                pooling,
                 output,
-            } => (self.pool(name, *input, *kind, *output)?, *output),
+            } => (self.pool(name, *input, *pooling, *output)?, *output),
             Step::Sum {
                 name,
                 inputs,

@@ -5,8 +5,11 @@ use super::form::{Form, RowsRecord, Value, real};
 use crate::compile::lower::{AttentionStep, EmbedStep, LayerNormStep};
 use crate::compile::quantize;
 use crate::model::manifest::Precision;
-use crate::model::ops::Spec;
-use crate::model::ops::spec::{RowKind, Written};
+use crate::model::ops::attention::AttentionSpec;
+use crate::model::ops::embed::EmbedSpec;
+use crate::model::ops::form::{RowKind, Written};
+use crate::model::ops::layer_norm::LayerNormSpec;
+use crate::model::ops::spec::Spec;
 use tract_nnef::internal::*;
 
 impl Emitter<'_> {
@@ -31,11 +34,11 @@ impl Emitter<'_> {
                 self.float_weights(format!("{label}.{name}"), values);
             }
         }
-        let spec = Spec::Embed {
+        let spec = Spec::from(EmbedSpec {
             channels: step.width,
             vocabulary: step.tokens.len() / step.width,
             positions: step.positions.len() / step.width,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[self.input, self.length])?;
         self.record(&label, operator, 0, None);
@@ -65,12 +68,12 @@ impl Emitter<'_> {
             Some(range) if range.by_row() && channels.is_multiple_of(4) => (Written::Dynamic, 1.0),
             Some(range) => (Written::Signed, range.scale(false)),
         };
-        let spec = Spec::Norm {
+        let spec = Spec::from(LayerNormSpec {
             channels,
             epsilon: real(step.epsilon)?,
             scale: real(scale)?,
             output: written,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         let record = range.map(|range| RowsRecord {
@@ -127,7 +130,7 @@ impl Emitter<'_> {
             self.floats(format!("{label}.cos"), &cos);
             self.floats(format!("{label}.sin"), &sin);
         }
-        let spec = Spec::Attention {
+        let spec = Spec::from(AttentionSpec {
             heads: step.heads,
             width: step.width,
             scale: real(step.scale)?,
@@ -135,7 +138,7 @@ impl Emitter<'_> {
             rows: kinds,
             output_scale: real(form.scale)?,
             output: form.written,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[wires[0], self.length, wires[1], wires[2]])?;
         self.record(&label, operator, 0, form.record);

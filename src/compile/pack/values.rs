@@ -3,9 +3,14 @@
 use super::emitter::Emitter;
 use super::form::{Form, RowsRecord, Value, real};
 use super::listing::Wire;
+use crate::kernels::Activation;
 use crate::model::manifest::Precision;
-use crate::model::ops::Spec;
-use crate::model::ops::spec::{Function, RowKind, Written};
+use crate::model::ops::affine::AffineSpec;
+use crate::model::ops::form::{RowKind, Written};
+use crate::model::ops::one_hot::OneHotSpec;
+use crate::model::ops::plain::{FromPlainSpec, ToPlainSpec};
+use crate::model::ops::quantise::QuantiseSpec;
+use crate::model::ops::spec::Spec;
 use tract_nnef::internal::*;
 
 impl Emitter<'_> {
@@ -95,7 +100,7 @@ impl Emitter<'_> {
         // Rows with a scale behind them cannot be widened.
         let dynamic = channels_last && range.by_row() && channels.is_multiple_of(4);
         let scale = real(range.scale(false))?;
-        let spec = Spec::Quantise {
+        let spec = Spec::from(QuantiseSpec {
             channels,
             scale,
             rate,
@@ -104,7 +109,7 @@ impl Emitter<'_> {
             } else {
                 Written::Signed
             },
-        };
+        });
         let label = self.label(&format!("{}_int8", self.network.model.node(of.node).name));
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
@@ -159,11 +164,11 @@ impl Emitter<'_> {
             plain
         };
         let label = self.label("rows");
-        let spec = Spec::FromPlain {
+        let spec = Spec::from(FromPlainSpec {
             channels,
             rate,
             output,
-        };
+        });
         Ok(Some((
             self.wire(&label, spec, &[plain, self.length])?,
             rate,
@@ -205,14 +210,14 @@ impl Emitter<'_> {
         let label = self.label("output_rows");
         self.floats(format!("{label}.factor"), &vec![1.0; channels]);
         self.floats(format!("{label}.term"), &vec![0.0; channels]);
-        let spec = Spec::Affine {
+        let spec = Spec::from(AffineSpec {
             channels,
             rows: kind,
-            function: Function::Identity,
+            activation: Activation::Identity,
             gain: real(1.0)?,
             rate,
             output: Written::Last,
-        };
+        });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[rows, self.length])?;
         self.record(&label, operator, 0, None);
@@ -241,7 +246,7 @@ impl Emitter<'_> {
             }
             Some(Value::Codes) => {
                 let label = self.label("one_hot");
-                self.wire(&label, Spec::OneHot, &[self.input, self.length])?
+                self.wire(&label, OneHotSpec {}.into(), &[self.input, self.length])?
             }
             Some(value @ (Value::Integer { .. } | Value::Rows { .. })) => {
                 let label = self.label(&format!("{}_plain", source.name));
@@ -251,11 +256,11 @@ impl Emitter<'_> {
                     Value::Rows { outlet, rate } => (outlet, RowKind::Float, rate),
                     _ => bail!("no rows"),
                 };
-                let spec = Spec::ToPlain {
+                let spec = Spec::from(ToPlainSpec {
                     channels,
                     rows: kind,
                     rate,
-                };
+                });
                 let wired = self.wire(&label, spec, &[rows, self.length])?;
                 if channels_last {
                     self.transpose(wired)

@@ -5,7 +5,7 @@
 
 use crate::compile::lower::Network;
 use crate::model::error::ModelError;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, Tokeniser};
 use tract_nnef::internal::*;
 
 const BINS: usize = 2048;
@@ -221,9 +221,9 @@ fn pieces(samples: &[Vec<u32>], manifest: &Manifest) -> Vec<Vec<u32>> {
             }
             None => {
                 // Tokens have a longest sequence, bases may be cut anywhere.
-                let most = match manifest.tokeniser.as_str() {
-                    "ids" => manifest.tile,
-                    _ => whole(PIECE),
+                let most = match manifest.tokeniser {
+                    Tokeniser::Ids => manifest.tile,
+                    Tokeniser::OneHot => whole(PIECE),
                 };
                 let cut = sample[..whole(sample.len())].chunks(most.max(1));
                 pieces.extend(cut.map(<[u32]>::to_vec));

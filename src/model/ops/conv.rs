@@ -1,145 +1,345 @@
-//! Convolutions, linear and dense layers: from tensors to kernels.
+//! Convolutions and linear layers.
 
-use super::spec::{Added, ConvSpec, DenseSpec, Function, Written};
-use super::{Extent, Layer, bytes, floats};
-use crate::kernels::dense;
+use super::form::{Input, Real, RowKind, Written};
+use super::operator::{
+    Attributes, Extent, Need, Operand, Operator, Run, bytes, check_size, floats, weight_type,
+};
+use super::scratch::{OneHotRows, Scratch, ScratchBytes, StepRows};
+use super::wanted::each_range;
 use crate::kernels::float::{ConvFloat, Weights};
-use crate::kernels::norm::SCALE_BYTES;
-use crate::kernels::{self, Activation, ConvInt8, Output, Residual, Rows, Scratch, Target, View};
+use crate::kernels::{
+    self, Activation, ConvInt8, ConvShape, Output, Residual, Rows, Target, View, padded,
+};
 use crate::model::manifest::Precision;
-use std::cell::RefCell;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tract_core::internal::*;
 
-thread_local! {
-    /// Base codes as rows of four channels, with zeros before and behind; grows to the largest tile
-    /// a thread has seen.
-    static ONE_HOT: RefCell<(Vec<u8>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-    /// Working memory of the kernels.
-    pub(super) static SCRATCH: RefCell<Scratch> = RefCell::default();
-    /// The last step of a layer whose rows do not fill it, and room for what is added there.
-    static PART: RefCell<Part> = const { RefCell::new(Part::new()) };
+/// Channels of codes as rows: one a code, zeros for any other.
+const CODE_CHANNELS: usize = 4;
+
+/// Most weights, before they are padded.
+const MOST_WEIGHTS: u64 = 1 << 31;
+
+/// Farthest that a convolution over codes may reach.
+const MOST_REACH: usize = 1 << 16;
+
+/// What is added to a convolution before its activation: the third input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Added {
+    /// Nothing.
+    None,
+    /// Unsigned rows times a scale.
+    Unsigned(Real),
+    /// Signed rows times a scale.
+    Signed(Real),
+    /// Float rows.
+    Float,
 }
 
-/// Room for one step: its values as floats or bytes, and what is added to them.
-struct Part {
-    floats: Vec<f32>,
-    bytes: Vec<u8>,
-    added_floats: Vec<f32>,
-    added_bytes: Vec<u8>,
-}
-
-impl Part {
-    const fn new() -> Part {
-        Part {
-            floats: Vec::new(),
-            bytes: Vec::new(),
-            added_floats: Vec::new(),
-            added_bytes: Vec::new(),
+impl Added {
+    fn kind(self) -> Option<RowKind> {
+        match self {
+            Added::None => None,
+            Added::Unsigned(scale) => Some(RowKind::Unsigned(scale)),
+            Added::Signed(scale) => Some(RowKind::Signed(scale)),
+            Added::Float => Some(RowKind::Float),
         }
     }
 }
 
-impl Layer {
-    pub(super) fn conv(
-        &self,
-        conv: &ConvSpec,
-        extent: Extent,
-        inputs: &[TValue],
-        out: &mut Tensor,
-    ) -> TractResult<()> {
-        let integer = self.precision == Precision::Int8;
-        if !conv.codes {
-            let channels = conv.shape.channels_in;
-            return match integer {
-                true => {
-                    let pitch = channels + if conv.row_scales { SCALE_BYTES } else { 0 };
-                    let rows = self.rows_of(&inputs[0], pitch)?;
-                    let input = rows.view(bytes(&inputs[0])?, pitch);
-                    self.conv_int8(conv, extent, input, inputs, out)
-                }
-                false => {
-                    let rows = self.rows_of(&inputs[0], channels)?;
-                    let input = rows.view(floats(&inputs[0])?, channels);
-                    self.conv_float(conv, extent, input, inputs, out)
-                }
-            };
+/// A convolution over rows or codes, or a linear layer. Inputs: rows or codes, the length, and what
+/// is added. Tensors: `weight`, `bias`, and with int8 weights their `scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvSpec {
+    /// What the kernel computes at a step: `channels_out` holds the channels of all rows of the
+    /// step.
+    pub shape: ConvShape,
+    /// Output rows of a step: more than one where a few channels share the lanes of several
+    /// positions, or where rows are repeated.
+    pub step: usize,
+    /// True where the input is codes.
+    pub codes: bool,
+    /// True where the input rows are signed.
+    pub signed: bool,
+    /// True where each input row is followed by its own scale.
+    pub row_scales: bool,
+    /// What is added.
+    pub added: Added,
+    /// What follows.
+    #[serde(rename = "function")]
+    pub activation: Activation,
+    /// Inverse of the scale of an integer output, for functions that need the value in its own
+    /// unit.
+    pub gain: Real,
+    /// Positions of the network's input that one row of this input stands for.
+    pub rate: usize,
+    /// What is written.
+    pub output: Written,
+}
+
+impl Operator for ConvSpec {
+    fn name(&self) -> &'static str {
+        if self.codes {
+            "strandline_codes_conv"
+        } else if self.shape.width == 1 && self.step == 1 {
+            "strandline_linear"
+        } else if self.added != Added::None {
+            "strandline_conv_add"
+        } else {
+            "strandline_conv"
         }
-        let codes = &bytes(&inputs[0])?[..extent.rows_in];
-        let halo = conv.shape.reach();
-        let rows = Rows {
-            halo,
-            positions: codes.len(),
+    }
+
+    fn validate(&self, precision: Precision, halo: usize) -> Result<(), String> {
+        let s = &self.shape;
+        for (name, value) in [
+            ("channels_in", s.channels_in),
+            ("channels_out", s.channels_out),
+            ("width", s.width),
+            ("dilation", s.dilation),
+            ("stride", s.stride),
+            ("step", self.step),
+        ] {
+            check_size(name, value)?;
+        }
+        let weights = s.channels_in as u64 * s.channels_out as u64 * s.width as u64;
+        if weights > MOST_WEIGHTS {
+            return Err(format!("a convolution of {weights} weights"));
+        }
+        if s.before >= s.width || !s.channels_out.is_multiple_of(self.step) {
+            return Err(format!("a convolution of {s:?} in steps of {}", self.step));
+        }
+        // Codes have no halo of their own: their rows are made for each run.
+        let reach = s.reach().saturating_add(self.step);
+        if self.codes && (reach > MOST_REACH || s.channels_in != CODE_CHANNELS) {
+            return Err(format!("a convolution over codes of {s:?}"));
+        }
+        if !self.codes && s.reach() > halo {
+            return Err(format!("{s:?} reaches beyond a halo of {halo}"));
+        }
+        if precision == Precision::Int8 && !s.channels_in.is_multiple_of(4) {
+            return Err(format!(
+                "{} input channels: no multiple of 4",
+                s.channels_in
+            ));
+        }
+        if self.row_scales && (s.width, s.stride) != (1, 1) {
+            return Err(format!("rows with scales of their own and {s:?}"));
+        }
+        Ok(())
+    }
+
+    fn tensors(&self, precision: Precision) -> Vec<Need> {
+        let lanes = padded(self.shape.channels_out);
+        let mut all = vec![
+            Need::new("weight", weight_type(precision), self.shape.packed_len()),
+            Need::floats("bias", lanes),
+        ];
+        if precision == Precision::Int8 {
+            all.push(Need::floats("scale", lanes));
+        }
+        all
+    }
+
+    fn operands(&self, precision: Precision) -> Vec<Operand> {
+        let kind = match precision {
+            Precision::Int8 if self.row_scales => RowKind::Dynamic,
+            Precision::Int8 => RowKind::Unsigned(Real::ONE),
+            Precision::Fp16 | Precision::F32 => RowKind::Float,
         };
-        let len = rows.len(4);
-        // Another model may have left its bases where this one has its halo.
-        ONE_HOT.with_borrow_mut(|(integers, values)| {
-            if integer {
-                integers.reserve_exact(len.saturating_sub(integers.len()));
-                integers.resize(len, 0);
-                let (start, data) = integers.split_at_mut(halo * 4);
-                let (data, end) = data.split_at_mut(codes.len() * 4);
-                start.fill(0);
-                kernels::one_hot(codes, data);
-                end.fill(0);
-                return self.conv_int8(conv, extent, rows.view(integers, 4), inputs, out);
-            }
-            values.reserve_exact(len.saturating_sub(values.len()));
-            values.resize(len, 0.0);
-            let (start, data) = values.split_at_mut(halo * 4);
-            let (data, end) = data.split_at_mut(codes.len() * 4);
-            start.fill(0.0);
-            kernels::float::one_hot(codes, data);
-            end.fill(0.0);
-            self.conv_float(conv, extent, rows.view(values, 4), inputs, out)
-        })
+        let first = if self.codes {
+            Operand::Codes
+        } else {
+            Operand::Rows(self.shape.channels_in, kind)
+        };
+        let added = self.added.kind();
+        let added = added.map(|kind| Operand::Rows(self.channels(), kind));
+        [first, Operand::Length].into_iter().chain(added).collect()
     }
 
-    /// The geometry of a tensor of rows with halo.
-    pub(super) fn rows_of(&self, value: &Tensor, channels: usize) -> TractResult<Rows> {
-        let shape = value.shape();
-        let fits = shape.len() == 2 && shape[0] >= 2 * self.halo && shape[1] == channels;
-        ensure!(
-            fits,
-            "{}: rows of {shape:?}, not {channels} channels",
-            self.label
-        );
-        Ok(Rows {
-            halo: self.halo,
-            positions: shape[0] - 2 * self.halo,
-        })
+    fn input(&self) -> Input {
+        if self.codes {
+            Input::Codes
+        } else {
+            Input::Rows
+        }
     }
 
-    fn conv_int8(
+    fn written(&self) -> Written {
+        self.output
+    }
+
+    fn channels(&self) -> usize {
+        self.shape.channels_out / self.step.max(1)
+    }
+
+    fn rate(&self) -> usize {
+        self.rate
+    }
+
+    fn rows_ratio(&self) -> (usize, usize) {
+        (self.step, self.shape.stride)
+    }
+
+    fn reach(&self) -> usize {
+        if self.step == 1 && self.shape.stride == 1 {
+            return self.shape.reach();
+        }
+        // A step writes several rows.
+        let taps = (self.shape.width - 1).saturating_mul(self.shape.dilation);
+        taps.saturating_add(self.step)
+    }
+
+    fn scratch(&self, attributes: &Attributes, tile: usize) -> ScratchBytes {
+        if !self.codes {
+            return ScratchBytes::default();
+        }
+        let rows = Rows {
+            halo: self.shape.reach(),
+            positions: tile,
+        };
+        let size = match attributes.precision {
+            Precision::Int8 => size_of::<u8>(),
+            Precision::Fp16 | Precision::F32 => size_of::<f32>(),
+        };
+        ScratchBytes {
+            one_hot: rows.len(CODE_CHANNELS) * size,
+            ..ScratchBytes::default()
+        }
+    }
+
+    fn run(&self, run: Run) -> TractResult<()> {
+        let Run {
+            attributes,
+            extent,
+            inputs,
+            output,
+            scratch,
+            wanted,
+        } = run;
+        let Scratch {
+            one_hot,
+            step,
+            kernels,
+            ..
+        } = scratch;
+        let OneHotRows {
+            integers,
+            floats: values,
+        } = one_hot;
+        let integer = attributes.precision == Precision::Int8;
+        let (first, reach) = (&inputs[0], self.shape.reach());
+        let mut conv = Conv {
+            spec: self,
+            attributes,
+            added: inputs.get(2),
+            output,
+            step,
+            kernels,
+        };
+        if integer {
+            let input = if self.codes {
+                let codes = &bytes(first)?[..extent.rows_in];
+                code_rows(codes, reach, integers, kernels::one_hot)
+            } else {
+                self.rows(attributes, first, extent, bytes(first)?)?
+            };
+            let count = extent.rows_out;
+            return each_range(wanted, attributes.spread, count, self.step, |rows| {
+                conv.int8(rows, input)
+            });
+        }
+        let input = if self.codes {
+            let codes = &bytes(first)?[..extent.rows_in];
+            code_rows(codes, reach, values, kernels::float::one_hot)
+        } else {
+            self.rows(attributes, first, extent, floats(first)?)?
+        };
+        conv.float(extent.rows_out, input)
+    }
+}
+
+impl ConvSpec {
+    /// Input rows with halo as a kernel reads them.
+    fn rows<'a, T>(
         &self,
-        spec: &ConvSpec,
+        attributes: &Attributes,
+        value: &Tensor,
         extent: Extent,
-        input: View<u8>,
-        inputs: &[TValue],
-        out: &mut Tensor,
-    ) -> TractResult<()> {
-        let step = spec.step;
-        self.each_range(extent.rows_out, step, |rows| {
-            self.conv_int8_rows(spec, rows, input, inputs, out)
-        })
+        data: &'a [T],
+    ) -> TractResult<View<'a, T>> {
+        let channels = self.shape.channels_in;
+        let pitch = if self.row_scales {
+            RowKind::Dynamic.pitch(channels)
+        } else {
+            channels
+        };
+        let rows = attributes.rows_of(value, pitch, extent.rows_in)?;
+        Ok(rows.view(data, pitch))
     }
 
-    /// Rows `rows` of the output; they begin with a step.
-    fn conv_int8_rows(
-        &self,
-        spec: &ConvSpec,
-        rows: Range<usize>,
-        input: View<u8>,
-        inputs: &[TValue],
-        out: &mut Tensor,
-    ) -> TractResult<()> {
+    /// What follows, if it can follow a convolution.
+    fn activation(&self) -> TractResult<Activation> {
+        match self.activation {
+            Activation::Identity | Activation::Relu | Activation::ReluFirst | Activation::Gelu => {
+                Ok(self.activation)
+            }
+            other => bail!("{other:?} does not follow a convolution"),
+        }
+    }
+}
+
+/// Codes as rows with zeros before and behind, made in `kept`, which may hold those of another
+/// layer.
+fn code_rows<'a, T: Copy + Default>(
+    codes: &[u8],
+    halo: usize,
+    kept: &'a mut Vec<T>,
+    one_hot: impl FnOnce(&[u8], &mut [T]),
+) -> View<'a, T> {
+    let rows = Rows {
+        halo,
+        positions: codes.len(),
+    };
+    let len = rows.len(CODE_CHANNELS);
+    kept.reserve_exact(len.saturating_sub(kept.len()));
+    kept.resize(len, T::default());
+    let (start, data) = kept.split_at_mut(halo * CODE_CHANNELS);
+    let (data, end) = data.split_at_mut(codes.len() * CODE_CHANNELS);
+    start.fill(T::default());
+    one_hot(codes, data);
+    end.fill(T::default());
+    rows.view(kept, CODE_CHANNELS)
+}
+
+/// A convolution on its way from tensors to a kernel.
+struct Conv<'a> {
+    spec: &'a ConvSpec,
+    attributes: &'a Attributes,
+    /// What is added.
+    added: Option<&'a TValue>,
+    output: &'a mut Tensor,
+    step: &'a mut StepRows,
+    kernels: &'a mut kernels::Scratch,
+}
+
+impl Conv<'_> {
+    /// Rows `rows` of the output of integer rows; they begin with a step.
+    fn int8(&mut self, rows: Range<usize>, input: View<u8>) -> TractResult<()> {
+        let (spec, attributes) = (self.spec, self.attributes);
         let channels = spec.channels();
         let pitch = spec.shape.channels_out;
         let (steps, rest) = (rows.len() / spec.step, rows.len() % spec.step);
-        let halo = self.halo * channels;
+        let halo = attributes.halo * channels;
         let first = halo + rows.start * channels;
+        if let Some(added) = self.added {
+            attributes.rows_of(added, channels, rows.end)?;
+        }
         let view = |data| View { data, first, pitch };
-        let residual = match (spec.added, inputs.get(2)) {
+        let residual = match (spec.added, self.added) {
             (Added::None, _) => Residual::None,
             (Added::Unsigned(scale), Some(rows)) => {
                 Residual::Unsigned(view(bytes(rows)?), scale.get())
@@ -149,50 +349,46 @@ impl Layer {
                 let data = floats(rows)?;
                 Residual::Float(View { data, first, pitch })
             }
-            (_, None) => bail!("{} lacks what it adds", self.label),
+            (_, None) => bail!("{} lacks what it adds", attributes.label),
         };
-        let activation = follows(spec.function)?;
         // Unsigned rows clamp at 0 by themselves.
-        let activation = match (activation, spec.output) {
+        let activation = match (spec.activation()?, spec.output) {
             (Activation::Relu, Written::Unsigned) => Activation::Identity,
             (other, _) => other,
         };
+        let input = rows_read(spec, rows.start / spec.step, steps + rest.min(1), input);
         let conv = ConvInt8 {
             shape: spec.shape,
             positions: steps,
             signed_input: spec.signed,
-            input: part_of(spec, rows.start / spec.step, steps + rest.min(1), input),
+            input,
             row_scales: spec.row_scales,
-            weights: self.tensor(0)?.i8(),
-            scale: self.floats(2)?,
-            bias: self.floats(1)?,
+            weights: attributes.tensor(0)?.i8(),
+            scale: attributes.floats(2)?,
+            bias: attributes.floats(1)?,
             residual,
             activation,
             gain: spec.gain.get(),
         };
-        let run = |conv: &ConvInt8, mut out: Output| {
-            SCRATCH.with_borrow_mut(|scratch| conv.run(self.isa, scratch, &mut out));
-        };
-        let mut memory = out.try_as_plain_ram_mut()?;
+        let (isa, kept) = (attributes.isa, rest * channels);
+        let mut memory = self.output.try_as_plain_ram_mut()?;
         match spec.output {
             Written::Unsigned | Written::Signed => {
                 let data = memory.as_slice_mut::<u8>()?;
                 let end = first + rows.len() * channels;
-                fn kind(signed: bool, target: Target<u8>) -> Output {
-                    match signed {
-                        true => Output::Signed(target),
-                        false => Output::Unsigned(target),
-                    }
-                }
                 let signed = spec.output == Written::Signed;
                 let whole = Target { data, first, pitch };
-                run(&conv, kind(signed, whole));
+                conv.run(isa, self.kernels, &mut integers(signed, whole));
                 if rest > 0 {
                     let data = memory.as_slice_mut::<u8>()?;
-                    part(&conv, steps, rest * channels, |conv, _, bytes| {
+                    last_step(self.step, &conv, kept, |conv, _, bytes| {
                         bytes.resize(pitch, 0);
-                        run(conv, kind(signed, Target::dense(bytes, pitch)));
-                        data[end - rest * channels..end].copy_from_slice(&bytes[..rest * channels]);
+                        conv.run(
+                            isa,
+                            self.kernels,
+                            &mut integers(signed, Target::dense(bytes, pitch)),
+                        );
+                        data[end - kept..end].copy_from_slice(&bytes[..kept]);
                     });
                 }
             }
@@ -203,14 +399,21 @@ impl Layer {
                 };
                 let data = memory.as_slice_mut::<f32>()?;
                 let end = first + rows.len() * channels;
-                run(&conv, Output::Float(Target { data, first, pitch }));
+                conv.run(
+                    isa,
+                    self.kernels,
+                    &mut Output::Float(Target { data, first, pitch }),
+                );
                 if rest > 0 {
                     let data = memory.as_slice_mut::<f32>()?;
-                    part(&conv, steps, rest * channels, |conv, floats, _| {
+                    last_step(self.step, &conv, kept, |conv, floats, _| {
                         floats.resize(pitch, 0.0);
-                        run(conv, Output::Float(Target::dense(floats, pitch)));
-                        data[end - rest * channels..end]
-                            .copy_from_slice(&floats[..rest * channels]);
+                        conv.run(
+                            isa,
+                            self.kernels,
+                            &mut Output::Float(Target::dense(floats, pitch)),
+                        );
+                        data[end - kept..end].copy_from_slice(&floats[..kept]);
                     });
                 }
             }
@@ -219,99 +422,62 @@ impl Layer {
         Ok(())
     }
 
-    fn conv_float(
-        &self,
-        spec: &ConvSpec,
-        extent: Extent,
-        input: View<f32>,
-        inputs: &[TValue],
-        out: &mut Tensor,
-    ) -> TractResult<()> {
+    /// All rows of the output of float rows.
+    fn float(&mut self, count: usize, input: View<f32>) -> TractResult<()> {
+        let (spec, attributes) = (self.spec, self.attributes);
         let channels = spec.channels();
         ensure!(spec.step == 1, "float rows go one at a time");
-        let weight = self.tensor(0)?;
-        let weights = match self.precision {
+        let weight = attributes.tensor(0)?;
+        let weights = match attributes.precision {
             Precision::F32 => Weights::F32(weight.f32().context("weights")?),
             _ => Weights::F16(weight.f16().context("weights")?),
         };
-        let first = self.halo * channels;
-        let residual = match (spec.added, inputs.get(2)) {
+        let first = attributes.halo * channels;
+        let residual = match (spec.added, self.added) {
             (Added::None, _) => None,
-            (Added::Float, Some(rows)) => Some(View {
-                data: floats(rows)?,
-                first,
-                pitch: channels,
-            }),
+            (Added::Float, Some(rows)) => {
+                attributes.rows_of(rows, channels, count)?;
+                Some(View {
+                    data: floats(rows)?,
+                    first,
+                    pitch: channels,
+                })
+            }
             (other, _) => bail!("float rows and {other:?}"),
         };
-        let activation = follows(spec.function)?;
         let conv = ConvFloat {
             shape: spec.shape,
-            positions: extent.rows_out,
+            positions: count,
             input,
             weights,
-            bias: self.floats(1)?,
+            bias: attributes.floats(1)?,
             residual,
-            activation,
+            activation: spec.activation()?,
         };
-        let mut memory = out.try_as_plain_ram_mut()?;
+        let mut memory = self.output.try_as_plain_ram_mut()?;
         let data = memory.as_slice_mut::<f32>()?;
         let first = match spec.output {
             Written::Rows => first,
             Written::Last => 0,
             other => bail!("a float convolution does not write {other:?}"),
         };
-        conv.run(
-            self.isa,
-            &mut Target {
-                data,
-                first,
-                pitch: channels,
-            },
-        );
-        Ok(())
-    }
-
-    pub(super) fn dense(
-        &self,
-        spec: &DenseSpec,
-        inputs: &[TValue],
-        out: &mut Tensor,
-    ) -> TractResult<()> {
-        let weight = self.tensor(0)?;
-        let weights = match self.precision {
-            Precision::F32 => Weights::F32(weight.f32().context("weights")?),
-            _ => Weights::F16(weight.f16().context("weights")?),
-        };
-        let input = floats(&inputs[0])?;
-        ensure!(input.len() == spec.inputs, "a vector of {}", input.len());
-        let mut memory = out.try_as_plain_ram_mut()?;
-        let target = memory.as_slice_mut::<f32>()?;
-        let activation = spec.function.of_kernel();
-        dense::dense(
-            self.isa,
-            input,
-            weights,
-            self.floats(1)?,
-            activation,
-            target,
-        );
+        let pitch = channels;
+        conv.run(attributes.isa, &mut Target { data, first, pitch });
         Ok(())
     }
 }
 
-/// The activation of a convolution.
-fn follows(function: Function) -> TractResult<Activation> {
-    match function {
-        Function::Identity | Function::Relu | Function::ReluFirst | Function::Gelu => {
-            Ok(function.of_kernel())
-        }
-        other => bail!("{other:?} does not follow a convolution"),
+/// Where integer rows go.
+fn integers(signed: bool, target: Target<u8>) -> Output {
+    if signed {
+        Output::Signed(target)
+    } else {
+        Output::Unsigned(target)
     }
 }
 
 /// The rows that some steps read: kernels that copy what they read copy no more than that.
-fn part_of<'a>(spec: &ConvSpec, first: usize, steps: usize, input: View<'a, u8>) -> View<'a, u8> {
+fn rows_read<'a>(spec: &ConvSpec, first: usize, steps: usize, input: View<'a, u8>) -> View<'a, u8> {
     let s = &spec.shape;
     let before = s.before * s.dilation * input.pitch;
     let start = input.first + first * s.stride * input.pitch;
@@ -330,64 +496,54 @@ fn part_of<'a>(spec: &ConvSpec, first: usize, steps: usize, input: View<'a, u8>)
     }
 }
 
-/// Runs step `steps` of a convolution of which only the first `kept` values are wanted: what is
-/// added there is copied first, because rows behind the last one need not exist.
-fn part(
+/// Runs the step behind the last whole one of a convolution, of which only the first `kept` values
+/// are wanted: what is added there is copied first, because rows behind the last one need not
+/// exist.
+fn last_step(
+    step: &mut StepRows,
     conv: &ConvInt8,
-    steps: usize,
     kept: usize,
     run: impl FnOnce(&ConvInt8, &mut Vec<f32>, &mut Vec<u8>),
 ) {
-    PART.with_borrow_mut(|part| {
-        let Part {
-            floats,
-            bytes,
-            added_floats,
-            added_bytes,
-        } = part;
-        let pitch = conv.shape.channels_out;
-        let mut one = *conv;
-        one.positions = 1;
-        one.input.first += steps * conv.shape.stride * conv.input.pitch;
-        let dense = |data| View {
-            data,
+    let StepRows {
+        floats,
+        bytes,
+        added_floats,
+        added_bytes,
+    } = step;
+    let (steps, pitch) = (conv.positions, conv.shape.channels_out);
+    let mut one = *conv;
+    one.positions = 1;
+    one.input.first += steps * conv.shape.stride * conv.input.pitch;
+    let dense = |data| View {
+        data,
+        first: 0,
+        pitch,
+    };
+    match conv.residual {
+        Residual::None => (),
+        Residual::Unsigned(rows, _) | Residual::Signed(rows, _) => {
+            let from = rows.first + steps * rows.pitch;
+            added_bytes.clear();
+            added_bytes.extend_from_slice(&rows.data[from..from + kept]);
+            added_bytes.resize(pitch, 0);
+        }
+        Residual::Float(rows) => {
+            let from = rows.first + steps * rows.pitch;
+            added_floats.clear();
+            added_floats.extend_from_slice(&rows.data[from..from + kept]);
+            added_floats.resize(pitch, 0.0);
+        }
+    }
+    one.residual = match conv.residual {
+        Residual::None => Residual::None,
+        Residual::Unsigned(_, scale) => Residual::Unsigned(dense(added_bytes), scale),
+        Residual::Signed(_, scale) => Residual::Signed(dense(added_bytes), scale),
+        Residual::Float(_) => Residual::Float(View {
+            data: added_floats,
             first: 0,
             pitch,
-        };
-        match conv.residual {
-            Residual::None => (),
-            Residual::Unsigned(rows, _) | Residual::Signed(rows, _) => {
-                let from = rows.first + steps * rows.pitch;
-                added_bytes.clear();
-                added_bytes.extend_from_slice(&rows.data[from..from + kept]);
-                added_bytes.resize(pitch, 0);
-            }
-            Residual::Float(rows) => {
-                let from = rows.first + steps * rows.pitch;
-                added_floats.clear();
-                added_floats.extend_from_slice(&rows.data[from..from + kept]);
-                added_floats.resize(pitch, 0.0);
-            }
-        }
-        one.residual = match conv.residual {
-            Residual::None => Residual::None,
-            Residual::Unsigned(_, scale) => Residual::Unsigned(dense(added_bytes), scale),
-            Residual::Signed(_, scale) => Residual::Signed(dense(added_bytes), scale),
-            Residual::Float(_) => Residual::Float(View {
-                data: added_floats,
-                first: 0,
-                pitch,
-            }),
-        };
-        run(&one, floats, bytes);
-    });
-}
-
-/// Bytes that this thread holds for base codes as rows and for attention.
-#[cfg(test)]
-pub(super) fn scratch_held() -> usize {
-    let codes = ONE_HOT.with_borrow(|(integers, values)| {
-        integers.capacity() + values.capacity() * size_of::<f32>()
-    });
-    codes + SCRATCH.with_borrow(Scratch::attention_bytes)
+        }),
+    };
+    run(&one, floats, bytes);
 }
