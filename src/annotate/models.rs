@@ -5,7 +5,7 @@ use super::options::Options;
 use super::scan::Scan;
 use super::starts::Starts;
 use super::whole::Whole;
-use crate::model::{ModelError, Runner};
+use crate::model::{Context, ModelError, Runner};
 use crossbeam::queue::ArrayQueue;
 use std::sync::atomic::AtomicU64;
 
@@ -36,6 +36,8 @@ pub(super) struct Runners {
     pub fast: Vec<Option<Runner>>,
     pub starts: Vec<Runner>,
     pub wholes: Vec<Runner>,
+    /// Buffers of all of them, which run one after another.
+    pub context: Context,
     pub reverse: Vec<u8>,
 }
 
@@ -54,6 +56,7 @@ impl Models {
             fast: fast.collect::<Result<_, _>>()?,
             starts: starts.collect::<Result<_, _>>()?,
             wholes: wholes.collect::<Result<_, _>>()?,
+            context: Context::default(),
             reverse: Vec::new(),
         }))
     }

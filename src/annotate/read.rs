@@ -2,7 +2,7 @@
 
 use super::annotation::Annotation;
 use super::error::AnnotateError;
-use super::models::Models;
+use super::models::{Models, Runners};
 use super::piece::Piece;
 use super::starts::StartsState;
 use super::whole::{Whole, WholeState};
@@ -142,6 +142,14 @@ impl ReadState {
     ) -> Result<(), AnnotateError> {
         let shared = self.shared.clone();
         let mut runners = shared.runners()?;
+        let Runners {
+            scans,
+            fast,
+            starts: starts_runners,
+            wholes: whole_runners,
+            context,
+            reverse,
+        } = &mut *runners;
         while self.done < limit {
             let to = limit.min(self.done + shared.step as u64);
             let piece = Piece {
@@ -150,9 +158,9 @@ impl ReadState {
                 ended,
             };
             let strands = shared.options.strands.each();
-            let scans = shared.scans.iter().zip(&mut runners.scans);
-            let fast = shared.fast.iter().zip(&mut runners.fast);
-            for ((mut scan, mut runner), fast) in scans.zip(fast) {
+            let scanning = shared.scans.iter().zip(&mut *scans);
+            let stand_ins = shared.fast.iter().zip(&mut *fast);
+            for ((mut scan, mut runner), fast) in scanning.zip(stand_ins) {
                 let made = self.calls.len();
                 let mut flags = Flags::NONE;
                 if let (true, (Some(stand_in), Some(its))) = (self.use_fast, fast) {
@@ -161,14 +169,18 @@ impl ReadState {
                 for &strand in strands {
                     let range = self.done..to;
                     let calls = &mut self.calls;
-                    scan.call(runner, &piece, range, strand, &mut runners.reverse, calls)?;
+                    runner.with_context(context, |runner| {
+                        scan.call(runner, &piece, range, strand, reverse, calls)
+                    })?;
                 }
                 self.calls[made..].iter_mut().for_each(|c| c.flags |= flags);
             }
             let starts = shared.starts.iter().zip(&mut self.starts);
-            for ((starts, state), runner) in starts.zip(&mut runners.starts) {
-                let range = self.done..to;
-                starts.call(runner, state, &piece, range, strands, &mut self.calls)?;
+            for ((starts, state), runner) in starts.zip(&mut *starts_runners) {
+                let (range, calls) = (self.done..to, &mut self.calls);
+                runner.with_context(context, |runner| {
+                    starts.call(runner, state, &piece, range, strands, calls)
+                })?;
             }
             // The last go with those that the read's end makes certain, in one order.
             if !ended || to < limit {
@@ -179,17 +191,22 @@ impl ReadState {
         }
         if ended {
             let starts = shared.starts.iter().zip(&mut self.starts);
-            for ((starts, state), runner) in starts.zip(&mut runners.starts) {
-                starts.finish(runner, state, limit, &mut self.calls)?;
+            for ((starts, state), runner) in starts.zip(starts_runners) {
+                let calls = &mut self.calls;
+                runner
+                    .with_context(context, |runner| starts.finish(runner, state, limit, calls))?;
             }
             let wholes = shared.wholes.iter().zip(&mut self.wholes);
-            for ((whole, state), runner) in wholes.zip(&mut runners.wholes) {
+            for ((whole, state), runner) in wholes.zip(whole_runners) {
                 let (last, strands) = (&self.codes, shared.options.strands.each());
-                whole.finish(runner, state, last, limit, strands, &mut self.calls)?;
+                let calls = &mut self.calls;
+                runner.with_context(context, |runner| {
+                    whole.finish(runner, state, last, limit, strands, calls)
+                })?;
             }
             self.emit(sink);
         }
-        for runner in &mut runners.scans {
+        for runner in scans {
             let SecondLook { positions, looked } = runner.take_second_look();
             shared.positions.fetch_add(positions, Ordering::Relaxed);
             shared.looked.fetch_add(looked, Ordering::Relaxed);

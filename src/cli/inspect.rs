@@ -4,6 +4,7 @@ use super::arguments::packed::InspectArguments;
 use super::error::CliError;
 use super::output::say;
 use crate::model::Model;
+use crate::model::manifest::Reproducible;
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
     let model = Model::open(&arguments.file)?;

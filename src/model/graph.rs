@@ -1,5 +1,5 @@
 //! A model that runs: the file's graph, read into tract, fixed to a tile and optimised once; then
-//! one [`Runner`](super::runner::Runner) a worker.
+//! one [`Runner`](crate::model::Runner) a worker.
 
 use super::build::{self, Plan, SecondStage};
 use super::error::ModelError;
@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tract_core::internal::*;
 
-/// An immutable model: share it in an `Arc`, and spawn a [`Runner`](super::runner::Runner) for each
+/// An immutable model: share it in an `Arc`, and spawn a [`Runner`](crate::model::Runner) for each
 /// worker.
 #[derive(Debug)]
 pub struct Model {

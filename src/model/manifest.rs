@@ -153,7 +153,7 @@ pub struct ShortContext {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Whole {
-    /// Length of a window whose score is that of one position; other lengths take the highest score.
+    /// Length of a window whose score is that of one position; other lengths take the highest.
     #[serde(default)]
     pub length: usize,
     /// That position, for each output.

@@ -28,6 +28,8 @@ pub use graph::Model;
 #[cfg(feature = "tract")]
 pub use inspect::OperatorRecord;
 #[cfg(feature = "tract")]
+pub(crate) use ops::context::Context;
+#[cfg(feature = "tract")]
 pub use parallel::Parallel;
 #[cfg(feature = "tract")]
 pub use runner::{Runner, SecondLook};

@@ -72,7 +72,7 @@ impl Model {
 /// One worker's state: activations and working memory, reused from run to run.
 #[derive(Debug)]
 pub struct Runner {
-    /// Lent to the layers of both stages.
+    /// Lent to the layers of both stages. It holds nothing before a run.
     context: Context,
     state: State,
     second: Option<SecondState>,
@@ -237,6 +237,19 @@ impl Runner {
         let rows = (positions, self.columns, &mut self.joined);
         let result = second.look(&mut self.context, &first, inputs, rows);
         self.second = Some(second);
+        result
+    }
+
+    /// Runs something on this runner with another context than its own: runners that take turns
+    /// share buffers so.
+    pub(crate) fn with_context<R>(
+        &mut self,
+        context: &mut Context,
+        run: impl FnOnce(&mut Runner) -> R,
+    ) -> R {
+        std::mem::swap(&mut self.context, context);
+        let result = run(self);
+        std::mem::swap(&mut self.context, context);
         result
     }
 

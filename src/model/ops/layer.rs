@@ -327,3 +327,52 @@ fn tensor(file: &ModelFile, name: &str, dtype: Dtype, count: usize) -> Result<Re
         None => Ok(region),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ops::form::Written;
+    use crate::model::ops::repeat::RepeatSpec;
+
+    #[test]
+    fn rows_that_grow_from_layer_to_layer_are_refused() {
+        let spec = Spec::from(RepeatSpec {
+            channels: 1 << 16,
+            factor: 1 << 16,
+            rate: 1,
+            output: Written::Signed,
+        });
+        let layer = Layer::new(spec, Precision::Int8, 3, "repeat").unwrap();
+        let symbols = SymbolScope::default();
+        let length = i64::fact::<&[usize]>(&[]);
+        for rows in [symbols.sym("T").to_dim(), 100.to_dim()] {
+            let mut fact = u8::datum_type().fact([rows, (1 << 16).to_dim()]);
+            let refused = (0..6).any(|_| match layer.output_facts(&[&fact, &length]) {
+                Ok(facts) => {
+                    fact = facts[0].clone();
+                    false
+                }
+                Err(error) => error.to_string().contains("repeat"),
+            });
+            assert!(refused, "{fact:?}");
+        }
+    }
+
+    #[test]
+    fn inputs_of_another_form_are_refused() {
+        let spec = Spec::from(RepeatSpec {
+            channels: 4,
+            factor: 2,
+            rate: 1,
+            output: Written::Signed,
+        });
+        let layer = Layer::new(spec, Precision::Int8, 3, "repeat").unwrap();
+        let length = i64::fact::<&[usize]>(&[]);
+        let refused = |fact: TypedFact| layer.output_facts(&[&fact, &length]).is_err();
+        assert!(!refused(u8::fact([20, 4])));
+        for fact in [f32::fact([20, 4]), u8::fact([20, 5]), u8::fact([20])] {
+            assert!(refused(fact));
+        }
+        assert!(layer.output_facts(&[&u8::fact([20, 4])]).is_err());
+    }
+}

@@ -19,8 +19,8 @@
 //!
 //! Three places:
 //! 1. `ops/NAME.rs`: a struct with the fields that stand in a graph's text, and its
-//!    [`Operator`](operator::Operator); plus its `mod` line here. [`repeat`] is a short one to copy,
-//!    [`dense`] one with tensors.
+//!    [`Operator`](operator::Operator); plus its `mod` line here. [`repeat`] is a short one to
+//!    copy, [`dense`] one with tensors.
 //! 2. The list in [`spec`]: `Name(NameSpec),`. Its name there, in snake case, is `op` in the text.
 //! 3. The emitter in `compile`, which writes its tensors and makes the specification.
 

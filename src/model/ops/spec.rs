@@ -103,3 +103,102 @@ impl Spec {
         operator.validate(precision, halo)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// Each operator as it stands in files.
+    const TEXTS: [&str; 18] = [
+        concat!(
+            r#"{"op":"conv","shape":{"channels_in":4,"channels_out":8,"width":3,"#,
+            r#""dilation":1,"before":1,"stride":1},"step":2,"codes":true,"signed":false,"#,
+            r#""row_scales":false,"added":{"signed":0.5},"function":"relu_first","#,
+            r#""gain":1.0,"rate":1,"output":"unsigned"}"#,
+        ),
+        r#"{"op":"dense","inputs":3,"outputs":2,"function":"gelu_tanh"}"#,
+        concat!(
+            r#"{"op":"affine","channels":4,"rows":{"unsigned":0.5},"function":"tanh","#,
+            r#""gain":2.0,"rate":1,"output":"last"}"#,
+        ),
+        r#"{"op":"repeat","channels":4,"factor":2,"rate":4,"output":"signed"}"#,
+        concat!(
+            r#"{"op":"join","channels":[4,8],"rows":["float",{"signed":0.25}],"rate":1,"#,
+            r#""output":"rows"}"#,
+        ),
+        concat!(
+            r#"{"op":"sum","channels":4,"rows":["float","float"],"relu":true,"rate":1,"#,
+            r#""output":"rows"}"#,
+        ),
+        r#"{"op":"widen","channels":3,"to":4,"rate":1,"output":"unsigned"}"#,
+        concat!(
+            r#"{"op":"window","channels":4,"width":3,"stride":2,"before":1,"#,
+            r#""taken":"padded_mean","rate":1,"output":"rows"}"#,
+        ),
+        r#"{"op":"embed","channels":4,"vocabulary":9,"positions":0}"#,
+        r#"{"op":"norm","channels":4,"epsilon":0.5,"scale":1.0,"output":"dynamic"}"#,
+        r#"{"op":"quantise","channels":4,"scale":0.5,"rate":1,"output":"signed"}"#,
+        concat!(
+            r#"{"op":"attention","heads":2,"width":4,"scale":0.5,"rotary":0,"#,
+            r#""rows":["dynamic","dynamic","float"],"output_scale":1.0,"output":"rows"}"#,
+        ),
+        r#"{"op":"softmax","channels":3,"vector":false,"rate":1}"#,
+        r#"{"op":"frames","channels":4,"rows":{"unsigned":0.5}}"#,
+        r#"{"op":"pool","channels":4,"rows":"float","pooled":"first","rate":1}"#,
+        r#"{"op":"one_hot"}"#,
+        r#"{"op":"to_plain","channels":4,"rows":"float","rate":1}"#,
+        r#"{"op":"from_plain","channels":4,"rate":1,"output":"rows"}"#,
+    ];
+
+    #[test]
+    fn texts_of_files_stay_what_they_are() {
+        for text in TEXTS {
+            let spec: Spec = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&spec).unwrap(), text);
+            spec.validate(Precision::Int8, 8).unwrap();
+        }
+    }
+
+    /// The text with each of its counts in turn replaced.
+    fn replaced(value: &Value, by: u64) -> Vec<Value> {
+        match value {
+            Value::Number(number) if number.is_u64() => vec![by.into()],
+            Value::Object(fields) => {
+                let each = fields.iter().flat_map(|(name, field)| {
+                    replaced(field, by).into_iter().map(|field| {
+                        let mut fields = fields.clone();
+                        fields.insert(name.clone(), field);
+                        Value::Object(fields)
+                    })
+                });
+                each.collect()
+            }
+            Value::Array(items) => {
+                let each = items.iter().enumerate().flat_map(|(index, item)| {
+                    replaced(item, by).into_iter().map(move |item| {
+                        let mut items = items.clone();
+                        items[index] = item;
+                        Value::Array(items)
+                    })
+                });
+                each.collect()
+            }
+            _ => vec![],
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_bounds_are_refused() {
+        for text in TEXTS {
+            let value: Value = serde_json::from_str(text).unwrap();
+            for by in [1 << 33, (1 << 61) + 1, 1 << 62, (1 << 63) + 4, u64::MAX] {
+                for value in replaced(&value, by) {
+                    let spec: Spec = serde_json::from_value(value.clone()).unwrap();
+                    let result = spec.validate(Precision::Int8, 8);
+                    assert!(result.is_err(), "{value}");
+                }
+            }
+        }
+    }
+}

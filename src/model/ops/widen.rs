@@ -46,6 +46,8 @@ impl Operator for WidenSpec {
         self.output
     }
 
+    // Those of the output; the field holds those of the input.
+    #[allow(clippy::misnamed_getters)]
     fn channels(&self) -> usize {
         self.to
     }
