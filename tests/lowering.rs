@@ -78,23 +78,20 @@ fn float(path: &Path, terms: &Terms, sequence: &[u32]) -> Vec<f32> {
     let inputs = model.input_outlets().unwrap().len();
     let mut values: TVec<TValue> = tvec!();
     for input in 0..inputs {
-        let tensor = match terms.ids {
+        let tensor = if terms.ids {
             // A second input is a mask of real tokens.
-            true => {
-                let ids = sequence
-                    .iter()
-                    .map(|&id| if input == 0 { i64::from(id) } else { 1 });
-                tensor1(&ids.collect::<Vec<i64>>())
-                    .into_shape(&[1, length])
-                    .unwrap()
+            let ids = sequence
+                .iter()
+                .map(|&id| if input == 0 { i64::from(id) } else { 1 });
+            tensor1(&ids.collect::<Vec<i64>>())
+                .into_shape(&[1, length])
+                .unwrap()
+        } else {
+            let mut bases = vec![0f32; 4 * length];
+            for (t, &code) in sequence.iter().enumerate().filter(|(_, code)| **code < 4) {
+                bases[code as usize * length + t] = 1.0;
             }
-            false => {
-                let mut bases = vec![0f32; 4 * length];
-                for (t, &code) in sequence.iter().enumerate().filter(|(_, code)| **code < 4) {
-                    bases[code as usize * length + t] = 1.0;
-                }
-                tensor1(&bases).into_shape(&[1, 4, length]).unwrap()
-            }
+            tensor1(&bases).into_shape(&[1, 4, length]).unwrap()
         };
         let fact = tensor.datum_type().fact(tensor.shape());
         model.set_input_fact(input, fact.into()).unwrap();
@@ -489,39 +486,36 @@ proptest! {
                 )
             }
         };
-        let coarse = match one {
+        let coarse = if one {
             // What follows an upsampling with one tap is done before it.
-            true => {
-                let y = d.upsample(&coarse, stride);
-                d.conv(
-                    &y,
-                    channels,
-                    8,
-                    Shape {
-                        width: 1,
-                        dilation: 1,
-                        before: 0,
-                    },
-                    1,
-                    1,
-                )
-            }
-            false => {
-                let y = d.conv(
-                    &coarse,
-                    channels,
-                    8,
-                    Shape {
-                        width: 1,
-                        dilation: 1,
-                        before: 0,
-                    },
-                    1,
-                    1,
-                );
-                let y = d.op("Relu", &[&y], &[]);
-                d.upsample(&y, stride)
-            }
+            let y = d.upsample(&coarse, stride);
+            d.conv(
+                &y,
+                channels,
+                8,
+                Shape {
+                    width: 1,
+                    dilation: 1,
+                    before: 0,
+                },
+                1,
+                1,
+            )
+        } else {
+            let y = d.conv(
+                &coarse,
+                channels,
+                8,
+                Shape {
+                    width: 1,
+                    dilation: 1,
+                    before: 0,
+                },
+                1,
+                1,
+            );
+            let y = d.op("Relu", &[&y], &[]);
+            d.upsample(&y, stride)
         };
         let all = d.op("Concat", &[&full, &coarse], &[attribute("axis", 1)]);
         let out = d.conv(

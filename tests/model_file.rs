@@ -70,7 +70,11 @@ fn every_truncation_is_found() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1_500,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_flipped_byte_is_found(at in 0.0..1.0f64, mask in 1u8..=255, in_header: bool) {
@@ -239,7 +243,8 @@ fn large_model() -> Vec<u8> {
             .of_tier(Tier::Fast)
     };
     let mut graph = String::from(
-        "version 1.0;\n\nextension tract_registry strandline;\nextension tract_registry tract_core;\n\
+        "version 1.0;\n\nextension tract_registry strandline;\n\
+         extension tract_registry tract_core;\n\
          extension tract_symbol T;\n\ngraph network(codes, length) -> (head) {\n\
          codes = tract_core_external(shape = [T], datum_type = \"U8\");\n\
          length = tract_core_external(shape = [], datum_type = \"I64\");\n",
@@ -250,12 +255,14 @@ fn large_model() -> Vec<u8> {
         let channels_out = shape.channels_out;
         let shape_text = serde_json::to_string(&shape).unwrap();
         let spec = format!(
-            r#"{{"op":"conv","shape":{shape_text},"step":1,"codes":{codes},"signed":false,"row_scales":false,"added":"none","function":"identity","gain":1.0,"rate":1,"output":"{kind}"}}"#
+            "{{\"op\":\"conv\",\"shape\":{shape_text},\"step\":1,\"codes\":{codes},\
+             \"signed\":false,\"row_scales\":false,\"added\":\"none\",\
+             \"function\":\"identity\",\"gain\":1.0,\"rate\":1,\"output\":\"{kind}\"}}"
         );
         writeln!(
             graph,
-            "{name} = strandline_layer(inputs = [{input}, length], spec = {spec:?}, precision = \"int8\", halo = {reach}, \
-             label = \"{name}\");"
+            "{name} = strandline_layer(inputs = [{input}, length], spec = {spec:?}, \
+             precision = \"int8\", halo = {reach}, label = \"{name}\");"
         )
         .unwrap();
         let count = shape.packed_len();

@@ -230,10 +230,10 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
             let (axes, keep) = (axes?, node::int(node, "keepdims").unwrap_or(1) != 0);
             let mut out = vec![];
             for (i, dim) in dims.into_iter().enumerate() {
-                match axes.contains(&i) {
-                    true if keep => out.push(Some(Dim::ONE)),
-                    true => {}
-                    false => out.push(dim),
+                if !axes.contains(&i) {
+                    out.push(dim);
+                } else if keep {
+                    out.push(Some(Dim::ONE));
                 }
             }
             Some(Fact::shaped(out))
