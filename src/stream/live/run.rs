@@ -7,6 +7,7 @@ use super::slot::{Live, Slot};
 use super::source::LiveSource;
 use super::worker::Worker;
 use crate::annotate::Annotate;
+use crate::call::CallKind;
 use crate::metrics::Metrics;
 use crate::stream::engine::run::run_threads;
 use crate::stream::engine::shared::{Setup, SourceSlots};
@@ -32,6 +33,7 @@ pub fn run<A: Annotate>(
     let threads = config.threads.max(1);
     let named = sources.iter().map(|s| (s.name(), s.counters()));
     metrics.live(named, config.deadline);
+    metrics.kinds(&CallKind::NAMES, CallKind::PROBABILITIES);
     let known = sources.iter().map(|source| SourceInfo {
         name: source.name(),
         replies: source.replies(),
