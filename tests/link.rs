@@ -236,7 +236,10 @@ fn decisions_go_back_and_are_written() {
     let played = String::from_utf8(played.stderr).unwrap();
     let said = summary(child);
     assert!(said.contains("150 in = 150 out"), "{said}");
-    assert!(said.contains(" donor, ") && said.contains(" acceptor, "), "{said}");
+    assert!(
+        said.contains(" donor, ") && said.contains(" acceptor, "),
+        "{said}"
+    );
     let lines = sorted(&decisions);
     assert_eq!(lines.len(), 151, "a decision a read, and a header");
     let count = |what: &str| {

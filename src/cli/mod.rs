@@ -6,8 +6,8 @@
 //!      \-> arguments --> score, eval, bench, ...: each plans itself and runs
 //! ```
 //!
-//! A run of [`annotate`](annotate::run) is decided once, in [`plan::Plan`], and every check of
-//! options and files is in [`check`]; behind it nobody reads arguments. The other commands have a
+//! A run of `annotate` is decided once, in `plan::Plan`, and every check of
+//! options and files is in `check`; behind it nobody reads arguments. The other commands have a
 //! small plan of their own beside them.
 
 mod annotate;

@@ -66,7 +66,7 @@ impl Arena {
     }
 
     /// Bytes of all buffers.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "pack"))]
     pub(super) fn bytes(&self) -> usize {
         let buffers = self.buffers.iter();
         buffers.map(|b| b.tensor.as_bytes().len()).sum()

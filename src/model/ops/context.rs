@@ -17,13 +17,13 @@ pub(crate) struct Context {
 
 impl Context {
     /// Bytes of the buffers that layers write to.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "pack"))]
     pub(crate) fn activation_bytes(&self) -> usize {
         self.arena.bytes()
     }
 
     /// Bytes of working memory.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "pack"))]
     pub(crate) fn scratch_bytes(&self) -> usize {
         self.scratch.bytes()
     }

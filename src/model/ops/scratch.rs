@@ -55,7 +55,7 @@ impl ScratchBytes {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "pack"))]
 impl Scratch {
     /// Bytes that it holds of those that [`ScratchBytes`] counts.
     pub(super) fn bytes(&self) -> usize {

@@ -63,7 +63,7 @@ pub(super) struct Live {
     pub(super) deadline: Option<Duration>,
     lanes: Vec<LiveLane>,
     /// For each source one a lane, for its end.
-    closing: Vec<Mutex<Vec<Box<Slot>>>>,
+    closing: Vec<Mutex<Vec<Slot>>>,
     errors: Mutex<Vec<SourceError>>,
 }
 
@@ -73,7 +73,7 @@ impl Live {
             pace: AtomicU64::new(0),
             reads: AtomicUsize::new(0),
         };
-        let closing = |source| (0..threads).map(|_| Slot::new(source, 0)).collect();
+        let closing = |source| (0..threads).map(|_| *Slot::new(source, 0)).collect();
         Live {
             policy: config.overload,
             deadline: config.deadline,
@@ -161,7 +161,7 @@ impl Mode for Live {
         for (lane, mut slot) in closing.into_iter().enumerate() {
             slot.closes = true;
             slot.piece.received = Instant::now();
-            send(lane, slot);
+            send(lane, Box::new(slot));
         }
     }
 }
