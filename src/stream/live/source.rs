@@ -41,7 +41,8 @@ pub trait LiveSource: Send {
     /// Fills `piece`, which is clear.
     ///
     /// # Errors
-    /// What ends the source; its open reads then end as [`PieceEnd::Partial`](super::PieceEnd::Partial).
+    /// What ends the source; its open reads then end as
+    /// [`PieceEnd::Partial`](super::PieceEnd::Partial).
     fn next(&mut self, piece: &mut Piece) -> Result<LiveStep, SourceError>;
 
     /// Pieces of this source that may be on their way at a time, and the bases each has room for
