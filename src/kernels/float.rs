@@ -111,8 +111,7 @@ pub(super) struct Walk {
     pub x: *const f32,
     /// From one position to the next.
     pub row: usize,
-    /// From one tap to the next. The step behind the last one may leave the buffer: it is a
-    /// wrapping one.
+    /// From one tap to the next.
     pub tap: usize,
     pub taps: usize,
     /// Input channels of a tap.

@@ -45,27 +45,56 @@ pub(super) fn available() -> bool {
 /// derived from them.
 unsafe fn conv_int8_avx2(conv: &ConvInt8, _: &mut Scratch, out: &mut Output) {
     // SAFETY: the caller's.
-    unsafe { avx2(conv, conv.input.data, out) }
+    unsafe {
+        if conv.signed_input {
+            avx2::<true>(conv, conv.input.data, out);
+        } else {
+            avx2::<false>(conv, conv.input.data, out);
+        }
+    }
 }
 
 /// # Safety
 /// As above, for [`AVX_VNNI`].
 unsafe fn conv_int8_vnni(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
-    let input = if conv.signed_input {
-        scratch.flipped(conv.input.data)
-    } else {
-        conv.input.data
-    };
     // SAFETY: the caller's; a copy is as long as the input.
-    unsafe { vnni(conv, input, out) }
+    unsafe {
+        if conv.signed_input {
+            vnni::<true>(conv, scratch.flipped(conv.input.data), out);
+        } else {
+            vnni::<false>(conv, conv.input.data, out);
+        }
+    }
 }
 
-/// The body of both: `$dot(sum, x, w, signed)` adds four products to each i32, `$shifted` where
-/// signed activations have 128 added.
+/// The body of both: `$dot(sum, x, w)` adds four products to each i32, `$shifted` where signed
+/// activations have 128 added.
 macro_rules! conv_256 {
-    ($conv:ident, $tile:ident, $features:literal, $p:literal, $shifted:literal, $dot:expr) => {
+    ($conv:ident, $blocks:ident, $tile:ident, $features:literal, $p:literal, $shifted:literal,
+     $dot:expr) => {
         #[target_feature(enable = $features)]
-        unsafe fn $conv(conv: &ConvInt8, input: &[u8], out: &mut Output) {
+        unsafe fn $conv<const SIGNED: bool>(conv: &ConvInt8, input: &[u8], out: &mut Output) {
+            let quads = conv.shape.channels_in / 4;
+            let row = conv.shape.stride * conv.input.pitch;
+            // SAFETY: forwarded from the caller. Channels and pitch are made constants where they
+            // are common ones, so that addresses are constants too.
+            unsafe {
+                match (quads, row) {
+                    (1, 4) => $blocks::<1, 4, SIGNED>(conv, input, out),
+                    (4, 16) => $blocks::<4, 16, SIGNED>(conv, input, out),
+                    (8, 32) => $blocks::<8, 32, SIGNED>(conv, input, out),
+                    (16, 64) => $blocks::<16, 64, SIGNED>(conv, input, out),
+                    _ => $blocks::<0, 0, SIGNED>(conv, input, out),
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $blocks<const QUADS: usize, const ROW: usize, const SIGNED: bool>(
+            conv: &ConvInt8,
+            input: &[u8],
+            out: &mut Output,
+        ) {
             let s = &conv.shape;
             let positions = conv.positions;
             let block_len = s.width * s.channels_in * LANES;
@@ -77,13 +106,13 @@ macro_rules! conv_256 {
                 for block in 0..padded(s.channels_out) / LANES {
                     let w = conv.weights.as_ptr().add(block * block_len);
                     let mut begin = [_mm256_setzero_si256(); 2];
-                    if $shifted && conv.signed_input {
+                    if $shifted && SIGNED {
                         let all_128 = _mm256_set1_epi8(-128);
                         let mut sums = begin;
                         for line in 0..block_len / 64 {
                             for (half, sum) in sums.iter_mut().enumerate() {
                                 let w = _mm256_loadu_si256(w.add(line * 64 + half * 32).cast());
-                                *sum = $dot(*sum, all_128, w, false);
+                                *sum = $dot(*sum, all_128, w);
                             }
                         }
                         begin = sums.map(|sum| _mm256_sub_epi32(_mm256_setzero_si256(), sum));
@@ -92,13 +121,13 @@ macro_rules! conv_256 {
                         let mut start = 0;
                         while start < positions {
                             let at = start.min(positions - $p);
-                            let sums = $tile::<$p>(conv, x, w, &begin, at);
+                            let sums = $tile::<$p, QUADS, ROW, SIGNED>(conv, x, w, &begin, at);
                             finish(conv, &sums, at, block, out);
                             start += $p;
                         }
                     } else {
                         for at in 0..positions {
-                            let sums = $tile::<1>(conv, x, w, &begin, at);
+                            let sums = $tile::<1, 0, 0, SIGNED>(conv, x, w, &begin, at);
                             finish(conv, &sums, at, block, out);
                         }
                     }
@@ -106,9 +135,17 @@ macro_rules! conv_256 {
             }
         }
 
+        /// The sums of P positions from `start`. `QUADS` is a fourth of the input channels and
+        /// `ROW` the bytes from one position to the next, or 0 where they are not known before the
+        /// run.
         #[target_feature(enable = $features)]
         #[inline]
-        unsafe fn $tile<const P: usize>(
+        unsafe fn $tile<
+            const P: usize,
+            const QUADS: usize,
+            const ROW: usize,
+            const SIGNED: bool,
+        >(
             conv: &ConvInt8,
             x: *const u8,
             weights: *const i8,
@@ -116,16 +153,21 @@ macro_rules! conv_256 {
             start: usize,
         ) -> [[__m256i; 2]; P] {
             let s = &conv.shape;
-            let row = s.stride * conv.input.pitch;
-            let signed = conv.signed_input && !$shifted;
+            let quads = if QUADS > 0 { QUADS } else { s.channels_in / 4 };
+            let row = if ROW > 0 {
+                ROW
+            } else {
+                s.stride * conv.input.pitch
+            };
+            let tap_step = s.dilation * conv.input.pitch;
             let mut sums = [*begin; P];
             let mut w = weights;
             // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every
             // block has one line of 64 bytes a tap and quad.
             unsafe {
-                let mut x_tap = x.add(start * row);
-                for _ in 0..s.width {
-                    for quad in 0..s.channels_in / 4 {
+                for tap in 0..s.width {
+                    let x_tap = x.add(start * row + tap * tap_step);
+                    for quad in 0..quads {
                         let lines = [
                             _mm256_loadu_si256(w.cast()),
                             _mm256_loadu_si256(w.add(32).cast()),
@@ -134,13 +176,15 @@ macro_rules! conv_256 {
                             let four = x_tap.add(p * row + quad * 4).cast::<i32>();
                             let x = _mm256_set1_epi32(four.read_unaligned());
                             for (sum, &line) in sums.iter_mut().zip(&lines) {
-                                *sum = $dot(*sum, x, line, signed);
+                                *sum = if SIGNED && !$shifted {
+                                    dot_signed(*sum, x, line)
+                                } else {
+                                    $dot(*sum, x, line)
+                                };
                             }
                         }
                         w = w.add(64);
                     }
-                    // Behind the last tap this may leave the buffer.
-                    x_tap = x_tap.wrapping_add(s.dilation * conv.input.pitch);
                 }
             }
             sums
@@ -148,26 +192,38 @@ macro_rules! conv_256 {
     };
 }
 
-conv_256!(avx2, tile_avx2, "avx2,fma", 5, false, dot_avx2);
+conv_256!(
+    avx2,
+    blocks_avx2,
+    tile_avx2,
+    "avx2,fma",
+    5,
+    false,
+    dot_unsigned
+);
 conv_256!(
     vnni,
+    blocks_vnni,
     tile_vnni,
     "avx2,fma,avxvnni",
     6,
     true,
-    |sum, x, w, _| { _mm256_dpbusd_avx_epi32(sum, x, w) }
+    |sum, x, w| { _mm256_dpbusd_avx_epi32(sum, x, w) }
 );
 
-/// |x| times w with x's sign: no operand leaves [-127, 127], so no pair of products saturates;
-/// unsigned activations have paired weights.
+/// Unsigned x times w: weights are paired so that no pair of products saturates.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn dot_avx2(sum: __m256i, x: __m256i, w: __m256i, signed: bool) -> __m256i {
-    let pairs = if signed {
-        _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x))
-    } else {
-        _mm256_maddubs_epi16(x, w)
-    };
+fn dot_unsigned(sum: __m256i, x: __m256i, w: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(x, w);
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+/// |x| times w with x's sign: no operand leaves [-127, 127], so no pair of products saturates.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn dot_signed(sum: __m256i, x: __m256i, w: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
     _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 

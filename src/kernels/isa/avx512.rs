@@ -63,8 +63,7 @@ struct Walk {
     x: *const u8,
     /// From one position to the next.
     row: usize,
-    /// From one tap to the next. The step behind the last one may leave the buffer: it is a
-    /// wrapping one.
+    /// From one tap to the next.
     tap: usize,
     taps: usize,
     quads: usize,
@@ -228,8 +227,8 @@ unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: us
     // SAFETY: start + P <= positions, so all rows exist that taps and positions name; every block
     // has taps · quads lines of 64 bytes.
     unsafe {
-        let mut x_tap = walk.x.add(start * row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * row + tap * walk.tap);
             for quad in 0..quads {
                 let mut lines = [_mm512_setzero_si512(); R];
                 for (r, line) in lines.iter_mut().enumerate() {
@@ -247,7 +246,6 @@ unsafe fn tile<const P: usize, const R: usize, const QUADS: usize, const ROW: us
                 }
                 w = w.add(64);
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
     }
     sums

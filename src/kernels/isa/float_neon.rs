@@ -200,8 +200,8 @@ unsafe fn single_tile<const P: usize, const HALF: bool>(
     unsafe {
         let mut sums = [load(conv.bias.as_ptr().add(block * LANES)); P];
         let mut w = walk.weights.add(block * walk.block);
-        let mut x_tap = walk.x.add(start * walk.row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * walk.row + tap * walk.tap);
             let mut channel = 0;
             while channel + 4 <= walk.channels {
                 let mut x = [vdupq_n_f32(0.0); P];
@@ -224,7 +224,6 @@ unsafe fn single_tile<const P: usize, const HALF: bool>(
                 w = w.add(walk.line);
                 channel += 1;
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
         sums
     }
@@ -341,8 +340,8 @@ unsafe fn half_tile<const P: usize>(
     unsafe {
         let mut sums = [load(conv.bias.as_ptr().add(block * LANES)); P];
         let mut w = walk.weights.add(block * walk.block).cast::<u16>();
-        let mut x_tap = walk.x.add(start * walk.row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * walk.row + tap * walk.tap);
             let mut channel = 0;
             while channel < walk.channels {
                 let end = walk.channels.min(channel + HALF_RUN);
@@ -382,7 +381,6 @@ unsafe fn half_tile<const P: usize>(
                     }
                 }
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
         sums
     }

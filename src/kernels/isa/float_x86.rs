@@ -122,8 +122,8 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
         }
         let mut sums = [begin; P];
         let mut w = walk.weights.add(block * walk.block);
-        let mut x_tap = walk.x.add(start * row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * row + tap * walk.tap);
             for channel in 0..walk.channels {
                 let mut lines = [_mm512_setzero_ps(); R];
                 for (r, line) in lines.iter_mut().enumerate() {
@@ -142,7 +142,6 @@ unsafe fn tile_512<const P: usize, const R: usize, const ROW: usize, const HALF:
                 }
                 w = w.add(walk.line);
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
         // Sums go to the epilogue through memory: an array of registers whose address is passed on
         // would be kept there throughout.
@@ -236,8 +235,8 @@ unsafe fn tile_256<const P: usize, const HALF: bool>(
         let bias = conv.bias.as_ptr().add(first);
         let mut sums = [[_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(8))]; P];
         let mut w = walk.weights.add(block * walk.block);
-        let mut x_tap = walk.x.add(start * walk.row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * walk.row + tap * walk.tap);
             for channel in 0..walk.channels {
                 let lines = if HALF {
                     [
@@ -255,7 +254,6 @@ unsafe fn tile_256<const P: usize, const HALF: bool>(
                 }
                 w = w.add(walk.line);
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
         // Through memory, as in tile_512.
         let mut values = [[0f32; LANES]; P];

@@ -25,8 +25,7 @@ pub(super) struct Walk {
     x: *const u8,
     /// From one position to the next.
     row: usize,
-    /// From one tap to the next. The step behind the last one may leave the buffer: it is a
-    /// wrapping one.
+    /// From one tap to the next.
     tap: usize,
     taps: usize,
     /// Quads of input channels of a tap.
@@ -126,8 +125,8 @@ pub(super) unsafe fn dot_tile<const P: usize>(
     // read in 16 bytes only where 16 of its channels are left; every block has taps · quads lines
     // of 64 bytes.
     unsafe {
-        let mut x_tap = walk.x.add(start * walk.row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * walk.row + tap * walk.tap);
             let mut quad = 0;
             while quad + 4 <= walk.quads {
                 let mut x = [vdupq_n_s8(0); P];
@@ -150,7 +149,6 @@ pub(super) unsafe fn dot_tile<const P: usize>(
                 w = w.add(64);
                 quad += 1;
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
     }
     sums
@@ -215,8 +213,8 @@ pub(super) unsafe fn matrix_tile(
     let mut w = weights;
     // SAFETY: as in dot_tile; rows are read eight bytes at a time, or four where no more are left.
     unsafe {
-        let mut x_tap = walk.x.add(start * walk.row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * walk.row + tap * walk.tap);
             let mut quad = 0;
             while quad + 2 <= walk.quads {
                 let mut x = [vdupq_n_s8(0); PAIRS];
@@ -241,7 +239,6 @@ pub(super) unsafe fn matrix_tile(
                 matrix_quads(&mut pairs, line, &x);
                 w = w.add(64);
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
     }
     let mut sums = [[vdupq_n_s32(0); 4]; MATRIX_POSITIONS];
@@ -271,8 +268,8 @@ pub(super) unsafe fn mull_tile<const P: usize>(
     let mut w = weights;
     // SAFETY: as in dot_tile; rows are read four bytes at a time.
     unsafe {
-        let mut x_tap = walk.x.add(start * walk.row);
-        for _ in 0..walk.taps {
+        for tap in 0..walk.taps {
+            let x_tap = walk.x.add(start * walk.row + tap * walk.tap);
             let mut quad = 0;
             while quad + 2 <= walk.quads {
                 let mut x = [[vdup_n_s8(0); 2]; P];
@@ -300,7 +297,6 @@ pub(super) unsafe fn mull_tile<const P: usize>(
                 }
                 w = w.add(64);
             }
-            x_tap = x_tap.wrapping_add(walk.tap);
         }
     }
     let mut sums = [[vdupq_n_s32(0); 4]; P];
