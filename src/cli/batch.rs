@@ -93,7 +93,11 @@ impl Output for Records<'_> {
                     None => Ok(()),
                     Some(RecordEnd::Complete) => match BamRecord::parse(&chunk.bam) {
                         Some(record) => bam.annotated(record.fields, record.tags()),
-                        None => bam.unannotated(&chunk.bam),
+                        None => {
+                            let name = String::from_utf8_lossy(&chunk.name);
+                            let message = format!("read {name}: its record is cut short");
+                            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+                        }
                     },
                     Some(RecordEnd::Rejected(_)) => {
                         bam.forget();

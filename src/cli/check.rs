@@ -79,7 +79,7 @@ pub(super) fn files<'a>(
 
 /// Model files that were given must be for tasks that are wanted.
 pub(super) fn tasks(given: &[Model], wanted: &[Task]) -> Result<(), CliError> {
-    let is_unused = |model: &&Model| !wanted.iter().any(|task| model.manifest().task == *task);
+    let is_unused = |model: &&Model| !wanted.iter().any(|task| task.is_named_by(model.manifest()));
     match given.iter().find(is_unused) {
         Some(model) => Err(CliError::Usage(format!(
             "{} is for {}, which --tasks leaves out",
@@ -105,7 +105,7 @@ pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Res
 pub(super) fn bedgraph(models: &[Model]) -> Result<(), CliError> {
     if models
         .iter()
-        .any(|m| m.manifest().task == Task::PromoterStrength)
+        .any(|m| Task::PromoterStrength.is_named_by(m.manifest()))
     {
         let message = "bedgraph's sign says the strand, and rates have a sign of their own";
         return Err(CliError::usage(message));

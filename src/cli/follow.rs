@@ -1,19 +1,15 @@
 //! `annotate --follow`: a folder that fills.
 
 use super::error::CliError;
-use super::output::Target;
 use super::plan::FollowPlan;
 use super::run::Run;
 use crate::stream::follow::{FollowConfig, FollowError, Follower};
 
 /// Follows a folder; true where nothing was left over.
 pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<bool, CliError> {
-    let Target::File(output) = &run.output else {
-        return Err(CliError::usage("--follow needs --output"));
-    };
     let follower = Follower::open(FollowConfig {
         folder: plan.folder,
-        output: output.clone(),
+        output: plan.output,
         journal: plan.journal,
         until_idle: plan.until_idle,
         format: plan.format,

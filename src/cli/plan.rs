@@ -123,6 +123,8 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct FollowPlan {
     pub folder: PathBuf,
+    /// Calls are added to this file.
+    pub output: PathBuf,
     /// What has been done; beside the output unless given.
     pub journal: Option<PathBuf>,
     /// Ends when nothing new has come for so long.
@@ -180,25 +182,26 @@ impl Plan {
             ..Limits::default()
         };
         let pipeline = PipelineConfig {
-            threads,
             order: match arguments.order {
                 OrderArgument::Input => Order::Input,
                 OrderArgument::Ready | OrderArgument::Live => Order::Ready,
             },
             limits,
             strict: arguments.strict,
-            pool: 16 + 8 * threads,
             keep: (arguments.format == OutputFormat::Bam).then(Default::default),
+            ..PipelineConfig::with_threads(threads)
         };
+        let output = Target::new(arguments.output);
         let mut inputs = arguments.inputs.into_iter();
-        let mode = match (arguments.format, arguments.follow) {
+        let mode = match (arguments.format, arguments.follow.zip(output.path())) {
             (OutputFormat::Bam, _) => Mode::Bam {
                 input: inputs.next().map_or(Input::Stdin, Input::from_argument),
                 pipeline,
                 command,
             },
-            (OutputFormat::Text(format), Some(folder)) => Mode::Follow(FollowPlan {
+            (OutputFormat::Text(format), Some((folder, file))) => Mode::Follow(FollowPlan {
                 folder,
+                output: file.to_owned(),
                 journal: arguments.journal,
                 until_idle: arguments.until_idle,
                 format,
@@ -233,7 +236,7 @@ impl Plan {
             models,
             options,
             mode,
-            output: Target::new(arguments.output),
+            output,
             metrics: arguments.metrics,
             status_every: arguments.status_every,
             quiet,

@@ -50,6 +50,10 @@ pub struct BamWriter<W: Write> {
     record: Vec<u8>,
 }
 
+fn invalid(message: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message.into())
+}
+
 impl<W: Write> BamWriter<W> {
     /// A writer of the records whose header comes to lie in `header`; [`Call::model`] indexes
     /// `models`, and `command` is what was called, for the header.
@@ -93,16 +97,19 @@ impl<W: Write> BamWriter<W> {
     ///
     /// # Errors
     /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or
-    /// the record gets too long.
+    /// a tag is broken, or the record gets too long.
     pub fn annotated<'a>(
         &mut self,
         fields: &[u8],
-        tags: impl Iterator<Item = &'a [u8]>,
+        tags: impl Iterator<Item = Option<&'a [u8]>>,
     ) -> io::Result<()> {
         let out = &mut self.record;
         out.clear();
         out.extend_from_slice(fields);
         for tag in tags {
+            let Some(tag) = tag else {
+                return Err(invalid("a record with a broken tag"));
+            };
             if !tag.starts_with(COUNT) && !tag.starts_with(CALLS) {
                 out.extend_from_slice(tag);
             }
@@ -117,8 +124,11 @@ impl<W: Write> BamWriter<W> {
         }
         for (i, call) in self.calls.iter().enumerate() {
             let Some(label) = self.labels.get(usize::from(call.model)) else {
-                let message = format!("a call names model {} of {}", call.model, self.labels.len());
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+                let models = self.labels.len();
+                return Err(invalid(format!(
+                    "a call names model {} of {models}",
+                    call.model
+                )));
             };
             match i {
                 0 => out.extend([CALLS[0], CALLS[1], b'Z']),
@@ -134,8 +144,7 @@ impl<W: Write> BamWriter<W> {
             .len()
             .checked_sub(4)
             .and_then(|size| i32::try_from(size).ok());
-        let size =
-            size.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no whole BAM record"))?;
+        let size = size.ok_or_else(|| invalid("no whole BAM record"))?;
         out[..4].copy_from_slice(&size.to_le_bytes());
         self.begin()?;
         self.blocks.write(&self.record)
@@ -158,9 +167,8 @@ impl<W: Write> BamWriter<W> {
             return Ok(());
         };
         self.begun = true;
-        let header = with_program(header, &self.command, &self.labels).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "a header too long for BAM")
-        })?;
+        let header = with_program(header, &self.command, &self.labels)
+            .ok_or_else(|| invalid("a header too long for BAM"))?;
         self.blocks.write(&header)?;
         // A reader of a pipe may learn early what it will get.
         self.blocks.flush()

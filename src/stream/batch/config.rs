@@ -33,9 +33,15 @@ pub struct PipelineConfig {
 }
 
 impl Default for PipelineConfig {
-    /// A worker a core, input order, lenient, 16 chunks and another 8 a worker.
+    /// A worker a core, input order, lenient.
     fn default() -> PipelineConfig {
-        let threads = default_threads();
+        PipelineConfig::with_threads(default_threads())
+    }
+}
+
+impl PipelineConfig {
+    /// So many workers, 16 chunks and another 8 for each of them; the rest as by default.
+    pub fn with_threads(threads: usize) -> PipelineConfig {
         PipelineConfig {
             threads,
             order: Order::Input,

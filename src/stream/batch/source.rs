@@ -34,8 +34,11 @@ impl Inputs {
     /// The next input, if there is one; `Err` where the run is to stop.
     fn next(&mut self, port: &Port<Batch>) -> Result<Option<Input>, Stopped> {
         if self.one_by_one {
-            // It may be waited for.
-            return port.blocking(|| self.inputs.next()).ok_or(Stopped);
+            // It may be waited for, and a stop ends the wait.
+            return match port.blocking(|| self.inputs.next()) {
+                Some(next) if next.is_some() || !port.engine.stopping() => Ok(next),
+                _ => Err(Stopped),
+            };
         }
         match self.inputs.next() {
             Some(_) if port.engine.stopping() => Err(Stopped),

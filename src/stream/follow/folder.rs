@@ -7,7 +7,7 @@ use std::{fs, io};
 
 /// Files under a folder that may hold reads.
 #[derive(Debug)]
-pub struct Folder {
+pub(super) struct Folder {
     path: PathBuf,
     /// Size and time of change when a file was last seen.
     seen: HashMap<PathBuf, (u64, SystemTime)>,
@@ -15,7 +15,7 @@ pub struct Folder {
 
 impl Folder {
     /// Nothing seen yet.
-    pub fn new(path: PathBuf) -> Folder {
+    pub(super) fn new(path: PathBuf) -> Folder {
         Folder {
             path,
             seen: HashMap::new(),
@@ -27,7 +27,7 @@ impl Folder {
     ///
     /// # Errors
     /// Where the folder itself cannot be read.
-    pub fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
         let mut found = vec![];
         let mut folders = vec![self.path.clone()];
         while let Some(folder) = folders.pop() {

@@ -25,7 +25,4 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-pub use folder::Folder;
 pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower};
-pub use growing::{Growing, identity, incomplete};
-pub use journal::Journal;
