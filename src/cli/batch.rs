@@ -3,7 +3,8 @@
 use super::error::CliError;
 use super::output::Writer;
 use super::run::Run;
-use crate::reads::fastx::{BamRecord, RecordEnd};
+use crate::reads::bam::BamRecord;
+use crate::reads::fastx::RecordEnd;
 use crate::reads::source::Input;
 use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format};

@@ -1,6 +1,7 @@
 //! How a pipeline is built.
 
-use crate::reads::fastx::{BamHeader, Limits};
+use crate::reads::bam::BamHeader;
+use crate::reads::fastx::Limits;
 use crate::stream::engine::run::default_threads;
 
 /// The order in which records are written.

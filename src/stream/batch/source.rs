@@ -2,7 +2,8 @@
 
 use super::config::PipelineConfig;
 use super::slot::{Batch, InputEnd, send};
-use crate::reads::fastx::{BamHeader, Limits, Reader, RecordEnd, Step};
+use crate::reads::bam::BamHeader;
+use crate::reads::fastx::{Limits, Reader, RecordEnd, Step};
 use crate::reads::source::{Input, InputError};
 use crate::stream::engine::port::Port;
 use crate::stream::engine::run::{Ended, Source};
