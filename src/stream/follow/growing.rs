@@ -1,7 +1,7 @@
 //! A file that may still grow.
 
 use super::frames::{Frames, read_bam_header};
-use crate::reads::fastx::bam;
+use crate::reads::bam;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
