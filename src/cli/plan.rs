@@ -4,6 +4,7 @@ use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::{OrderArgument, OutputFormat, is_link, workers};
 use super::check;
 use super::error::CliError;
+use super::guard::Files;
 use super::output::Target;
 use crate::annotate::{Options, Priors, Task, default_tasks};
 use crate::reads::fastx::Limits;
@@ -11,6 +12,7 @@ use crate::reads::source::Input;
 use crate::sink::Format;
 use crate::stream::batch::{Order, PipelineConfig};
 use crate::stream::decide::Policy;
+use crate::stream::follow::journal_of;
 use crate::stream::live::{LiveConfig, OverloadPolicy};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -144,11 +146,7 @@ impl Plan {
         quiet: bool,
     ) -> Result<Plan, CliError> {
         check::options(&arguments)?;
-        let read = arguments.inputs.iter().chain(&arguments.models);
-        let read = read.chain(&arguments.policy).map(PathBuf::as_path);
-        let written = arguments.output.iter().chain(&arguments.decisions);
-        check::files(read, written.map(PathBuf::as_path))?;
-
+        files(&arguments).check()?;
         let (molecule, strands) = arguments.molecule.with_strands(arguments.strand);
         let live = arguments.is_live();
         let options = Options {
@@ -241,6 +239,24 @@ impl Plan {
             status_every: arguments.status_every,
             quiet,
         })
+    }
+}
+
+/// What is read and written.
+fn files(arguments: &AnnotateArguments) -> Files {
+    let files = Files::default()
+        .read(&arguments.inputs)
+        .read(&arguments.models)
+        .read(&arguments.policy)
+        .follow(arguments.follow.as_ref())
+        .write(&arguments.decisions);
+    match (&arguments.follow, &arguments.output) {
+        (Some(_), Some(output)) => {
+            let journal = arguments.journal.clone();
+            let journal = journal.unwrap_or_else(|| journal_of(output));
+            files.append([output, &journal])
+        }
+        _ => files.write(&arguments.output),
     }
 }
 

@@ -25,4 +25,5 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower};
+pub(crate) use folder::may_hold_reads;
+pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower, journal_of};
