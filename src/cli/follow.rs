@@ -7,6 +7,9 @@ use crate::stream::follow::{FollowConfig, FollowError, Follower};
 
 /// Follows a folder. A stop is its normal end.
 pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
+    let models = run.annotator.models().iter();
+    let models = models.map(|m| format!(", {}/{} {:.16}", m.name, m.version, m.hash));
+    let options = plan.options + &models.collect::<String>();
     let follower = Follower::open(FollowConfig {
         folder: plan.folder,
         output: plan.output,
@@ -14,6 +17,7 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
         until_idle: plan.until_idle,
         format: plan.format,
         models: run.tags(),
+        options,
         pipeline: plan.pipeline,
     });
     let follower = follower.map_err(failed)?;
@@ -28,7 +32,7 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
 /// What does not go together is wrong usage; the rest names its file.
 fn failed(error: FollowError) -> CliError {
     match error {
-        FollowError::Format => CliError::usage(error),
+        FollowError::Format | FollowError::Options { .. } => CliError::usage(error),
         FollowError::Io { file, source } => CliError::io(&file)(source),
         error => CliError::input(error),
     }

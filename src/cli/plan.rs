@@ -132,6 +132,8 @@ pub(super) struct FollowPlan {
     /// Ends when nothing new has come for so long.
     pub until_idle: Option<Duration>,
     pub format: Format,
+    /// What the calls depend on besides the models.
+    pub options: String,
     pub pipeline: PipelineConfig,
 }
 
@@ -203,6 +205,7 @@ impl Plan {
                 journal: arguments.journal,
                 until_idle: arguments.until_idle,
                 format,
+                options: described(&options, format, limits),
                 pipeline,
             }),
             (OutputFormat::Text(format), None) if live => Mode::Live(LivePlan {
@@ -240,6 +243,21 @@ impl Plan {
             quiet,
         })
     }
+}
+
+/// What calls depend on, in words.
+fn described(options: &Options, format: Format, limits: Limits) -> String {
+    format!(
+        "format {format}, {:?}, strands {:?}, tier {:?}, min-score {:?}, {:?}, max-starts {}, \
+         max-read-len {}",
+        options.molecule,
+        options.strands,
+        options.tier,
+        options.min_score,
+        options.priors,
+        options.max_starts,
+        limits.max_read_len
+    )
 }
 
 /// What is read and written.

@@ -2,5 +2,6 @@
 
 pub mod bam;
 pub mod fastx;
+pub mod growing;
 pub mod nucleotide;
 pub mod source;

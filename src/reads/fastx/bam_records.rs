@@ -58,6 +58,14 @@ impl Bam {
         }
     }
 
+    /// For what lies behind a header that was read already.
+    pub(super) fn behind_header(limits: Limits) -> Bam {
+        Bam {
+            begun: true,
+            ..Bam::new(limits)
+        }
+    }
+
     pub(super) fn keep(&mut self, header: BamHeader) {
         self.keep = Some(header);
         self.keeping = true;
@@ -80,7 +88,11 @@ impl Bam {
             return Step::End;
         }
         if !self.whole.ready {
-            match self.read_record(blocks, ids) {
+            let record = self.read_record(blocks, ids);
+            if !matches!(record, Record::End) {
+                blocks.judge(false);
+            }
+            match record {
                 Record::Good => self.whole.begin(),
                 Record::Bad(reject) => {
                     std::mem::swap(&mut chunk.bam, &mut self.raw);
@@ -260,6 +272,10 @@ impl Bam {
     }
 
     fn cut_off(&mut self, blocks: &mut Blocks, ids: &mut Ids) -> Record {
+        if blocks.growing() && !blocks.fill() {
+            ids.put_off();
+            return Record::End;
+        }
         let failure = ids.cut_off(&self.header);
         self.raw.clear();
         blocks.fail(failure);

@@ -43,8 +43,6 @@ struct Mark {
 
 /// How far an input was judged that may still grow.
 struct Judged {
-    /// Where in the stream it begins, behind what was judged earlier.
-    begin: u64,
     /// Where the last record ends that was handed out or rejected.
     offset: u64,
     /// A broken stretch goes on there.
@@ -53,6 +51,8 @@ struct Judged {
     hash: blake3::Hasher,
     /// Bytes behind them that have left the window.
     pending: Vec<u8>,
+    /// What comes is the record that was cut off.
+    frozen: bool,
 }
 
 pub(super) struct Blocks {
@@ -88,16 +88,17 @@ impl Blocks {
         }
     }
 
-    /// Keeps account of how far the input was judged, beginning at `begin`, with the hash of what
-    /// was judged earlier. Where it is `growing`, its end is not the end of its last record.
-    pub(super) fn keep_account(&mut self, begin: u64, hash: blake3::Hasher, growing: bool) {
+    /// Keeps account of how far the input was judged, which begins at `offset` with the hash of
+    /// what lies before. Where it is `growing`, its end is not the end of its last record.
+    pub(super) fn keep_account(&mut self, offset: u64, hash: blake3::Hasher, growing: bool) {
+        self.before = offset;
         self.growing = growing;
         self.judged = Some(Judged {
-            begin,
-            offset: begin,
+            offset,
             lost: false,
             hash,
             pending: vec![],
+            frozen: false,
         });
     }
 
@@ -109,12 +110,9 @@ impl Blocks {
     /// Everything up to here was handed out or rejected; `lost` in a broken stretch.
     pub(super) fn judge(&mut self, lost: bool) {
         let offset = self.offset();
-        let Some(judged) = &mut self.judged else {
+        let Some(judged) = self.judged.as_mut().filter(|judged| !judged.frozen) else {
             return;
         };
-        if offset <= judged.begin {
-            return;
-        }
         judged.lost = lost;
         // What of it lies in the window, and was not hashed.
         let from = judged.offset.max(self.before);
@@ -125,11 +123,10 @@ impl Blocks {
         judged.offset = offset;
     }
 
-    /// How many bytes were judged, whether a broken stretch goes on there, and the hash of all that
-    /// was judged.
+    /// Where judgement ended, whether a broken stretch goes on there, and the hash of all before.
     pub(super) fn account(&self) -> Option<(u64, bool, &blake3::Hasher)> {
         let judged = self.judged.as_ref()?;
-        Some((judged.offset - judged.begin, judged.lost, &judged.hash))
+        Some((judged.offset, judged.lost, &judged.hash))
     }
 
     /// Bytes are kept from here on, up to `limit`, for [`rewind`](Self::rewind).
@@ -166,7 +163,7 @@ impl Blocks {
         self.before = mark.offset;
         self.at = 0;
         if let Some(judged) = &mut self.judged {
-            let pending = self.before.saturating_sub(judged.offset.max(judged.begin));
+            let pending = self.before.saturating_sub(judged.offset);
             judged.pending.truncate(pending as usize);
         }
         true
@@ -183,7 +180,7 @@ impl Blocks {
             }
         }
         if let Some(judged) = &mut self.judged {
-            let from = judged.offset.max(judged.begin).saturating_sub(self.before) as usize;
+            let from = judged.offset.saturating_sub(self.before) as usize;
             judged
                 .pending
                 .extend_from_slice(&self.buffer[from.min(self.len)..self.len]);
@@ -263,6 +260,9 @@ impl Blocks {
     /// Ends the stream with `failure`, unless it has broken off already.
     pub(super) fn fail(&mut self, failure: InputError) {
         self.failure.get_or_insert(failure);
+        if let Some(judged) = &mut self.judged {
+            judged.frozen = true;
+        }
     }
 
     /// Gives no more of the stream.

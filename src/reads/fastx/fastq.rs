@@ -53,7 +53,7 @@ impl Sequence {
 #[derive(Default)]
 struct Qualities {
     count: u64,
-    /// Those before the last line that looks like a header.
+    /// Those before a line that looks like a header.
     certain: u64,
     lines: u64,
     /// The first byte that is none, and where it is.
@@ -212,7 +212,9 @@ impl Fastq {
                 if sequence.lines == 1 && self.is_header(blocks, limit) {
                     break false;
                 }
-                qualities.certain = qualities.count;
+                if qualities.certain == 0 {
+                    qualities.certain = qualities.count;
+                }
             }
             if like_header && !blocks.is_marked() {
                 blocks.mark(limit);
@@ -251,6 +253,9 @@ impl Fastq {
         // Without a header among them, they were cut off.
         if ended && (blocks.growing() || qualities.count < bases && !blocks.is_marked()) {
             return self.cut_off(blocks, ids, None);
+        }
+        if bases != qualities.count && blocks.is_marked() && qualities.certain > 0 {
+            qualities.count = qualities.certain;
         }
         ids.begin();
         let limit = self.limits.max_read_len;

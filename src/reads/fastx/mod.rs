@@ -26,6 +26,7 @@ mod tests;
 pub use reject::{Reject, RejectReason};
 
 use crate::reads::bam::{self, BamHeader};
+use crate::reads::growing::{Growing, Position, Reached};
 use crate::reads::source::{Input, InputError, Stream};
 use bam_records::Bam;
 use block::{Blocks, Header};
@@ -143,6 +144,8 @@ pub struct Reader {
     blocks: Blocks,
     ids: Ids,
     format: Format,
+    /// Where it is told how far an input was read that may still grow.
+    reached: Option<Reached>,
 }
 
 enum Format {
@@ -156,18 +159,39 @@ enum Format {
 struct Ids {
     file: Arc<str>,
     first_record: u64,
+    /// Records of the file that were read earlier.
+    before: u64,
     begun: u64,
 }
 
 impl Ids {
+    fn new(file: Arc<str>, first_record: u64, before: u64) -> Ids {
+        Ids {
+            file,
+            first_record,
+            before,
+            begun: before,
+        }
+    }
+
     fn begin(&mut self) {
         self.begun += 1;
+    }
+
+    /// The record at hand was begun too early.
+    fn put_off(&mut self) {
+        self.begun -= 1;
+    }
+
+    /// The record's number over all inputs.
+    fn record(&self) -> u64 {
+        self.first_record + (self.begun - self.before) - 1
     }
 
     fn reject(&self, header: &Header, reason: RejectReason) -> Box<Reject> {
         Box::new(Reject {
             file: self.file.clone(),
-            record: self.first_record + self.begun - 1,
+            record: self.record(),
             number: self.begun,
             name: reject::short_name(header.name()),
             offset: header.offset,
@@ -176,7 +200,7 @@ impl Ids {
     }
 
     fn label(&self, chunk: &mut Chunk, header: &Header) {
-        chunk.record = self.first_record + self.begun - 1;
+        chunk.record = self.record();
         chunk.number = self.begun;
         if !Arc::ptr_eq(&chunk.file, &self.file) {
             chunk.file = self.file.clone();
@@ -269,11 +293,48 @@ impl Reader {
         Ok(Reader {
             blocks,
             format,
-            ids: Ids {
-                file,
-                first_record,
-                begun: 0,
-            },
+            ids: Ids::new(file, first_record, 0),
+            reached: None,
+        })
+    }
+
+    /// Goes on with an input that may still grow: a last record without its end is left for later.
+    /// Numbers of records go on from where the last reader ended.
+    ///
+    /// # Errors
+    /// [`InputError::NotSequences`] where it begins as something other than FASTQ or BAM, and what
+    /// keeps its bytes from being read.
+    pub fn go_on(
+        growing: Growing,
+        limits: Limits,
+        first_record: u64,
+    ) -> Result<Reader, InputError> {
+        let from = growing.from;
+        let file: Arc<str> = growing.name.into();
+        let mut blocks = Blocks::new(growing.bytes);
+        blocks.keep_account(from.offset, from.hash, !growing.is_whole);
+        let format = if growing.is_bam {
+            Format::Bam(Bam::behind_header(limits))
+        } else if from.offset == 0 {
+            match blocks.first_after_blanks() {
+                None => Format::Empty,
+                Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits, false)),
+                Some(_) => {
+                    return Err(InputError::NotSequences {
+                        file,
+                        offset: blocks.offset(),
+                        found: blocks.describe(),
+                    });
+                }
+            }
+        } else {
+            Format::Fastq(Fastq::new(limits, from.lost))
+        };
+        Ok(Reader {
+            blocks,
+            format,
+            ids: Ids::new(file, first_record, from.records),
+            reached: Some(growing.reached),
         })
     }
 
@@ -294,9 +355,19 @@ impl Reader {
         }
     }
 
-    /// Records begun so far, good and bad.
+    /// Records begun so far by this reader, good and bad.
     pub fn records(&self) -> u64 {
-        self.ids.begun
+        self.ids.begun - self.ids.before
+    }
+
+    /// What is wrong with an input all of whose records were rejected; `None` for one that may
+    /// still grow.
+    pub fn all_rejected(&self) -> Option<InputError> {
+        let whole = self.blocks.account().is_none();
+        whole.then(|| InputError::AllRejected {
+            file: self.ids.file.clone(),
+            records: self.records(),
+        })
     }
 
     /// Fills `chunk` with the next piece of the input, reusing its buffers. After [`Step::End`] or
@@ -313,9 +384,19 @@ impl Reader {
             Format::Fasta(fasta) => fasta.next_chunk(&mut self.blocks, &mut self.ids, chunk),
             Format::Fastq(fastq) => fastq.next_chunk(&mut self.blocks, &mut self.ids, chunk),
         };
-        match step {
-            Step::End => self.blocks.take_failure().map_or(Ok(Step::End), Err),
-            step => Ok(step),
+        if step != Step::End {
+            return Ok(step);
         }
+        if let (Some(reached), Some(account)) = (self.reached.take(), self.blocks.account()) {
+            let (offset, lost, hash) = account;
+            let position = Position {
+                offset,
+                records: self.ids.begun,
+                lost,
+                hash: hash.clone(),
+            };
+            reached.set(position, self.blocks.offset() - offset);
+        }
+        self.blocks.take_failure().map_or(Ok(Step::End), Err)
     }
 }

@@ -144,6 +144,14 @@ pub enum InputError {
         /// Where the record begins in the uncompressed stream.
         offset: u64,
     },
+    /// Not one record was good.
+    #[error("{file}: none of its {records} records was accepted")]
+    AllRejected {
+        /// The input.
+        file: Arc<str>,
+        /// Those that were rejected or passed over.
+        records: u64,
+    },
     /// The system could not open or read it.
     #[error("{file}: cannot read on at byte {offset}: {source}")]
     Io {

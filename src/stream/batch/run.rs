@@ -4,12 +4,13 @@ use super::config::PipelineConfig;
 use super::order::Sequencer;
 use super::output::{FinishedChunk, Outcome, Output, PipelineError};
 use super::slot::{Batch, InputEnd, Slot};
-use super::source::Inputs;
+use super::source::{Inputs, Kind};
 use super::worker::Worker;
 use crate::annotate::Annotate;
 use crate::call::CallKind;
 use crate::metrics::Metrics;
 use crate::reads::fastx::RecordEnd;
+use crate::reads::growing::Growing;
 use crate::reads::source::Input;
 use crate::stream::engine::run::run_threads;
 use crate::stream::engine::shared::{Setup, SourceSlots};
@@ -31,7 +32,7 @@ pub fn run<A: Annotate>(
     stop: &Arc<AtomicBool>,
     output: &mut dyn Output,
 ) -> Result<Outcome, PipelineError> {
-    let inputs = Inputs::new(Box::new(inputs.into_iter()), false, config);
+    let inputs = Inputs::new(Kind::Known(inputs.into_iter()), config);
     start(config, inputs, annotator, metrics, stop, output)
 }
 
@@ -44,13 +45,13 @@ pub fn run<A: Annotate>(
 /// As [`run`].
 pub fn run_one_by_one<A: Annotate>(
     config: &PipelineConfig,
-    inputs: Box<dyn Iterator<Item = Input> + Send>,
+    inputs: Box<dyn Iterator<Item = Growing> + Send>,
     annotator: &A,
     metrics: &Arc<Metrics>,
     stop: &Arc<AtomicBool>,
     output: &mut dyn Output,
 ) -> Result<Outcome, PipelineError> {
-    let inputs = Inputs::new(inputs, true, config);
+    let inputs = Inputs::new(Kind::OneByOne(inputs), config);
     start(config, inputs, annotator, metrics, stop, output)
 }
 

@@ -4,6 +4,7 @@ use super::config::PipelineConfig;
 use super::slot::{Batch, InputEnd, send};
 use crate::reads::bam::BamHeader;
 use crate::reads::fastx::{Limits, Reader, RecordEnd, Step};
+use crate::reads::growing::Growing;
 use crate::reads::source::{Input, InputError};
 use crate::stream::engine::port::Port;
 use crate::stream::engine::run::{Ended, Source};
@@ -11,59 +12,88 @@ use std::sync::Arc;
 
 /// Inputs, one after another.
 pub(super) struct Inputs {
-    inputs: Box<dyn Iterator<Item = Input> + Send>,
-    /// The next input is asked for when the records of the one before have been written.
-    one_by_one: bool,
+    inputs: Kind,
     limits: Limits,
     keep: Option<BamHeader>,
 }
 
+/// Where inputs come from.
+pub(super) enum Kind {
+    /// All are known.
+    Known(std::vec::IntoIter<Input>),
+    /// The next one is asked for when the records of the one before have been written.
+    OneByOne(Box<dyn Iterator<Item = Growing> + Send>),
+}
+
+/// An input to be read.
+enum Next {
+    Known(Input),
+    Growing(Box<Growing>),
+}
+
 impl Inputs {
-    pub(super) fn new(
-        inputs: Box<dyn Iterator<Item = Input> + Send>,
-        one_by_one: bool,
-        config: &PipelineConfig,
-    ) -> Inputs {
+    pub(super) fn new(inputs: Kind, config: &PipelineConfig) -> Inputs {
         Inputs {
             inputs,
-            one_by_one,
             limits: config.limits,
             keep: config.keep.clone(),
         }
     }
 
     /// The next input, if there is one; `Err` where the run is to stop.
-    fn next(&mut self, port: &Port<Batch>) -> Result<Option<Input>, Stopped> {
-        if self.one_by_one {
+    fn next(&mut self, port: &Port<Batch>) -> Result<Option<Next>, Stopped> {
+        match &mut self.inputs {
+            Kind::Known(inputs) => match inputs.next() {
+                Some(_) if port.engine.stopping() => Err(Stopped),
+                next => Ok(next.map(Next::Known)),
+            },
             // It may be waited for, and a stop ends the wait.
-            return match port.blocking(|| self.inputs.next()) {
-                Some(next) if next.is_some() || !port.engine.stopping() => Ok(next),
+            Kind::OneByOne(inputs) => match port.blocking(|| inputs.next()) {
+                Some(next) if next.is_some() || !port.engine.stopping() => {
+                    Ok(next.map(|next| Next::Growing(Box::new(next))))
+                }
                 _ => Err(Stopped),
-            };
+            },
         }
-        match self.inputs.next() {
-            Some(_) if port.engine.stopping() => Err(Stopped),
-            next => Ok(next),
-        }
+    }
+
+    /// True where the next input depends on what came of the one before.
+    fn waits(&self) -> bool {
+        matches!(self.inputs, Kind::OneByOne(_))
+    }
+
+    /// Opens an input whose first record is the run's `records`th.
+    fn open(
+        &self,
+        port: &Port<Batch>,
+        input: Next,
+        records: u64,
+    ) -> Result<Result<Reader, InputError>, Stopped> {
+        let input = match input {
+            Next::Known(input) => input,
+            Next::Growing(growing) => {
+                return Ok(Reader::go_on(*growing, self.limits, records));
+            }
+        };
+        let file: Arc<str> = input.name().into();
+        let opened = port.blocking(|| input.open()).ok_or(Stopped)?;
+        Ok(opened.and_then(|bytes| {
+            let mut reader = Reader::new(file, port.gated(bytes), self.limits, records)?;
+            match &self.keep {
+                Some(header) => reader.keep(header.clone()).map(|()| reader),
+                None => Ok(reader),
+            }
+        }))
     }
 
     /// Reads an input whose first record is the run's `records`th.
     fn read_input(
         &self,
         port: &Port<Batch>,
-        input: Input,
+        input: Next,
         records: &mut u64,
     ) -> Result<InputEnd, Stopped> {
-        let file: Arc<str> = input.name().into();
-        let opened = port.blocking(|| input.open()).ok_or(Stopped)?;
-        let reader = opened.and_then(|bytes| {
-            let mut reader = Reader::new(file, port.gated(bytes), self.limits, *records)?;
-            match &self.keep {
-                Some(header) => reader.keep(header.clone()).map(|()| reader),
-                None => Ok(reader),
-            }
-        });
-        match reader {
+        match self.open(port, input, *records)? {
             Ok(mut reader) => {
                 let end = read_records(port, &mut reader);
                 *records += reader.records();
@@ -90,7 +120,7 @@ impl Source<Batch> for Inputs {
             let Ok(end) = self.read_input(port, input, &mut records) else {
                 return Ended::Early;
             };
-            if self.one_by_one && end_input(port, end).is_err() {
+            if self.waits() && end_input(port, end).is_err() {
                 return Ended::Early;
             }
         }
@@ -121,6 +151,7 @@ fn end_input(port: &Port<Batch>, end: InputEnd) -> Result<(), Stopped> {
 
 fn read_records(port: &Port<Batch>, reader: &mut Reader) -> Result<InputEnd, Stopped> {
     let engine = &*port.engine;
+    let (mut good, mut bad) = (0u64, 0u64);
     loop {
         let mut slot = port.free_slot().ok_or(Stopped)?;
         let step = reader.next_chunk(&mut slot.chunk);
@@ -137,9 +168,15 @@ fn read_records(port: &Port<Batch>, reader: &mut Reader) -> Result<InputEnd, Sto
                 if chunk.first {
                     engine.metrics.read_in();
                 }
+                match &chunk.end {
+                    Some(RecordEnd::Complete) => good += 1,
+                    Some(RecordEnd::Rejected(_)) => bad += 1,
+                    None => (),
+                }
                 send(engine, slot);
             }
             Ok(Step::Rejected(reject)) => {
+                bad += u64::from(!reject.reason.passes_over());
                 let chunk = &mut slot.chunk;
                 chunk.record = reject.record;
                 chunk.start = 0;
@@ -152,6 +189,10 @@ fn read_records(port: &Port<Batch>, reader: &mut Reader) -> Result<InputEnd, Sto
             }
             Ok(Step::End) => {
                 engine.return_unused(slot);
+                // Most likely it is something else than it seems.
+                if let (0, 1.., Some(error)) = (good, bad, reader.all_rejected()) {
+                    port.engine.mode.report(error);
+                }
                 return Ok(InputEnd::Complete);
             }
             Err(error) => {

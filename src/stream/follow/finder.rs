@@ -1,27 +1,36 @@
 //! Finds the next file with something new in it.
 
 use super::folder::Folder;
-use super::growing::{Growing, identity};
-use super::progress::{Pass, Progress};
-use crate::reads::source::Input;
+use super::identify::{Found, identify};
+use super::progress::{Known, Pass, Progress, Stamp};
+use crate::reads::growing::{Growing, Reached};
+use crate::reads::source::InputError;
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 /// Time between two looks at the folder. Notifications of the system are no substitute: network
 /// folders have none.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// A look costs at most about one part in so many of the time, however long files get that grow.
+const SHARE: u32 = 8;
 
 /// The files of a folder, each as often as something new is in it. Waits for the next one.
 pub(super) struct Finder {
     folder: Folder,
     /// Found, and not annotated yet.
     found: VecDeque<PathBuf>,
-    looked: bool,
+    pause: Option<Duration>,
     until_idle: Option<Duration>,
+    /// Nothing new comes: what is there is all.
+    closing: bool,
+    /// The folder was missing at the last look.
+    missing: bool,
     progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
 }
@@ -36,8 +45,10 @@ impl Finder {
         Finder {
             folder: Folder::new(folder),
             found: VecDeque::new(),
-            looked: false,
+            pause: None,
             until_idle,
+            closing: false,
+            missing: false,
             progress,
             stop,
         }
@@ -45,38 +56,80 @@ impl Finder {
 
     /// Begins a pass over a file, from where the last one was committed. `None` where there is
     /// nothing to begin with.
-    fn begin(&self, path: PathBuf) -> Option<Input> {
-        let reached = Arc::new(AtomicU64::new(0));
-        let opened = identity(&path).and_then(|identity| {
-            let Some(identity) = identity else {
-                return Ok(None);
-            };
-            let from = self.progress.lock().journal.committed(&identity);
-            let growing = Growing::open(&path, from, reached.clone())?;
-            Ok(Some((identity, from, growing)))
-        });
-        let (identity, from, growing) = match opened {
-            Ok(opened) => opened?,
-            // Renamed since it was listed: it will be listed by its other name.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
-            Err(e) => {
-                log::error!("{}: {e}", path.display());
-                self.progress.lock().bad.push(path);
-                return None;
+    fn begin(&self, path: PathBuf) -> Option<Growing> {
+        // Renamed since it was listed, it will be listed by its other name.
+        let stamp = Stamp::of(&fs::metadata(&path).ok()?);
+        let expected = self.expected(&path, &stamp);
+        if let Some(known) = &expected
+            && known.stamp.is_same(&stamp)
+            && !(self.closing && known.left > 0)
+        {
+            let known = known.clone();
+            self.progress.lock().known.insert(path, known);
+            return None;
+        }
+        let position = expected.as_ref().map(|known| &known.position);
+        let found = identify(&path, position, &self.progress.lock().journal);
+        match found {
+            Ok(found) => {
+                let found = found?;
+                self.say(&path, &found, expected.is_some());
+                Some(self.pass(path, stamp, found))
             }
+            Err(InputError::Missing { .. }) => None,
+            Err(error) => {
+                log::error!("{error}");
+                self.progress.lock().bad.insert(path);
+                None
+            }
+        }
+    }
+
+    /// What is known of a file by its name, or of one that has been renamed.
+    fn expected(&self, path: &Path, stamp: &Stamp) -> Option<Known> {
+        let state = self.progress.lock();
+        let renamed = || {
+            state
+                .known
+                .values()
+                .find(|known| known.stamp.is_same(stamp))
         };
-        let name = match from {
-            0 => path.display().to_string(),
-            // Numbers and bytes of records in messages count from there.
-            _ => format!("{} (from byte {from} on)", path.display()),
-        };
+        state.known.get(path).or_else(renamed).cloned()
+    }
+
+    /// Says of a file what its name does not.
+    fn say(&self, path: &Path, found: &Found, expected: bool) {
+        if found.is_known && !expected {
+            let offset = found.from.offset;
+            log::info!("{}: annotated before, up to byte {offset}", path.display());
+        }
+        if !found.is_known && self.progress.lock().journal.knows_path(path) {
+            log::warn!(
+                "{}: other bytes than were annotated under this name; taken for another file, \
+                 since reads are not compared between files",
+                path.display()
+            );
+        }
+    }
+
+    fn pass(&self, path: PathBuf, stamp: Stamp, found: Found) -> Growing {
+        let reached = Reached::default();
+        let name = path.display().to_string();
         self.progress.lock().pass = Some(Pass {
             path,
-            identity,
-            from,
-            reached,
+            stamp,
+            from: found.from.clone(),
+            head: found.head,
+            reached: reached.clone(),
         });
-        Some(Input::Reader(name, Box::new(growing)))
+        Growing {
+            name,
+            bytes: found.bytes,
+            from: found.from,
+            is_bam: found.is_bam,
+            is_whole: self.closing,
+            reached,
+        }
     }
 
     /// True where nothing new has come for as long as the run is to wait for it.
@@ -84,32 +137,79 @@ impl Finder {
         let last = self.progress.lock().last_new;
         self.until_idle.is_some_and(|most| last.elapsed() >= most)
     }
+
+    /// Looks at the folder; false where it cannot be read.
+    fn look(&mut self) -> bool {
+        match self.folder.changed() {
+            Ok(found) => {
+                self.found = found.into();
+                self.missing = false;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !std::mem::replace(&mut self.missing, true) {
+                    log::warn!(
+                        "{}: not there; it is waited for",
+                        self.folder.path().display()
+                    );
+                }
+            }
+            Err(error) => {
+                self.progress.lock().folder_error = Some(error);
+                return false;
+            }
+        }
+        let mut state = self.progress.lock();
+        state.bad.extend(self.folder.refused().iter().cloned());
+        true
+    }
+
+    /// The next file that was found and has something new.
+    fn next_found(&mut self) -> Option<Growing> {
+        while let Some(path) = self.found.pop_front() {
+            let begun = Instant::now();
+            let next = self.begin(path);
+            // A file that grows is read from its beginning each time, to see that it is the same.
+            if let Some(pause) = &mut self.pause {
+                *pause += begun.elapsed() * SHARE;
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
 }
 
 impl Iterator for Finder {
-    type Item = Input;
+    type Item = Growing;
 
-    fn next(&mut self) -> Option<Input> {
+    fn next(&mut self) -> Option<Growing> {
         while !self.stop.load(SeqCst) {
-            if let Some(path) = self.found.pop_front() {
-                match self.begin(path) {
-                    Some(input) => return Some(input),
-                    None => continue,
+            if let Some(next) = self.next_found() {
+                return Some(next);
+            }
+            if self.closing {
+                return None;
+            }
+            if self.pause.is_some() && self.idle() {
+                // Last records without their ends are taken now, or are wrong.
+                self.closing = true;
+                let state = self.progress.lock();
+                let left = state.known.iter().filter(|(_, known)| known.left > 0);
+                self.found = left.map(|(path, _)| path.clone()).collect();
+                continue;
+            }
+            if let Some(pause) = &mut self.pause {
+                let step = (*pause).min(LOOK);
+                std::thread::sleep(step);
+                *pause -= step;
+                if !pause.is_zero() {
+                    continue;
                 }
             }
-            if self.looked {
-                if self.idle() {
-                    return None;
-                }
-                std::thread::sleep(LOOK);
-            }
-            self.looked = true;
-            match self.folder.changed() {
-                Ok(found) => self.found = found.into(),
-                Err(error) => {
-                    self.progress.lock().folder_error = Some(error);
-                    return None;
-                }
+            self.pause = Some(LOOK);
+            if !self.look() {
+                return None;
             }
         }
         None

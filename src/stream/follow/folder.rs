@@ -1,6 +1,6 @@
 //! Files that are new or have changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
@@ -11,6 +11,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Size and time of change when a file was last seen.
     seen: HashMap<PathBuf, (u64, SystemTime)>,
+    /// What is called like a file and is none.
+    refused: BTreeSet<PathBuf>,
 }
 
 impl Folder {
@@ -19,7 +21,18 @@ impl Folder {
         Folder {
             path,
             seen: HashMap::new(),
+            refused: BTreeSet::new(),
         }
+    }
+
+    /// The folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is called like a file of reads and is none: pipes and devices.
+    pub(super) fn refused(&self) -> &BTreeSet<PathBuf> {
+        &self.refused
     }
 
     /// Files that are new or have changed, in order of name; nested folders too. A file that cannot
@@ -47,6 +60,10 @@ impl Folder {
                 };
                 if about.is_dir() {
                     folders.push(path);
+                } else if may_hold_reads(&path) && !about.is_file() {
+                    if self.refused.insert(path.clone()) {
+                        log::error!("{}: is no file, and cannot be followed", path.display());
+                    }
                 } else if may_hold_reads(&path) {
                     let state = (
                         about.len(),
@@ -88,9 +105,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let nested = folder.path().join("pass/barcode01");
         fs::create_dir_all(&nested).unwrap();
-        let file = nested.join("x.fastq.gz.part");
+        let file = nested.join("x.fastq.gz");
         fs::write(&file, b"1").unwrap();
-        fs::write(folder.path().join("summary.txt"), b"1").unwrap();
+        for other in [
+            "summary.txt",
+            "x.fastq.md5",
+            "x.bam.bai",
+            "x.fastq.gz.part",
+            "fastq",
+        ] {
+            fs::write(folder.path().join(other), b"1").unwrap();
+        }
         let mut watched = Folder::new(folder.path().to_owned());
         assert_eq!(watched.changed().unwrap(), std::slice::from_ref(&file));
         assert!(watched.changed().unwrap().is_empty());

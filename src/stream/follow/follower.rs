@@ -1,9 +1,8 @@
 //! Follows a folder: annotates each read once, and commits it.
 
 use super::finder::Finder;
-use super::growing::incomplete;
-use super::journal::Journal;
-use super::progress::{Pass, Progress};
+use super::journal::{Entry, Journal, JournalError};
+use super::progress::{Known, Pass, Progress};
 use crate::annotate::Annotate;
 use crate::metrics::Metrics;
 use crate::sink::{CallWriter, Format, ModelTag};
@@ -11,10 +10,10 @@ use crate::stream::batch::config::PipelineConfig;
 use crate::stream::batch::output::{FinishedChunk, Output, PipelineError};
 use crate::stream::batch::run::run_one_by_one;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is followed, and where its calls go.
@@ -32,6 +31,8 @@ pub struct FollowConfig {
     pub format: Format,
     /// What the output says of the models.
     pub models: Vec<ModelTag>,
+    /// What else the output depends on, in words: a later run with others is refused.
+    pub options: String,
     /// How the pipeline is built.
     pub pipeline: PipelineConfig,
 }
@@ -51,22 +52,45 @@ pub enum FollowError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The output is shorter than the journal says.
+    /// Another run follows with this journal.
+    #[error("{}: another run follows with this journal", journal.display())]
+    Locked {
+        /// The journal.
+        journal: PathBuf,
+    },
+    /// The output depends on options that were others.
     #[error(
-        "{}: {length} bytes, but {} says that {committed} were written: the two do not belong \
-         together",
+        "{}: was begun with other options: {before}; now: {now}. Use them again, or another output",
+        journal.display()
+    )]
+    Options {
+        /// The journal.
+        journal: PathBuf,
+        /// The options then.
+        before: String,
+        /// The options now.
+        now: String,
+    },
+    /// The journal has a line that is none, and others behind it.
+    #[error("{}: line {line} is none of a journal", journal.display())]
+    Damaged {
+        /// The journal.
+        journal: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// The output holds something of which the journal knows nothing.
+    #[error(
+        "{0}: holds something that {1} knows nothing of, and is left alone. To annotate the folder \
+         from the beginning: mv {0} {0}.earlier; rm -f {1}",
         output.display(),
         journal.display()
     )]
     Mismatch {
         /// The output.
         output: PathBuf,
-        /// Its length in bytes.
-        length: u64,
         /// The journal.
         journal: PathBuf,
-        /// The length that it says.
-        committed: u64,
     },
     /// Anything else that broke the pipeline off.
     #[error(transparent)]
@@ -86,8 +110,9 @@ impl FollowError {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct FollowOutcome {
-    /// Files that are bad, cannot be read, or do not end with a complete record; each was logged as
-    /// an error.
+    /// Files that are bad, cannot be read, or do not end with a complete record, and such whose
+    /// calls were lost with the output's end and that are gone themselves; each was logged as an
+    /// error.
     pub incomplete: Vec<PathBuf>,
     /// The run was stopped.
     pub stopped: bool,
@@ -105,17 +130,20 @@ pub struct Follower {
     config: FollowConfig,
     journal: Journal,
     journal_path: PathBuf,
+    /// Files whose calls were lost with the output's end.
+    given_up: Vec<PathBuf>,
     file: File,
-    calls: CallWriter<BufWriter<File>>,
+    added: Added,
+    calls: CallWriter<BufWriter<Added>>,
 }
 
 impl Follower {
-    /// Opens output and journal, and makes the output as long as the journal says: what a run wrote
-    /// that did not live to commit it is written again.
+    /// Opens output and journal, and cuts both back to where they agree: what a run wrote that did
+    /// not live to commit it, and what a power cut took from their ends, is written again.
     ///
     /// # Errors
-    /// Where the format cannot be continued, a file cannot be opened, or output and journal do not
-    /// belong together.
+    /// Where the format cannot be continued, a file cannot be opened, another run has the journal,
+    /// options were others, or output and journal do not belong together. Neither is changed then.
     pub fn open(config: FollowConfig) -> Result<Follower, FollowError> {
         if config.format == Format::Bedgraph {
             return Err(FollowError::Format);
@@ -123,29 +151,39 @@ impl Follower {
         let output = &config.output;
         let journal = config.journal.clone();
         let journal_path = journal.unwrap_or_else(|| journal_of(output));
-        let journal = Journal::open(&journal_path).map_err(FollowError::io(&journal_path))?;
-        let committed = journal.output_length().unwrap_or(0);
         let failed = FollowError::io(output);
         let open = OpenOptions::new()
+            .read(true)
+            .write(true)
             .create(true)
             .truncate(false)
-            .append(true)
             .open(output);
-        let file = open.map_err(&failed)?;
-        let length = file.metadata().map_err(&failed)?.len();
-        if length < committed {
-            return Err(FollowError::Mismatch {
+        let mut file = open.map_err(&failed)?;
+        let header = header(&config).map_err(&failed)?;
+        let opened = Journal::open(&journal_path, &config.options, &mut file, &header);
+        let (journal, given_up) = opened.map_err(|error| match error {
+            JournalError::Io(source) => FollowError::io(&journal_path)(source),
+            JournalError::Locked => FollowError::Locked {
+                journal: journal_path.clone(),
+            },
+            JournalError::Damaged(line) => FollowError::Damaged {
+                journal: journal_path.clone(),
+                line,
+            },
+            JournalError::Options(before) => FollowError::Options {
+                journal: journal_path.clone(),
+                before,
+                now: config.options.clone(),
+            },
+            JournalError::Missing | JournalError::Mismatch => FollowError::Mismatch {
                 output: output.clone(),
-                length,
-                journal: journal_path,
-                committed,
-            });
-        }
-        file.set_len(committed).map_err(&failed)?;
-        let own = file.try_clone().map_err(&failed)?;
-        let writer = BufWriter::with_capacity(1 << 16, own);
+                journal: journal_path.clone(),
+            },
+        })?;
+        let added = Added::new(file.try_clone().map_err(&failed)?);
+        let writer = BufWriter::with_capacity(1 << 16, added.clone());
         let mut calls = CallWriter::new(writer, config.format, config.models.clone());
-        if committed == 0 {
+        if journal.output_length() == 0 {
             calls.header().map_err(&failed)?;
         }
         drop(failed);
@@ -153,7 +191,9 @@ impl Follower {
             config,
             journal,
             journal_path,
+            given_up,
             file,
+            added,
             calls,
         })
     }
@@ -179,14 +219,25 @@ impl Follower {
         } = &self.config;
         let progress = Arc::new(Progress::new(self.journal));
         let finder = Finder::new(folder.clone(), *until_idle, progress.clone(), stop.clone());
+        let mut gone = self.given_up;
+        gone.retain(|path| !path.exists());
+        for path in &gone {
+            log::error!(
+                "{}: is gone, and its calls were lost with the output's end",
+                path.display()
+            );
+        }
         let mut committer = Committer {
             calls: self.calls,
             file: self.file,
+            added: self.added,
             progress: progress.clone(),
             journal_error: None,
         };
         let finder = Box::new(finder);
         let ran = run_one_by_one(pipeline, finder, annotator, metrics, stop, &mut committer);
+        // The thread that finds files may outlive the run.
+        progress.lock().journal.release();
         if let Some(source) = committer.journal_error {
             return Err(FollowError::io(&self.journal_path)(source));
         }
@@ -197,7 +248,8 @@ impl Follower {
         if let Some(source) = progress.lock().folder_error.take() {
             return Err(FollowError::io(folder)(source));
         }
-        let incomplete = left_over(&progress);
+        let mut incomplete: Vec<PathBuf> = progress.lock().bad.iter().cloned().collect();
+        incomplete.extend(gone);
         committer.calls.finish().map_err(FollowError::io(output))?;
         Ok(FollowOutcome {
             incomplete,
@@ -206,33 +258,47 @@ impl Follower {
     }
 }
 
-/// Files that were bad, or whose ends are no complete records.
-fn left_over(progress: &Progress) -> Vec<PathBuf> {
-    let mut state = progress.lock();
-    let mut files = std::mem::take(&mut state.bad);
-    for (path, identity) in &state.known {
-        let committed = state.journal.committed(identity);
-        match incomplete(path, committed) {
-            Ok(left) if left > 0 => {
-                log::error!(
-                    "{}: {left} bytes from byte {committed} on are no complete record",
-                    path.display()
-                );
-                files.push(path.clone());
-            }
-            // Gone, or renamed: then it is known by its other name too.
-            _ => {}
-        }
+/// What an output begins with.
+fn header(config: &FollowConfig) -> io::Result<Vec<u8>> {
+    let mut calls = CallWriter::new(vec![], config.format, config.models.clone());
+    calls.header()?;
+    calls.finish()
+}
+
+/// The output, and the hash of what was added to it since the last commit.
+#[derive(Clone)]
+struct Added(Arc<Mutex<(File, blake3::Hasher)>>);
+
+impl Added {
+    fn new(file: File) -> Added {
+        Added(Arc::new(Mutex::new((file, blake3::Hasher::new()))))
     }
-    files.sort();
-    files.dedup();
-    files
+
+    /// The hash, which begins anew.
+    fn take(&self) -> blake3::Hash {
+        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut own.1).finalize()
+    }
+}
+
+impl Write for Added {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = own.0.write(bytes)?;
+        own.1.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes calls, and commits each file when they are written.
 struct Committer {
-    calls: CallWriter<BufWriter<File>>,
+    calls: CallWriter<BufWriter<Added>>,
     file: File,
+    added: Added,
     progress: Arc<Progress>,
     /// What kept a commit from being written, so that it is not reported as the output's.
     journal_error: Option<io::Error>,
@@ -245,21 +311,25 @@ impl Output for Committer {
 
     fn input_written(&mut self, whole: bool) -> io::Result<()> {
         let mut state = self.progress.lock();
-        let Some(Pass {
-            path,
-            identity,
-            from,
-            reached,
-        }) = state.pass.take()
-        else {
+        let Some(pass) = state.pass.take() else {
             return Ok(());
         };
-        let reached = reached.load(Relaxed);
-        if reached > from {
+        let Pass {
+            path,
+            stamp,
+            from,
+            head,
+            reached,
+        } = pass;
+        let (position, left) = reached.take().unwrap_or((from.clone(), 0));
+        let is_new = position.offset > from.offset;
+        let entry = Entry::new(&position, head);
+        if is_new {
             self.calls.flush()?;
             self.file.sync_data()?;
-            let length = self.file.metadata()?.len();
-            let committed = state.journal.commit(&identity, reached, length, &path);
+            let length = self.file.seek(SeekFrom::End(0))?;
+            let added = self.added.take();
+            let committed = state.journal.commit(entry, length, added, &path);
             if let Err(error) = committed {
                 let kind = error.kind();
                 self.journal_error = Some(error);
@@ -267,13 +337,19 @@ impl Output for Committer {
             }
         }
         if !whole {
-            state.bad.push(path);
+            state.bad.insert(path);
             return Ok(());
         }
-        if reached > from {
+        if is_new {
             state.last_new = Instant::now();
         }
-        state.known.insert(path, identity);
+        state.bad.remove(&path);
+        let known = Known {
+            stamp,
+            position: entry,
+            left,
+        };
+        state.known.insert(path, known);
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! What the one who finds files and the one who commits them share.
 
-use super::journal::Journal;
-use std::collections::BTreeMap;
+use super::journal::{Entry, Head, Journal};
+use crate::reads::growing::{Position, Reached};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 /// How far a run has come. Locked once a file, never once a record.
 pub(super) struct Progress(Mutex<State>);
@@ -15,24 +16,62 @@ pub(super) struct State {
     pub(super) journal: Journal,
     /// The file that is being annotated.
     pub(super) pass: Option<Pass>,
-    /// What each file that was annotated is known by.
-    pub(super) known: BTreeMap<PathBuf, String>,
+    /// Files of this run.
+    pub(super) known: BTreeMap<PathBuf, Known>,
     /// Files that are bad or cannot be read, which was logged.
-    pub(super) bad: Vec<PathBuf>,
+    pub(super) bad: BTreeSet<PathBuf>,
     /// When something new was last committed.
     pub(super) last_new: Instant,
     /// What keeps the folder from being read.
     pub(super) folder_error: Option<io::Error>,
 }
 
-/// What is complete of one file, on its way to the output.
+/// What the system says of a file: while that stays, its bytes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: Option<(u64, u64)>,
+    length: u64,
+    changed: Option<SystemTime>,
+}
+
+impl Stamp {
+    pub(super) fn of(about: &Metadata) -> Stamp {
+        #[cfg(unix)]
+        let inode = {
+            use std::os::unix::fs::MetadataExt;
+            Some((about.dev(), about.ino()))
+        };
+        #[cfg(not(unix))]
+        let inode = None;
+        Stamp {
+            inode,
+            length: about.len(),
+            changed: about.modified().ok(),
+        }
+    }
+
+    /// True where it is certainly the same file, under another name too.
+    pub(super) fn is_same(&self, other: &Stamp) -> bool {
+        self.inode.is_some() && self == other
+    }
+}
+
+/// A file whose pass is over.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) stamp: Stamp,
+    pub(super) position: Entry,
+    /// Bytes behind the last record that has its end.
+    pub(super) left: u64,
+}
+
+/// What is there of one file, on its way to the output.
 pub(super) struct Pass {
     pub(super) path: PathBuf,
-    pub(super) identity: String,
-    /// Where it begins, in uncompressed bytes.
-    pub(super) from: u64,
-    /// Where the last complete record ends that was read.
-    pub(super) reached: Arc<AtomicU64>,
+    pub(super) stamp: Stamp,
+    pub(super) from: Position,
+    pub(super) head: Head,
+    pub(super) reached: Reached,
 }
 
 impl Progress {
@@ -41,7 +80,7 @@ impl Progress {
             journal,
             pass: None,
             known: BTreeMap::new(),
-            bad: vec![],
+            bad: BTreeSet::new(),
             last_new: Instant::now(),
             folder_error: None,
         }))

@@ -62,6 +62,7 @@ fn config(folder: &Path, output: &Path, threads: usize) -> FollowConfig {
         until_idle: Some(Duration::ZERO),
         format: Format::Tsv,
         models: vec![],
+        options: String::new(),
         pipeline: PipelineConfig {
             threads,
             ..PipelineConfig::default()
@@ -102,7 +103,8 @@ fn many_files_share_one_engine_and_are_committed_one_by_one() {
     let annotator = Counting::default();
     let (outcome, reads) = run(config(&folder, &output, 2), &annotator);
     assert_eq!(outcome.incomplete, [folder.join("new.fq")]);
-    assert_eq!((reads, annotator.bases.load(SeqCst)), (2, 7));
+    // Of another file under an old name all, since the bytes are others.
+    assert_eq!((reads, annotator.bases.load(SeqCst)), (7, 27));
 }
 
 /// The journal's lines behind its title.
@@ -117,8 +119,8 @@ fn a_file_whose_pass_was_broken_off_is_not_committed() {
     let folder = scratch.path().join("run");
     let output = scratch.path().join("calls.tsv");
     fs::create_dir(&folder).unwrap();
-    let good = "@good\nACGT\n+\nIIII\n";
-    fs::write(folder.join("a.fq"), format!("{good}@bad\nACGT\n+\nII\n")).unwrap();
+    let text = "@bad\nACGT\n+\nII\n@good\nACGT\n+\nIIII\n";
+    fs::write(folder.join("a.fq"), text).unwrap();
     let mut strict = config(&folder, &output, 1);
     strict.pipeline.strict = true;
     let ran = Follower::open(strict).unwrap();
@@ -176,27 +178,198 @@ fn what_cannot_be_followed_is_refused() {
     let refused = Follower::open(bedgraph);
     assert!(matches!(refused, Err(FollowError::Format)));
 
-    let missing = config(&scratch.path().join("nowhere"), &output, 1);
-    let ran = Follower::open(missing).unwrap().run(
-        &Counting::default(),
-        &Arc::default(),
-        &Arc::default(),
-    );
-    let error = ran.unwrap_err().to_string();
-    assert!(error.contains("nowhere: "), "{error}");
-
-    // An output that is not the journal's is left alone.
-    let line = format!("{}\t10\t100\tx\n", "a".repeat(64));
+    // An output of which the journal knows nothing is left alone.
     fs::write(
-        scratch.path().join("calls.journal"),
-        format!("strandline journal 1\n{line}"),
+        &output,
+        b"#read and more than a header has of it, from another run",
     )
     .unwrap();
-    fs::write(&output, b"x").unwrap();
-    let other = Follower::open(config(scratch.path(), &output, 1));
-    assert!(matches!(
-        other,
-        Err(FollowError::Mismatch { committed: 100, .. })
-    ));
-    assert_eq!(fs::read(&output).unwrap(), b"x");
+    for journal in ["", "strandline journal 1\n", "notes\n"] {
+        let path = scratch.path().join("calls.journal");
+        fs::write(&path, journal).unwrap();
+        let error = Follower::open(config(scratch.path(), &output, 1))
+            .err()
+            .unwrap();
+        let expected = if journal.is_empty() {
+            "left alone"
+        } else {
+            "none of a journal"
+        };
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(fs::read(&output).unwrap().ends_with(b"another run"));
+        assert_eq!(fs::read(&path).unwrap(), journal.as_bytes());
+    }
+}
+
+/// A folder to be followed, and what came of it.
+struct Scratch {
+    root: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new() -> Scratch {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("run")).unwrap();
+        Scratch { root }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.root.path().join("run").join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.file(name), bytes).unwrap();
+    }
+
+    /// Reads annotated and rejected by a run, and the files that it could not read whole.
+    fn run(&self) -> (u64, u64, Vec<String>) {
+        let output = self.root.path().join("calls.tsv");
+        let metrics = Arc::new(Metrics::new());
+        let config = config(&self.root.path().join("run"), &output, 1);
+        let follower = Follower::open(config).unwrap();
+        let outcome = follower.run(&Counting::default(), &metrics, &Arc::default());
+        let summary = metrics.summary();
+        assert!(summary.adds_up());
+        let name =
+            |path: &std::path::PathBuf| path.file_name().unwrap().to_str().map(str::to_owned);
+        let incomplete = outcome
+            .unwrap()
+            .incomplete
+            .iter()
+            .filter_map(name)
+            .collect();
+        (summary.reads_out, summary.rejected, incomplete)
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+/// Wherever a file had its end when it was looked at, its records are those of the whole file.
+#[test]
+fn growth_shows_in_no_record() {
+    let text: &[u8] =
+        b"@a\nACGT\n+\nIIII\n-damaged\n@b\nACGT\n+\n@c\nAC\n+\nII\n@d\nAC\nGT\n+\n@I\n\
+        II\n@e\nAC!T\n+\nIIII\n@f\nACGT\n+\nII\n@g\nA\n+\nI\n";
+    let whole = Scratch::new();
+    whole.write("x.fq", text);
+    let expected = whole.run();
+    assert_eq!(expected, (4, 4, vec![]));
+    for cut in 0..text.len() {
+        for packed in [false, true] {
+            let scratch = Scratch::new();
+            let (name, part, all) = if packed {
+                let members = [gzip(&text[..cut]), gzip(&text[cut..])];
+                // Cut within the second member, too.
+                let part = [&members[0][..], &members[1][..cut % members[1].len()]].concat();
+                ("x.fq.gz", part, members.concat())
+            } else {
+                ("x.fq", text[..cut].to_vec(), text.to_vec())
+            };
+            let mut seen = (0, 0);
+            let follower = |seen: &mut (u64, u64), growing: &[u8]| {
+                // As in a run that goes on: what has no end is not taken.
+                scratch.write(name, growing);
+                let output = scratch.root.path().join("calls.tsv");
+                let metrics = Arc::new(Metrics::new());
+                let mut config = config(&scratch.root.path().join("run"), &output, 1);
+                config.until_idle = None;
+                let stop = Arc::new(AtomicBool::new(false));
+                let stops = stop.clone();
+                let follower = Follower::open(config).unwrap();
+                let stopping = std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(3));
+                    stops.store(true, SeqCst);
+                });
+                follower.run(&Counting::default(), &metrics, &stop).unwrap();
+                stopping.join().unwrap();
+                seen.0 += metrics.summary().reads_out;
+                seen.1 += metrics.summary().rejected;
+            };
+            follower(&mut seen, &part);
+            scratch.write(name, all);
+            let rest = scratch.run();
+            // A run that was stopped within a pass has it made again.
+            assert!(
+                seen.0 + rest.0 >= expected.0 && rest.2.is_empty(),
+                "{cut} {packed}"
+            );
+            let journal = fs::read_to_string(scratch.root.path().join("calls.tsv.journal"));
+            let last = journal.unwrap().lines().last().unwrap().to_string();
+            let records: u64 = last.split('\t').nth(2).unwrap().parse().unwrap();
+            assert_eq!(records, expected.0 + expected.1, "{cut} {packed}");
+        }
+    }
+}
+
+#[test]
+fn a_file_is_known_by_its_bytes() {
+    let scratch = Scratch::new();
+    let record = |name: &str, letters: &str| {
+        let qualities = "I".repeat(letters.len());
+        format!("@{name} x\n{letters}\n+\n{qualities}\n")
+    };
+    let (one, two) = (record("a", "ACGT"), record("b", "ACG"));
+    let first = one.repeat(2);
+    scratch.write("x.fastq", &first);
+    // The same first header, and other bytes.
+    scratch.write("y.fastq", one.clone() + &two);
+    assert_eq!(scratch.run(), (4, 0, vec![]));
+    // Renamed, copied, compressed, and what is no file of reads.
+    fs::rename(scratch.file("x.fastq"), scratch.file("z.fq")).unwrap();
+    scratch.write("copy.fq", &first);
+    scratch.write("packed.fastq.gz", gzip(first.as_bytes()));
+    scratch.write("x.fastq.md5", "something");
+    scratch.write("x.fastq.part", &two);
+    assert_eq!(scratch.run(), (0, 0, vec![]));
+    // Grown, and other bytes under an old name.
+    scratch.write("z.fq", first + &two);
+    scratch.write("y.fastq", two.repeat(3));
+    assert_eq!(scratch.run(), (4, 0, vec![]));
+    assert_eq!(scratch.run(), (0, 0, vec![]));
+}
+
+#[test]
+fn a_last_record_without_its_line_end_is_taken_at_the_end() {
+    let scratch = Scratch::new();
+    scratch.write("x.fastq", "@a\nACGT\n+\nIIII");
+    scratch.write("y.fastq", "@a\nACGT\n+\nII");
+    scratch.write("z.fastq.gz", &gzip(b"@b\nACG\n+\nIII\n@c\nA\n+\nI\n")[..25]);
+    let (good, bad, incomplete) = scratch.run();
+    assert_eq!((good, bad), (2, 2));
+    assert_eq!(incomplete, ["y.fastq", "z.fastq.gz"]);
+    assert_eq!(scratch.run().0, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_refused() {
+    let scratch = Scratch::new();
+    let _socket = std::os::unix::net::UnixListener::bind(scratch.file("x.fastq")).unwrap();
+    scratch.write("y.fastq", "@a\nACGT\n+\nIIII\n");
+    assert_eq!(scratch.run(), (1, 0, vec!["x.fastq".to_string()]));
+}
+
+#[test]
+fn a_folder_that_is_not_there_yet_is_waited_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("later");
+    let mut config = config(&folder, &scratch.path().join("calls.tsv"), 1);
+    config.until_idle = Some(Duration::from_millis(900));
+    let metrics = Arc::new(Metrics::new());
+    let maker = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("x.fq"), "@a\nACGT\n+\nIIII\n").unwrap();
+    });
+    let follower = Follower::open(config).unwrap();
+    follower
+        .run(&Counting::default(), &metrics, &Arc::default())
+        .unwrap();
+    maker.join().unwrap();
+    assert_eq!(metrics.summary().reads_out, 1);
 }

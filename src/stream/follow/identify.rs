@@ -1,0 +1,178 @@
+//! Whether a file, or a part of it, was annotated before: by its bytes, not by its name.
+
+use super::header::read_bam_header;
+use super::journal::{Entry, HEAD, Head, Journal};
+use crate::reads::bam;
+use crate::reads::growing::Position;
+use crate::reads::source::{InputError, Stream};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes read at a time.
+const BLOCK: usize = 1 << 16;
+
+/// A file, ready to be read from where its last pass ended.
+pub(super) struct Found {
+    pub(super) bytes: Stream,
+    pub(super) from: Position,
+    pub(super) head: Head,
+    pub(super) is_bam: bool,
+    /// It, or its beginning, was annotated before.
+    pub(super) is_known: bool,
+}
+
+/// Finds how far a file was annotated: at `expected`, or at the furthest position of the journal
+/// that its bytes lead to. `None` where its beginning is not there yet.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) fn identify(
+    path: &Path,
+    expected: Option<&Entry>,
+    journal: &Journal,
+) -> Result<Option<Found>, InputError> {
+    let mut bytes = Unpacked::open(path)?;
+    let mut start = vec![0; bam::MAGIC.len()];
+    let there = bytes.fill(&mut start)?;
+    start.truncate(there);
+    let is_bam = start == bam::MAGIC;
+    if is_bam && !read_bam_header(&mut bytes, &mut start).map_err(|e| bytes.failed(e))? {
+        return Ok(None);
+    }
+    // The files of a run have their BAM headers in common: what tells them apart comes behind.
+    let header = if is_bam { start.len() } else { 0 };
+    let mut first = vec![0; HEAD];
+    let there = bytes.fill(&mut first)?;
+    first.truncate(there);
+    let first = [&start[header..], &first].concat();
+    let hash_of = |n: usize| first.get(..n).map(blake3::hash);
+    let length = first.len().min(HEAD);
+    let head = Head {
+        length,
+        hash: blake3::hash(&first[..length]),
+    };
+    let found = |bytes, from, is_known| Found {
+        bytes,
+        from,
+        head,
+        is_bam,
+        is_known,
+    };
+    if let Some(expected) = expected
+        && let Some((bytes, hash)) = reach(path, expected.offset)?
+        && hash.finalize() == expected.hash
+    {
+        return Ok(Some(found(bytes, expected.position(hash), true)));
+    }
+    if let Some(from) = furthest(path, &journal.offsets(hash_of), journal)? {
+        let reached = reach(path, from.offset)?;
+        return Ok(reached.map(|(bytes, _)| found(bytes, from, true)));
+    }
+    let from = Position {
+        offset: header as u64,
+        hash: blake3::Hasher::new(),
+        ..Position::default()
+    };
+    let reached = reach(path, from.offset)?;
+    Ok(reached.map(|(bytes, hash)| found(bytes, Position { hash, ..from }, false)))
+}
+
+/// A file's bytes from `offset` on, and the hash of those before; `None` where it is shorter.
+fn reach(path: &Path, offset: u64) -> Result<Option<(Stream, blake3::Hasher)>, InputError> {
+    let mut bytes = Unpacked::open(path)?;
+    let mut hash = blake3::Hasher::new();
+    let mut left = offset;
+    let mut block = vec![0; BLOCK];
+    while left > 0 {
+        let most = left.min(BLOCK as u64) as usize;
+        let read = bytes.fill(&mut block[..most])?;
+        if read == 0 {
+            return Ok(None);
+        }
+        hash.update(&block[..read]);
+        left -= read as u64;
+    }
+    Ok(Some((bytes.stream, hash)))
+}
+
+/// The furthest of these offsets up to which the file's bytes were committed.
+fn furthest(
+    path: &Path,
+    offsets: &[u64],
+    journal: &Journal,
+) -> Result<Option<Position>, InputError> {
+    let mut found = None;
+    if offsets.is_empty() {
+        return Ok(None);
+    }
+    let mut bytes = Unpacked::open(path)?;
+    let mut hash = blake3::Hasher::new();
+    let mut at = 0;
+    let mut block = vec![0; BLOCK];
+    for &offset in offsets {
+        while at < offset {
+            let most = (offset - at).min(BLOCK as u64) as usize;
+            let read = bytes.fill(&mut block[..most])?;
+            if read == 0 {
+                return Ok(found);
+            }
+            hash.update(&block[..read]);
+            at += read as u64;
+        }
+        if let Some(entry) = journal.entry(offset, &hash.finalize()) {
+            found = Some(entry.position(hash.clone()));
+        }
+    }
+    Ok(found)
+}
+
+/// The uncompressed bytes that are there of a file that may still grow.
+struct Unpacked {
+    stream: Stream,
+    file: Arc<str>,
+}
+
+impl Unpacked {
+    fn open(path: &Path) -> Result<Unpacked, InputError> {
+        let file: Arc<str> = path.display().to_string().into();
+        let opened = File::open(path).map_err(|source| failed(&file, source))?;
+        let stream = Stream::new(file.clone(), Box::new(opened))?;
+        Ok(Unpacked { stream, file })
+    }
+
+    /// Fills `out`, unless there is less.
+    fn fill(&mut self, out: &mut [u8]) -> Result<usize, InputError> {
+        let mut filled = 0;
+        while filled < out.len() {
+            match self.stream.read(&mut out[filled..]) {
+                Ok(0) | Err(InputError::TruncatedGzip { .. }) => break,
+                Ok(n) => filled += n,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn failed(&self, source: io::Error) -> InputError {
+        failed(&self.file, source)
+    }
+}
+
+impl Read for Unpacked {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.fill(out).map_err(io::Error::other)
+    }
+}
+
+fn failed(file: &Arc<str>, source: io::Error) -> InputError {
+    match source.kind() {
+        io::ErrorKind::NotFound => InputError::Missing { file: file.clone() },
+        _ => InputError::Io {
+            file: file.clone(),
+            offset: 0,
+            source,
+        },
+    }
+}
