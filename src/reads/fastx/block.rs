@@ -219,7 +219,7 @@ impl Blocks {
                 self.received = Instant::now();
             }
             // A compressed file that has grown no further yet.
-            Err(InputError::TruncatedGzip { .. }) if self.growing => self.ended = true,
+            Err(e) if self.growing && e.may_grow() => self.ended = true,
             Err(e) => {
                 self.failure = Some(e);
                 self.ended = true;

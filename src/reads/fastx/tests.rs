@@ -554,8 +554,18 @@ fn bgzf_without_its_last_block_is_cut_off() {
         31, 139, 8, 4, 0, 0, 0, 0, 0, 255, 6, 0, 66, 67, 2, 0, 27, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     ];
     expect(&[&block[..], &end].concat(), &["a:AC"], &[], None);
+    // What is no block of BGZF needs no end block, and zeros behind the end are none.
+    let other = gzip(b">b\nC\n");
+    let mixed = [&block[..], &other].concat();
+    expect(&mixed, &["a:AC", "b:C"], &[], None);
+    for whole in [&[&block[..], &end].concat(), &mixed, &plain] {
+        let padded = [whole, &[0; 1000][..]].concat();
+        let records = &["a:AC", "b:C"][..if *whole == mixed { 2 } else { 1 }];
+        expect(&padded, records, &[], None);
+    }
     let failure = format!(
-        "gzip data cut off at byte {} of the compressed file",
+        "no end block behind byte {} of the compressed file: it may have been cut off between two \
+         blocks",
         block.len()
     );
     expect(

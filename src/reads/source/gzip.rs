@@ -1,20 +1,14 @@
 //! The compressed side of an input: its members one after another, how many bytes were used, and
-//! whether a BGZF file has its end.
+//! whether BGZF has its end (SAM specification, section 4.1.2: an empty block).
 
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::{self, BufRead, Read};
-
-/// The empty block that ends every BGZF file (SAM specification, section 4.1.2).
-const END_BLOCK: [u8; 28] = [
-    0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0, 0, 0, 0, 0, 0, 0,
-    0, 0,
-];
 
 /// Bytes that distinguish plain, gzip and BGZF.
 const HEAD: usize = 14;
 
 /// True where a gzip header has BGZF's extra field in its usual, first place.
-pub(super) fn is_bgzf(head: &[u8]) -> bool {
+fn is_bgzf(head: &[u8]) -> bool {
     head.len() >= HEAD && head[3] & 4 != 0 && &head[12..14] == b"BC"
 }
 
@@ -25,8 +19,6 @@ pub(super) struct Compressed {
     at: usize,
     len: usize,
     read: u64,
-    last: [u8; END_BLOCK.len()],
-    end_block: bool,
     failed: bool,
 }
 
@@ -38,8 +30,6 @@ impl Compressed {
             at: 0,
             len: 0,
             read: 0,
-            last: [0; END_BLOCK.len()],
-            end_block: false,
             failed: false,
         }
     }
@@ -51,7 +41,7 @@ impl Compressed {
             match self.inner.read(&mut self.buffer[self.len..]) {
                 Ok(0) => break,
                 Ok(n) => {
-                    self.remember(self.len, n);
+                    self.read += n as u64;
                     self.len += n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -59,16 +49,6 @@ impl Compressed {
             }
         }
         Ok(&self.buffer[..self.len])
-    }
-
-    /// A BGZF file without its last, empty block was cut between two blocks, which the gzip format
-    /// cannot tell.
-    pub(super) fn expect_end_block(&mut self, expect: bool) {
-        self.end_block = expect;
-    }
-
-    pub(super) fn lacks_end_block(&self) -> bool {
-        self.end_block && self.last != END_BLOCK
     }
 
     /// Bytes of the input used so far.
@@ -85,18 +65,6 @@ impl Compressed {
     fn buffered(&self) -> &[u8] {
         &self.buffer[self.at..self.len]
     }
-
-    fn remember(&mut self, start: usize, n: usize) {
-        self.read += n as u64;
-        let new = &self.buffer[start..start + n];
-        let keep = self.last.len();
-        if n >= keep {
-            self.last.copy_from_slice(&new[n - keep..]);
-        } else {
-            self.last.copy_within(n.., 0);
-            self.last[keep - n..].copy_from_slice(new);
-        }
-    }
 }
 
 impl BufRead for Compressed {
@@ -106,7 +74,7 @@ impl BufRead for Compressed {
             self.len = 0;
             match self.inner.read(&mut self.buffer) {
                 Ok(n) => {
-                    self.remember(0, n);
+                    self.read += n as u64;
                     self.len = n;
                 }
                 Err(e) => {
@@ -144,6 +112,10 @@ pub(super) struct Gunzip {
     inflate: Decompress,
     /// Between a member's first byte and its end.
     inside: bool,
+    /// The first bytes of the member at hand, or of the last.
+    head: Vec<u8>,
+    /// It has given bytes.
+    full: bool,
     /// More output may be waiting than the last call had room for.
     more: bool,
     error: Option<io::Error>,
@@ -155,6 +127,8 @@ impl Gunzip {
             raw,
             inflate: Decompress::new_gzip(WINDOW_BITS),
             inside: false,
+            head: Vec::with_capacity(HEAD),
+            full: false,
             more: false,
             error: None,
         }
@@ -162,6 +136,12 @@ impl Gunzip {
 
     pub(super) fn get_ref(&self) -> &Compressed {
         &self.raw
+    }
+
+    /// True where the last member was a block of BGZF, and not the empty one: the file may have
+    /// been cut off between two blocks, which the gzip format cannot tell.
+    pub(super) fn lacks_end_block(&self) -> bool {
+        is_bgzf(&self.head) && self.full
     }
 }
 
@@ -185,12 +165,25 @@ impl Read for Gunzip {
                     Ok(0)
                 };
             }
-            self.inside = true;
+            if !self.inside {
+                // Tapes and some tools fill up with zeros.
+                let zeros = self.raw.buffered().iter().take_while(|&&b| b == 0).count();
+                if zeros > 0 && !self.more {
+                    self.raw.consume(zeros);
+                    continue;
+                }
+                self.inside = true;
+                self.head.clear();
+                self.full = false;
+            }
             let (used, made) = (self.inflate.total_in(), self.inflate.total_out());
             let input = self.raw.buffered();
             let result = self.inflate.decompress(input, out, FlushDecompress::None);
             let used = (self.inflate.total_in() - used) as usize;
             let made = (self.inflate.total_out() - made) as usize;
+            let head = &self.raw.buffered()[..used.min(HEAD - self.head.len())];
+            self.head.extend_from_slice(head);
+            self.full |= made > 0;
             let stuck = used == 0 && made == 0 && !self.raw.buffered().is_empty();
             self.raw.consume(used);
             self.more = made == out.len();

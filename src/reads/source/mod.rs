@@ -6,7 +6,7 @@
 
 mod gzip;
 
-use gzip::{Compressed, Gunzip, is_bgzf};
+use gzip::{Compressed, Gunzip};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -122,6 +122,17 @@ pub enum InputError {
         /// Compressed bytes read.
         offset: u64,
     },
+    /// BGZF without the block that marks its end.
+    #[error(
+        "{file}: no end block behind byte {offset} of the compressed file: it may have been cut \
+         off between two blocks"
+    )]
+    NoEndBlock {
+        /// The input.
+        file: Arc<str>,
+        /// Compressed bytes read.
+        offset: u64,
+    },
     /// A gzip file with damage in it.
     #[error("{file}: bad gzip data before byte {offset} of the compressed file: {source}")]
     CorruptGzip {
@@ -164,6 +175,16 @@ pub enum InputError {
     },
 }
 
+impl InputError {
+    /// True for what is no error in a compressed file that may still grow.
+    pub(crate) fn may_grow(&self) -> bool {
+        matches!(
+            self,
+            InputError::TruncatedGzip { .. } | InputError::NoEndBlock { .. }
+        )
+    }
+}
+
 /// Uncompressed bytes of one input.
 pub struct Stream {
     file: Arc<str>,
@@ -195,8 +216,6 @@ impl Stream {
             }
         };
         let bytes = if head.starts_with(&[0x1f, 0x8b]) {
-            let bgzf = is_bgzf(head);
-            raw.expect_end_block(bgzf);
             Bytes::Gzip(Box::new(Gunzip::new(raw)))
         } else {
             Bytes::Plain(raw)
@@ -212,7 +231,8 @@ impl Stream {
     /// Fills the front of `out` and returns how much; 0 is the true end.
     ///
     /// # Errors
-    /// [`InputError::TruncatedGzip`], [`InputError::CorruptGzip`], [`InputError::Io`].
+    /// [`InputError::TruncatedGzip`], [`InputError::NoEndBlock`], [`InputError::CorruptGzip`],
+    /// [`InputError::Io`].
     pub fn read(&mut self, out: &mut [u8]) -> Result<usize, InputError> {
         loop {
             let result = match &mut self.bytes {
@@ -222,12 +242,10 @@ impl Stream {
             match result {
                 Ok(0) => {
                     return match &self.bytes {
-                        Bytes::Gzip(gz) if gz.get_ref().lacks_end_block() => {
-                            Err(InputError::TruncatedGzip {
-                                file: self.file.clone(),
-                                offset: gz.get_ref().position(),
-                            })
-                        }
+                        Bytes::Gzip(gz) if gz.lacks_end_block() => Err(InputError::NoEndBlock {
+                            file: self.file.clone(),
+                            offset: gz.get_ref().position(),
+                        }),
                         _ => Ok(0),
                     };
                 }

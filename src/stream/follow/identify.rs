@@ -147,8 +147,9 @@ impl Unpacked {
         let mut filled = 0;
         while filled < out.len() {
             match self.stream.read(&mut out[filled..]) {
-                Ok(0) | Err(InputError::TruncatedGzip { .. }) => break,
+                Ok(0) => break,
                 Ok(n) => filled += n,
+                Err(error) if error.may_grow() => break,
                 Err(error) => return Err(error),
             }
         }

@@ -259,7 +259,9 @@ fn growth_shows_in_no_record() {
     whole.write("x.fq", text);
     let expected = whole.run();
     assert_eq!(expected, (4, 4, vec![]));
-    for cut in 0..text.len() {
+    // Under emulation this takes long.
+    let step = if cfg!(target_arch = "x86_64") { 2 } else { 25 };
+    for cut in (0..text.len()).step_by(step) {
         for packed in [false, true] {
             let scratch = Scratch::new();
             let (name, part, all) = if packed {
