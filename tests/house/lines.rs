@@ -51,8 +51,32 @@ pub fn boolean_arms(tokens: TokenStream) -> Vec<usize> {
     lines
 }
 
-/// Words that stand for a term of the field, which the prose is to use.
+/// Words that stand for a term of the field, which is to be used instead.
 const COINED: [&str; 4] = ["told", "hears", "heard", "bare"];
+
+/// Words of ordinary English that are coined where they are a name or stand in a heading.
+const COINED_NAMES: [&str; 2] = ["turned", "taken"];
+
+/// The same for headings alone.
+const COINED_HEADINGS: [&str; 1] = ["parts"];
+
+/// Names in code of which a coined word is a part, with their lines.
+pub fn coined_names(tokens: TokenStream) -> Vec<(usize, &'static str)> {
+    let mut found = vec![];
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) => {
+                let name = ident.to_string().to_lowercase();
+                let words = COINED.into_iter().chain(COINED_NAMES);
+                let coined = words.filter(|word| name.split('_').any(|own| own == *word));
+                found.extend(coined.map(|word| (ident.span().start().line, word)));
+            }
+            TokenTree::Group(group) => found.extend(coined_names(group.stream())),
+            _ => (),
+        }
+    }
+    found
+}
 
 /// Coined words in a Markdown text outside of code, with their lines.
 pub fn coined(text: &str) -> Vec<(usize, &'static str)> {
@@ -68,7 +92,10 @@ pub fn coined(text: &str) -> Vec<(usize, &'static str)> {
         let prose: Vec<&str> = line.split('`').step_by(2).collect();
         let prose = prose.join(" ").to_lowercase();
         for word in prose.split(|c: char| !c.is_alphanumeric()) {
-            let coined = COINED.into_iter().find(|coined| *coined == word);
+            let in_headings = COINED_NAMES.into_iter().chain(COINED_HEADINGS);
+            let in_headings = in_headings.filter(|_| line.starts_with('#'));
+            let coined = COINED.into_iter().chain(in_headings);
+            let coined = coined.into_iter().find(|coined| *coined == word);
             found.extend(coined.map(|coined| (number, coined)));
         }
     }
