@@ -26,9 +26,9 @@ docs:
     RUSTDOCFLAGS="-D warnings" cargo doc {{full}} --no-deps --workspace
     cargo test {{full}} --test documents
 
-# Every stage and kernel, or the benches that are named: just bench kernels
+# Every stage and kernel, or the benches that are named: just bench kernels model
 bench *names:
-    cargo bench --features full {{ if names == "" { "" } else { "--bench " + replace(names, " ", " --bench ") } }}
+    cargo bench --features full {{ replace_regex(names, '(\w+)', '--bench $1') }}
 
 # A fuzz target for a minute: fastx, model_file, frame or link (nightly, cargo-fuzz)
 fuzz target="fastx":
