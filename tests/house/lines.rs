@@ -101,3 +101,58 @@ pub fn coined(text: &str) -> Vec<(usize, &'static str)> {
     }
     found
 }
+
+/// The public modules of a crate that its documentation leaves out.
+pub fn hidden_modules(lib: &str) -> Vec<String> {
+    let file = syn::parse_file(lib).expect("a file of Rust");
+    let modules = file.items.into_iter().filter_map(|item| match item {
+        syn::Item::Mod(item) => Some(item),
+        _ => None,
+    });
+    let hidden = modules.filter(|item| {
+        let mut lists = item
+            .attrs
+            .iter()
+            .filter_map(|attribute| match &attribute.meta {
+                syn::Meta::List(list) if list.path.is_ident("doc") => Some(list.tokens.to_string()),
+                _ => None,
+            });
+        lists.any(|list| list == "hidden")
+    });
+    hidden.map(|item| item.ident.to_string()).collect()
+}
+
+/// The names of a crate's root that code uses, by whole paths or by `use` lists.
+pub fn used_of(root: &str, text: &str) -> Vec<String> {
+    fn walk(root: &str, tokens: TokenStream, used: &mut Vec<String>) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let is_colon = |token: &TokenTree| token.to_string() == ":";
+        for (at, token) in tokens.iter().enumerate() {
+            if let TokenTree::Group(group) = token {
+                walk(root, group.stream(), used);
+            }
+            let [TokenTree::Ident(first), a, b, next, ..] = &tokens[at..] else {
+                continue;
+            };
+            if first != root || !is_colon(a) || !is_colon(b) {
+                continue;
+            }
+            match next {
+                TokenTree::Ident(name) => used.push(name.to_string()),
+                TokenTree::Group(list) => {
+                    let mut begins = true;
+                    for token in list.stream() {
+                        if let (TokenTree::Ident(name), true) = (&token, begins) {
+                            used.push(name.to_string());
+                        }
+                        begins = token.to_string() == ",";
+                    }
+                }
+                _ => (),
+            }
+        }
+    }
+    let mut used = vec![];
+    walk(root, text.parse().expect("tokens of Rust"), &mut used);
+    used
+}

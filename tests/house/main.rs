@@ -174,6 +174,23 @@ fn names_use_the_words_of_the_field() {
     none("coined names", &found);
 }
 
+#[test]
+fn examples_use_what_is_documented() {
+    let hidden = lines::hidden_modules(&crate_docs());
+    assert!(hidden.len() > 5, "{hidden:?}");
+    let examples = texts(&["rs"]).into_iter();
+    let examples = examples.filter(|(name, _)| name.starts_with("examples/"));
+    let (mut found, mut names) = (vec![], 0);
+    for (file, text) in examples {
+        let used = lines::used_of("strandline", &text);
+        names += used.len();
+        let wrong = used.iter().filter(|name| hidden.contains(name));
+        found.extend(wrong.map(|name| format!("{file}: {name}")));
+    }
+    none("hidden modules in examples", &found);
+    assert!(names > 5, "{names} names");
+}
+
 /// A house of three wings, of which the last may use the others.
 const TABLE: &str = "
 //! | wing | uses | in -> out |
@@ -400,6 +417,10 @@ fn the_checks_of_lines_see_what_they_look_for() {
     let prose = "It heard.\n```\n# told\n```\nA `bare` word: overheard. Told\n# Parts taken\ntaken";
     let found = [(1, "heard"), (5, "told"), (6, "parts"), (6, "taken")];
     assert_eq!(lines::coined(prose), found);
+    let lib = "#[doc(hidden)]\npub mod a;\n#[cfg(x)]\n#[doc(hidden)] pub mod b; pub mod c;";
+    assert_eq!(lines::hidden_modules(lib), ["a", "b"]);
+    let uses = "use it::{A, b::{C, D}, e}; fn f() { it::g::h(); not_it::i() }";
+    assert_eq!(lines::used_of("it", uses), ["A", "b", "e", "g"]);
     let names = "fn was_told() {}\nfn returned(taken: u8) {\n // bare\n let x = \"heard\"; }";
     assert_eq!(
         lines::coined_names(tokens(names)),
