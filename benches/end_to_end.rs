@@ -9,7 +9,7 @@ use std::time::Duration;
 use strandline::metrics::{Metrics, Summary};
 use strandline::model::manifest::Tier;
 use strandline::reads::source::Input;
-use strandline::sink::{CallWriter, Format, ModelTag};
+use strandline::sink::{CallWriter, Format};
 use strandline::stream::batch::{self, FinishedChunk, PipelineConfig};
 use strandline::{Annotator, Options};
 
@@ -20,18 +20,10 @@ const SAMPLE: (u64, u64) = (150, 996_300);
 
 /// The TSV and the counters of one run.
 fn run(annotator: &Annotator, threads: usize) -> (Vec<u8>, Summary) {
-    let tags = annotator.models().iter().map(|model| ModelTag {
-        name: model.name.clone(),
-        version: model.version.clone(),
-        base_rates: model.base_rates.clone(),
-    });
-    let mut calls = CallWriter::new(vec![], Format::Tsv, tags.collect());
+    let tags = strandline::model_tags(annotator.models());
+    let mut calls = CallWriter::new(vec![], Format::Tsv, tags);
     calls.header().expect("memory");
-    let config = PipelineConfig {
-        threads,
-        pool: 16 + 8 * threads,
-        ..PipelineConfig::default()
-    };
+    let config = PipelineConfig::with_threads(threads);
     let input = Input::Reader("reads.fastq.gz".into(), Box::new(Cursor::new(GZIP)));
     let metrics = Arc::new(Metrics::new());
     let stop = Arc::new(AtomicBool::new(false));

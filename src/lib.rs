@@ -101,7 +101,8 @@
 //! them. Every instruction set is tested against the scalar reference.
 //!
 //! **Nothing disappears.** reads in = reads out + rejected + shed, printed at the end of a run and
-//! checked in tests; a truncated file is never treated as a complete one.
+//! checked in tests; a run that breaks off ends with an error. A truncated file is never treated as
+//! a complete one.
 //!
 //! **Steady state allocates nothing** and memory is bounded by configuration: chunks are pooled,
 //! operators' outputs come from one arena a worker, a read keeps only the bases that later
@@ -162,10 +163,13 @@ pub use metrics::Metrics;
 pub use model::manifest::Tier;
 #[cfg(feature = "tract")]
 pub use model::{Model, ModelError, Runner};
+pub use stream::batch::{Order, PipelineConfig};
+#[cfg(feature = "tract")]
+pub use stream::model_tags;
 #[doc(inline)]
 pub use reads::nucleotide;
 #[doc(inline)]
-pub use stream::{decide, follow, live};
+pub use stream::{decide, follow, link, live};
 
 /// Who reads graphs with operators of tract's own. Wings do not know those above them, so the house
 /// itself hands `model` what `compile` has.

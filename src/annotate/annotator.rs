@@ -73,7 +73,7 @@ impl Annotator {
             let task = Task::of_model(&model)?;
             let place = scans
                 .iter()
-                .position(|s| s.model().manifest().task == task)
+                .position(|s| task.is_named_by(s.model().manifest()))
                 .filter(|_| model.manifest().sequence.is_none());
             let Some(place) = place else {
                 let reason = format!("a fast tier for {task}, which no scanning model is for");

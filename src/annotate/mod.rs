@@ -46,4 +46,6 @@ pub use options::{Molecule, Options, Priors, Strands, default_tasks};
 pub use read::ReadState;
 #[cfg(feature = "tract")]
 pub use score::{Scorer, WholeScorer};
+#[cfg(feature = "tract")]
+pub(crate) use task::called;
 pub use task::{Task, kind};

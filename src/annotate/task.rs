@@ -63,6 +63,11 @@ impl Task {
         matches!(self, Task::Splice | Task::Promoter | Task::Promoter300)
     }
 
+    /// True where a manifest names this task.
+    pub fn is_named_by(self, manifest: &Manifest) -> bool {
+        self.name() == manifest.task
+    }
+
     /// The task of a model.
     ///
     /// # Errors
@@ -108,13 +113,6 @@ impl Task {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// A manifest's name of a task.
-impl PartialEq<Task> for String {
-    fn eq(&self, task: &Task) -> bool {
-        self == task.name()
     }
 }
 

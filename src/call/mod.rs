@@ -170,3 +170,25 @@ impl CallSink for Vec<Call> {
         self.push(call);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counters are indexed by kind, and those with probabilities come first.
+    #[test]
+    fn kinds_stand_where_they_are_counted() {
+        for (index, kind) in CallKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+            assert_eq!(kind.name(), CallKind::NAMES[index]);
+            let is_number = matches!(kind, CallKind::Expression | CallKind::PromoterStrength);
+            assert_eq!(kind.is_probability(), !is_number, "{kind}");
+            let json = serde_json::to_string(&kind).unwrap();
+            assert_eq!(
+                json,
+                format!("\"{kind}\""),
+                "in files and on the command line alike"
+            );
+        }
+    }
+}

@@ -1,10 +1,10 @@
 //! `annotate`: carries out its plan.
 
 use super::error::CliError;
-use super::interrupt::stop_flag;
+use super::interrupt::Interrupt;
 use super::plan::{Mode, Plan};
 use super::report::models_in_use;
-use super::run::Run;
+use super::run::{Ended, Run};
 use super::status::{Progress, Status};
 use super::{annotator, batch, follow, live};
 use crate::metrics::{Endpoint, Metrics};
@@ -13,8 +13,8 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What is left once everything that is read has been opened: true where it was read whole.
-type Job = Box<dyn FnOnce(&Run) -> Result<bool, CliError>>;
+/// What is left once everything that is read has been opened.
+type Job = Box<dyn FnOnce(&Run) -> Result<Ended, CliError>>;
 
 pub(super) fn run(plan: Plan) -> Result<(), CliError> {
     let annotator = annotator::open(&plan.models, plan.options, plan.mode.format())?;
@@ -39,7 +39,7 @@ pub(super) fn run(plan: Plan) -> Result<(), CliError> {
     let run = Run {
         annotator,
         metrics: Arc::new(Metrics::new()),
-        stop: stop_flag(),
+        interrupt: Interrupt::new(),
         output: plan.output,
     };
     if from_terminal {
@@ -60,10 +60,10 @@ pub(super) fn run(plan: Plan) -> Result<(), CliError> {
     if !plan.quiet && (result.is_ok() || run.metrics.summary().reads_in > 0) {
         summarise(&run);
     }
-    if result? {
-        Ok(())
-    } else {
-        Err(CliError::Reported)
+    match result? {
+        Ended::Whole => Ok(()),
+        Ended::Lacking => Err(CliError::Reported),
+        Ended::Stopped => Err(CliError::Stopped(run.interrupt.exit_code())),
     }
 }
 

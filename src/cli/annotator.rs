@@ -18,7 +18,7 @@ pub(super) fn open(
     match format {
         Some(Format::SpliceTsv) => {
             // Default tasks that it cannot hold are left out.
-            let is_splice = |model: &mut Model| model.manifest().task == Task::Splice;
+            let is_splice = |model: &mut Model| Task::Splice.is_named_by(model.manifest());
             let splice: Vec<Model> = models.extract_if(.., is_splice).collect();
             check::splice_tsv(&splice, &models, choice.named)?;
             models = splice;
@@ -55,7 +55,7 @@ fn models(choice: &ModelChoice, tier: Tier) -> Result<Vec<Model>, CliError> {
     check::tasks(&given, &tasks)?;
     let mut models = vec![];
     for task in tasks {
-        let mut own = given.extract_if(.., |m| m.manifest().task == task);
+        let mut own = given.extract_if(.., |m| task.is_named_by(m.manifest()));
         match own.next() {
             Some(model) => models.push(model),
             None => models.push(builtin::model(task, tier)?),

@@ -2,21 +2,22 @@
 
 use super::error::CliError;
 use super::output::Writer;
-use super::run::Run;
-use crate::reads::fastx::{BamRecord, RecordEnd};
+use super::run::{Ended, Run};
+use crate::reads::bam::BamRecord;
+use crate::reads::fastx::RecordEnd;
 use crate::reads::source::Input;
 use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format};
-use crate::stream::batch::{self, FinishedChunk, Outcome, Output, PipelineConfig, PipelineError};
+use crate::stream::batch::{self, FinishedChunk, Output, PipelineConfig, PipelineError};
 use std::io;
 
-/// Calls as text; true where everything was read.
+/// Calls as text.
 pub(super) fn text(
     run: &Run,
     inputs: Vec<Input>,
     format: Format,
     pipeline: &PipelineConfig,
-) -> Result<bool, CliError> {
+) -> Result<Ended, CliError> {
     // What comes through a pipe may still be growing, and so may what goes out: somebody waits for
     // each call.
     let piped = inputs.iter().any(|input| matches!(input, Input::Stdin));
@@ -25,31 +26,32 @@ pub(super) fn text(
         calls: &mut calls,
         piped,
     };
-    let outcome = files(run, inputs, pipeline, output)?;
-    run.finish(calls)?;
-    Ok(outcome.input_errors.is_empty())
+    let ended = files(run, inputs, pipeline, output);
+    let closed = run.end(calls, &ended);
+    // Why it broke off comes before what that did to its output.
+    let ended = ended?;
+    closed.map(|()| ended)
 }
 
-/// Records with their calls; true where everything was read.
+/// Records with their calls.
 pub(super) fn bam(
     run: &Run,
     input: Input,
     pipeline: &PipelineConfig,
     command: &str,
-) -> Result<bool, CliError> {
+) -> Result<Ended, CliError> {
     let header = pipeline.keep.clone().unwrap_or_default();
     let mut bam = BamWriter::new(run.output.open()?, header, command, &run.tags());
-    let outcome = files(run, vec![input], pipeline, Records::Bam(&mut bam));
-    let whole = |o: &Outcome| o.input_errors.is_empty();
-    let ends = outcome.as_ref().is_ok_and(|o| whole(o) && !o.stopped);
-    // Also after an error: what was counted as written is then there.
-    let finished = bam.finish(ends);
-    if !ends {
+    let ended = files(run, vec![input], pipeline, Records::Bam(&mut bam));
+    let whole = matches!(ended, Ok(Ended::Whole));
+    if !whole {
         log::warn!("{}: not whole, so it gets no end block", run.output);
     }
-    let whole = whole(&outcome?);
-    finished.map_err(|e| run.output.failed(e))?;
-    Ok(whole)
+    // Also after an error: what was counted as written is then there.
+    let finished = bam.finish(whole);
+    let closed = finished.and_then(|target| target.end(run.kind(&ended)));
+    let ended = ended?;
+    closed.map(|()| ended).map_err(|e| run.output.failed(e))
 }
 
 fn files(
@@ -57,12 +59,20 @@ fn files(
     inputs: Vec<Input>,
     pipeline: &PipelineConfig,
     mut output: Records<'_>,
-) -> Result<Outcome, CliError> {
+) -> Result<Ended, CliError> {
     let (annotator, metrics) = (&run.annotator, &run.metrics);
-    let ran = batch::run(pipeline, inputs, annotator, metrics, &run.stop, &mut output);
-    ran.map_err(|error| match error {
+    let stop = &run.interrupt.stop;
+    let ran = batch::run(pipeline, inputs, annotator, metrics, stop, &mut output);
+    let outcome = ran.map_err(|error| match error {
         PipelineError::Output(source) => run.output.failed(source),
         error => CliError::input(error),
+    })?;
+    Ok(if outcome.stopped {
+        Ended::Stopped
+    } else if outcome.input_errors.is_empty() {
+        Ended::Whole
+    } else {
+        Ended::Lacking
     })
 }
 
@@ -93,7 +103,11 @@ impl Output for Records<'_> {
                     None => Ok(()),
                     Some(RecordEnd::Complete) => match BamRecord::parse(&chunk.bam) {
                         Some(record) => bam.annotated(record.fields, record.tags()),
-                        None => bam.unannotated(&chunk.bam),
+                        None => {
+                            let name = String::from_utf8_lossy(&chunk.name);
+                            let message = format!("read {name}: its record is cut short");
+                            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+                        }
                     },
                     Some(RecordEnd::Rejected(_)) => {
                         bam.forget();

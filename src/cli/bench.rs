@@ -3,12 +3,15 @@
 use super::arguments::bench::BenchArguments;
 use super::arguments::values::workers;
 use super::error::CliError;
-use super::interrupt::stop_flag;
-use super::output::say;
+use super::guard::Files;
+use super::interrupt::Interrupt;
+use super::output::{End, Target, say};
 use crate::annotate::Options;
 use crate::lab::bench::{BenchConfig, Report, Scenario, bench, compared, html};
 use crate::reads::source::Input;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::SeqCst;
 
 /// What is measured, and where the report goes besides standard output.
 struct BenchPlan {
@@ -22,14 +25,20 @@ struct BenchPlan {
 }
 
 impl BenchPlan {
-    fn new(arguments: BenchArguments) -> BenchPlan {
+    fn new(arguments: BenchArguments) -> Result<BenchPlan, CliError> {
+        Files::default()
+            .read(&arguments.reads)
+            .read(&arguments.baseline)
+            .write(&arguments.json)
+            .write(&arguments.html)
+            .check()?;
         let (molecule, strands) = arguments.molecule.with_strands(None);
         let mut scenarios: Vec<Scenario> =
             arguments.scenarios.into_iter().map(Into::into).collect();
         if scenarios.is_empty() {
             scenarios.extend(Scenario::ALL);
         }
-        BenchPlan {
+        Ok(BenchPlan {
             reads: arguments.reads.map(Input::from_argument),
             scenarios,
             config: BenchConfig {
@@ -51,12 +60,12 @@ impl BenchPlan {
             json: arguments.json,
             html: arguments.html,
             baseline: arguments.baseline,
-        }
+        })
     }
 }
 
 pub(super) fn run(arguments: BenchArguments) -> Result<(), CliError> {
-    let plan = BenchPlan::new(arguments);
+    let plan = BenchPlan::new(arguments)?;
     let baseline: Option<Report> = match &plan.baseline {
         Some(path) => {
             let text = std::fs::read(path).map_err(CliError::io(path))?;
@@ -65,7 +74,11 @@ pub(super) fn run(arguments: BenchArguments) -> Result<(), CliError> {
         }
         None => None,
     };
-    let report = bench(&plan.config, &plan.scenarios, plan.reads, &stop_flag());
+    let interrupt = Interrupt::new();
+    let report = bench(&plan.config, &plan.scenarios, plan.reads, &interrupt.stop);
+    if interrupt.stop.load(SeqCst) {
+        return Err(CliError::Stopped(interrupt.exit_code()));
+    }
     let report = report.map_err(CliError::input)?;
     say!("{}", report.table());
     let comparison = baseline.map_or(vec![], |before| compared(&report, &before));
@@ -74,10 +87,17 @@ pub(super) fn run(arguments: BenchArguments) -> Result<(), CliError> {
     }
     if let Some(path) = &plan.json {
         let text = serde_json::to_vec_pretty(&report).map_err(CliError::input)?;
-        std::fs::write(path, text).map_err(CliError::io(path))?;
+        write(path, &text)?;
     }
     if let Some(path) = &plan.html {
-        std::fs::write(path, html(&report, &comparison)).map_err(CliError::io(path))?;
+        write(path, html(&report, &comparison).as_bytes())?;
     }
     Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let target = Target::File(path.to_owned());
+    let mut out = target.open()?;
+    let written = out.write_all(bytes).and_then(|()| out.end(End::Complete));
+    written.map_err(|source| target.failed(source))
 }

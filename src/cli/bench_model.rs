@@ -2,17 +2,16 @@
 
 use super::arguments::bench_model::BenchModelArguments;
 use super::arguments::values::StrandArgument;
-use super::check;
 use super::error::CliError;
-use super::output::say;
+use super::guard::Files;
+use super::output::{End, Target, say};
 use super::sequences::{samples, token_lines};
 use crate::annotate::{Scorer, Task, builtin};
 use crate::call::Strand;
 use crate::kernels::{Isa, peak};
 use crate::model::manifest::{Tier, Tokeniser};
 use crate::model::{Model, ModelError, Parallel, Runner};
-use std::fs::File;
-use std::io::{BufRead, BufWriter, Write, stdin};
+use std::io::{BufRead, Write, stdin};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -97,8 +96,8 @@ impl BenchModelPlan {
                 Named::BuiltIn(_) => None,
                 Named::File(file) => Some(file),
             };
-            let read = arguments.input.iter().chain(model);
-            check::files(read.map(PathBuf::as_path), [&*output])?;
+            let files = Files::default().read(&arguments.input).read(model);
+            files.write([&output]).check()?;
             Wanted::Outputs(output)
         } else if arguments.steps {
             Wanted::Steps
@@ -282,7 +281,9 @@ impl Bench {
 fn write(model: Model, sequences: &[Vec<u32>], path: &Path) -> Result<(), CliError> {
     let columns = model.manifest().outputs.len();
     let mut runner = model.spawn()?;
-    let mut out = BufWriter::new(File::create(path).map_err(CliError::io(path))?);
+    let target = Target::File(path.to_owned());
+    let failed = |source| target.failed(source);
+    let mut out = target.open()?;
     for sequence in sequences {
         let rows: Result<&[f32], ModelError> = match Input::new(sequence, runner.reads_ids()) {
             Input::Codes(codes) => runner.run(&codes),
@@ -290,9 +291,9 @@ fn write(model: Model, sequences: &[Vec<u32>], path: &Path) -> Result<(), CliErr
         };
         for row in rows?.chunks_exact(columns) {
             let text: Vec<String> = row.iter().map(f32::to_string).collect();
-            writeln!(out, "{}", text.join(" ")).map_err(CliError::io(path))?;
+            writeln!(out, "{}", text.join(" ")).map_err(failed)?;
         }
-        writeln!(out).map_err(CliError::io(path))?;
+        writeln!(out).map_err(failed)?;
     }
-    out.flush().map_err(CliError::io(path))
+    out.end(End::Complete).map_err(failed)
 }

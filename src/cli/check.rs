@@ -1,10 +1,10 @@
-//! Everything that makes a run of `annotate` wrong usage: in its options, its files, its models.
-//! All of it is checked before anything is opened for writing. What holds for the files of
-//! `annotate` holds for those of other commands, too.
+//! Everything that makes a run of `annotate` wrong usage in its options and its models; for files
+//! see `guard`. All of it is checked before anything is opened for writing.
 
 use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::OutputFormat;
 use super::error::CliError;
+use super::output::is_gz;
 use crate::annotate::Task;
 use crate::call::CallKind;
 use crate::model::Model;
@@ -50,6 +50,14 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
             "bedgraph is one track of all reads, which cannot be continued: use another format",
         ),
         (
+            follow && output.is_some_and(is_gz),
+            "--follow adds to its output, which a compressed file cannot have: leave .gz away",
+        ),
+        (
+            arguments.until_idle.is_some() && !follow,
+            "--until-idle needs --follow",
+        ),
+        (
             follow && live,
             "--follow reads files as they are completed: it goes with no live option",
         ),
@@ -60,26 +68,9 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
     }
 }
 
-/// A file that is written is emptied first, which must not happen to one that is read.
-pub(super) fn files<'a>(
-    read: impl IntoIterator<Item = &'a Path>,
-    written: impl IntoIterator<Item = &'a Path>,
-) -> Result<(), CliError> {
-    let own = |path: &Path| std::fs::canonicalize(path).ok();
-    let read: Vec<_> = read.into_iter().filter_map(own).collect();
-    let mut written = written.into_iter().filter(|path| path.is_file());
-    match written.find(|path| own(path).is_some_and(|path| read.contains(&path))) {
-        Some(path) => Err(CliError::Usage(format!(
-            "{}: is read, and cannot be written at the same time",
-            path.display()
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// Model files that were given must be for tasks that are wanted.
 pub(super) fn tasks(given: &[Model], wanted: &[Task]) -> Result<(), CliError> {
-    let is_unused = |model: &&Model| !wanted.iter().any(|task| model.manifest().task == *task);
+    let is_unused = |model: &&Model| !wanted.iter().any(|task| task.is_named_by(model.manifest()));
     match given.iter().find(is_unused) {
         Some(model) => Err(CliError::Usage(format!(
             "{} is for {}, which --tasks leaves out",
@@ -105,7 +96,7 @@ pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Res
 pub(super) fn bedgraph(models: &[Model]) -> Result<(), CliError> {
     if models
         .iter()
-        .any(|m| m.manifest().task == Task::PromoterStrength)
+        .any(|m| Task::PromoterStrength.is_named_by(m.manifest()))
     {
         let message = "bedgraph's sign says the strand, and rates have a sign of their own";
         return Err(CliError::usage(message));

@@ -22,14 +22,15 @@ pub(super) enum CliError {
     Reported,
     #[error("{0}")]
     Usage(String),
+    /// By a signal, before its end; the exit code says which.
+    #[error("stopped by a signal")]
+    Stopped(u8),
 }
 
 /// What can be done about it, where that is plain.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; what was written is incomplete: make room and run again"
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room and run again",
         _ => "",
     }
 }
@@ -62,8 +63,8 @@ impl CliError {
     }
 }
 
-/// Prints why a command failed and gives its exit code: 0, 1 for bad input, 2 for wrong usage. A
-/// closed pipe is no error.
+/// Prints why a command failed and gives its exit code: 0, 1 for bad input, 2 for wrong usage,
+/// 130 or 143 after a signal. A closed pipe is no error.
 pub(super) fn exit_code(result: Result<(), CliError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +72,7 @@ pub(super) fn exit_code(result: Result<(), CliError>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(CliError::Reported) => ExitCode::from(1),
+        Err(CliError::Stopped(code)) => ExitCode::from(code),
         Err(CliError::Usage(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(2)

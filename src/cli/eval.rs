@@ -6,7 +6,7 @@ use super::output::say;
 use super::records::each_record;
 use super::report::models_in_use;
 use super::scorer::{OneModel, scorer};
-use crate::annotate::{Priors, Strands, Task, kind};
+use crate::annotate::{Priors, Strands, Task, called};
 use crate::call::CallKind;
 use crate::lab::evaluate::Evaluation;
 use crate::lab::truth::ReadSites;
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: EvalArguments, quiet: bool) -> Result<(), CliError>
     let mut scorer = scorer(model, &plan.priors)?;
     let outputs = scorer.manifest().outputs.iter();
     let kinds: Vec<(CallKind, f32)> = outputs
-        .filter_map(|o| Some((kind(o).ok()??, o.threshold)))
+        .map(|output| (called(output), output.threshold))
         .collect();
     let mut evaluation = Evaluation::new(&kinds);
     let mut rows: Vec<f32> = vec![];

@@ -1,19 +1,15 @@
 //! `annotate --follow`: a folder that fills.
 
 use super::error::CliError;
-use super::output::Target;
 use super::plan::FollowPlan;
-use super::run::Run;
+use super::run::{Ended, Run};
 use crate::stream::follow::{FollowConfig, FollowError, Follower};
 
-/// Follows a folder; true where nothing was left over.
-pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<bool, CliError> {
-    let Target::File(output) = &run.output else {
-        return Err(CliError::usage("--follow needs --output"));
-    };
+/// Follows a folder. A stop is its normal end.
+pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
     let follower = Follower::open(FollowConfig {
         folder: plan.folder,
-        output: output.clone(),
+        output: plan.output,
         journal: plan.journal,
         until_idle: plan.until_idle,
         format: plan.format,
@@ -21,8 +17,12 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<bool, CliError> {
         pipeline: plan.pipeline,
     });
     let follower = follower.map_err(failed)?;
-    let outcome = follower.run(&run.annotator, &run.metrics, &run.stop);
-    Ok(outcome.map_err(failed)?.incomplete.is_empty())
+    let outcome = follower.run(&run.annotator, &run.metrics, &run.interrupt.stop);
+    Ok(if outcome.map_err(failed)?.incomplete.is_empty() {
+        Ended::Whole
+    } else {
+        Ended::Lacking
+    })
 }
 
 /// What does not go together is wrong usage; the rest names its file.

@@ -2,17 +2,17 @@
 
 use super::check;
 use super::error::CliError;
+use super::output::{Target, Writer};
 use super::plan::{LivePlan, Source};
-use super::run::Run;
+use super::run::{Ended, Run};
 use crate::annotate::Annotator;
 use crate::call::CallKind;
-use crate::sink::Format;
+use crate::sink::{CallWriter, Format};
 use crate::stream::decide::{Decider, DecisionWriter, Policy};
 use crate::stream::link;
 use crate::stream::live::{
     self, LiveConfig, LiveError, LiveOutcome, LiveOutput, LiveSource, Records,
 };
-use std::fs::File;
 use std::path::PathBuf;
 
 /// A live run whose sources are open.
@@ -53,8 +53,8 @@ pub(super) fn open(plan: LivePlan, annotator: &Annotator) -> Result<Opened, CliE
     })
 }
 
-/// Runs until the sources end or the run is stopped; true where all of them ended well.
-pub(super) fn run(run: &Run, opened: Opened) -> Result<bool, CliError> {
+/// Runs until the sources end or the run is stopped, which is its normal end.
+pub(super) fn run(run: &Run, opened: Opened) -> Result<Ended, CliError> {
     let Opened {
         sources,
         config,
@@ -63,26 +63,45 @@ pub(super) fn run(run: &Run, opened: Opened) -> Result<bool, CliError> {
         decisions: path,
     } = opened;
     let mut calls = run.begin(format)?;
-    let outcome = match policy {
-        None => ended(run, live(run, &config, sources, &mut calls))?,
-        Some(policy) => {
-            let decisions = match &path {
-                Some(path) => {
-                    let file = File::create(path).and_then(DecisionWriter::new);
-                    Some(file.map_err(CliError::io(path))?)
-                }
-                None => None,
-            };
-            let mut decider = Decider::new(&mut calls, policy, decisions, run.metrics.clone());
-            let ran = live(run, &config, sources, &mut decider);
-            match (&ran, decider.decision_error(), &path) {
-                (Err(_), Some(source), Some(path)) => return Err(CliError::io(path)(source)),
-                _ => ended(run, ran)?,
-            }
-        }
+    let ended = match policy {
+        None => ended(run, live(run, &config, sources, &mut calls)),
+        Some(policy) => decide(run, &config, sources, &mut calls, policy, path),
     };
-    run.finish(calls)?;
-    Ok(outcome.errors.is_empty())
+    let closed = run.end(calls, &ended);
+    let ended = ended?;
+    closed.map(|()| ended)
+}
+
+/// Runs with decisions.
+fn decide(
+    run: &Run,
+    config: &LiveConfig,
+    sources: Vec<Box<dyn LiveSource>>,
+    calls: &mut CallWriter<Writer>,
+    policy: Policy,
+    path: Option<PathBuf>,
+) -> Result<Ended, CliError> {
+    let path = path.map(Target::File);
+    let decisions = match &path {
+        Some(path) => {
+            let decisions = DecisionWriter::new(path.open_text()?);
+            Some(decisions.map_err(|e| path.failed(e))?)
+        }
+        None => None,
+    };
+    let mut decider = Decider::new(calls, policy, decisions, run.metrics.clone());
+    let ran = live(run, config, sources, &mut decider);
+    let ended = match (&ran, decider.decision_error(), &path) {
+        (Err(_), Some(source), Some(path)) => Err(path.failed(source)),
+        _ => ended(run, ran),
+    };
+    if let (Some(decisions), Some(path)) = (decider.into_inner().1, &path) {
+        let closed = decisions
+            .finish()
+            .and_then(|file| file.end(run.kind(&ended)));
+        closed.map_err(|e| path.failed(e))?;
+    }
+    ended
 }
 
 fn live(
@@ -92,13 +111,25 @@ fn live(
     output: &mut dyn LiveOutput,
 ) -> Result<LiveOutcome, LiveError> {
     let (annotator, metrics) = (&run.annotator, &run.metrics);
-    live::run(config, sources, annotator, metrics, &run.stop, output)
+    live::run(
+        config,
+        sources,
+        annotator,
+        metrics,
+        &run.interrupt.stop,
+        output,
+    )
 }
 
 /// An error of the output goes under its name.
-fn ended(run: &Run, ran: Result<LiveOutcome, LiveError>) -> Result<LiveOutcome, CliError> {
-    ran.map_err(|error| match error {
+fn ended(run: &Run, ran: Result<LiveOutcome, LiveError>) -> Result<Ended, CliError> {
+    let outcome = ran.map_err(|error| match error {
         LiveError::Output(source) => run.output.failed(source),
         error => CliError::input(error),
+    })?;
+    Ok(if outcome.errors.is_empty() {
+        Ended::Whole
+    } else {
+        Ended::Lacking
     })
 }

@@ -20,6 +20,7 @@ mod check;
 mod error;
 mod eval;
 mod follow;
+mod guard;
 mod inspect;
 mod interrupt;
 mod live;

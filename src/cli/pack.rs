@@ -1,21 +1,22 @@
 //! `pack`: from a float network to a model file.
 
 use super::arguments::packed::PackArguments;
-use super::check;
 use super::error::CliError;
-use super::output::say;
+use super::guard::Files;
+use super::output::{End, Target, say};
 use super::sequences::samples;
 use crate::annotate::Task;
 use crate::compile::pack;
 use crate::model::manifest::{Manifest, Tokeniser};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 
 pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
-    let read = [&arguments.onnx, &arguments.manifest].into_iter();
-    let read = read.chain(&arguments.calibrate).map(PathBuf::as_path);
-    check::files(read, [&*arguments.output])?;
+    Files::default()
+        .read([&arguments.onnx, &arguments.manifest])
+        .read(&arguments.calibrate)
+        .write([&arguments.output])
+        .check()?;
     let path = &arguments.manifest;
     let text = fs::read_to_string(path).map_err(CliError::io(path))?;
     let mut manifest = Manifest::from_toml(&text)
@@ -38,20 +39,13 @@ pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
             "scores cannot be reproducible to the bit: {reason}"
         )));
     }
-    // Written beside the target and renamed: a model file that is mapped must never change in
-    // place.
-    let target = &arguments.output;
-    let failed = CliError::io(target);
-    let mut name = target.clone().into_os_string();
-    name.push(".partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&name)?;
-        file.write_all(&packed.bytes)?;
-        file.sync_all()?;
-        fs::rename(&name, target)
-    };
-    write().map_err(failed)?;
-    say!("{}: {} bytes", target.display(), packed.bytes.len());
+    // Renamed when it is whole: a model file that is mapped must never change in place.
+    let target = Target::File(arguments.output.clone());
+    let mut out = target.open()?;
+    let wrote = out.write_all(&packed.bytes);
+    let wrote = wrote.and_then(|()| out.end(End::Complete));
+    wrote.map_err(|source| target.failed(source))?;
+    say!("{target}: {} bytes", packed.bytes.len());
     for plain in &packed.plain {
         say!("not lowered, stays in float: {plain}");
     }

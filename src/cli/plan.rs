@@ -4,6 +4,7 @@ use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::{OrderArgument, OutputFormat, is_link, workers};
 use super::check;
 use super::error::CliError;
+use super::guard::Files;
 use super::output::Target;
 use crate::annotate::{Options, Priors, Task, default_tasks};
 use crate::reads::fastx::Limits;
@@ -11,6 +12,7 @@ use crate::reads::source::Input;
 use crate::sink::Format;
 use crate::stream::batch::{Order, PipelineConfig};
 use crate::stream::decide::Policy;
+use crate::stream::follow::journal_of;
 use crate::stream::live::{LiveConfig, OverloadPolicy};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -123,6 +125,8 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct FollowPlan {
     pub folder: PathBuf,
+    /// Calls are added to this file.
+    pub output: PathBuf,
     /// What has been done; beside the output unless given.
     pub journal: Option<PathBuf>,
     /// Ends when nothing new has come for so long.
@@ -142,11 +146,7 @@ impl Plan {
         quiet: bool,
     ) -> Result<Plan, CliError> {
         check::options(&arguments)?;
-        let read = arguments.inputs.iter().chain(&arguments.models);
-        let read = read.chain(&arguments.policy).map(PathBuf::as_path);
-        let written = arguments.output.iter().chain(&arguments.decisions);
-        check::files(read, written.map(PathBuf::as_path))?;
-
+        files(&arguments).check()?;
         let (molecule, strands) = arguments.molecule.with_strands(arguments.strand);
         let live = arguments.is_live();
         let options = Options {
@@ -180,25 +180,26 @@ impl Plan {
             ..Limits::default()
         };
         let pipeline = PipelineConfig {
-            threads,
             order: match arguments.order {
                 OrderArgument::Input => Order::Input,
                 OrderArgument::Ready | OrderArgument::Live => Order::Ready,
             },
             limits,
             strict: arguments.strict,
-            pool: 16 + 8 * threads,
             keep: (arguments.format == OutputFormat::Bam).then(Default::default),
+            ..PipelineConfig::with_threads(threads)
         };
+        let output = Target::new(arguments.output);
         let mut inputs = arguments.inputs.into_iter();
-        let mode = match (arguments.format, arguments.follow) {
+        let mode = match (arguments.format, arguments.follow.zip(output.path())) {
             (OutputFormat::Bam, _) => Mode::Bam {
                 input: inputs.next().map_or(Input::Stdin, Input::from_argument),
                 pipeline,
                 command,
             },
-            (OutputFormat::Text(format), Some(folder)) => Mode::Follow(FollowPlan {
+            (OutputFormat::Text(format), Some((folder, file))) => Mode::Follow(FollowPlan {
                 folder,
+                output: file.to_owned(),
                 journal: arguments.journal,
                 until_idle: arguments.until_idle,
                 format,
@@ -233,11 +234,29 @@ impl Plan {
             models,
             options,
             mode,
-            output: Target::new(arguments.output),
+            output,
             metrics: arguments.metrics,
             status_every: arguments.status_every,
             quiet,
         })
+    }
+}
+
+/// What is read and written.
+fn files(arguments: &AnnotateArguments) -> Files {
+    let files = Files::default()
+        .read(&arguments.inputs)
+        .read(&arguments.models)
+        .read(&arguments.policy)
+        .follow(arguments.follow.as_ref())
+        .write(&arguments.decisions);
+    match (&arguments.follow, &arguments.output) {
+        (Some(_), Some(output)) => {
+            let journal = arguments.journal.clone();
+            let journal = journal.unwrap_or_else(|| journal_of(output));
+            files.append([output, &journal])
+        }
+        _ => files.write(&arguments.output),
     }
 }
 

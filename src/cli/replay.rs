@@ -3,7 +3,7 @@
 use super::arguments::replay::ReplayArguments;
 use super::arguments::values::is_link;
 use super::error::CliError;
-use super::interrupt::stop_flag;
+use super::interrupt::Interrupt;
 use crate::lab::replay::{
     Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, OverLink, Target, load, play,
 };
@@ -69,7 +69,8 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
     }
     let seed = plan.cell.seed;
     let cell = FlowCell::new(reads.into(), plan.cell);
-    let stop = stop_flag();
+    let interrupt = Interrupt::new();
+    let stop = interrupt.stop.clone();
     let failed = CliError::io(&plan.to);
     let mut over_link = None;
     let mut target: Box<dyn Target + '_> = match plan.form {

@@ -1,21 +1,19 @@
 //! What the modes of `annotate` share while they run.
 
 use super::error::CliError;
-use super::output::{Target, Writer};
+use super::interrupt::Interrupt;
+use super::output::{End, Target, Writer};
 use crate::annotate::Annotator;
 use crate::metrics::Metrics;
 use crate::sink::{CallWriter, Format, ModelTag};
 use crate::stream::model_tags;
-use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A run on its way.
 pub(super) struct Run {
     pub annotator: Annotator,
     pub metrics: Arc<Metrics>,
-    /// Set when the run should end.
-    pub stop: Arc<AtomicBool>,
+    pub interrupt: Interrupt,
     pub output: Target,
 }
 
@@ -27,14 +25,41 @@ impl Run {
 
     /// Opens the output and writes its header.
     pub(super) fn begin(&self, format: Format) -> Result<CallWriter<Writer>, CliError> {
-        let mut calls = CallWriter::new(self.output.open()?, format, self.tags());
+        let mut calls = CallWriter::new(self.output.open_text()?, format, self.tags());
         calls.header().map_err(|e| self.output.failed(e))?;
         Ok(calls)
     }
 
-    /// Writes what is left and closes the output.
-    pub(super) fn finish(&self, calls: CallWriter<Writer>) -> Result<(), CliError> {
-        let finished = calls.finish().and_then(|mut target| target.flush());
+    /// Writes what is left and ends the output, of a run that ended so.
+    pub(super) fn end(
+        &self,
+        calls: CallWriter<Writer>,
+        ended: &Result<Ended, CliError>,
+    ) -> Result<(), CliError> {
+        let finished = calls
+            .finish()
+            .and_then(|target| target.end(self.kind(ended)));
         finished.map_err(|e| self.output.failed(e))
     }
+
+    /// What becomes of the output of a run that ended so. Where nothing was read, an earlier
+    /// result is all there is.
+    pub(super) fn kind(&self, ended: &Result<Ended, CliError>) -> End {
+        match ended {
+            Ok(Ended::Whole) => End::Complete,
+            _ if self.metrics.summary().reads_in == 0 => End::Nothing,
+            _ => End::Incomplete,
+        }
+    }
+}
+
+/// How a run ended that nothing broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// All of its input was read.
+    Whole,
+    /// Some input could not be read, or not to its end; that was logged.
+    Lacking,
+    /// By a signal, before the end of its input.
+    Stopped,
 }

@@ -2,18 +2,21 @@
 
 use super::arguments::score::ScoreArguments;
 use super::arguments::values::StrandArgument;
-use super::check;
 use super::error::CliError;
-use super::output::Target;
+use super::guard::Files;
+use super::output::{End, Target};
 use super::records::each_record;
 use super::scorer::{OneModel, scorer};
 use crate::annotate::{Priors, Strands, WholeScorer};
 use crate::call::Strand;
 use crate::model::Model;
 use crate::sink::npy::NpyWriter;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// What lists the arrays of a folder.
+const INDEX: &str = "index.tsv";
 
 /// What is scored, and where scores go.
 struct ScorePlan {
@@ -33,6 +36,9 @@ enum Rows {
 
 impl ScorePlan {
     fn new(arguments: ScoreArguments) -> Result<ScorePlan, CliError> {
+        let read = Files::default()
+            .read([&arguments.input])
+            .read(&arguments.model);
         let rows = if arguments.whole {
             let strand = match arguments.strand.unwrap_or(StrandArgument::Forward) {
                 StrandArgument::Forward => Strand::Forward,
@@ -42,11 +48,11 @@ impl ScorePlan {
                     return Err(CliError::usage(message));
                 }
             };
+            read.write([&arguments.output]).check()?;
             let target = Target::new(Some(arguments.output));
-            let read = [&arguments.input].into_iter().chain(&arguments.model);
-            check::files(read.map(PathBuf::as_path), target.path())?;
             Rows::Whole { strand, target }
         } else {
+            read.write_into(&arguments.output, is_score_file).check()?;
             Rows::Bases {
                 strands: arguments.strand.map_or(Strands::Both, Into::into),
                 folder: arguments.output,
@@ -80,14 +86,20 @@ pub(super) fn run(arguments: ScoreArguments) -> Result<(), CliError> {
     }
 }
 
+/// True for names that the folder's files have.
+fn is_score_file(name: &str) -> bool {
+    let name = name.strip_suffix(".part").unwrap_or(name);
+    name == INDEX || name.ends_with(".npy")
+}
+
 /// An array of scores for each record and strand, and an index of them.
 fn bases(plan: &ScorePlan, model: Model, strands: Strands, folder: &Path) -> Result<(), CliError> {
     let mut scorer = scorer(model, &plan.priors)?;
     fs::create_dir_all(folder).map_err(CliError::io(folder))?;
-    let index_path = folder.join("index.tsv");
-    let failed = CliError::io(&index_path);
-    let mut index = BufWriter::new(File::create(&index_path).map_err(&failed)?);
-    writeln!(index, "record\tstrand\tlength\tfile").map_err(&failed)?;
+    let index_target = Target::File(folder.join(INDEX));
+    let failed = |source| index_target.failed(source);
+    let mut index = index_target.open()?;
+    writeln!(index, "record\tstrand\tlength\tfile").map_err(failed)?;
     let columns = scorer.manifest().outputs.len();
     let result = each_record(&plan.input, |number, name, codes| {
         for &strand in strands.each() {
@@ -96,28 +108,37 @@ fn bases(plan: &ScorePlan, model: Model, strands: Strands, folder: &Path) -> Res
                 Strand::Reverse => "reverse",
             };
             let file = format!("{number:08}.{side}.npy");
-            let path = folder.join(&file);
-            let failed = CliError::io(&path);
-            let target = BufWriter::new(File::create(&path).map_err(&failed)?);
-            let mut npy = NpyWriter::new(target, codes.len() as u64, columns).map_err(&failed)?;
-            scorer.score(codes, strand, |rows| npy.write(rows).map_err(&failed))?;
-            let mut target = npy.finish(codes.len() as u64).map_err(&failed)?;
-            target.flush().map_err(&failed)?;
+            let target = Target::File(folder.join(&file));
+            let failed = |source| target.failed(source);
+            let length = codes.len() as u64;
+            let mut npy = NpyWriter::new(target.open()?, length, columns).map_err(failed)?;
+            scorer.score(codes, strand, |rows| npy.write(rows).map_err(failed))?;
+            let array = npy.finish(length).map_err(failed)?;
+            array.end(End::Complete).map_err(failed)?;
             let name = String::from_utf8_lossy(name);
-            let failed = CliError::io(&index_path);
-            writeln!(index, "{name}\t{strand}\t{}\t{file}", codes.len()).map_err(&failed)?;
+            writeln!(index, "{name}\t{strand}\t{length}\t{file}")
+                .map_err(|source| index_target.failed(source))?;
         }
         Ok(())
     });
-    index.flush().map_err(&failed)?;
+    // Without its index nobody takes the folder for whole.
+    index.end(end_of(&result)).map_err(failed)?;
     result
+}
+
+/// What was scored before an input could not be read on stays in a file that says so.
+fn end_of(result: &Result<(), CliError>) -> End {
+    match result {
+        Ok(()) => End::Complete,
+        Err(_) => End::Incomplete,
+    }
 }
 
 /// A line of scores for each record.
 fn whole(input: &Path, model: Model, strand: Strand, target: &Target) -> Result<(), CliError> {
     let mut scorer = WholeScorer::new(model)?;
     let failed = |source| target.failed(source);
-    let mut out = target.open()?;
+    let mut out = target.open_text()?;
     let outputs = scorer.manifest().outputs.iter();
     let names: Vec<&str> = outputs.map(|o| o.name.as_str()).collect();
     let columns = names.len();
@@ -140,6 +161,6 @@ fn whole(input: &Path, model: Model, strand: Strand, target: &Target) -> Result<
         }
         writeln!(out).map_err(failed)
     });
-    out.flush().map_err(failed)?;
+    out.end(end_of(&result)).map_err(failed)?;
     result
 }

@@ -23,7 +23,7 @@ impl OneModel {
             (None, None) => return Err(CliError::usage("--task or --model")),
         };
         match self.task {
-            Some(task) if model.manifest().task != task => Err(CliError::Usage(format!(
+            Some(task) if !task.is_named_by(model.manifest()) => Err(CliError::Usage(format!(
                 "{} is for {}, not {task}",
                 model.file().name(),
                 model.manifest().task

@@ -1,15 +1,16 @@
 //! `simulate`: reads with known sites.
 
 use super::arguments::simulate::SimulateArguments;
-use super::check;
 use super::error::CliError;
+use super::guard::Files;
+use super::output::{End, Target, is_gz};
 use crate::lab::simulate::{SimulationConfig, Simulator, read_genes};
 use crate::lab::truth::GeneSites;
 use crate::reads::source::Input;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::BufReader;
 use std::path::PathBuf;
 
 /// What is simulated from what, and where it goes.
@@ -25,8 +26,10 @@ struct SimulatePlan {
 
 impl SimulatePlan {
     fn new(arguments: SimulateArguments) -> Result<SimulatePlan, CliError> {
-        let read = [&*arguments.genes, &*arguments.sites];
-        check::files(read, [&*arguments.output, &*arguments.truth])?;
+        Files::default()
+            .read([&arguments.genes, &arguments.sites])
+            .write([&arguments.output, &arguments.truth])
+            .check()?;
         Ok(SimulatePlan {
             genes: arguments.genes,
             sites: arguments.sites,
@@ -35,7 +38,7 @@ impl SimulatePlan {
                 error_rate: arguments.error_rate,
                 seed: arguments.seed,
             },
-            gzip: arguments.output.extension().is_some_and(|e| e == "gz"),
+            gzip: is_gz(&arguments.output),
             reads: arguments.output,
             truth: arguments.truth,
         })
@@ -49,23 +52,24 @@ pub(super) fn run(arguments: SimulateArguments) -> Result<(), CliError> {
     let sites = GeneSites::read(BufReader::new(sites), &plan.sites.display().to_string())
         .map_err(CliError::input)?;
     let simulator = Simulator::new(genes, &sites, plan.config).map_err(CliError::input)?;
-    let reads_failed = CliError::io(&plan.reads);
-    let mut file = BufWriter::new(File::create(&plan.reads).map_err(&reads_failed)?);
-    let truth_failed = CliError::io(&plan.truth);
-    let truth = File::create(&plan.truth).map_err(&truth_failed)?;
-    let mut truth = BufWriter::new(truth);
+    let (reads_target, truth_target) = (Target::File(plan.reads), Target::File(plan.truth));
+    let reads_failed = |source| reads_target.failed(source);
+    let truth_failed = |source| truth_target.failed(source);
+    let mut file = reads_target.open()?;
+    let mut truth = truth_target.open()?;
     let summary = if plan.gzip {
         let mut reads = GzEncoder::new(&mut file, Compression::best());
         let summary = simulator.write(&mut reads, &mut truth);
-        let summary = summary.map_err(&reads_failed)?;
-        reads.finish().map_err(&reads_failed)?;
+        let summary = summary.map_err(reads_failed)?;
+        reads.finish().map_err(reads_failed)?;
         summary
     } else {
-        let summary = simulator.write(&mut file, &mut truth);
-        summary.map_err(&reads_failed)?
+        simulator
+            .write(&mut file, &mut truth)
+            .map_err(reads_failed)?
     };
-    file.flush().map_err(&reads_failed)?;
-    truth.flush().map_err(&truth_failed)?;
+    file.end(End::Complete).map_err(reads_failed)?;
+    truth.end(End::Complete).map_err(truth_failed)?;
     log::info!(
         "{} reads, {} bases, {} sites",
         summary.reads,

@@ -21,22 +21,27 @@ pub struct BamRecord<'a> {
 }
 
 impl<'a> BamRecord<'a> {
-    /// The parts of a record that begins with its block size; `None` where it is not whole.
+    /// The parts of a record that begins with its block size; `None` where it ends before its tags
+    /// would begin.
     pub fn parse(record: &'a [u8]) -> Option<BamRecord<'a>> {
-        if !has_whole_tags(record) {
-            return None;
-        }
         let (fields, tags) = record.split_at(tags_begin(record)?);
         Some(BamRecord { fields, tags })
     }
 
-    /// Its tags, each with its two letters and its type.
-    pub fn tags(self) -> impl Iterator<Item = &'a [u8]> {
+    /// Its tags, each with its two letters and its type; `None` for a broken one, the last then.
+    pub fn tags(self) -> impl Iterator<Item = Option<&'a [u8]>> {
         let mut rest = self.tags;
         std::iter::from_fn(move || {
-            let (tag, behind) = rest.split_at(tag_length(rest)?);
+            if rest.is_empty() {
+                return None;
+            }
+            let Some(length) = tag_length(rest) else {
+                rest = &[];
+                return Some(None);
+            };
+            let (tag, behind) = rest.split_at(length);
             rest = behind;
-            Some(tag)
+            Some(Some(tag))
         })
     }
 }
@@ -72,12 +77,5 @@ fn tag_length(tags: &[u8]) -> Option<usize> {
 
 /// True where the tags of a record, which begins with its block size, are framed well.
 pub(crate) fn has_whole_tags(record: &[u8]) -> bool {
-    let mut tags = tags_begin(record).map_or(&[][..], |begin| &record[begin..]);
-    while !tags.is_empty() {
-        match tag_length(tags) {
-            Some(length) => tags = &tags[length..],
-            None => return false,
-        }
-    }
-    true
+    BamRecord::parse(record).is_none_or(|record| record.tags().all(|tag| tag.is_some()))
 }

@@ -8,13 +8,10 @@
 //! an aligned record's SEQ is its reverse complement where the flag 0x10 is set. `yn` and `yc` of
 //! an earlier run are replaced; every other byte of a record stays as it was. The header gets a
 //! `@PG` line.
-//!
-//! BGZF (SAM/BAM specification, section 4.1) is written here, since the libraries that write it
-//! would build tract's dependencies anew with other features.
 
+use super::bgzf::BgzfWriter;
 use super::{ModelTag, text};
 use crate::call::Call;
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 
@@ -23,24 +20,10 @@ const COUNT: &[u8; 2] = b"yn";
 /// The calls.
 const CALLS: &[u8; 2] = b"yc";
 
-/// Uncompressed bytes of a full BGZF block, as htslib makes them.
-const BLOCK: usize = 0xff00;
-
-/// Bytes around a block's compressed data: a gzip header with the field BC, CRC-32 and length.
-const HEAD: [u8; 18] = [
-    0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0, 0,
-];
-
-/// The empty block that marks a whole file.
-const END: [u8; 28] = [
-    0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0, 0, 0, 0, 0, 0, 0,
-    0, 0,
-];
-
 /// Writes the records of one BAM input on, the annotated ones with their calls.
 #[derive(Debug)]
 pub struct BamWriter<W: Write> {
-    blocks: Bgzf<W>,
+    blocks: BgzfWriter<W>,
     header: Arc<OnceLock<Vec<u8>>>,
     begun: bool,
     command: String,
@@ -48,6 +31,10 @@ pub struct BamWriter<W: Write> {
     /// Calls of the record at hand.
     calls: Vec<Call>,
     record: Vec<u8>,
+}
+
+fn invalid(message: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message.into())
 }
 
 impl<W: Write> BamWriter<W> {
@@ -68,7 +55,7 @@ impl<W: Write> BamWriter<W> {
         };
         let labels = models.iter().map(|m| format!("{}/{}", m.name, m.version));
         BamWriter {
-            blocks: Bgzf::new(writer),
+            blocks: BgzfWriter::new(writer),
             header,
             begun: false,
             command: command.replace(|c: char| c.is_control(), " "),
@@ -93,16 +80,19 @@ impl<W: Write> BamWriter<W> {
     ///
     /// # Errors
     /// The writer's; [`io::ErrorKind::InvalidInput`] where a call names no model of this writer, or
-    /// the record gets too long.
+    /// a tag is broken, or the record gets too long.
     pub fn annotated<'a>(
         &mut self,
         fields: &[u8],
-        tags: impl Iterator<Item = &'a [u8]>,
+        tags: impl Iterator<Item = Option<&'a [u8]>>,
     ) -> io::Result<()> {
         let out = &mut self.record;
         out.clear();
         out.extend_from_slice(fields);
         for tag in tags {
+            let Some(tag) = tag else {
+                return Err(invalid("a record with a broken tag"));
+            };
             if !tag.starts_with(COUNT) && !tag.starts_with(CALLS) {
                 out.extend_from_slice(tag);
             }
@@ -117,8 +107,11 @@ impl<W: Write> BamWriter<W> {
         }
         for (i, call) in self.calls.iter().enumerate() {
             let Some(label) = self.labels.get(usize::from(call.model)) else {
-                let message = format!("a call names model {} of {}", call.model, self.labels.len());
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+                let models = self.labels.len();
+                return Err(invalid(format!(
+                    "a call names model {} of {models}",
+                    call.model
+                )));
             };
             match i {
                 0 => out.extend([CALLS[0], CALLS[1], b'Z']),
@@ -134,11 +127,10 @@ impl<W: Write> BamWriter<W> {
             .len()
             .checked_sub(4)
             .and_then(|size| i32::try_from(size).ok());
-        let size =
-            size.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no whole BAM record"))?;
+        let size = size.ok_or_else(|| invalid("no whole BAM record"))?;
         out[..4].copy_from_slice(&size.to_le_bytes());
         self.begin()?;
-        self.blocks.write(&self.record)
+        self.blocks.write_all(&self.record)
     }
 
     /// Writes a record as it came.
@@ -147,7 +139,7 @@ impl<W: Write> BamWriter<W> {
     /// The writer's.
     pub fn unannotated(&mut self, record: &[u8]) -> io::Result<()> {
         self.begin()?;
-        self.blocks.write(record)
+        self.blocks.write_all(record)
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -158,25 +150,21 @@ impl<W: Write> BamWriter<W> {
             return Ok(());
         };
         self.begun = true;
-        let header = with_program(header, &self.command, &self.labels).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "a header too long for BAM")
-        })?;
-        self.blocks.write(&header)?;
+        let header = with_program(header, &self.command, &self.labels)
+            .ok_or_else(|| invalid("a header too long for BAM"))?;
+        self.blocks.write_all(&header)?;
         // A reader of a pipe may learn early what it will get.
         self.blocks.flush()
     }
 
-    /// Ends the file. One that is not `whole` gets no end block, so that whoever reads it notices.
+    /// Ends the file, and gives the writer back. One that is not `whole` gets no end block, so that
+    /// whoever reads it notices.
     ///
     /// # Errors
     /// The writer's.
-    pub fn finish(mut self, whole: bool) -> io::Result<()> {
+    pub fn finish(mut self, whole: bool) -> io::Result<W> {
         self.begin()?;
-        self.blocks.flush()?;
-        if whole && self.begun {
-            self.blocks.writer.write_all(&END)?;
-        }
-        self.blocks.writer.flush()
+        self.blocks.finish(whole && self.begun)
     }
 }
 
@@ -227,64 +215,6 @@ fn with_program(header: &[u8], command: &str, labels: &[String]) -> Option<Vec<u
     text.extend(line);
     let length = i32::try_from(text.len()).ok()?;
     Some([&header[..4], &length.to_le_bytes(), &text, references].concat())
-}
-
-/// Blocks of gzip, each of which can be read by itself.
-#[derive(Debug)]
-struct Bgzf<W: Write> {
-    writer: W,
-    held: Vec<u8>,
-    block: Vec<u8>,
-    deflate: Compress,
-}
-
-impl<W: Write> Bgzf<W> {
-    fn new(writer: W) -> Bgzf<W> {
-        Bgzf {
-            writer,
-            held: Vec::with_capacity(BLOCK),
-            block: Vec::with_capacity(1 << 16),
-            deflate: Compress::new(Compression::default(), false),
-        }
-    }
-
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - self.held.len()));
-            self.held.extend_from_slice(now);
-            bytes = later;
-            if self.held.len() == BLOCK {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what is held as a block.
-    fn flush(&mut self) -> io::Result<()> {
-        if self.held.is_empty() {
-            return Ok(());
-        }
-        let block = &mut self.block;
-        block.clear();
-        block.extend_from_slice(&HEAD);
-        self.deflate.reset();
-        let status = self
-            .deflate
-            .compress_vec(&self.held, block, FlushCompress::Finish);
-        if !matches!(status, Ok(Status::StreamEnd)) {
-            // Even stored, these bytes take less than a block may have.
-            return Err(io::Error::other("internal error: a block does not fit"));
-        }
-        let mut crc = Crc::new();
-        crc.update(&self.held);
-        block.extend(crc.sum().to_le_bytes());
-        block.extend((self.held.len() as u32).to_le_bytes());
-        let size = (block.len() - 1) as u16;
-        block[16..18].copy_from_slice(&size.to_le_bytes());
-        self.held.clear();
-        self.writer.write_all(block)
-    }
 }
 
 #[cfg(test)]

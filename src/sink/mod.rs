@@ -27,6 +27,7 @@
 
 pub mod bam;
 pub mod bedgraph;
+pub mod bgzf;
 pub mod npy;
 pub mod splice_tsv;
 mod text;

@@ -5,6 +5,7 @@ use crate::call::CallKind;
 use crate::lab::bench::Scenario;
 use crate::model::manifest::Tier;
 use crate::sink::{Format, UnknownFormat};
+use crate::stream::batch::PipelineConfig;
 use crate::stream::live::OverloadPolicy;
 use clap::ValueEnum;
 use std::path::Path;
@@ -146,7 +147,7 @@ pub fn milliseconds(text: &str) -> Result<Duration, String> {
 pub fn workers(threads: Option<u16>) -> usize {
     match threads {
         Some(threads) => threads.into(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+        None => PipelineConfig::default().threads,
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::annotate::builtin;
 use crate::annotate::{AnnotateError, Annotator, Options, Scorer};
-use crate::annotate::{Task, kind};
+use crate::annotate::{Task, called};
 use crate::call::CallKind;
 use crate::call::Strand;
 use crate::lab::evaluate::Evaluation;
@@ -14,9 +14,10 @@ use crate::lab::truth::ReadSites;
 use crate::metrics::{Metrics, Summary};
 use crate::model::manifest::Tier;
 use crate::reads::source::Input;
-use crate::sink::{CallWriter, Format, ModelTag};
+use crate::sink::{CallWriter, Format};
 use crate::stream::batch::{self, FinishedChunk, PipelineConfig};
 use crate::stream::live::{self, FinishedPiece, LiveConfig, LiveOutput, LiveSource};
+use crate::stream::model_tags;
 use hdrhistogram::Histogram;
 use std::io::{self, Cursor, Read, Write};
 use std::sync::Arc;
@@ -39,12 +40,8 @@ impl Write for Written {
 }
 
 fn writer(annotator: &Annotator) -> CallWriter<Written> {
-    let tags = annotator.models().iter().map(|model| ModelTag {
-        name: model.name.clone(),
-        version: model.version.clone(),
-        base_rates: model.base_rates.clone(),
-    });
-    CallWriter::new(Written::default(), Format::Tsv, tags.collect())
+    let tags = model_tags(annotator.models());
+    CallWriter::new(Written::default(), Format::Tsv, tags)
 }
 
 /// Bases over time, for the rate of the last third.
@@ -267,11 +264,7 @@ pub(super) fn offline(
         stop: stop.clone(),
     };
     let input = Input::Reader("offline".to_string(), Box::new(again));
-    let pipeline = PipelineConfig {
-        threads: config.threads,
-        pool: 16 + 8 * config.threads,
-        ..PipelineConfig::default()
-    };
+    let pipeline = PipelineConfig::with_threads(config.threads);
     // Whole tiles at a time, as `annotate` has it for files.
     let options = Options {
         eager: false,
@@ -342,7 +335,7 @@ pub(super) fn accuracy(tier: Tier) -> Result<Vec<Accuracy>, BenchError> {
     let mut scorer = Scorer::new(model)?;
     let outputs = scorer.manifest().outputs.iter();
     let kinds: Vec<(CallKind, f32)> = outputs
-        .filter_map(|o| Some((kind(o).ok()??, o.threshold)))
+        .map(|output| (called(output), output.threshold))
         .collect();
     let mut evaluation = Evaluation::new(&kinds);
     let mut rows: Vec<f32> = vec![];

@@ -22,10 +22,9 @@ mod reject;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use super::bam;
-pub use super::bam::{BamHeader, BamRecord};
 pub use reject::{Reject, RejectReason};
 
+use crate::reads::bam::{self, BamHeader};
 use crate::reads::source::{Input, InputError, Stream};
 use bam_records::Bam;
 use block::{Blocks, Header};

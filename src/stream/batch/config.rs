@@ -1,6 +1,7 @@
 //! How a pipeline is built.
 
-use crate::reads::fastx::{BamHeader, Limits};
+use crate::reads::bam::BamHeader;
+use crate::reads::fastx::Limits;
 use crate::stream::engine::run::default_threads;
 
 /// The order in which records are written.
@@ -33,9 +34,15 @@ pub struct PipelineConfig {
 }
 
 impl Default for PipelineConfig {
-    /// A worker a core, input order, lenient, 16 chunks and another 8 a worker.
+    /// A worker a core, input order, lenient.
     fn default() -> PipelineConfig {
-        let threads = default_threads();
+        PipelineConfig::with_threads(default_threads())
+    }
+}
+
+impl PipelineConfig {
+    /// So many workers, 16 chunks and another 8 for each of them; the rest as by default.
+    pub fn with_threads(threads: usize) -> PipelineConfig {
         PipelineConfig {
             threads,
             order: Order::Input,

@@ -2,7 +2,8 @@
 
 use super::config::PipelineConfig;
 use super::slot::{Batch, InputEnd, send};
-use crate::reads::fastx::{BamHeader, Limits, Reader, RecordEnd, Step};
+use crate::reads::bam::BamHeader;
+use crate::reads::fastx::{Limits, Reader, RecordEnd, Step};
 use crate::reads::source::{Input, InputError};
 use crate::stream::engine::port::Port;
 use crate::stream::engine::run::{Ended, Source};
@@ -34,8 +35,11 @@ impl Inputs {
     /// The next input, if there is one; `Err` where the run is to stop.
     fn next(&mut self, port: &Port<Batch>) -> Result<Option<Input>, Stopped> {
         if self.one_by_one {
-            // It may be waited for.
-            return port.blocking(|| self.inputs.next()).ok_or(Stopped);
+            // It may be waited for, and a stop ends the wait.
+            return match port.blocking(|| self.inputs.next()) {
+                Some(next) if next.is_some() || !port.engine.stopping() => Ok(next),
+                _ => Err(Stopped),
+            };
         }
         match self.inputs.next() {
             Some(_) if port.engine.stopping() => Err(Stopped),

@@ -20,7 +20,7 @@ struct Count {
 }
 
 /// Follows the reads of a run.
-pub struct Judge {
+pub(super) struct Judge {
     policy: Policy,
     /// Bases that the rules look at.
     reach: u64,
@@ -30,7 +30,7 @@ pub struct Judge {
 
 impl Judge {
     /// Nothing seen yet.
-    pub fn new(policy: Policy) -> Judge {
+    pub(super) fn new(policy: Policy) -> Judge {
         let reach = policy.rules.iter().map(|rule| rule.within).max();
         Judge {
             reach: reach.unwrap_or(0),
@@ -42,7 +42,7 @@ impl Judge {
 
     /// Takes the next piece of a read; gives a decision once a read, with the piece that made it
     /// certain.
-    pub fn piece(&mut self, piece: &FinishedPiece<'_>) -> Option<Decided> {
+    pub(super) fn piece(&mut self, piece: &FinishedPiece<'_>) -> Option<Decided> {
         let key = (piece.source, piece.channel);
         let mut count = match self.reads.remove(&key).filter(|_| !piece.first) {
             Some(count) => count,

@@ -45,6 +45,6 @@ mod tests;
 mod writer;
 
 pub use decider::Decider;
-pub use judge::{Decided, Judge};
+pub use judge::Decided;
 pub use policy::{Decision, Policy, PolicyError, Rule};
 pub use writer::{DecisionWriter, Decisions, ReadDecision};

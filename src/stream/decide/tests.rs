@@ -1,3 +1,4 @@
+use super::judge::Judge;
 use super::*;
 use crate::call::{Call, CallKind, Flags, Strand};
 use crate::metrics::Metrics;

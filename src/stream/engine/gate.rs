@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 const RUNNING: u8 = 0;
 const READING: u8 = 1;
 const ABANDONED: u8 = 2;
+const ENDED: u8 = 3;
 
-/// Where a source is: running, in a read, or abandoned in one.
+/// Where a source is: running, in a read, abandoned in one, or at its end.
 pub(crate) struct Gate(AtomicU8);
 
 impl Gate {
@@ -41,6 +42,13 @@ impl Gate {
     /// True where the source sits in a read, and is now for the caller to end.
     pub(super) fn abandon(&self) -> bool {
         self.change(READING, ABANDONED)
+    }
+
+    /// The source has come to its end, out of a read too if that panicked. False where the run has
+    /// ended it in its place: one of the two does.
+    pub(super) fn end(&self) -> bool {
+        let ended = |state| (state != ABANDONED).then_some(ENDED);
+        self.0.fetch_update(SeqCst, SeqCst, ended).is_ok()
     }
 
     pub(super) fn is_abandoned(&self) -> bool {

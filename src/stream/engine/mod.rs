@@ -23,8 +23,9 @@
 //! in a read cannot be interrupted: the run goes on without it, and ends it in its place
 //! ([`Gate`](gate::Gate)). What a source has sent before its end reaches the sink.
 //!
-//! **Panics.** A source, a worker or a sink that panics ends the run, and every slot that was on
-//! its way still reaches the sink: what lies in a lane without a worker goes there directly.
+//! **Panics.** A worker or a sink that panics ends the run. A source that panics ends, the others
+//! go on, and the run gives an error at its end. Every slot that was on its way still reaches the
+//! sink: what lies in a lane without a worker goes there directly.
 
 pub(super) mod gate;
 pub(super) mod guard;

@@ -120,10 +120,10 @@ fn start_source<M: Mode>(
         .name(format!("source {}", port.source))
         .spawn(move || {
             let ended = caught(|| source.read(&port));
-            if port.is_abandoned() {
+            let engine = &port.engine;
+            if !engine.gate(port.source).end() {
                 return;
             }
-            let engine = &port.engine;
             if ended.is_err() {
                 engine.died();
             }

@@ -247,6 +247,47 @@ fn a_panicking_source_is_ended() {
 }
 
 #[test]
+fn a_source_that_panics_in_a_read_is_ended_once() {
+    enum Reads {
+        Panics,
+        Stuck(Counts),
+    }
+    impl Source<Numbers> for Reads {
+        fn read(&mut self, port: &Port<Numbers>) -> Ended {
+            match self {
+                Reads::Panics => {
+                    port.blocking(|| panic!("a panic in a test"));
+                    Ended::Complete
+                }
+                Reads::Stuck(counts) => counts.read(port),
+            }
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let (setup, metrics) = setup(2, &stop);
+    let mut stuck = counts(10);
+    stuck.stuck = true;
+    let sources = vec![Reads::Panics, Reads::Stuck(stuck)];
+    let ran = run_threads(setup, sources, marks, |sink| {
+        let mut seen = 0;
+        collect(sink, |_| {
+            seen += 1;
+            // Ten numbers, and the end of the source that panicked.
+            if seen == 11 {
+                stop.store(true, SeqCst);
+            }
+        })
+    });
+    let ran = ran.unwrap();
+    assert_eq!(ran.sink.len(), 12);
+    let mut ended = ran.engine.mode.closed.lock().unwrap().clone();
+    ended.sort_unstable();
+    assert_eq!(ended, [0, 1], "each is ended once");
+    assert!(ran.engine.thread_died() && ran.engine.stopped_early());
+    assert_eq!(metrics.summary().queued, 0);
+}
+
+#[test]
 fn a_panicking_sink_does_not_hang_though_a_source_is_stuck() {
     let stop = Arc::default();
     let (setup, _) = setup(2, &stop);

@@ -7,7 +7,7 @@ use std::{fs, io};
 
 /// Files under a folder that may hold reads.
 #[derive(Debug)]
-pub struct Folder {
+pub(super) struct Folder {
     path: PathBuf,
     /// Size and time of change when a file was last seen.
     seen: HashMap<PathBuf, (u64, SystemTime)>,
@@ -15,7 +15,7 @@ pub struct Folder {
 
 impl Folder {
     /// Nothing seen yet.
-    pub fn new(path: PathBuf) -> Folder {
+    pub(super) fn new(path: PathBuf) -> Folder {
         Folder {
             path,
             seen: HashMap::new(),
@@ -27,7 +27,7 @@ impl Folder {
     ///
     /// # Errors
     /// Where the folder itself cannot be read.
-    pub fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn changed(&mut self) -> io::Result<Vec<PathBuf>> {
         let mut found = vec![];
         let mut folders = vec![self.path.clone()];
         while let Some(folder) = folders.pop() {
@@ -63,19 +63,20 @@ impl Folder {
     }
 }
 
-/// True for `.fastq`, `.fq` and `.bam`, compressed or not, also while a suffix such as `.part` or
-/// `.tmp` says that they grow; not for indices.
-fn may_hold_reads(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().to_ascii_lowercase());
-    name.is_some_and(|name| {
-        let mut suffixes = name.split('.').skip(1);
-        let index = [".bai", ".csi", ".fai", ".gzi"]
-            .iter()
-            .any(|i| name.ends_with(i));
-        !index && suffixes.any(|suffix| ["fastq", "fq", "bam"].contains(&suffix))
-    })
+/// True for names that end in `.fastq`, `.fq` or `.bam`, and one in `.gz` or `.bgz` behind it. What
+/// a basecaller calls otherwise while it grows has its name when it is complete.
+pub(crate) fn may_hold_reads(path: &Path) -> bool {
+    let Some(name) = path.file_name() else {
+        return false;
+    };
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    let name = [".gz", ".bgz"]
+        .iter()
+        .find_map(|ending| name.strip_suffix(ending))
+        .unwrap_or(&name);
+    [".fastq", ".fq", ".bam"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 #[cfg(test)]

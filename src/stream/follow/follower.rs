@@ -93,6 +93,13 @@ pub struct FollowOutcome {
     pub stopped: bool,
 }
 
+/// The journal of an output for which none was named.
+pub fn journal_of(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".journal");
+    name.into()
+}
+
 /// A folder, the output of its reads' calls, and the journal that goes with it.
 pub struct Follower {
     config: FollowConfig,
@@ -114,11 +121,8 @@ impl Follower {
             return Err(FollowError::Format);
         }
         let output = &config.output;
-        let journal_path = config.journal.clone().unwrap_or_else(|| {
-            let mut name = output.as_os_str().to_owned();
-            name.push(".journal");
-            name.into()
-        });
+        let journal = config.journal.clone();
+        let journal_path = journal.unwrap_or_else(|| journal_of(output));
         let journal = Journal::open(&journal_path).map_err(FollowError::io(&journal_path))?;
         let committed = journal.output_length().unwrap_or(0);
         let failed = FollowError::io(output);

@@ -1,7 +1,7 @@
 //! A file that may still grow.
 
 use super::frames::{Frames, read_bam_header};
-use crate::reads::fastx::bam;
+use crate::reads::bam;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -17,7 +17,7 @@ const LONGEST: usize = 64 << 20;
 
 /// The complete records of a file that may still grow: what lies behind the last of them is not
 /// given out.
-pub struct Growing {
+pub(super) struct Growing {
     bytes: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     /// Of the buffer: given out, and complete.
@@ -40,7 +40,7 @@ impl Growing {
     ///
     /// # Errors
     /// Where it cannot be opened or its first bytes cannot be read.
-    pub fn open(path: &Path, skip: u64, reached: Arc<AtomicU64>) -> io::Result<Growing> {
+    pub(super) fn open(path: &Path, skip: u64, reached: Arc<AtomicU64>) -> io::Result<Growing> {
         reached.store(skip, Relaxed);
         let (mut bytes, mut buffer) = begin(path)?;
         let is_bam = buffer == bam::MAGIC;
@@ -156,7 +156,7 @@ fn begin(path: &Path) -> io::Result<(Box<dyn Read + Send>, Vec<u8>)> {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn identity(path: &Path) -> io::Result<Option<String>> {
+pub(super) fn identity(path: &Path) -> io::Result<Option<String>> {
     let (mut bytes, start) = begin(path)?;
     let known = if start == bam::MAGIC {
         first_name(&mut bytes)
@@ -192,7 +192,7 @@ fn first_name(bytes: &mut dyn Read) -> io::Result<Option<Vec<u8>>> {
 ///
 /// # Errors
 /// Where the file cannot be read.
-pub fn incomplete(path: &Path, committed: u64) -> io::Result<u64> {
+pub(super) fn incomplete(path: &Path, committed: u64) -> io::Result<u64> {
     let mut bytes = uncompressed(path)?;
     let mut block = vec![0; BLOCK];
     let mut length = 0;

@@ -10,7 +10,7 @@ const TITLE: &str = "strandline journal 1";
 
 /// How far each file was annotated, and how long the output was then.
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     file: File,
     committed: HashMap<String, u64>,
     output: Option<u64>,
@@ -21,7 +21,7 @@ impl Journal {
     ///
     /// # Errors
     /// Where it cannot be read or written, or is something else.
-    pub fn open(path: &Path) -> io::Result<Journal> {
+    pub(super) fn open(path: &Path) -> io::Result<Journal> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
@@ -65,12 +65,12 @@ impl Journal {
     }
 
     /// Uncompressed bytes of a file whose calls were committed.
-    pub fn committed(&self, identity: &str) -> u64 {
+    pub(super) fn committed(&self, identity: &str) -> u64 {
         self.committed.get(identity).copied().unwrap_or(0)
     }
 
     /// Length of the output at the last commit; `None` before the first.
-    pub fn output_length(&self) -> Option<u64> {
+    pub(super) fn output_length(&self) -> Option<u64> {
         self.output
     }
 
@@ -79,7 +79,7 @@ impl Journal {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn commit(
+    pub(super) fn commit(
         &mut self,
         identity: &str,
         bytes: u64,

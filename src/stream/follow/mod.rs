@@ -25,7 +25,5 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-pub use folder::Folder;
-pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower};
-pub use growing::{Growing, identity, incomplete};
-pub use journal::Journal;
+pub(crate) use folder::may_hold_reads;
+pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower, journal_of};

@@ -3,11 +3,11 @@ use crate::annotate::{Annotate, Annotation};
 use crate::call::CallSink;
 use crate::metrics::Metrics;
 use crate::sink::Format;
-use crate::stream::batch::PipelineConfig;
+use crate::stream::batch::{PipelineConfig, PipelineError};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// Counts its states and the bases that it is given.
@@ -15,16 +15,24 @@ use std::time::Duration;
 struct Counting {
     states: AtomicUsize,
     bases: Arc<AtomicUsize>,
+    /// Set at the first base.
+    stops: Option<Arc<AtomicBool>>,
 }
 
-struct CountingState(Arc<AtomicUsize>);
+struct CountingState {
+    bases: Arc<AtomicUsize>,
+    stops: Option<Arc<AtomicBool>>,
+}
 
 impl Annotate for Counting {
     type State = CountingState;
 
     fn read(&self) -> CountingState {
         self.states.fetch_add(1, SeqCst);
-        CountingState(self.bases.clone())
+        CountingState {
+            bases: self.bases.clone(),
+            stops: self.stops.clone(),
+        }
     }
 }
 
@@ -32,7 +40,10 @@ impl Annotation for CountingState {
     type Error = &'static str;
 
     fn push_codes(&mut self, codes: &[u8], _: &mut dyn CallSink) -> Result<(), &'static str> {
-        self.0.fetch_add(codes.len(), SeqCst);
+        self.bases.fetch_add(codes.len(), SeqCst);
+        if let Some(stop) = &self.stops {
+            stop.store(true, SeqCst);
+        }
         Ok(())
     }
 
@@ -92,6 +103,68 @@ fn many_files_share_one_engine_and_are_committed_one_by_one() {
     let (outcome, reads) = run(config(&folder, &output, 2), &annotator);
     assert_eq!(outcome.incomplete, [folder.join("new.fq")]);
     assert_eq!((reads, annotator.bases.load(SeqCst)), (2, 7));
+}
+
+/// The journal's lines behind its title.
+fn commits(output: &Path) -> usize {
+    let journal = fs::read_to_string(output.with_extension("tsv.journal")).unwrap();
+    journal.lines().count() - 1
+}
+
+#[test]
+fn a_file_whose_pass_was_broken_off_is_not_committed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    let output = scratch.path().join("calls.tsv");
+    fs::create_dir(&folder).unwrap();
+    let good = "@good\nACGT\n+\nIIII\n";
+    fs::write(folder.join("a.fq"), format!("{good}@bad\nACGT\n+\nII\n")).unwrap();
+    let mut strict = config(&folder, &output, 1);
+    strict.pipeline.strict = true;
+    let ran = Follower::open(strict).unwrap();
+    let ran = ran.run(&Counting::default(), &Arc::default(), &Arc::default());
+    let FollowError::Pipeline(PipelineError::Strict(reject)) = ran.unwrap_err() else {
+        panic!("another error");
+    };
+    assert!(reject.to_string().contains("bad"), "{reject}");
+    assert_eq!(commits(&output), 0);
+
+    // All of it is annotated by the next run, which is not strict.
+    let annotator = Counting::default();
+    let (outcome, reads) = run(config(&folder, &output, 1), &annotator);
+    assert!(outcome.incomplete.is_empty());
+    assert_eq!((reads, annotator.bases.load(SeqCst)), (1, 4));
+    assert_eq!(commits(&output), 1);
+}
+
+#[test]
+fn a_stop_within_a_file_leaves_the_rest_to_the_next_run() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    let output = scratch.path().join("calls.tsv");
+    fs::create_dir(&folder).unwrap();
+    let reads = 20_000;
+    let text: String = (0..reads)
+        .map(|i| format!("@{i}\nACGT\n+\nIIII\n"))
+        .collect();
+    fs::write(folder.join("a.fq"), text).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Counting {
+        stops: Some(stop.clone()),
+        ..Counting::default()
+    };
+    let metrics = Arc::new(Metrics::new());
+    let follower = Follower::open(config(&folder, &output, 1)).unwrap();
+    let outcome = follower.run(&stopping, &metrics, &stop).unwrap();
+    assert!(outcome.stopped);
+    assert!(metrics.summary().adds_up());
+    assert!(metrics.summary().reads_out < reads);
+    assert_eq!(commits(&output), 0);
+
+    let annotator = Counting::default();
+    let (_, again) = run(config(&folder, &output, 1), &annotator);
+    assert_eq!(again, reads);
+    assert_eq!(commits(&output), 1);
 }
 
 #[test]

@@ -26,7 +26,8 @@
 //!
 //! **Nothing disappears.** reads in = reads out + rejected + shed, and bases received = scored +
 //! without context + shed + rejected. A run that is stopped finishes what it has received, or
-//! counts it, within a second.
+//! counts it, within a second. Only in a run that an output's error or a panic broke off, what was
+//! on its way then is not counted; the run ends with that error.
 
 mod config;
 pub(super) mod output;

@@ -126,11 +126,6 @@ fn write_slot(
     if let Some(reason) = &slot.rejected {
         output.rejected(reason);
     }
-    if let Some(replies) = &sources[slot.source].replies {
-        for call in &slot.calls {
-            replies.call(slot.piece.channel, slot.piece.read, call);
-        }
-    }
     output.piece(&FinishedPiece {
         source: slot.source,
         channel: slot.piece.channel,
@@ -142,6 +137,12 @@ fn write_slot(
         end: slot.piece.end,
         received: slot.piece.received,
     })?;
+    // Nobody is told a call that the output does not have.
+    if let Some(replies) = &sources[slot.source].replies {
+        for call in &slot.calls {
+            replies.call(slot.piece.channel, slot.piece.read, call);
+        }
+    }
     metrics.calls(slot.calls.iter().map(|call| call.kind as usize));
     Ok(())
 }

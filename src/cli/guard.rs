@@ -1,0 +1,221 @@
+//! A user's files: nothing that is written may be one that is read, or written twice.
+
+use super::error::CliError;
+use super::output::part_of;
+use crate::stream::follow::may_hold_reads;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a command reads and writes.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    read: Vec<PathBuf>,
+    written: Vec<Written>,
+    followed: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Written {
+    path: PathBuf,
+    /// It is begun under another name.
+    begun: Option<PathBuf>,
+}
+
+impl Files {
+    /// Files that are read; what names none does no harm.
+    pub(super) fn read<'a>(mut self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Files {
+        self.read.extend(paths.into_iter().cloned());
+        self
+    }
+
+    /// Files that are written, and get their names when they are complete.
+    pub(super) fn write<'a>(mut self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Files {
+        let standard = |path: &&PathBuf| path.as_os_str() == "-";
+        let paths = paths.into_iter().filter(|path| !standard(path));
+        self.written.extend(paths.map(|path| Written {
+            path: path.clone(),
+            begun: Some(part_of(path)),
+        }));
+        self
+    }
+
+    /// Files that are written in place.
+    pub(super) fn append<'a>(mut self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Files {
+        self.written.extend(paths.into_iter().map(|path| Written {
+            path: path.clone(),
+            begun: None,
+        }));
+        self
+    }
+
+    /// A folder all whose files are read, those that come later too.
+    pub(super) fn follow(mut self, folder: Option<&PathBuf>) -> Files {
+        self.followed = folder.cloned();
+        self
+    }
+
+    /// Those of a folder that `is_written` may be written again.
+    pub(super) fn write_into(mut self, folder: &Path, is_written: fn(&str) -> bool) -> Files {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_written) {
+                self = self.append([&entry.path()]);
+            }
+        }
+        self
+    }
+
+    /// # Errors
+    /// Wrong usage, where a file that is written is read too, or written twice, or would be
+    /// followed: by its identity, so that no link hides it.
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        let read: Vec<Identity> = self.read.iter().filter_map(|path| existing(path)).collect();
+        let mut written: Vec<Identity> = vec![];
+        for file in &self.written {
+            let refuse = |reason: &str| {
+                let message = format!("{}: {reason}", file.path.display());
+                Err(CliError::Usage(message))
+            };
+            for path in [Some(&file.path), file.begun.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                let Some(own) = identity(path) else {
+                    continue;
+                };
+                if read.contains(&own) {
+                    return refuse("is read, and cannot be written at the same time");
+                }
+                if written.contains(&own) {
+                    return refuse("is written twice");
+                }
+                written.push(own);
+            }
+            if self.is_followed(&file.path) {
+                return refuse("lies in the followed folder, where it would be read");
+            }
+        }
+        Ok(())
+    }
+
+    fn is_followed(&self, path: &Path) -> bool {
+        let Some(folder) = self
+            .followed
+            .as_deref()
+            .and_then(|f| fs::canonicalize(f).ok())
+        else {
+            return false;
+        };
+        placed(path).is_some_and(|path| path.starts_with(folder) && may_hold_reads(&path))
+    }
+}
+
+/// What makes two names name one file.
+#[derive(Debug, PartialEq, Eq)]
+enum Identity {
+    /// A file that is there.
+    #[cfg(unix)]
+    Inode(u64, u64),
+    /// Its place.
+    Path(PathBuf),
+}
+
+/// The identity of a file that is there. Devices and pipes have none: they can be read and written
+/// at the same time.
+fn existing(path: &Path) -> Option<Identity> {
+    let about = fs::metadata(path).ok()?;
+    if !about.is_file() {
+        return None;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some(Identity::Inode(about.dev(), about.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        fs::canonicalize(path).ok().map(Identity::Path)
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    if fs::metadata(path).is_ok() {
+        return existing(path);
+    }
+    placed(path).map(Identity::Path)
+}
+
+/// Where a file lies, or would lie.
+fn placed(path: &Path) -> Option<PathBuf> {
+    if let Ok(path) = fs::canonicalize(path) {
+        return Some(path);
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(files: &Files) -> String {
+        match files.check() {
+            Err(CliError::Usage(message)) => message,
+            other => panic!("{files:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_not_written_under_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("in.fq"), "@a").unwrap();
+        fs::hard_link(at("in.fq"), at("hard")).unwrap();
+        let mut names = vec![at("in.fq"), at("hard"), folder.path().join("./in.fq")];
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(at("in.fq"), at("soft")).unwrap();
+            names.push(at("soft"));
+        }
+        for name in names {
+            let files = Files::default().read([&at("in.fq")]).write([&name]);
+            assert!(refused(&files).contains("is read"), "{}", name.display());
+            let files = Files::default().read([&name]).append([&at("in.fq")]);
+            assert!(refused(&files).contains("is read"), "{}", name.display());
+        }
+        // What an output is called until it is complete.
+        fs::write(at("out.part"), "@a").unwrap();
+        let files = Files::default().read([&at("out.part")]).write([&at("out")]);
+        assert!(refused(&files).contains("is read"));
+        let free = Files::default().read([&at("in.fq"), &"-".into()]);
+        assert!(free.write([&at("new"), &"-".into()]).check().is_ok());
+    }
+
+    #[test]
+    fn nothing_is_written_twice_or_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let twice = Files::default().write([&at("x"), &folder.path().join("./x")]);
+        assert!(refused(&twice).contains("written twice"));
+        let followed = folder.path().to_owned();
+        let follow = || Files::default().follow(Some(&followed));
+        assert!(refused(&follow().append([&at("calls.fastq")])).contains("followed folder"));
+        assert!(follow().append([&at("calls.tsv")]).check().is_ok());
+        fs::write(at("index.tsv"), "").unwrap();
+        let into = Files::default().read([&at("index.tsv")]);
+        let into = into.write_into(&followed, |name| name == "index.tsv");
+        assert!(refused(&into).contains("is read"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_no_files() {
+        let null: PathBuf = "/dev/null".into();
+        let files = Files::default().read([&null]).write([&null]);
+        assert!(files.check().is_ok());
+        let twice = Files::default().write([&null, &null]);
+        assert!(twice.check().is_ok());
+    }
+}
