@@ -163,11 +163,11 @@ pub use metrics::Metrics;
 pub use model::manifest::Tier;
 #[cfg(feature = "tract")]
 pub use model::{Model, ModelError, Runner};
+#[doc(inline)]
+pub use reads::nucleotide;
 pub use stream::batch::{Order, PipelineConfig};
 #[cfg(feature = "tract")]
 pub use stream::model_tags;
-#[doc(inline)]
-pub use reads::nucleotide;
 #[doc(inline)]
 pub use stream::{decide, follow, link, live};
 
