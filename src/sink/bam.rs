@@ -219,6 +219,7 @@ fn with_program(header: &[u8], command: &str, labels: &[String]) -> Option<Vec<u
 
 #[cfg(test)]
 mod tests {
+    use super::super::bgzf::END;
     use super::*;
     use crate::call::Strand;
     use crate::call::{CallKind, Flags};
@@ -340,33 +341,6 @@ mod tests {
         // Broken tags: as it came.
         assert!(rest.ends_with(&records[3]));
         assert!(out.ends_with(&END));
-    }
-
-    #[test]
-    fn blocks_hold_what_does_not_compress() {
-        let mut state = 1u32;
-        let noise = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        });
-        let noise: Vec<u8> = noise.take(200_000).collect();
-        let mut out = vec![];
-        let mut blocks = Bgzf::new(&mut out);
-        blocks.write(&noise[..70_000]).unwrap();
-        blocks.write(&noise[70_000..]).unwrap();
-        blocks.flush().unwrap();
-        let mut plain = vec![];
-        let mut gunzip = flate2::read::MultiGzDecoder::new(&out[..]);
-        gunzip.read_to_end(&mut plain).unwrap();
-        assert!(plain == noise);
-        let mut at = 0;
-        let mut blocks = 0;
-        while at < out.len() {
-            assert_eq!(out[at..at + 16], HEAD[..16]);
-            at += usize::from(u16::from_le_bytes([out[at + 16], out[at + 17]])) + 1;
-            blocks += 1;
-        }
-        assert_eq!((at, blocks), (out.len(), 4));
     }
 
     #[test]

@@ -32,9 +32,32 @@ pub(super) enum LineEnd {
     Input,
 }
 
+/// Bytes since a mark that are kept, so that they can be read again.
+struct Mark {
+    /// Those before the window.
+    kept: Vec<u8>,
+    offset: u64,
+    /// The most that is kept.
+    limit: usize,
+}
+
+/// How far an input was judged that may still grow.
+struct Judged {
+    /// Where in the stream it begins, behind what was judged earlier.
+    begin: u64,
+    /// Where the last record ends that was handed out or rejected.
+    offset: u64,
+    /// A broken stretch goes on there.
+    lost: bool,
+    /// Of all bytes up to there.
+    hash: blake3::Hasher,
+    /// Bytes behind them that have left the window.
+    pending: Vec<u8>,
+}
+
 pub(super) struct Blocks {
     stream: Stream,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     at: usize,
     len: usize,
     /// Stream bytes before the buffer.
@@ -42,20 +65,138 @@ pub(super) struct Blocks {
     received: Instant,
     ended: bool,
     failure: Option<InputError>,
+    mark: Option<Mark>,
+    judged: Option<Judged>,
+    /// The input may still grow: what has no end yet will have one.
+    growing: bool,
 }
 
 impl Blocks {
     pub(super) fn new(stream: Stream) -> Blocks {
         Blocks {
             stream,
-            buffer: vec![0; WINDOW].into_boxed_slice(),
+            buffer: vec![0; WINDOW],
             at: 0,
             len: 0,
             before: 0,
             received: Instant::now(),
             ended: false,
             failure: None,
+            mark: None,
+            judged: None,
+            growing: false,
         }
+    }
+
+    /// Keeps account of how far the input was judged, beginning at `begin`, with the hash of what
+    /// was judged earlier. Where it is `growing`, its end is not the end of its last record.
+    pub(super) fn keep_account(&mut self, begin: u64, hash: blake3::Hasher, growing: bool) {
+        self.growing = growing;
+        self.judged = Some(Judged {
+            begin,
+            offset: begin,
+            lost: false,
+            hash,
+            pending: vec![],
+        });
+    }
+
+    /// True where what lacks its end will be read again.
+    pub(super) fn growing(&self) -> bool {
+        self.growing
+    }
+
+    /// Everything up to here was handed out or rejected; `lost` in a broken stretch.
+    pub(super) fn judge(&mut self, lost: bool) {
+        let offset = self.offset();
+        let Some(judged) = &mut self.judged else {
+            return;
+        };
+        if offset <= judged.begin {
+            return;
+        }
+        judged.lost = lost;
+        // What of it lies in the window, and was not hashed.
+        let from = judged.offset.max(self.before);
+        judged.hash.update(&judged.pending);
+        judged.pending.clear();
+        let window = (from - self.before) as usize..self.at;
+        judged.hash.update(&self.buffer[window]);
+        judged.offset = offset;
+    }
+
+    /// How many bytes were judged, whether a broken stretch goes on there, and the hash of all that
+    /// was judged.
+    pub(super) fn account(&self) -> Option<(u64, bool, &blake3::Hasher)> {
+        let judged = self.judged.as_ref()?;
+        Some((judged.offset - judged.begin, judged.lost, &judged.hash))
+    }
+
+    /// Bytes are kept from here on, up to `limit`, for [`rewind`](Self::rewind).
+    pub(super) fn mark(&mut self, limit: usize) {
+        self.mark = Some(Mark {
+            kept: vec![],
+            offset: self.offset(),
+            limit,
+        });
+    }
+
+    /// True while the bytes since the mark are there.
+    pub(super) fn is_marked(&self) -> bool {
+        self.mark.is_some()
+    }
+
+    /// Forgets the mark.
+    pub(super) fn unmark(&mut self) {
+        self.mark = None;
+    }
+
+    /// Goes back to the mark; false where there is none any more.
+    pub(super) fn rewind(&mut self) -> bool {
+        let Some(mut mark) = self.mark.take() else {
+            return false;
+        };
+        if mark.offset >= self.before {
+            self.at = (mark.offset - self.before) as usize;
+            return true;
+        }
+        mark.kept.extend_from_slice(&self.buffer[..self.len]);
+        self.len = mark.kept.len();
+        self.buffer = mark.kept;
+        self.before = mark.offset;
+        self.at = 0;
+        if let Some(judged) = &mut self.judged {
+            let pending = self.before.saturating_sub(judged.offset.max(judged.begin));
+            judged.pending.truncate(pending as usize);
+        }
+        true
+    }
+
+    /// Takes note of the window's bytes, which are used up.
+    fn leave_window(&mut self) {
+        if let Some(mark) = &mut self.mark {
+            let from = mark.offset.saturating_sub(self.before) as usize;
+            mark.kept
+                .extend_from_slice(&self.buffer[from.min(self.len)..self.len]);
+            if mark.kept.len() > mark.limit {
+                self.mark = None;
+            }
+        }
+        if let Some(judged) = &mut self.judged {
+            let from = judged.offset.max(judged.begin).saturating_sub(self.before) as usize;
+            judged
+                .pending
+                .extend_from_slice(&self.buffer[from.min(self.len)..self.len]);
+        }
+        self.before += self.len as u64;
+        self.at = 0;
+        self.len = 0;
+        if self.buffer.len() > WINDOW {
+            // It held what was read again.
+            self.buffer.truncate(WINDOW);
+            self.buffer.shrink_to_fit();
+        }
+        self.buffer.resize(WINDOW, 0);
     }
 
     /// True while there is a byte to look at.
@@ -63,9 +204,10 @@ impl Blocks {
         if self.at < self.len {
             return true;
         }
-        self.before += self.len as u64;
-        self.at = 0;
-        self.len = 0;
+        if self.ended {
+            return false;
+        }
+        self.leave_window();
         self.extend()
     }
 
@@ -79,6 +221,8 @@ impl Blocks {
                 self.len += n;
                 self.received = Instant::now();
             }
+            // A compressed file that has grown no further yet.
+            Err(InputError::TruncatedGzip { .. }) if self.growing => self.ended = true,
             Err(e) => {
                 self.failure = Some(e);
                 self.ended = true;
@@ -171,38 +315,33 @@ impl Blocks {
         start.first().map_or_else(String::new, |&b| shown(b))
     }
 
-    /// Makes the window hold `n` bytes, where the stream has them.
+    /// Makes the window hold `n` bytes, where the stream has them. At its beginning only.
     fn require(&mut self, n: usize) {
-        if self.len - self.at >= n {
-            return;
-        }
-        self.buffer.copy_within(self.at..self.len, 0);
-        self.before += self.at as u64;
-        self.len -= self.at;
-        self.at = 0;
-        while self.len < n && self.extend() {}
+        while self.len - self.at < n && self.len < self.buffer.len() && self.extend() {}
     }
 
     /// Reads to the end of the line and hands its content to `visit`, in pieces with their offsets,
-    /// without LF or CRLF.
+    /// without LF, and without the blanks, tabs and CR before it.
     pub(super) fn line(&mut self, mut visit: impl FnMut(&[u8], u64)) -> LineEnd {
-        let mut held_cr = false;
+        // Blanks that end what came before: they count if more follows.
+        let mut blanks: Vec<u8> = vec![];
         loop {
             if !self.fill() {
                 return LineEnd::Input;
             }
             let offset = self.offset();
             let rest = &self.buffer[self.at..self.len];
-            if held_cr && rest[0] != b'\n' {
-                visit(b"\r", offset - 1);
-            }
             let newline = rest.iter().position(|&b| b == b'\n');
-            let mut piece = &rest[..newline.unwrap_or(rest.len())];
-            held_cr = piece.last() == Some(&b'\r');
-            if held_cr {
-                piece = &piece[..piece.len() - 1];
-            }
+            let line = &rest[..newline.unwrap_or(rest.len())];
+            let end = line
+                .iter()
+                .rposition(|b| !matches!(b, b' ' | b'\t' | b'\r'));
+            let piece = &line[..end.map_or(0, |last| last + 1)];
             if !piece.is_empty() {
+                if !blanks.is_empty() {
+                    visit(&blanks, offset - blanks.len() as u64);
+                    blanks.clear();
+                }
                 visit(piece, offset);
             }
             match newline {
@@ -210,7 +349,12 @@ impl Blocks {
                     self.at += n + 1;
                     return LineEnd::Newline;
                 }
-                None => self.at = self.len,
+                None => {
+                    // Whoever has more blanks than a window at the end of a line does not mean it.
+                    let more = &line[piece.len()..];
+                    blanks.extend_from_slice(&more[..more.len().min(WINDOW - blanks.len())]);
+                    self.at = self.len;
+                }
             }
         }
     }
@@ -260,6 +404,12 @@ impl Header {
         let text = self.text.get(1..).unwrap_or_default();
         let end = text.iter().position(|&b| b == b' ' || b == b'\t');
         &text[..end.unwrap_or(text.len())]
+    }
+
+    /// True where a line behind `+` holds nothing, or the `first` header or its name again.
+    pub(super) fn repeats(&self, first: &Header) -> bool {
+        let text = self.text.get(1..).unwrap_or_default();
+        text.is_empty() || Some(text) == first.text.get(1..) || text == first.name()
     }
 
     /// Why a record with this header cannot be accepted.

@@ -13,8 +13,8 @@ pub(super) struct Fasta {
     given: u64,
     /// The next byte begins a line.
     line_start: bool,
-    /// The byte before was a CR, which only an LF may follow.
-    after_cr: bool,
+    /// The first of the blanks before, which only the line's end may follow.
+    blank: Option<(u8, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Fasta {
             state: State::Between,
             given: 0,
             line_start: true,
-            after_cr: false,
+            blank: None,
         }
     }
 
@@ -66,7 +66,7 @@ impl Fasta {
                 _ => self.header.fault(),
             };
             self.line_start = true;
-            self.after_cr = false;
+            self.blank = None;
             self.given = 0;
             if let Some(reason) = fault {
                 self.state = State::Skipping;
@@ -113,19 +113,20 @@ impl Fasta {
             let Some(byte) = blocks.peek() else {
                 return Stop::InputEnd;
             };
-            if self.after_cr && byte != b'\n' {
-                return Stop::BadByte(b'\r', blocks.offset() - 1);
+            let is_blank = matches!(byte, b' ' | b'\t' | b'\r');
+            if let Some((blank, at)) = self.blank.filter(|_| byte != b'\n' && !is_blank) {
+                return Stop::BadByte(blank, at);
             }
             match byte {
                 b'>' if self.line_start => return Stop::RecordEnd,
                 b'\n' => {
                     blocks.consume(1);
                     self.line_start = true;
-                    self.after_cr = false;
+                    self.blank = None;
                 }
-                b'\r' => {
+                _ if is_blank => {
+                    self.blank.get_or_insert((byte, blocks.offset()));
                     blocks.consume(1);
-                    self.after_cr = true;
                 }
                 _ if code(byte) == NOT_A_BASE => return Stop::BadByte(byte, blocks.offset()),
                 _ if codes.len() == self.chunk_bases => return Stop::Full,

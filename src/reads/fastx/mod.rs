@@ -3,15 +3,16 @@
 //! The parser is our own because no library offers all of: going on after a bad record, byte
 //! offsets, memory bounded whatever the input, and contigs that stream.
 //!
-//! - **FASTQ** records have four lines, strictly; sequences over several lines are rejected. A
-//!   record is validated whole before its first chunk is handed out. After a bad one the parser
-//!   goes on at the next line that begins with `@` whose next but one begins with `+`; what lies
-//!   between is one rejected record.
+//! - **FASTQ** records have their sequence and their qualities on one line each or on several;
+//!   qualities end when there are as many as bases. A record is validated whole before its first
+//!   chunk is handed out. After a bad one the parser goes on at the next line with `@`, lines of
+//!   letters, and a line with `+`; what lies between is one rejected record.
 //! - **FASTA** contigs of any length stream chunk by chunk, so a contig can turn out bad after part
 //!   of it was handed out: its last chunk then ends in [`RecordEnd::Rejected`].
 //! - **BAM** records, aligned or not, give their read as it was sequenced; what is no primary
 //!   record, or lacks bases, is passed over.
-//! - Blank lines between records, CRLF, lower case, U and a missing last line end are accepted.
+//! - Blank lines between records, blanks, tabs and CR at the end of a line, lower case, U and a
+//!   missing last line end are accepted.
 //!   Qualities must be printable (33 to 126); only their number is kept.
 
 mod bam_records;
@@ -256,7 +257,7 @@ impl Reader {
             None => Format::Empty,
             Some(b'B') if blocks.starts_with(bam::MAGIC) => Format::Bam(Bam::new(limits)),
             Some(b'>') => Format::Fasta(Fasta::new(limits)),
-            Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits)),
+            Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits, false)),
             Some(_) => {
                 return Err(InputError::NotSequences {
                     file,

@@ -86,18 +86,18 @@ pub enum RejectReason {
         /// [`Limits::max_read_len`](super::Limits::max_read_len).
         limit: usize,
     },
-    /// The third line of a FASTQ record is something else.
-    #[error(
-        "the third line does not begin with '+' \
-         (sequences over several lines are read as FASTA only)"
-    )]
+    /// Another header where a FASTQ record's sequence was to end.
+    #[error("no line with '+' behind the sequence")]
     NoPlus,
-    /// The quality line is shorter or longer than the sequence.
+    /// Another name behind a FASTQ record's `+`.
+    #[error("the line with '+' names another record")]
+    OtherName,
+    /// There are fewer or more qualities than bases.
     #[error("{bases} bases but {qualities} quality values")]
     Unequal {
         /// Length of the sequence.
         bases: u64,
-        /// Length of the quality line.
+        /// Length of the quality lines.
         qualities: u64,
     },
     /// A quality outside 33 to 126.

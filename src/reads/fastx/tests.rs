@@ -237,8 +237,8 @@ fn bad_fasta_records() {
         None,
     );
     expect(
-        b">a\nAC \n",
-        &[],
+        b">a\nAC A\n>b\nC \t\r\n",
+        &["b:C"],
         &["record 1 (a) at byte 0: byte 0x20 at byte 5 is no nucleotide"],
         None,
     );
@@ -280,7 +280,7 @@ fn a_contig_may_turn_out_bad_after_it_began() {
 fn bad_fastq_records() {
     let after = b"@n\nA\n+\nI\n";
     let with = |bad: &[u8]| [b"@p\nC\n+\nI\n", bad, after].concat();
-    let cases: [(&[u8], &str); 12] = [
+    let cases: [(&[u8], &str); 13] = [
         (
             b"@b x\nACGT\n+\nIII\n",
             " (b) at byte 9: 4 bases but 3 quality values",
@@ -307,9 +307,12 @@ fn bad_fastq_records() {
         ),
         (b"@\nACGT\n+\nIIII\n", " at byte 9: the header has no name"),
         (
-            b"@b\nAC\nGT\n+\n@I\nII\n",
-            " (b) at byte 9: the third line does not begin with '+' \
-             (sequences over several lines are read as FASTA only)",
+            b"@b\nAC\nGT\n@c",
+            " (b) at byte 9: no line with '+' behind the sequence",
+        ),
+        (
+            b"@b\nAC\n+c\nII\n",
+            " (b) at byte 9: the line with '+' names another record",
         ),
         (b"@b\n", " (b) at byte 9: '@' at byte 12 is no nucleotide"),
         (
@@ -351,10 +354,42 @@ fn a_quality_line_may_look_like_a_header() {
     expect(
         b"@a\nACGT\nAA\n+\n@III\n@b\nCC\n+\n@I\n",
         &["b:CC"],
+        &["record 1 (a) at byte 0: 6 bases but 4 quality values"],
+        None,
+    );
+}
+
+#[test]
+fn sequences_and_qualities_may_be_wrapped() {
+    // In lines of their own lengths, with line ends that others leave behind.
+    expect(
+        b"@a x\nAC\nG\n+a x\nI\n@I\n\n@b\nAC \n \n+ \n@I\t\r\n@c\nAC\n+\n+\nI\n",
+        &["a:ACG", "b:AC", "c:AC"],
+        &[],
+        None,
+    );
+    // A line of qualities that looks like a header, and the last one of the file.
+    expect(
+        b"@a\nACGTACGT\n+\nIIII\n@III\n@b\nAC\nGT\n+\n@I\n+I",
+        &["a:ACGTACGT", "b:ACGT"],
+        &[],
+        None,
+    );
+    // Each header in a broken stretch is a record, and a damaged line costs its own.
+    expect(
+        b"@a\nAC\n+\nII\nII\n@b\nAC!\n+\nIII\n@c\nAC\n+\nI\n@d\nAC\n+\nII\n",
+        &["a:AC", "d:AC"],
         &[
-            "record 1 (a) at byte 0: the third line does not begin with '+' \
-             (sequences over several lines are read as FASTA only)",
+            "record 2 at byte 11: expected '@', found 'I'",
+            "record 3 (c) at byte 27: 2 bases but 1 quality values",
         ],
+        None,
+    );
+    // Without its qualities a wrapped record does not take those behind it along.
+    expect(
+        b"@a\nACGT\nACGT\nACGT\n+\nIIII\n@b\nAC\n+\nII\n@c\nACGTA\n+\nIIIII\n",
+        &["b:AC", "c:ACGTA"],
+        &["record 1 (a) at byte 0: 12 bases but 4 quality values"],
         None,
     );
 }
