@@ -6,7 +6,7 @@ lean := "--release --no-default-features"
 _default:
     @just --list --unsorted
 
-# What every change must pass, in less than two minutes once tract is built
+# What every change must pass; quick once tract is built
 check:
     cargo fmt --all --check
     cargo clippy {{full}} --workspace --all-targets -- -D warnings
@@ -26,9 +26,9 @@ docs:
     RUSTDOCFLAGS="-D warnings" cargo doc {{full}} --no-deps --workspace
     cargo test {{full}} --test documents
 
-# Every stage and kernel, or the benches that are named: just bench kernels
+# Every stage and kernel, or the benches that are named: just bench kernels model
 bench *names:
-    cargo bench --features full {{ if names == "" { "" } else { "--bench " + names } }}
+    cargo bench --features full {{ replace_regex(names, '(\w+)', '--bench $1') }}
 
 # A fuzz target for a minute: fastx, model_file, frame or link (nightly, cargo-fuzz)
 fuzz target="fastx":

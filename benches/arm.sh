@@ -29,7 +29,7 @@ function macs(op, args) {
     if (op == "fmla" && args ~ /\.4s/) return 4
     return 0
 }
-/^[0-9a-f]+ <.*>:$/ { wanted = /kernels::(float_)?aarch64/; n = 0; split("", line); next }
+/^[0-9a-f]+ <.*>:$/ { wanted = /kernels::isa::(float_)?neon/; n = 0; split("", line); next }
 !wanted || !/^ *[0-9a-f]+:/ { next }
 {
     at = $1; sub(/:/, "", at)

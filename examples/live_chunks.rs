@@ -5,8 +5,7 @@
 //! cargo run --release --example live_chunks
 //! ```
 
-use strandline::call::Call;
-use strandline::{Annotator, Options, ReadState};
+use strandline::{Annotator, Call, Options, ReadState};
 
 /// Bases that a pore gives in a second.
 const CHUNK: usize = 400;

@@ -5,8 +5,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use strandline::Model;
-use strandline::reads::nucleotide;
+use strandline::{Model, nucleotide};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let given = std::env::args_os().nth(1).map(PathBuf::from);

@@ -18,7 +18,8 @@
 //! An [`Annotator`] holds models and options, is `Send + Sync` and cheap to clone; a [`ReadState`]
 //! holds one read that may still be growing. What a program needs beyond that:
 //!
-//! - [`Model`] and [`Runner`]: a packed network of one's own, and its numbers;
+//! - [`Model`] and [`Runner`]: a packed network of one's own, and its numbers; [`nucleotide`]: the
+//!   base codes that it reads;
 //! - [`sink`]: calls written as text, or into BAM records;
 //! - [`live`], [`follow`] and [`decide`]: many growing reads at once, a folder that fills, and
 //!   whether to go on sequencing a read.
@@ -162,6 +163,8 @@ pub use metrics::Metrics;
 pub use model::manifest::Tier;
 #[cfg(feature = "tract")]
 pub use model::{Model, ModelError, Runner};
+#[doc(inline)]
+pub use reads::nucleotide;
 pub use stream::batch::{Order, PipelineConfig};
 #[cfg(feature = "tract")]
 pub use stream::model_tags;

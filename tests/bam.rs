@@ -132,8 +132,8 @@ fn every_record_goes_on_and_has_the_calls_of_a_text_run() {
                 None => passed += 1,
             }
         }
-        let told = said.contains(&format!(" + {passed} passed over"));
-        assert_eq!(told, passed > 0, "{said}");
+        let reported = said.contains(&format!(" + {passed} passed over"));
+        assert_eq!(reported, passed > 0, "{said}");
         // Once more: the old tags give way.
         let again = scratch.path().join("again.bam");
         to_bam(&output, &again, 0);
@@ -144,7 +144,7 @@ fn every_record_goes_on_and_has_the_calls_of_a_text_run() {
 }
 
 #[test]
-fn what_is_broken_is_told_and_never_looks_whole() {
+fn what_is_broken_is_reported_and_never_looks_whole() {
     let scratch = tempfile::tempdir().unwrap();
     let output = scratch.path().join("out.bam");
     // Records in the output, exit code.

@@ -246,7 +246,7 @@ const CORPUS: [(&str, u64, u64, i32, &str); 47] = [
         "not a FASTA, FASTQ or BAM file: 'T' at byte 0",
     ),
     (
-        "bad_bare_sequence.txt",
+        "bad_no_header.txt",
         0,
         0,
         1,

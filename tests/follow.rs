@@ -162,7 +162,7 @@ fn each_read_comes_out_once_though_the_program_is_killed() {
 }
 
 #[test]
-fn what_stays_incomplete_or_is_bad_is_told_and_the_rest_goes_on() {
+fn what_stays_incomplete_or_is_bad_is_reported_and_the_rest_goes_on() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path().join("run");
     fs::create_dir(&folder).unwrap();

@@ -193,7 +193,7 @@ impl std::io::Read for Patient {
 impl std::io::Write for Patient {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self.0.write(bytes) {
-            // Nobody hears it; it is said again.
+            // Nobody receives it; it is sent again.
             Err(e) if is_closed(&e) => Ok(bytes.len()),
             other => other,
         }

@@ -98,7 +98,7 @@ fn calls_are_those_of_whole_reads_and_leave_early() {
 }
 
 #[test]
-fn the_fast_tier_stands_in_where_it_is_told_to() {
+fn the_fast_tier_stands_in_where_the_options_say_so() {
     let models =
         |tier| strandline::annotate::builtin::model(strandline::annotate::Task::Splice, tier);
     let (auto, fast) = (models(Tier::Auto).unwrap(), models(Tier::Fast).unwrap());

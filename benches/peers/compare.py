@@ -2,7 +2,7 @@
 
     cargo build --release --features full
     pip install -r benches/peers/requirements.txt
-    python benches/peers/compare.py [--json FILE] [--seconds 8] [NETWORK]...    about 6 minutes
+    python benches/peers/compare.py [--json FILE] [--seconds 8] [NETWORK]...
 
 The networks are made by networks.py on the first run, in target/peers, and packed with `strandline
 pack`. Every contender is a process of its own on the same core that makes a run for each line it

@@ -46,8 +46,8 @@ impl<'a> Bases<'a> {
             let new_run = code > 3 && (i == 0 || codes[i - 1] <= 3);
             runs += usize::from(new_run);
             // One byte for their number, which it must fit.
-            let taken = if runs > 0 { 1 + runs * RUN } else { 0 };
-            if (i + 1).div_ceil(4) + taken > room.len() || runs > 255 {
+            let bytes_of_runs = if runs > 0 { 1 + runs * RUN } else { 0 };
+            if (i + 1).div_ceil(4) + bytes_of_runs > room.len() || runs > 255 {
                 runs -= usize::from(new_run);
                 break;
             }

@@ -18,7 +18,7 @@ pub struct Counts {
 
 /// Takes bytes as they come and gives frames. After any damage nothing is accepted until the next
 /// zero; what is longer than a frame can be is dropped whole. `N` is the longest stuffed frame that
-/// is taken, without its zero.
+/// is accepted, without its zero.
 #[derive(Debug)]
 pub struct Decoder<const N: usize = { MAX_FRAME - 1 }> {
     stuffed: Vec<u8, N>,
@@ -65,7 +65,7 @@ impl<const N: usize> Decoder<N> {
     }
 
     /// Takes bytes off the front of `bytes` up to the end of the next frame, good or bad; `None`
-    /// where all were taken without one.
+    /// where none ends in all of them.
     pub fn next<'a>(&'a mut self, bytes: &mut &[u8]) -> Option<Result<Frame<'a>, FrameError>> {
         loop {
             let Some(end) = bytes.iter().position(|&byte| byte == 0) else {

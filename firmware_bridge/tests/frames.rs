@@ -93,8 +93,8 @@ fn golden_bytes() {
     assert_eq!(body(&start), expected);
     let mut room = [0; MAX_BASES_BYTES];
     // ACGTN NACG: A C G T | N N A C | G
-    let (bases, taken) = Bases::pack(&[0, 1, 2, 3, 4, 4, 0, 1, 2], &mut room);
-    assert_eq!(taken, 9);
+    let (bases, packed) = Bases::pack(&[0, 1, 2, 3, 4, 4, 0, 1, 2], &mut room);
+    assert_eq!(packed, 9);
     let frame = |bases| Frame {
         sequence: 65_535,
         message: bases_message(bases),
@@ -176,8 +176,8 @@ fn overhead_is_fourteen_bytes_at_most() {
     for (count, most) in [(400, 13), (1200, 14), (MAX_BASES, 14)] {
         for code in [0, 3] {
             let codes = vec![code; count];
-            let (bases, taken) = Bases::pack(&codes, &mut room);
-            assert_eq!(taken, count);
+            let (bases, packed) = Bases::pack(&codes, &mut room);
+            assert_eq!(packed, count);
             let length = encoded(&Frame {
                 sequence: 0,
                 message: bases_message(bases),
@@ -345,7 +345,7 @@ fn a_decoder_is_in_step_again_after_the_next_zero() {
 }
 
 #[test]
-fn the_tail_of_an_overlong_frame_is_never_taken_for_one() {
+fn the_tail_of_an_overlong_frame_is_never_read_as_one() {
     // A buffer of 32 bytes, and a good frame of 19 as the end of a longer run of bytes.
     let good = encoded(&read_end(1));
     for before in 1..100 {
@@ -358,10 +358,10 @@ fn the_tail_of_an_overlong_frame_is_never_taken_for_one() {
         assert_eq!(results, [false], "{before} bytes before it");
     }
     let mut decoder = Decoder::<32>::new();
-    let taken = good
+    let accepted = good
         .iter()
         .filter_map(|&b| decoder.byte(b).map(|r| r.is_ok()));
-    assert_eq!(taken.collect::<Vec<_>>(), [true]);
+    assert_eq!(accepted.collect::<Vec<_>>(), [true]);
 }
 
 proptest! {
@@ -374,8 +374,8 @@ proptest! {
         let mut rest = &codes[..];
         let mut received = Vec::new();
         while !rest.is_empty() {
-            let (bases, taken) = Bases::pack(rest, &mut room);
-            prop_assert!(taken > 0);
+            let (bases, packed) = Bases::pack(rest, &mut room);
+            prop_assert!(packed > 0);
             let message = Message::Bases { channel, read, position, bases };
             let frame = Frame { sequence, message };
             let wire = stuffed(&frame);
@@ -383,9 +383,9 @@ proptest! {
             let back = Frame::decode(&wire, &mut body).unwrap();
             prop_assert_eq!(back, frame);
             let Message::Bases { bases, .. } = back.message else { unreachable!() };
-            prop_assert_eq!(bases.len(), taken);
+            prop_assert_eq!(bases.len(), packed);
             received.extend(bases.codes());
-            rest = &rest[taken..];
+            rest = &rest[packed..];
         }
         prop_assert_eq!(received, codes);
     }

@@ -1,4 +1,4 @@
-//! Random frames, each damaged in some way: none may be taken for another. A million here;
+//! Random frames, each damaged in some way: none may pass for another. A million here;
 //! `STRANDLINE_SOAK=100000000` for more.
 
 use firmware_bridge::{Bases, Decoder, EndReason, Frame, MAX_BASES_BYTES, MAX_FRAME, Message};
@@ -20,7 +20,7 @@ impl Random {
 }
 
 #[test]
-fn no_damaged_frame_is_taken_for_another() {
+fn no_damaged_frame_passes_for_another() {
     let count = std::env::var("STRANDLINE_SOAK").ok();
     let count: u64 = count.map_or(1_000_000, |n| n.parse().expect("a number"));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -92,16 +92,16 @@ fn no_damaged_frame_is_taken_for_another() {
         damaged += 1;
         let mut rest = &wire[..];
         while !rest.is_empty() {
-            if let Some(Ok(taken)) = decoder.next(&mut rest) {
+            if let Some(Ok(frame)) = decoder.next(&mut rest) {
                 let mut again = Fixed::<u8, MAX_FRAME>::new();
-                taken.encode(&mut again).expect("room");
+                frame.encode(&mut again).expect("room");
                 // Damage may leave the frame whole beside rubbish.
                 undetected += u64::from(again != good);
             }
         }
     }
     println!(
-        "{damaged} damaged frames, {undetected} taken for others, {unharmed} came out unharmed"
+        "{damaged} damaged frames, {undetected} passed for others, {unharmed} came out unharmed"
     );
     assert_eq!(undetected, 0);
 }

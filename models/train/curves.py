@@ -9,7 +9,7 @@ import argparse
 import csv
 import os
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind, too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # distinct for the colour-blind, too
 WIDTH, HEIGHT, MARGIN, GAP = 380, 240, 50, 60
 
 

@@ -20,7 +20,7 @@ from sequences import read_sequences
 COLOURS = {
     "acceptor": "#0072b2",
     "donor": "#d55e00",
-}  # told apart by the colour-blind, and by their direction
+}  # distinct for the colour-blind, and by their direction
 WIDTH, LEFT, TRACK, LOW, TOP = 1000, 90, 110, 50, 90
 
 

@@ -387,12 +387,12 @@ def peaks(scores, keep=None, floor=-1e9):
         (s > floor) & (s >= np.r_[-np.inf, s[:-1]]) & (s > np.r_[s[1:], -np.inf])
     )
     order = local[np.argsort(-s[local], kind="stable")]
-    taken = np.zeros(len(s), bool)
+    covered = np.zeros(len(s), bool)
     result = []
     for i in order:
-        if not taken[i]:
+        if not covered[i]:
             result.append(i)
-            taken[max(0, i - MERGE) : i + MERGE + 1] = True
+            covered[max(0, i - MERGE) : i + MERGE + 1] = True
     return s[result], np.array(result, int)
 
 

@@ -74,8 +74,8 @@ def promoter(data, open_model):
 
     context = [encode(text) for text in in_context(data)]
     sample = [letters(codes) for codes in context[:200]]
-    turned = core.scan([letters(reverse_complement(encode(text))) for text in sample], "reverse")
-    assert all(np.array_equal(a, b[::-1]) for a, b in zip(core.scan(sample), turned)), (
+    reverse = core.scan([letters(reverse_complement(encode(text))) for text in sample], "reverse")
+    assert all(np.array_equal(a, b[::-1]) for a, b in zip(core.scan(sample), reverse)), (
         "strands differ"
     )
     genes, _ = gene_interiors(data)

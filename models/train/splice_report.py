@@ -18,7 +18,7 @@ Whole windows: a map of their own, since half of such windows hold a site in the
   windows of training genes, a quarter acceptors, a quarter donors, and half neither, of which 40 %
   have AG before the middle and 30 % GT behind it, as in GUE's.
 How: python models/train/splice_report.py --data DIR --checkpoint OUT/splice.pt --out OUT
-     (two minutes on one core)
+     (two minutes on one core; needs `cargo build --release --features full`)
 """
 
 import argparse

@@ -4,7 +4,7 @@
 //! must not overlap. So that lines can be written as reads come, everything goes into one track and
 //! the sign gives the strand, as is usual for stranded signal: a value above zero is a call on the
 //! forward strand, one below zero a call on the reverse strand. The kind of a call is not written;
-//! TSV, BED and GFF3 tell it, and `--tasks` chooses one task. Where two calls overlap, the one with
+//! TSV, BED and GFF3 have it, and `--tasks` chooses one task. Where two calls overlap, the one with
 //! the greater score is written and the other one counted as left out. Ribosome loads would swamp
 //! probabilities there: write expression by itself.
 

@@ -226,7 +226,7 @@ impl<W: Write> CallWriter<W> {
     }
 
     /// Calls that the format has no place for: promoters and expression in splice-tsv, the weaker
-    /// of two overlapping calls in bedGraph. Calls taken are always [`written`](Self::written) plus
+    /// of two overlapping calls in bedGraph. Calls given are always [`written`](Self::written) plus
     /// these.
     pub fn left_out(&self) -> u64 {
         self.left_out

@@ -31,14 +31,16 @@ pub struct Command {
     pub code: i32,
 }
 
-/// Every document with commands.
+/// Every document of the repository.
 pub fn documents() -> Vec<Document> {
     let mut names: Vec<String> = [
         "README.md",
+        "CHANGELOG.md",
         "CONTRIBUTING.md",
         "benches/arm.md",
         "models/README.md",
         "tests/data/README.md",
+        "tests/data/inputs/README.md",
     ]
     .map(str::to_string)
     .to_vec();
@@ -125,6 +127,31 @@ impl Document {
         all
     }
 
+    /// Files and folders that are linked to, by their path from the root.
+    pub fn linked_files(&self) -> Vec<(usize, String)> {
+        let folder = Path::new(&self.name).parent().unwrap();
+        let mut files = vec![];
+        for (number, line) in self.prose() {
+            for link in line.split("](").skip(1) {
+                let link = link.split([')', '#']).next().unwrap();
+                if link.is_empty() || link.starts_with("http") {
+                    continue;
+                }
+                let mut names: Vec<&str> = folder.to_str().unwrap().split('/').collect();
+                names.retain(|name| !name.is_empty());
+                for name in link.split('/') {
+                    if name == ".." {
+                        names.pop();
+                    } else {
+                        names.push(name);
+                    }
+                }
+                files.push((number, names.join("/")));
+            }
+        }
+        files
+    }
+
     /// Links to files and headings that do not exist.
     pub fn broken_links(&self) -> Vec<(usize, String)> {
         let folder = Path::new(&self.name).parent().unwrap();
@@ -168,6 +195,18 @@ fn anchors(path: &Path) -> Vec<String> {
 }
 
 impl Block {
+    /// The name of the file that a block shows, which the paragraph before it ends with.
+    pub fn file_name(&self) -> Option<&str> {
+        let name = self.before.rsplit('`').nth(1)?;
+        name.ends_with(&format!(".{}", self.language))
+            .then_some(name)
+    }
+
+    /// True for a model's manifest.
+    pub fn is_manifest(&self) -> bool {
+        self.language == "toml" && self.lines.iter().any(|line| line == "[[outputs]]")
+    }
+
     /// The commands of a block of shell: lines that go on are joined, and loops are one command.
     pub fn commands(&self) -> Vec<Command> {
         let mut commands = vec![];

@@ -38,10 +38,9 @@ impl Sandbox {
         let lines = BufReader::new(MultiGzDecoder::new(reads)).lines();
         let lines: Vec<String> = lines.take(4 * SAMPLE).map(Result::unwrap).collect();
         fs::write(to("sample.fastq"), lines.join("\n") + "\n").unwrap();
-        // A file that the document shows, under the name that the paragraph before it ends with.
+        // A file that the document shows.
         for block in document.blocks.iter().filter(|b| b.language == "toml") {
-            let name = block.before.rsplit('`').nth(1).unwrap_or("");
-            if name.ends_with(".toml") {
+            if let Some(name) = block.file_name() {
                 fs::write(to(name), block.lines.join("\n")).unwrap();
             }
         }

@@ -10,7 +10,6 @@ mod walls;
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use walls::{Wings, arrows, circles, uses};
 
 /// Wings in which no two files may use each other, directly or through others.
@@ -26,42 +25,38 @@ fn root() -> PathBuf {
     }
 }
 
-/// The text of the tracked files with one of these endings, by their path from the root.
-fn tracked(endings: &[&str]) -> BTreeMap<String, String> {
-    let mut git = Command::new("git");
-    let listed = git.arg("-C").arg(root()).args(["ls-files", "-z"]).output();
-    let listed = listed.expect("the list of files comes from git");
-    assert!(listed.status.success(), "git: {listed:?}");
-    let names = String::from_utf8(listed.stdout).expect("names in UTF-8");
-    let names = names.split('\0').filter(|name| {
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-        endings.contains(&ending)
-    });
-    // A file that was removed but not yet committed is listed too.
-    let texts = names.filter_map(|name| {
-        let text = std::fs::read_to_string(root().join(name)).ok()?;
-        Some((name.to_string(), text))
-    });
-    texts.collect()
-}
-
-fn texts_of_source() -> BTreeMap<String, String> {
-    fn walk(folder: &Path, below: &str, texts: &mut BTreeMap<String, String>) {
-        for entry in std::fs::read_dir(folder).expect("a folder of the source") {
+/// The text of the files with one of these endings, by their path from the root. An ending may be a
+/// whole name. Without git, which a machine may lack: what is hidden, built or installed is left
+/// out.
+fn texts(endings: &[&str]) -> BTreeMap<String, String> {
+    fn walk(folder: &Path, below: &str, endings: &[&str], texts: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).expect("a folder of the tree") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().expect("a name").to_string_lossy();
+            let ending = name.rsplit('.').next().unwrap_or("");
+            let hidden = name.starts_with('.') && name != ".ci";
+            let made =
+                name == "target" || name.starts_with("__") || path.join("pyvenv.cfg").exists();
             let name = format!("{below}{name}");
-            if path.is_dir() {
-                walk(&path, &format!("{name}/"), texts);
-            } else if name.ends_with(".rs") {
-                let text = std::fs::read_to_string(&path).expect("a source file");
+            if path.is_symlink() || hidden || made {
+                continue;
+            } else if path.is_dir() {
+                walk(&path, &format!("{name}/"), endings, texts);
+            } else if endings.contains(&ending) || endings.contains(&&*name) {
+                let text = std::fs::read_to_string(&path).expect("a text");
                 texts.insert(name, text);
             }
         }
     }
     let mut texts = BTreeMap::new();
-    walk(&root().join("src"), "", &mut texts);
+    walk(&root(), "", endings, &mut texts);
     texts
+}
+
+fn texts_of_source() -> BTreeMap<String, String> {
+    let all = texts(&["rs"]).into_iter();
+    let own = all.filter_map(|(name, text)| Some((name.strip_prefix("src/")?.to_string(), text)));
+    own.collect()
 }
 
 fn crate_docs() -> String {
@@ -115,7 +110,8 @@ fn no_circle_crosses_files() {
 
 #[test]
 fn no_line_is_wider_than_a_hundred_columns() {
-    let texts = tracked(&["rs", "md", "py", "sh", "toml"]);
+    let texts = texts(&["rs", "md", "py", "sh", "toml", "cpp", "justfile", ".ci/run"]);
+    assert!(texts.contains_key(".ci/run") && texts.contains_key("justfile"));
     assert!(texts.len() > 200, "{} files", texts.len());
     let allowed = |name: &str| WIDE.iter().any(|(file, _)| *file == name);
     let mut found = vec![];
@@ -129,7 +125,7 @@ fn no_line_is_wider_than_a_hundred_columns() {
 fn nothing_is_hidden_in_threads_and_unsafe_code_has_its_place() {
     let may = |name: &str| name.starts_with("src/kernels/") || name == "src/model/map.rs";
     let (mut locals, mut unsafes, mut allowed) = (vec![], vec![], 0);
-    for (name, text) in tracked(&["rs"]) {
+    for (name, text) in texts(&["rs"]) {
         let tokens: proc_macro2::TokenStream = text.parse().expect("tokens of Rust");
         let place = |line: usize| format!("{name}:{line}");
         let lines = lines::of_word(tokens.clone(), "unsafe");
@@ -151,7 +147,7 @@ fn nothing_is_hidden_in_threads_and_unsafe_code_has_its_place() {
 #[test]
 fn no_match_has_an_arm_for_true_or_false() {
     let mut found = vec![];
-    for (name, text) in tracked(&["rs"]) {
+    for (name, text) in texts(&["rs"]) {
         let arms = lines::boolean_arms(text.parse().expect("tokens of Rust"));
         found.extend(arms.iter().map(|n| format!("{name}:{n}")));
     }
@@ -161,13 +157,38 @@ fn no_match_has_an_arm_for_true_or_false() {
 #[test]
 fn prose_uses_the_words_of_the_field() {
     let mut found = vec![];
-    for (name, text) in tracked(&["md"]) {
-        if name == "README.md" || name.starts_with("docs/") {
-            let coined = lines::coined(&text).into_iter();
-            found.extend(coined.map(|(n, word)| format!("{name}:{n}: {word}")));
-        }
+    for (name, text) in texts(&["md"]) {
+        let coined = lines::coined(&text).into_iter();
+        found.extend(coined.map(|(n, word)| format!("{name}:{n}: {word}")));
     }
     none("coined words", &found);
+}
+
+#[test]
+fn names_use_the_words_of_the_field() {
+    let mut found = vec![];
+    for (name, text) in texts(&["rs"]) {
+        let coined = lines::coined_names(text.parse().expect("tokens of Rust")).into_iter();
+        found.extend(coined.map(|(n, word)| format!("{name}:{n}: {word}")));
+    }
+    none("coined names", &found);
+}
+
+#[test]
+fn examples_use_what_is_documented() {
+    let hidden = lines::hidden_modules(&crate_docs());
+    assert!(hidden.len() > 5, "{hidden:?}");
+    let examples = texts(&["rs"]).into_iter();
+    let examples = examples.filter(|(name, _)| name.starts_with("examples/"));
+    let (mut found, mut names) = (vec![], 0);
+    for (file, text) in examples {
+        let used = lines::used_of("strandline", &text);
+        names += used.len();
+        let wrong = used.iter().filter(|name| hidden.contains(name));
+        found.extend(wrong.map(|name| format!("{file}: {name}")));
+    }
+    none("hidden modules in examples", &found);
+    assert!(names > 5, "{names} names");
 }
 
 /// A house of three wings, of which the last may use the others.
@@ -255,8 +276,21 @@ fn an_arrow_the_wrong_way_is_found_wherever_it_is_written() {
             "impl T for U { fn f() { super::super::high::f() } }",
             "src/low/inner.rs:1: low -> high (high::f)",
         ),
+        (
+            "macro_rules! m { () => {\n use $crate::{low::X, high::{Y, Z}}; } }",
+            "src/low/inner.rs:2: low -> high (high::Y)\n\
+            src/low/inner.rs:2: low -> high (high::Z)",
+        ),
+        (
+            "#[serde(with = \"crate::high::x\")] struct S;",
+            "src/low/inner.rs:1: low -> high (high::x)",
+        ),
+        (
+            "#[derive(crate::high::Derive)] struct S;",
+            "src/low/inner.rs:1: low -> high (high::Derive)",
+        ),
     ] {
-        assert_eq!(wrong(one), [arrow], "{one}");
+        assert_eq!(wrong(one).join("\n"), arrow, "{one}");
     }
     for root in [
         "use crate::Thing;",
@@ -265,6 +299,56 @@ fn an_arrow_the_wrong_way_is_found_wherever_it_is_written() {
     ] {
         assert_eq!(wrong(root).len(), 1, "{root}");
         assert!(wrong(root)[0].contains("of the crate root"), "{root}");
+    }
+}
+
+#[test]
+fn a_name_shown_by_a_wing_between_is_an_arrow_to_where_it_is_from() {
+    let table = TABLE.replace("all but high, later", "model");
+    let wrong = |model: &str, high: &str| {
+        let source = made_up(&[
+            ("lib.rs", LIB),
+            ("low/mod.rs", "pub mod inner;"),
+            ("low/inner.rs", "pub struct Low; pub struct Other;"),
+            ("model/mod.rs", model),
+            (
+                "model/own.rs",
+                "pub struct Own; pub use crate::low::inner::Low;",
+            ),
+            ("high.rs", high),
+        ]);
+        arrows(&source, &Wings::read(&table)).wrong.join("\n")
+    };
+    let own = "mod own; pub use own::Own;";
+    assert_eq!(wrong(own, "use crate::model::Own;"), "");
+    for (model, high, expected) in [
+        (
+            "mod own; pub use crate::low::inner::Low;",
+            "use crate::model::Low;",
+            "src/high.rs:1: high -> low (model::Low is low::inner::Low)",
+        ),
+        (
+            "mod own; pub use crate::low::inner::Low as Renamed;",
+            "\nfn f() { vec![crate::model::Renamed] }",
+            "src/high.rs:2: high -> low (model::Renamed is low::inner::Low)",
+        ),
+        (
+            "mod own; pub use own::Low;",
+            "use crate::model; fn f(_: model::Low) {}",
+            "src/high.rs:1: high -> low (model::Low is low::inner::Low)",
+        ),
+        (
+            "pub mod own; pub use crate::low::inner as shown;",
+            "use crate::model::shown::Other;",
+            "src/high.rs:1: high -> low (model::shown::Other is low::inner::Other)",
+        ),
+        (
+            "mod own; pub use crate::low::inner::*;",
+            "use crate::model::Other;",
+            "src/high.rs:1: high -> low (model::Other is low::inner::Other)",
+        ),
+    ] {
+        assert_eq!(wrong(model, high), expected, "{model} {high}");
     }
 }
 
@@ -330,6 +414,16 @@ fn the_checks_of_lines_see_what_they_look_for() {
         match z { Some(true) => 1, (true, false) => 2 }; \
         assert!(match x {\n true => 1, _ => 0 } == true) }";
     assert_eq!(lines::boolean_arms(tokens(arms)), [1, 2, 4]);
-    let prose = "It heard.\n```\ntold\n```\nA `bare` word: overheard. Told";
-    assert_eq!(lines::coined(prose), [(1, "heard"), (5, "told")]);
+    let prose = "It heard.\n```\n# told\n```\nA `bare` word: overheard. Told\n# Parts taken\ntaken";
+    let found = [(1, "heard"), (5, "told"), (6, "parts"), (6, "taken")];
+    assert_eq!(lines::coined(prose), found);
+    let lib = "#[doc(hidden)]\npub mod a;\n#[cfg(x)]\n#[doc(hidden)] pub mod b; pub mod c;";
+    assert_eq!(lines::hidden_modules(lib), ["a", "b"]);
+    let uses = "use it::{A, b::{C, D}, e}; fn f() { it::g::h(); not_it::i() }";
+    assert_eq!(lines::used_of("it", uses), ["A", "b", "e", "g"]);
+    let names = "fn was_told() {}\nfn returned(taken: u8) {\n // bare\n let x = \"heard\"; }";
+    assert_eq!(
+        lines::coined_names(tokens(names)),
+        [(1, "told"), (2, "taken")]
+    );
 }

@@ -16,6 +16,10 @@ pub struct Source {
     pub files: BTreeMap<String, File>,
     /// Every module, those inside a file too, and the file it is in.
     modules: HashMap<Vec<String>, String>,
+    /// What `use` items bring into modules, from the root of the crate: others may name it there.
+    shown: Names,
+    /// Modules, and those of which they show everything.
+    globs: Vec<(Vec<String>, Vec<String>)>,
 }
 
 /// A path that code names.
@@ -32,8 +36,25 @@ impl Source {
         let mut source = Source {
             files: BTreeMap::new(),
             modules: HashMap::new(),
+            shown: HashMap::new(),
+            globs: vec![],
         };
         source.add(texts, "lib.rs".into(), vec![]);
+        let (mut shown, mut globs) = (HashMap::new(), vec![]);
+        for file in source.files.values() {
+            let imports = Imports::of(file);
+            for ((module, name), written) in &imports.found {
+                if let Some(path) = source.resolve(&imports.found, module, written, 0) {
+                    shown.insert((module.clone(), name.clone()), path);
+                }
+            }
+            for (module, written) in &imports.globs {
+                if let Some(path) = source.resolve(&imports.found, module, written, 0) {
+                    globs.push((module.clone(), path));
+                }
+            }
+        }
+        (source.shown, source.globs) = (shown, globs);
         source
     }
 
@@ -88,13 +109,69 @@ impl Source {
         files.next().expect("the root is a module")
     }
 
+    /// A path, and where it leads through `use` items of the modules on it.
+    pub fn ways(&self, path: &[String]) -> Vec<Vec<String>> {
+        let mut ways = vec![path.to_vec()];
+        let mut pending = ways.clone();
+        while let Some(at) = pending.pop() {
+            // What the root shows is for users of the crate: no code in it may go that way.
+            for length in 1..at.len() {
+                let (module, name) = (&at[..length], &at[length]);
+                let inner = at[..=length].to_vec();
+                if self.modules.contains_key(&inner) {
+                    continue;
+                }
+                let shown = self.shown.get(&(module.to_vec(), name.clone()));
+                let named = shown.map(|path| [path, &at[length + 1..]].concat());
+                let globs = self.globs.iter().filter(|(from, _)| from == module);
+                let all = globs.map(|(_, to)| [to, &at[length..]].concat());
+                for way in named.into_iter().chain(all.filter(|_| shown.is_none())) {
+                    if ways.len() < 64 && !ways.contains(&way) {
+                        ways.push(way.clone());
+                        pending.push(way);
+                    }
+                }
+                break;
+            }
+        }
+        ways
+    }
+
+    /// A path as a file's module writes it, from the root of the crate; `None` where it leads out.
+    fn resolve(
+        &self,
+        imports: &Names,
+        module: &[String],
+        written: &[String],
+        depth: usize,
+    ) -> Option<Vec<String>> {
+        let first = written.first()?;
+        let mut from = module.to_vec();
+        match first.as_str() {
+            "crate" => return Some(written[1..].to_vec()),
+            "self" => return Some([&from, &written[1..]].concat()),
+            "super" => {
+                let ups = written.iter().take_while(|s| *s == "super").count();
+                from.truncate(from.len().checked_sub(ups)?);
+                return Some([&from, &written[ups..]].concat());
+            }
+            _ => (),
+        }
+        let import = imports.get(&(from.clone(), first.clone()));
+        if let Some(import) = import.filter(|i| depth < 8 && i.first() != Some(first)) {
+            let import = self.resolve(imports, module, import, depth + 1)?;
+            return Some([&import, &written[1..]].concat());
+        }
+        from.push(first.clone());
+        self.modules.contains_key(&from).then(|| {
+            from.extend_from_slice(&written[1..]);
+            from
+        })
+    }
+
     /// The paths within the crate that a file names, outside of code for tests.
     pub fn references(&self, file: &File) -> Vec<Reference> {
-        let mut imports = Imports {
-            module: file.module.clone(),
-            found: HashMap::new(),
-        };
-        imports.visit_file(&file.syntax);
+        let imports = Imports::of(file);
         let mut references = References {
             source: self,
             imports: &imports.found,
@@ -192,6 +269,20 @@ type Names = HashMap<(Vec<String>, String), Vec<String>>;
 struct Imports {
     module: Vec<String>,
     found: Names,
+    /// Modules, and those of which they show everything.
+    globs: Vec<(Vec<String>, Vec<String>)>,
+}
+
+impl Imports {
+    fn of(file: &File) -> Imports {
+        let mut imports = Imports {
+            module: file.module.clone(),
+            found: HashMap::new(),
+            globs: vec![],
+        };
+        imports.visit_file(&file.syntax);
+        imports
+    }
 }
 
 impl<'a> Visit<'a> for Imports {
@@ -209,8 +300,11 @@ impl<'a> Visit<'a> for Imports {
 
     fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
         for leaf in leaves(item) {
-            if let Some(name) = leaf.name {
-                self.found.insert((self.module.clone(), name), leaf.path);
+            let module = self.module.clone();
+            match leaf.name {
+                Some(name) => drop(self.found.insert((module, name), leaf.path)),
+                None if matches!(item.vis, syn::Visibility::Inherited) => (),
+                None => self.globs.push((module, leaf.path)),
             }
         }
     }
@@ -224,63 +318,60 @@ struct References<'a> {
 }
 
 impl References<'_> {
-    /// A path as it is written, from the root of the crate; `None` where it leads out of it.
-    fn resolve(&self, written: &[String], depth: usize) -> Option<Vec<String>> {
-        let first = written.first()?;
-        let mut from = self.module.clone();
-        match first.as_str() {
-            "crate" => return Some(written[1..].to_vec()),
-            "self" => return Some([&from, &written[1..]].concat()),
-            "super" => {
-                let ups = written.iter().take_while(|s| *s == "super").count();
-                from.truncate(from.len().checked_sub(ups)?);
-                return Some([&from, &written[ups..]].concat());
-            }
-            _ => (),
-        }
-        let import = self.imports.get(&(from.clone(), first.clone()));
-        if let Some(import) = import.filter(|i| depth < 8 && i.first() != Some(first)) {
-            let import = self.resolve(import, depth + 1)?;
-            return Some([&import, &written[1..]].concat());
-        }
-        from.push(first.clone());
-        self.source.modules.contains_key(&from).then(|| {
-            from.extend_from_slice(&written[1..]);
-            from
-        })
-    }
-
     fn add(&mut self, line: usize, written: &[String]) {
-        if let Some(path) = self.resolve(written, 0) {
+        let path = self.source.resolve(self.imports, &self.module, written, 0);
+        if let Some(path) = path {
             self.found.push(Reference { line, path });
         }
     }
 
-    /// Paths among the tokens of a macro, which have no syntax yet.
-    fn tokens(&mut self, tokens: proc_macro2::TokenStream) {
-        use proc_macro2::TokenTree;
-        let (mut path, mut line, mut colons) = (vec![], 0, 0);
+    /// Paths among tokens that have no syntax yet, those of macros and attributes; `before` is what
+    /// stands before a list in braces, as in `use a::{b, c}`.
+    fn tokens(&mut self, tokens: proc_macro2::TokenStream, before: &[String]) {
+        use proc_macro2::{Delimiter, TokenTree};
+        let (mut path, mut line, mut colons) = (before.to_vec(), 0, 0);
+        let mut joined = !before.is_empty();
         for token in tokens {
-            let joined = colons == 2;
-            colons = match &token {
-                TokenTree::Punct(punct) if punct.as_char() == ':' => colons + 1,
-                _ => 0,
-            };
-            if colons > 0 {
+            if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ':') {
+                colons += 1;
+                joined = colons == 2;
                 continue;
             }
+            colons = 0;
             if !joined {
                 self.add_long(line, &std::mem::take(&mut path));
             }
+            let list = joined && !path.is_empty();
+            joined = false;
             match token {
                 TokenTree::Ident(ident) => {
                     line = ident.span().start().line;
                     path.push(ident.to_string());
                 }
-                token => {
+                TokenTree::Group(group) => {
+                    let path = std::mem::take(&mut path);
+                    if list && group.delimiter() == Delimiter::Brace {
+                        self.tokens(group.stream(), &path);
+                    } else {
+                        self.add_long(line, &path);
+                        self.tokens(group.stream(), &[]);
+                    }
+                }
+                TokenTree::Punct(punct) => {
                     self.add_long(line, &std::mem::take(&mut path));
-                    if let TokenTree::Group(group) = token {
-                        self.tokens(group.stream());
+                    if punct.as_char() == ',' && !before.is_empty() {
+                        (path, joined) = (before.to_vec(), true);
+                    }
+                }
+                // A path may stand in a string, as in `#[serde(with = "a::b")]`.
+                TokenTree::Literal(literal) => {
+                    self.add_long(line, &std::mem::take(&mut path));
+                    let text = literal.to_string();
+                    let text = text.trim_matches('"');
+                    let starts = ["crate::", "self::", "super::"];
+                    if starts.iter().any(|start| text.starts_with(start)) {
+                        let names: Vec<String> = text.split("::").map(str::to_string).collect();
+                        self.add_long(literal.span().start().line, &names);
                     }
                 }
             }
@@ -332,12 +423,19 @@ impl<'a> Visit<'a> for References<'_> {
     }
 
     fn visit_macro(&mut self, call: &'a syn::Macro) {
-        self.tokens(call.tokens.clone());
+        self.tokens(call.tokens.clone(), &[]);
         visit::visit_macro(self, call);
     }
 
-    /// Neither attributes nor `pub(in ...)` use anything.
-    fn visit_attribute(&mut self, _: &'a syn::Attribute) {}
+    /// Of attributes, comments use nothing.
+    fn visit_attribute(&mut self, attribute: &'a syn::Attribute) {
+        let tokens = match &attribute.meta {
+            syn::Meta::List(list) => list.tokens.clone(),
+            _ => return,
+        };
+        self.tokens(tokens, &[]);
+    }
 
+    /// Nor does `pub(in ...)`.
     fn visit_vis_restricted(&mut self, _: &'a syn::VisRestricted) {}
 }

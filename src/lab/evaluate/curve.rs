@@ -112,14 +112,14 @@ impl Curve {
         if k == 0 {
             return None;
         }
-        let (mut taken, mut found) = (0, 0.0);
+        let (mut passed, mut found) = (0, 0.0);
         for step in self.steps() {
-            let room = k - taken;
+            let room = k - passed;
             if step.total() >= room {
                 found += step.positives as f64 * room as f64 / step.total() as f64;
                 break;
             }
-            taken += step.total();
+            passed += step.total();
             found += step.positives as f64;
         }
         Some(found / k as f64)

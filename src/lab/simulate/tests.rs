@@ -214,7 +214,7 @@ fn the_places_tell_how_each_base_fared() {
 #[test]
 fn errors_and_qualities_agree_with_the_rate() {
     for error_rate in [0.01, 0.05, 0.15] {
-        let (mut bases, mut deleted, mut substituted, mut told) = (0.0, 0.0, 0.0, 0.0);
+        let (mut bases, mut deleted, mut substituted, mut stated) = (0.0, 0.0, 0.0, 0.0);
         let (mut inserted, mut read_bases) = (0.0, 0.0);
         for read in reads(error_rate, 60) {
             bases += read.template.len() as f64;
@@ -228,7 +228,7 @@ fn errors_and_qualities_agree_with_the_rate() {
                 .filter(|&(&t, &p)| p != DELETED && read.codes[p as usize] != t)
                 .count() as f64;
             read_bases += read.codes.len() as f64;
-            told += read
+            stated += read
                 .qualities
                 .iter()
                 .map(|&q| 10f64.powf(-f64::from(q) / 10.0))
@@ -239,9 +239,9 @@ fn errors_and_qualities_agree_with_the_rate() {
         assert!(close(inserted / bases, 0.2 * error_rate));
         assert!(close(deleted / bases, 0.4 * error_rate));
         assert!(
-            close(told / read_bases, error_rate),
+            close(stated / read_bases, error_rate),
             "{}",
-            told / read_bases
+            stated / read_bases
         );
     }
 }
