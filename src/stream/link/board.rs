@@ -1,7 +1,7 @@
 //! The board at the other end, as a live source.
 
 use super::counters::LinkCounters;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Reply};
 use super::reads::Reads;
 use super::transport::{Connect, Stream, is_timeout, listen};
 use super::url::{LinkUrl, UrlError};
@@ -199,9 +199,7 @@ impl Link {
     fn lost(&mut self, error: Option<io::Error>) -> Result<(), LinkError> {
         self.stream = None;
         // Replies to a board that is gone are nobody's.
-        while self.outbox.pop().is_some() {
-            self.outbox.dropped();
-        }
+        self.outbox.clear();
         self.decoder.reset();
         self.reads.close();
         let now = self.now();
@@ -276,22 +274,40 @@ impl Link {
         Ok(filled)
     }
 
-    /// Sends what is due: hello, credit, replies.
+    /// Sends what is due: hello, credit, all decisions, and of the calls a buffer's worth, so that
+    /// they do not keep this side from reading.
     fn speak(&mut self, now: u32) -> io::Result<()> {
         self.out.clear();
         // Everything that can be due fits the buffer, and what does not would come again.
         let _ = self.host.send_due(now, &mut self.out);
-        while self.host.has_device() && self.out.capacity() - self.out.len() >= MAX_FRAME {
-            let Some(reply) = self.outbox.pop() else {
-                break;
-            };
-            if self.host.send(reply.message(), now, &mut self.out).is_err() {
-                self.outbox.dropped();
+        while self.host.has_device()
+            && let Some(decision) = self.outbox.decision()
+        {
+            self.reply(&decision, now);
+            if self.out.capacity() - self.out.len() < MAX_FRAME {
+                self.flush()?;
             }
         }
+        while self.host.has_device()
+            && self.out.capacity() - self.out.len() >= MAX_FRAME
+            && let Some(call) = self.outbox.call()
+        {
+            self.reply(&call, now);
+        }
+        self.flush()
+    }
+
+    fn reply(&mut self, reply: &Reply, now: u32) {
+        if self.host.send(reply.message(), now, &mut self.out).is_err() {
+            self.outbox.dropped(reply);
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let out = std::mem::take(&mut self.out);
         match &mut self.stream {
-            Some(stream) if !self.out.is_empty() => {
-                stream.write_all(&self.out)?;
+            Some(stream) if !out.is_empty() => {
+                stream.write_all(&out)?;
                 stream.flush()
             }
             _ => Ok(()),
@@ -309,7 +325,7 @@ impl LiveSource for Link {
     }
 
     fn close(&mut self) {
-        while self.stream.is_some() && !self.outbox.is_empty() {
+        while self.stream.is_some() && self.host.has_device() && !self.outbox.is_empty() {
             let now = self.now();
             if self.speak(now).is_err() {
                 break;

@@ -30,5 +30,6 @@ counters! {
     reads_marked: "Reads with bases missing, or their end.",
     board_starts: "Boards that have said hello.",
     reconnects: "Ports and connections that were lost.",
-    replies_dropped: "Decisions and calls that found no room.",
+    decisions_dropped: "Decisions that were not sent: their board was gone.",
+    calls_dropped: "Calls that were not sent: they found no room, or their board was gone.",
 }

@@ -1,5 +1,6 @@
 use super::board::WINDOW;
 use super::*;
+use crate::call::{Call, CallKind, Flags, Strand};
 use crate::metrics::SourceCounters;
 use crate::stream::live::{LiveSource, LiveStep, Piece, PieceEnd};
 use firmware_bridge::{
@@ -446,6 +447,60 @@ fn another_major_version_is_refused_on_both_sides() {
     let mut out = heapless::Vec::<u8, MAX_FRAME>::new();
     device.send_due(0, &mut out).unwrap();
     assert!(reported(&out) && !device.ready());
+}
+
+/// What a host has said, all of it.
+fn heard(bytes: &[u8], mut each: impl FnMut(Message<'_>)) {
+    let mut decoder: Decoder = Decoder::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        if let Some(Ok(frame)) = decoder.next(&mut rest) {
+            each(frame.message);
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_calls_costs_no_decision() {
+    let (up, down): (Bytes, Bytes) = Default::default();
+    let mut out = heapless::Vec::<u8, MAX_FRAME>::new();
+    Device::new(1, 0).send_due(0, &mut out).unwrap();
+    up.lock().unwrap().extend(&out);
+    let wire = Wire {
+        from: up,
+        to: down.clone(),
+    };
+    let mut link = Link::new("test".into(), Box::new(Wired(Some(wire))), false, 1);
+    let mut piece = Piece::with_capacity(1);
+    link.next(&mut piece).unwrap();
+    let replies = link.replies().unwrap();
+    let call = Call {
+        start: 1,
+        end: 2,
+        strand: Strand::Forward,
+        kind: CallKind::Donor,
+        score: 0.1,
+        flags: Flags::NONE,
+        model: 0,
+    };
+    for read in 0..2000 {
+        for _ in 0..20 {
+            replies.call(1, read, &call);
+        }
+        replies.decision(1, read, true);
+    }
+    down.lock().unwrap().clear();
+    link.next(&mut piece).unwrap();
+    let said: Vec<u8> = down.lock().unwrap().drain(..).collect();
+    let mut decided = vec![];
+    heard(&said, |message| {
+        if let Message::Decision { read, .. } = message {
+            decided.push(read);
+        }
+    });
+    assert_eq!(decided, (0..2000).collect::<Vec<_>>());
+    assert_eq!(link.counters.decisions_dropped.load(Relaxed), 0);
+    assert_eq!(link.counters.calls_dropped.load(Relaxed), 40_000 - 4096);
 }
 
 #[test]
