@@ -96,8 +96,17 @@ pub const MAJOR: u8 = 1;
 /// A newer minor version is understood.
 pub const MINOR: u8 = 0;
 
+/// Capability of a device: its bases come with qualities.
+pub const QUALITIES: u16 = 1;
+/// Capability of a device: it obeys decisions; of a host: it may send some.
+pub const DECISIONS: u16 = 1 << 1;
+/// Capability of a host: it answers the finish with statistics.
+pub const CONFIRMS: u16 = 1 << 2;
+
 /// The other side has a version that is not understood.
 pub const ERROR_VERSION: u16 = 1;
+/// The numbers of a channel's reads do not count up by one.
+pub const ERROR_NUMBERS: u16 = 2;
 
 /// Silence after which a side says that it is alive, in milliseconds.
 pub const KEEP_ALIVE: u32 = 500;

@@ -221,7 +221,15 @@ fn each_read_of_a_channel_is_decided_once_and_rightly_by_any_number_of_workers()
             reads: READS,
         });
         let stop = Arc::default();
-        live::run(&config, vec![source], &Slow(0), &metrics, &stop, &mut decider).unwrap();
+        live::run(
+            &config,
+            vec![source],
+            &Slow(0),
+            &metrics,
+            &stop,
+            &mut decider,
+        )
+        .unwrap();
         drop(decider);
         let once = made.iter().filter(|&&n| n == 1).count();
         assert_eq!((once, wrong), (READS, 0), "{threads} workers");

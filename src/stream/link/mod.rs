@@ -21,6 +21,9 @@
 
 mod board;
 mod counters;
+mod door;
+mod line;
+mod network;
 mod outbox;
 mod reads;
 mod sender;
@@ -29,9 +32,10 @@ mod tests;
 mod transport;
 mod url;
 
-pub use board::{Link, LinkError, open};
+pub use board::{Link, LinkError, open, open_all};
 pub use counters::LinkCounters;
+pub use network::Network;
 pub use reads::Reads;
 pub use sender::{ReceivedDecision, Sender, SenderError};
 pub use transport::{Connect, Stream};
-pub use url::{LinkUrl, UrlError};
+pub use url::{LinkUrl, Place, UrlError};
