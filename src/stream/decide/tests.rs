@@ -318,6 +318,33 @@ fn a_decision_goes_back_is_counted_and_is_written() {
 }
 
 #[test]
+fn names_of_strangers_are_made_fit_for_a_column() {
+    let mut lines = vec![];
+    let mut writer = DecisionWriter::new(&mut lines).unwrap();
+    let hostile = FinishedPiece {
+        name: b"a\tb\nkeep\x1b[31m\xff",
+        ..piece(7, &[], 5, true)
+    };
+    let decided = Decided {
+        decision: Decision::Eject,
+        rule: None,
+    };
+    let made = ReadDecision {
+        source: "tcp://x\ty",
+        piece: &hostile,
+        decided,
+    };
+    writer.decision(&made).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    let lines = String::from_utf8(lines).unwrap();
+    let line = lines.lines().nth(1).unwrap();
+    let replaced = "a\u{fffd}b\u{fffd}keep\u{fffd}[31m\u{fffd}\ttcp://x\u{fffd}y\t7\teject\t";
+    assert!(line.starts_with(replaced), "{line:?}");
+    assert_eq!(lines.lines().count(), 2);
+}
+
+#[test]
 fn an_error_of_the_decisions_is_kept_apart_from_the_output_s() {
     let full = |_: &ReadDecision<'_>| Err(io::ErrorKind::StorageFull.into());
     let mut decider = Decider::new(Pieces(0), policy(), full, Arc::default());

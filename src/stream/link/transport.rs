@@ -38,10 +38,60 @@ pub(super) struct Serial {
     pub(super) baud: u32,
 }
 
-#[cfg(feature = "serial")]
+#[cfg(all(feature = "serial", not(unix)))]
 fn open_serial(path: &str, baud: u32) -> io::Result<Box<dyn Stream>> {
     let port = serialport::new(path, baud).timeout(PATIENCE);
     Ok(Box::new(port.open().map_err(io::Error::from)?))
+}
+
+/// A serial port whose writes go through a handle of their own: those of `serialport` wait until
+/// the other side has taken everything, for as long as that takes, and so does its `flush`.
+#[cfg(all(feature = "serial", unix))]
+struct Tty {
+    port: Box<dyn serialport::SerialPort>,
+    writer: std::fs::File,
+}
+
+#[cfg(all(feature = "serial", unix))]
+fn open_serial(path: &str, baud: u32) -> io::Result<Box<dyn Stream>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // First: once `serialport` has it, nobody else may open it.
+    let writer = std::fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let port = serialport::new(path, baud).timeout(PATIENCE);
+    let port = port.open().map_err(io::Error::from)?;
+    Ok(Box::new(Tty { port, writer }))
+}
+
+#[cfg(all(feature = "serial", unix))]
+impl Read for Tty {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.port.read(out)
+    }
+}
+
+#[cfg(all(feature = "serial", unix))]
+impl Write for Tty {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let begun = std::time::Instant::now();
+        loop {
+            match self.writer.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+            if begun.elapsed() >= STUCK {
+                let reason = "the other side takes nothing";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(not(feature = "serial"))]
@@ -237,4 +287,33 @@ pub(super) fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(all(test, feature = "serial", unix))]
+mod tests {
+    use super::*;
+    use serialport::{SerialPort, TTYPort};
+    use std::time::Instant;
+
+    #[test]
+    fn a_serial_port_that_takes_nothing_is_given_up() {
+        let (mut other, end) = TTYPort::pair().unwrap();
+        let path = end.name().unwrap();
+        drop(end);
+        let mut stream = open_serial(&path, 921_600).unwrap();
+        stream.write_all(b"there").unwrap();
+        stream.flush().unwrap();
+        let mut bytes = [0; 5];
+        other.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"there");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let begun = Instant::now();
+            let written = stream.write_all(&[7; 1 << 20]);
+            sender.send((written.is_err(), begun.elapsed())).unwrap();
+        });
+        let (failed, took) = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(failed && took < Duration::from_secs(10), "{took:?}");
+        drop(other);
+    }
 }

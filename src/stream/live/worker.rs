@@ -6,6 +6,7 @@ use super::piece::PieceEnd;
 use super::slot::{Live, Slot, out_of_time};
 use crate::annotate::{Annotate, Annotation};
 use crate::call::{Call, Flags};
+use crate::sink::clean;
 use crate::stream::engine::guard::{caught, drop_broken};
 use crate::stream::engine::run;
 use crate::stream::engine::shared::Engine;
@@ -223,7 +224,7 @@ impl<'a, A: Annotate> Worker<'a, A> {
         slot.piece.read = read.number;
         if let Some(reason) = read.failure.take() {
             metrics.read_rejected();
-            let name = String::from_utf8_lossy(&read.name);
+            let name = clean(&read.name);
             slot.rejected = Some(format!("read {name}: {reason}"));
         } else if !read.any && bases {
             metrics.read_shed();
