@@ -12,6 +12,7 @@ use crate::sink::clean;
 use crate::stream::live::piece::Piece;
 use crate::stream::live::source::{LiveSource, LiveStep, Replies, SourceError};
 use firmware_bridge::{ERROR_NUMBERS, Host, HostEvent, MAX_FRAME, Message};
+use log::Level;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,6 +76,8 @@ pub struct Link {
     nonce: u32,
     /// A board has said hello on this line.
     met: bool,
+    /// One of another version has.
+    refused: bool,
     reads: Reads,
     received: Instant,
     outbox: Arc<Outbox>,
@@ -166,6 +169,7 @@ impl Link {
             time: 0,
             nonce,
             met: false,
+            refused: false,
             reads: Reads::new(counters.clone()),
             received: Instant::now(),
             outbox: Arc::new(Outbox::new(counters.clone())),
@@ -202,24 +206,28 @@ impl Link {
             if self.line.is_none() && !self.connected(now)? {
                 return Ok(LiveStep::Idle);
             }
-            if let Err(e) = self.speak(now) {
-                self.lost(&e.to_string());
-                continue;
-            }
+            self.speak(now);
             let Some(line) = &mut self.line else {
                 continue;
             };
             match line.read() {
-                Ok(0) => self.lost("the connection was closed"),
+                Ok(0) if self.reads.has_open() => {
+                    self.lost(Level::Warn, "the connection was closed within reads");
+                }
+                Ok(0) => self.lost(Level::Info, "the connection was closed"),
                 Ok(_) => self.received = Instant::now(),
-                // Silence is judged only where nothing waits to be read.
+                // Silence, and who takes nothing, is judged only where nothing waits to be read.
                 Err(e) if is_timeout(&e) => {
+                    if let Some(e) = line.failed() {
+                        self.lost(Level::Warn, &e.to_string());
+                        continue;
+                    }
                     let now = self.now();
                     if !self.silent(now) {
                         return Ok(LiveStep::Idle);
                     }
                 }
-                Err(e) => self.lost(&e.to_string()),
+                Err(e) => self.lost(Level::Warn, &e.to_string()),
             }
         }
     }
@@ -277,8 +285,8 @@ impl Link {
     }
 
     /// The port or connection is gone, and what the board began with it.
-    fn lost(&mut self, why: &str) {
-        log::warn!("{}: {why}; waiting for a board", self.name);
+    fn lost(&mut self, level: Level, why: &str) {
+        log::log!(level, "{}: {why}", self.name);
         self.over();
         self.reads.forget();
         self.count();
@@ -293,7 +301,7 @@ impl Link {
         self.counters.reconnects.fetch_add(1, Relaxed);
         // A port that was open for nobody was not the one link there is to be.
         self.finished = self.once && self.met;
-        self.met = false;
+        (self.met, self.refused) = (false, false);
     }
 
     /// The board's reads are over, and replies to it are nobody's.
@@ -309,7 +317,7 @@ impl Link {
             let seconds = firmware_bridge::GONE / 1000;
             let why = format!("the board was silent for {seconds} s");
             match self.entry {
-                Entry::Door(_) => self.lost(&why),
+                Entry::Door(_) => self.lost(Level::Warn, &why),
                 Entry::Port(_) => {
                     log::warn!("{}: {why}", self.name);
                     self.over();
@@ -330,7 +338,7 @@ impl Link {
         match event {
             HostEvent::DeviceStarted => {
                 counters.board_starts.fetch_add(1, Relaxed);
-                self.met = true;
+                (self.met, self.refused) = (true, false);
                 self.over();
             }
             HostEvent::Old => {
@@ -339,13 +347,15 @@ impl Link {
             HostEvent::Early => {
                 counters.early_frames.fetch_add(1, Relaxed);
             }
-            HostEvent::Refused { major } => {
+            // Once a line, though it says hello again and again.
+            HostEvent::Refused { major } if !self.refused => {
+                self.refused = true;
                 counters.strangers.fetch_add(1, Relaxed);
                 let why = format!("board refused: {}", another_version(major));
                 // It is to know why.
-                let _ = line.speak(now);
+                line.speak(now);
                 match self.entry {
-                    Entry::Door(_) => self.lost(&why),
+                    Entry::Door(_) => self.lost(Level::Warn, &why),
                     Entry::Port(_) => {
                         log::warn!("{}: {why}", self.name);
                         self.over();
@@ -354,9 +364,9 @@ impl Link {
             }
             HostEvent::Message(Message::Finish) => {
                 self.finished = self.once;
-                // Where it does not arrive, the line is lost as the next read shows.
                 let statistics = line.statistics();
-                let _ = line.say(statistics, now).and_then(|_| line.flush());
+                line.say(statistics, now);
+                line.flush();
             }
             HostEvent::Message(Message::Error { code, text }) => {
                 let text = clean(text);
@@ -369,7 +379,7 @@ impl Link {
                     let text = b"read numbers of a channel count up by one";
                     log::warn!("{}: the board's read numbers do not count up", self.name);
                     let code = ERROR_NUMBERS;
-                    let _ = line.say(Message::Error { code, text }, now);
+                    line.say(Message::Error { code, text }, now);
                 }
             }
             HostEvent::Message(_) | HostEvent::Nothing => {}
@@ -394,28 +404,28 @@ impl Link {
 
     /// Sends what is due: hello, credit, all decisions, and of the calls a buffer's worth, so that
     /// they do not keep this side from reading.
-    fn speak(&mut self, now: u32) -> io::Result<()> {
+    fn speak(&mut self, now: u32) {
         let Some(line) = &mut self.line else {
-            return Ok(());
+            return;
         };
-        line.speak(now)?;
-        if !line.host.has_device() {
-            return Ok(());
-        }
-        while let Some(decision) = self.outbox.decision() {
-            if !line.say(decision.message(), now)? {
+        line.speak(now);
+        while line.is_open()
+            && let Some(decision) = self.outbox.decision()
+        {
+            if !line.say(decision.message(), now) {
                 self.outbox.dropped(&decision);
             }
         }
-        line.flush()?;
-        while line.room() >= MAX_FRAME
+        line.flush();
+        while line.is_open()
+            && line.room() >= MAX_FRAME
             && let Some(call) = self.outbox.call()
         {
-            if !line.say(call.message(), now)? {
+            if !line.say(call.message(), now) {
                 self.outbox.dropped(&call);
             }
         }
-        line.flush()
+        line.flush();
     }
 }
 
@@ -430,14 +440,11 @@ impl LiveSource for Link {
 
     fn close(&mut self) {
         while !self.outbox.is_empty() {
-            let now = self.now();
-            let there = self
-                .line
-                .as_ref()
-                .is_some_and(|line| line.host.has_device());
-            if !there || self.speak(now).is_err() {
+            if !self.line.as_ref().is_some_and(Line::is_open) {
                 self.outbox.clear();
             }
+            let now = self.now();
+            self.speak(now);
         }
     }
 

@@ -150,9 +150,7 @@ const READS: usize = 4;
 /// who spoke meanwhile.
 fn look(guest: &mut Guest, now: u32) -> Look {
     let line = &mut guest.line;
-    if let Err(e) = line.speak(now) {
-        return Look::Stranger(e.to_string());
-    }
+    line.speak(now);
     for _ in 0..READS {
         match line.read() {
             Ok(0) => return Look::Stranger("it closed the connection without a hello".into()),
@@ -165,12 +163,15 @@ fn look(guest: &mut Guest, now: u32) -> Look {
                 HostEvent::DeviceStarted => return Look::Board,
                 HostEvent::Refused { major } => {
                     // It is to know why.
-                    let _ = line.speak(now);
+                    line.speak(now);
                     return Look::Stranger(another_version(major));
                 }
                 _ => {}
             }
         }
+    }
+    if let Some(e) = line.failed() {
+        return Look::Stranger(e.to_string());
     }
     if guest.since.elapsed() < HELLO {
         return Look::Waits;

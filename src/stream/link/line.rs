@@ -16,6 +16,8 @@ pub(super) struct Line {
     from: usize,
     to: usize,
     out: heapless::Vec<u8, { 4 * MAX_FRAME }>,
+    /// Why nothing more can be sent. What has come in is read all the same.
+    failed: Option<io::Error>,
 }
 
 /// What a line has received.
@@ -39,6 +41,7 @@ impl Line {
             from: 0,
             to: 0,
             out: heapless::Vec::new(),
+            failed: None,
         }
     }
 
@@ -75,19 +78,19 @@ impl Line {
     }
 
     /// Sends what is due: hello, credit, a refusal.
-    pub(super) fn speak(&mut self, now: u32) -> io::Result<()> {
+    pub(super) fn speak(&mut self, now: u32) {
         // All that can be due fits the buffer, and what does not would come again.
         let _ = self.host.send_due(now, &mut self.out);
-        self.flush()
+        self.flush();
     }
 
     /// Sends a message once [`Line::flush`] is called, or the buffer is full; false where it breaks
     /// a rule.
-    pub(super) fn say(&mut self, message: Message<'_>, now: u32) -> io::Result<bool> {
+    pub(super) fn say(&mut self, message: Message<'_>, now: u32) -> bool {
         if self.room() < MAX_FRAME {
-            self.flush()?;
+            self.flush();
         }
-        Ok(self.host.send(message, now, &mut self.out).is_ok())
+        self.host.send(message, now, &mut self.out).is_ok()
     }
 
     /// Bytes that may be said before they are sent.
@@ -95,13 +98,23 @@ impl Line {
         self.out.capacity() - self.out.len()
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) {
         let out = std::mem::take(&mut self.out);
-        if out.is_empty() {
-            return Ok(());
+        if out.is_empty() || self.failed.is_some() {
+            return;
         }
-        self.stream.write_all(&out)?;
-        self.stream.flush()
+        let written = self.stream.write_all(&out);
+        self.failed = written.and_then(|()| self.stream.flush()).err();
+    }
+
+    /// Why nothing can be sent, once.
+    pub(super) fn failed(&mut self) -> Option<io::Error> {
+        self.failed.take()
+    }
+
+    /// True where a device is there and can be spoken to.
+    pub(super) fn is_open(&self) -> bool {
+        self.failed.is_none() && self.host.has_device()
     }
 
     /// What the device is to know when it has finished.

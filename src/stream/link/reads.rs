@@ -64,6 +64,11 @@ impl Reads {
         }
     }
 
+    /// True where a read has begun and not ended.
+    pub fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// True once, where the board's numbers were seen not to count up.
     pub fn miscounts(&mut self) -> bool {
         let new = self.counting == Counting::Broken { said: false };

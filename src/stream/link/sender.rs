@@ -62,7 +62,8 @@ struct Statistics {
     broken: u32,
 }
 
-/// Gives reads to a host. A host that begins anew is given the reads that are open. Sending waits for credit.
+/// Gives reads to a host. Sending waits for credit. To a host that begins anew the open reads are
+/// announced again, each before its next bases.
 pub struct Sender {
     stream: Box<dyn Stream>,
     device: Device,
@@ -359,10 +360,9 @@ impl Sender {
         let mut found = vec![];
         if self.hosts > 1 && self.sent {
             found.push(format!(
-                "the host began anew {} times; {} open reads reached it in parts, and what was on \
-                 its way then is lost",
-                self.hosts - 1,
-                self.again
+                "{} hosts answered; {} reads were announced again and are partial there, and what \
+                 was on its way to the one before is lost",
+                self.hosts, self.again
             ));
         }
         match self.statistics {

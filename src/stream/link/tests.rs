@@ -797,7 +797,10 @@ fn a_sender_announces_its_open_reads_to_a_new_host() {
     assert_eq!(froms, [(0, 0), (0, 0), (50, 0), (0, 50)]);
     sender.finish(&never).unwrap();
     let said = sender.undelivered().unwrap();
-    assert!(said.contains("began anew 1 times; 1 open reads"), "{said}");
+    assert!(
+        said.contains("2 hosts answered; 1 reads were announced again"),
+        "{said}"
+    );
     assert!(said.contains("did not say"), "{said}");
 }
 
@@ -1011,4 +1014,44 @@ fn a_socket_file_is_its_owner_s_and_nothing_else_is_replaced() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     drop(open(&url).unwrap());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// A board that has said all that it had to say, and is gone.
+struct Went(Option<Gone>);
+
+impl Connect for Went {
+    fn connect(&mut self) -> io::Result<Option<Box<dyn Stream>>> {
+        Ok(self.0.take().map(|gone| Box::new(gone) as Box<dyn Stream>))
+    }
+}
+
+#[test]
+fn what_a_board_said_is_read_though_it_is_gone() {
+    let mut bench = Bench::new();
+    let mut said = heapless::Vec::<u8, MAX_FRAME>::new();
+    Device::new(1, 0).send_due(0, &mut said).unwrap();
+    let mut said = said.to_vec();
+    bench.start();
+    // More than one read holds.
+    for position in 0..200 {
+        let sent = bench.device.ready();
+        if sent {
+            bench.bases(position * 100);
+        }
+    }
+    said.extend(bench.up.lock().unwrap().drain(..));
+    let frames = said.iter().filter(|byte| **byte == 0).count() - 2;
+    assert!(frames > 100 && said.len() > 4096);
+    let gone = Went(Some(Gone(std::io::Cursor::new(said))));
+    let mut link = Link::new("test".into(), Box::new(gone), true, 1);
+    let mut pieces = 0;
+    loop {
+        let mut piece = Piece::with_capacity(100);
+        match link.next(&mut piece).unwrap() {
+            LiveStep::Piece => pieces += usize::from(!piece.codes.is_empty()),
+            LiveStep::End => break,
+            _ => {}
+        }
+    }
+    assert_eq!(pieces, frames);
 }
