@@ -54,16 +54,16 @@ fn reads(count: usize) -> Vec<ReadData> {
     reads
 }
 
-/// Sends reads, eight at a time, in chunks of 400 bases; gives the bases sent and the seconds it
-/// took.
+/// Sends reads, eight at a time, in chunks of 400 bases, those of a channel numbered from 1; gives
+/// the bases sent and the seconds it took.
 fn send(sender: &mut Sender, reads: &[ReadData]) -> (u64, f64) {
     let never = AtomicBool::new(false);
     let start = Instant::now();
     let mut bases = 0;
-    for group in reads.chunks(8) {
+    for (group, number) in reads.chunks(8).zip(1..) {
         for (channel, read) in group.iter().enumerate() {
             sender
-                .read_start(channel as u16, 1, &read.name, &never)
+                .read_start(channel as u16, number, &read.name, &never)
                 .unwrap();
         }
         let longest = group.iter().map(|r| r.letters.len()).max().unwrap();
@@ -74,7 +74,7 @@ fn send(sender: &mut Sender, reads: &[ReadData]) -> (u64, f64) {
                     let mut codes = vec![];
                     nucleotide::encode(&read.letters[from..to], &mut codes);
                     sender
-                        .bases(channel as u16, 1, from as u64, &codes, &never)
+                        .bases(channel as u16, number, from as u64, &codes, &never)
                         .unwrap();
                     bases += codes.len() as u64;
                 }
@@ -86,7 +86,7 @@ fn send(sender: &mut Sender, reads: &[ReadData]) -> (u64, f64) {
                 firmware_bridge::EndReason::Complete,
             );
             sender
-                .read_end(channel as u16, 1, length, reason, &never)
+                .read_end(channel as u16, number, length, reason, &never)
                 .unwrap();
         }
     }
@@ -265,4 +265,177 @@ fn decisions_go_back_and_are_written() {
         ejected > 0 && ejected <= eject,
         "{ejected} of {eject}: {played}"
     );
+}
+
+/// Replays all reads to `url`, so fast that it takes some five seconds.
+fn replay(url: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .arg("replay")
+        .arg(data("reads.fastq.gz"))
+        .args(["--channels", "40", "--speed", "8", "--to", url])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Running, signal: &str) {
+    let id = child.0.as_ref().unwrap().id().to_string();
+    let status = Command::new("kill").args([signal, &id]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_host_that_stands_still_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("calls.tsv");
+    let socket = format!("unix://{}", folder.path().join("s").display());
+    let child = annotate(&[&format!("{socket}?once")], &output);
+    let played = replay(&socket);
+    std::thread::sleep(Duration::from_secs(2));
+    signal(&child, "-STOP");
+    std::thread::sleep(Duration::from_secs(5));
+    signal(&child, "-CONT");
+    let played = played.wait_with_output().unwrap();
+    let played_said = String::from_utf8(played.stderr).unwrap();
+    let said = summary(child);
+    assert!(played.status.success(), "{played_said}{said}");
+    assert!(
+        said.contains("150 in = 150 out + 0 rejected + 0 shed"),
+        "{said}"
+    );
+    assert!(!said.contains("partial"), "{said}");
+    assert_eq!(sorted(&output), expected(folder.path(), &reads(150)));
+}
+
+#[test]
+fn a_replay_to_a_host_that_loses_sight_of_it_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("calls.tsv");
+    let socket = format!("unix://{}", folder.path().join("s").display());
+    let child = annotate(&[&format!("{socket}?once")], &output);
+    let played = Running(Some(replay(&socket)));
+    std::thread::sleep(Duration::from_secs(2));
+    // It is the board that stands still: after three seconds its place is another's.
+    signal(&played, "-STOP");
+    std::thread::sleep(Duration::from_secs(5));
+    signal(&played, "-CONT");
+    let mut played = played;
+    let played = played.0.take().unwrap().wait_with_output().unwrap();
+    let played_said = String::from_utf8(played.stderr).unwrap();
+    assert_eq!(played.status.code(), Some(1), "{played_said}");
+    let said = summary(child);
+    assert!(said.contains("silent for 3 s"), "{said}");
+    assert!(said.contains("0 rejected + 0 shed"), "{said}");
+}
+
+/// What a program says on standard error, line by line, until it ends.
+struct Said {
+    child: Running,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStderr>>,
+    text: String,
+}
+
+impl Said {
+    fn by(mut child: Running) -> Said {
+        let stderr = child.0.as_mut().unwrap().stderr.take().unwrap();
+        Said {
+            child,
+            lines: std::io::BufRead::lines(std::io::BufReader::new(stderr)),
+            text: String::new(),
+        }
+    }
+
+    /// What stands behind `before` in the next line that has it.
+    fn until(&mut self, before: &str) -> String {
+        for line in &mut self.lines {
+            let line = line.unwrap();
+            self.text += &format!("{line}\n");
+            if let Some((_, behind)) = line.split_once(before) {
+                return behind.trim().to_string();
+            }
+        }
+        panic!("no `{before}` in: {}", self.text);
+    }
+
+    fn end(mut self) -> String {
+        for line in self.lines {
+            self.text += &format!("{}\n", line.unwrap());
+        }
+        let status = self.child.0.take().unwrap().wait().unwrap();
+        assert!(status.success(), "{}", self.text);
+        self.text
+    }
+}
+
+#[test]
+fn a_client_in_another_language_is_understood() {
+    let python = Command::new("python3").arg("--version").output();
+    assert!(
+        python.is_ok_and(|output| output.status.success()),
+        "this test needs python3, whose standard library is enough"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("calls.tsv");
+    let mut host = Said::by(annotate(&["tcp://127.0.0.1:0?once"], &output));
+    // A port that the system chose is known from the log.
+    let at = host.until("listens on ");
+    // A scan of the port is no board, and the run goes on.
+    drop(std::net::TcpStream::connect(&at).unwrap());
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/link_client.py");
+    let ran = Command::new("python3")
+        .arg(client)
+        .arg(format!("tcp://{at}"))
+        .arg(data("reads.fastq.gz"))
+        // Numbers may begin anywhere, and wrap.
+        .args(["--first-number", "4294967290"])
+        .output()
+        .unwrap();
+    let client_said = String::from_utf8(ran.stdout).unwrap();
+    let client_error = String::from_utf8(ran.stderr).unwrap();
+    let said = host.end();
+    assert!(ran.status.success(), "{client_said}{client_error}{said}");
+    assert!(
+        said.contains("150 in = 150 out + 0 rejected + 0 shed"),
+        "{said}"
+    );
+    assert!(!said.contains("count up"), "{said}");
+    let calls = sorted(&output);
+    assert_eq!(calls, expected(folder.path(), &reads(150)));
+    let all = format!("150 reads, 0 ejected, {} calls", calls.len() - 1);
+    assert!(client_said.starts_with(&all), "{client_said}");
+}
+
+#[test]
+fn no_decision_is_lost_when_calls_flood() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, "default = \"keep\"\nrule = []\n").unwrap();
+    let decisions = folder.path().join("decisions.tsv");
+    let socket = format!("unix://{}", folder.path().join("s").display());
+    let child = annotate(
+        &[
+            &format!("{socket}?once"),
+            "--min-score",
+            "0.0001",
+            "--policy",
+            policy.to_str().unwrap(),
+            "--decisions",
+            decisions.to_str().unwrap(),
+        ],
+        &folder.path().join("calls.tsv"),
+    );
+    let mut sender = Sender::connect(&socket, Duration::from_secs(60)).unwrap();
+    send(&mut sender, &reads(150));
+    while sender.poll().is_ok() {}
+    let said = summary(child);
+    assert!(said.contains("150 in = 150 out"), "{said}");
+    let mut arrived: Vec<(u16, u32)> = sender
+        .decisions
+        .iter()
+        .map(|d| (d.channel, d.read))
+        .collect();
+    arrived.sort_unstable();
+    arrived.dedup();
+    assert_eq!(arrived.len(), 150);
+    assert_eq!(sender.undelivered(), None);
 }

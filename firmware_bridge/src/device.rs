@@ -56,6 +56,7 @@ pub struct Device {
     up_to: u16,
     /// The host's nonce, once its hello has come.
     host: Option<u32>,
+    host_capabilities: u16,
     refused: bool,
     hello: bool,
     refuse: bool,
@@ -71,6 +72,7 @@ impl Device {
             transmitter: Transmitter::new(),
             up_to: 0,
             host: None,
+            host_capabilities: 0,
             refused: false,
             hello: true,
             refuse: false,
@@ -83,6 +85,7 @@ impl Device {
             Message::Hello {
                 major,
                 role: Role::Host,
+                capabilities,
                 nonce,
                 ..
             } => {
@@ -99,6 +102,7 @@ impl Device {
                     return DeviceEvent::Nothing;
                 }
                 self.host = Some(nonce);
+                self.host_capabilities = capabilities;
                 self.hello = true;
                 self.up_to = self.transmitter.next;
                 DeviceEvent::HostStarted
@@ -136,6 +140,11 @@ impl Device {
     /// True where a host is there whose version is understood.
     pub fn has_host(&self) -> bool {
         self.host.is_some()
+    }
+
+    /// What the host that is there can do: [`DECISIONS`](crate::DECISIONS) and the others.
+    pub fn host_capabilities(&self) -> u16 {
+        self.host_capabilities
     }
 
     /// Appends what is due without being asked for: hello, keep-alive, a refusal. To be called

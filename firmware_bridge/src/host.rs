@@ -1,7 +1,7 @@
 //! The side of the program that annotates.
 
 use crate::transmitter::Transmitter;
-use crate::{ERROR_VERSION, Frame, GONE, MAJOR, MINOR, Message, NoRoom, Role};
+use crate::{CONFIRMS, DECISIONS, ERROR_VERSION, Frame, GONE, MAJOR, MINOR, Message, NoRoom, Role};
 use heapless::Vec;
 
 /// True where `a` comes before `b` in sequence numbers, which wrap around.
@@ -48,6 +48,9 @@ pub struct Host {
     refused: bool,
     last_received: u32,
     missing: u64,
+    /// Frames received, and missing before, since the device's hello.
+    received: u32,
+    missing_before: u64,
 }
 
 impl Host {
@@ -67,6 +70,8 @@ impl Host {
             refused: false,
             last_received: 0,
             missing: 0,
+            received: 0,
+            missing_before: 0,
         }
     }
 
@@ -83,6 +88,21 @@ impl Host {
     /// True where the device speaks a newer minor version, so that kinds may be unknown.
     pub fn is_older(&self) -> bool {
         self.minor > MINOR
+    }
+
+    /// What this side has received since the device's hello, to be sent when it finishes; `broken`
+    /// are runs of bytes that were no frame.
+    pub fn statistics(&self, broken: u32) -> Message<'static> {
+        Message::Statistics {
+            frames: self.received,
+            broken,
+            missing: u32::try_from(self.missing - self.missing_before).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The device was there at `now`, which may be of another clock than before.
+    pub fn seen(&mut self, now: u32) {
+        self.last_received = now;
     }
 
     /// True where a device was there and has been silent for too long. It counts as gone from then
@@ -114,6 +134,7 @@ impl Host {
         }
         self.missing += u64::from(ahead);
         self.expected = sequence.wrapping_add(1);
+        self.received = self.received.saturating_add(1);
         true
     }
 
@@ -146,6 +167,7 @@ impl Host {
             self.minor = minor;
             self.expected = frame.sequence.wrapping_add(1);
             self.granted = self.expected;
+            (self.received, self.missing_before) = (1, self.missing);
             self.last_received = now;
             // Its hello may have come before this side's reached it.
             self.hello = true;
@@ -192,7 +214,7 @@ impl Host {
                 major: MAJOR,
                 minor: MINOR,
                 role: Role::Host,
-                capabilities: 0b10,
+                capabilities: DECISIONS | CONFIRMS,
                 nonce: self.nonce,
             };
             self.transmitter.send(hello, now, out)?;

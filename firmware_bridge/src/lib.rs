@@ -35,13 +35,21 @@
 //! | 11 finish | device | nothing: no more reads will come |
 //!
 //! - Hello: the role is 0 for a device, 1 for a host; a newer minor version may add more fields.
+//!   The capabilities are bits: 1, bases come with qualities ([`QUALITIES`], of a device); 2,
+//!   decisions are obeyed, or may be sent ([`DECISIONS`]); 4, the finish is answered
+//!   ([`CONFIRMS`], of a host). The others are 0 and mean nothing yet.
 //! - Read start: the start is in milliseconds of the run; the first base is the position of the
-//!   first that follows.
+//!   first that follows. The name is any bytes, best UTF-8 without blanks and control characters:
+//!   whatever is not is shown as U+FFFD. It takes up the rest of the payload and need not be
+//!   unique.
 //! - Bases: the channel is in the lower 12 bits and the read in the upper 4; the position is that
 //!   of the first base, modulo 65,536.
 //! - Read end: the reason is 0 for complete, 1 for ejected, 2 for aborted.
 //! - Call: the kind is 0 donor, 1 acceptor, 2 promoter, 3 expression, 4 promoter strength; the
 //!   strand is 0 forward, 1 reverse; the score is an f32.
+//! - Statistics: of a host, since the hello of the device that it speaks to.
+//! - Error: code 1 is another major version, 2 that read numbers do not count up by one; those of a
+//!   program's own begin at 256.
 //! - Credit: read starts, bases and read ends may be sent before this sequence number.
 //!
 //! Bases: flags 0x30 are how many of the last byte's four places are empty, 0x40 says that runs of
@@ -65,6 +73,42 @@
 //! is a gap in the sequence numbers, and positions say how many bases it held, so that those behind
 //! it keep their place. The four bits of the read's number keep bases of two reads apart where
 //! one's end and the other's start were lost.
+//!
+//! # Writing a device without this crate
+//!
+//! The stuffing is that of Cheshire and Baker: a byte that says how far the next zero is, at most
+//! 254 bytes on. The checksum has the reflected polynomial 0xEDB88320, starts at all ones and is
+//! inverted at its end: `crc32` of zlib. A device then keeps these rules:
+//!
+//! 1. **Hello.** It says hello at once, and every half second until a host's has come. A connection
+//!    to a socket has three seconds for it. It answers every hello of a host with its own, also
+//!    later: a hello that comes again says that the host lacks it.
+//! 2. **A new host.** A hello with another nonce is of a host that knows nothing. What it granted
+//!    before is void. Each open read is announced to it before its next bases, by a read start with
+//!    the position of its first base; the host has it as partial.
+//! 3. **Credit.** No read start, bases or read end before the first credit of this host; then each
+//!    only if its sequence number lies before the last credit. "Before" is by difference modulo
+//!    65,536, which lies from 1 to 32,767; a credit that lies before the last one came late and
+//!    means nothing. All other messages need no credit, and take a sequence number like these.
+//! 4. **Numbers.** The reads of a channel count up by one, from any number, wrapping at 2^32. Bases
+//!    carry only the last four bits, so that a host could take those of another read for this one's
+//!    if numbers went otherwise. It places bases behind a gap only once it has seen numbers count;
+//!    to a device whose numbers do not it says error 2, and each gap ends the reads at hand.
+//! 5. **Reads.** A read start, bases without a gap in their positions, a read end with the number
+//!    of all bases: a frame that was sent and lost is the only gap there may be. A read start on
+//!    a channel whose read is open ends that one as partial. A decision to eject is obeyed by a
+//!    read end with reason 1, or not at all; it may come when the read is over.
+//! 6. **Alive.** At least each half second some frame, at worst a keep-alive. After three seconds
+//!    of silence the host takes its reads for over, and closes a socket. A device need not judge
+//!    the host: one that stands still reads on later, and a new one says hello.
+//! 7. **Reading.** It reads whatever comes, also while it waits for credit, and passes over kinds
+//!    that it does not need. A host gives up one that takes nothing for two seconds.
+//! 8. **Finish.** After the last read end. A host with capability 4 answers it with statistics; 0
+//!    missing there says that every frame before has arrived.
+//!
+//! `tests/link_client.py` of strandline is such a device, in 250 lines of Python.
+//!
+//! # This crate
 //!
 //! [`Decoder`] takes bytes, [`Frame`] is what they say, [`Device`] and [`Host`] hold the state;
 //! time is passed in. [`Port`] joins a device to an `embedded-io` port: a UART, or USB-CDC, whose
@@ -96,8 +140,17 @@ pub const MAJOR: u8 = 1;
 /// A newer minor version is understood.
 pub const MINOR: u8 = 0;
 
+/// Capability of a device: its bases come with qualities.
+pub const QUALITIES: u16 = 1;
+/// Capability of a device: it obeys decisions; of a host: it may send some.
+pub const DECISIONS: u16 = 1 << 1;
+/// Capability of a host: it answers the finish with statistics.
+pub const CONFIRMS: u16 = 1 << 2;
+
 /// The other side has a version that is not understood.
 pub const ERROR_VERSION: u16 = 1;
+/// The numbers of a channel's reads do not count up by one.
+pub const ERROR_NUMBERS: u16 = 2;
 
 /// Silence after which a side says that it is alive, in milliseconds.
 pub const KEEP_ALIVE: u32 = 500;

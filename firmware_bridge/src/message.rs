@@ -42,7 +42,8 @@ pub enum Message<'a> {
         minor: u8,
         /// Who speaks.
         role: Role,
-        /// Bit 0: qualities are sent; bit 1: decisions are obeyed. Unknown bits mean nothing.
+        /// [`QUALITIES`](crate::QUALITIES), [`DECISIONS`](crate::DECISIONS),
+        /// [`CONFIRMS`](crate::CONFIRMS). Unknown bits mean nothing.
         capabilities: u16,
         /// Drawn at each start.
         nonce: u32,
@@ -120,7 +121,8 @@ pub enum Message<'a> {
     },
     /// Something is wrong.
     Error {
-        /// [`ERROR_VERSION`](crate::ERROR_VERSION), or a code of the sender's.
+        /// [`ERROR_VERSION`](crate::ERROR_VERSION), [`ERROR_NUMBERS`](crate::ERROR_NUMBERS), or
+        /// one of the sender's from 256 on.
         code: u16,
         /// In words, at most [`MAX_TEXT`] bytes.
         text: &'a [u8],

@@ -7,7 +7,7 @@ use crate::reads::bam::BamRecord;
 use crate::reads::fastx::RecordEnd;
 use crate::reads::source::Input;
 use crate::sink::bam::BamWriter;
-use crate::sink::{CallWriter, Format};
+use crate::sink::{CallWriter, Format, clean};
 use crate::stream::batch::{self, FinishedChunk, Output, PipelineConfig, PipelineError};
 use std::io;
 
@@ -104,7 +104,7 @@ impl Output for Records<'_> {
                     Some(RecordEnd::Complete) => match BamRecord::parse(&chunk.bam) {
                         Some(record) => bam.annotated(record.fields, record.tags()),
                         None => {
-                            let name = String::from_utf8_lossy(&chunk.name);
+                            let name = clean(&chunk.name);
                             let message = format!("read {name}: its record is cut short");
                             Err(io::Error::new(io::ErrorKind::InvalidInput, message))
                         }

@@ -73,9 +73,7 @@ pub(super) fn run(arguments: EvalArguments, quiet: bool) -> Result<(), CliError>
                     .filter(|s| s.kind == kind && s.strand == strand);
                 evaluation
                     .add_read(kind, strand, &column, own.map(|s| s.position))
-                    .map_err(|e| {
-                        CliError::Input(format!("{}: {e}", String::from_utf8_lossy(name)))
-                    })?;
+                    .map_err(|e| CliError::Input(format!("{}: {e}", crate::sink::clean(name))))?;
             }
         }
         Ok(())

@@ -36,13 +36,17 @@ pub(super) fn open(plan: LivePlan, annotator: &Annotator) -> Result<Opened, CliE
     }
     let mut sources: Vec<Box<dyn LiveSource>> = vec![];
     for source in plan.sources {
-        sources.push(match source {
-            Source::Link(url) => Box::new(link::open(&url).map_err(|error| match error {
-                link::LinkError::Url(error) => CliError::usage(error),
-                error => CliError::input(error),
-            })?),
-            Source::Records(input) => Box::new(Records::new(input, plan.limits)),
-        });
+        match source {
+            Source::Link(url) => {
+                let places = link::open_all(&url).map_err(|error| match error {
+                    link::LinkError::Url(error) => CliError::usage(error),
+                    error => CliError::input(error),
+                })?;
+                let places = places.into_iter();
+                sources.extend(places.map(|place| Box::new(place) as Box<dyn LiveSource>));
+            }
+            Source::Records(input) => sources.push(Box::new(Records::new(input, plan.limits))),
+        }
     }
     Ok(Opened {
         sources,

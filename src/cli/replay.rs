@@ -95,10 +95,18 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
             "played   {} reads, {} to their end, {} bases; {:.1?} late at most",
             played.reads, played.complete, played.bases, played.latest
         );
-        if let Some(link) = over_link {
+        if let Some(link) = &over_link {
             let (calls, ejected) = (link.calls(), link.ejected());
             eprintln!("received {calls} calls, {ejected} reads ejected");
         }
     }
-    Ok(())
+    match over_link.as_ref().and_then(OverLink::undelivered) {
+        Some(what) => {
+            let to = plan.to.display();
+            Err(CliError::Input(format!(
+                "{to}: not all was delivered: {what}"
+            )))
+        }
+        None => Ok(()),
+    }
 }

@@ -37,6 +37,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
+/// A name, or other text of somebody else's, fit for a column, a log or a terminal: the rule of the
+/// formats.
+pub fn clean(text: &[u8]) -> String {
+    let mut out = String::new();
+    text::clean_name(text, &mut out);
+    out
+}
+
 /// An output format, by the name that `--format` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {

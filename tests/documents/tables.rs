@@ -58,6 +58,16 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("strandline annotate 'serial:", "a board on a serial port"),
     (
+        "strandline annotate 'tcp:",
+        "a board at the other end; tests/link.rs does it",
+    ),
+    (
+        "python3 tests/link_client.py",
+        "a listener at the other end; tests/link.rs does it",
+    ),
+    ("ssh ", "another machine"),
+    ("wg-quick ", "WireGuard, and another machine"),
+    (
         "strandline annotate --follow /data/",
         "runs until it is stopped; tests/follow.rs does it",
     ),

@@ -8,6 +8,10 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// How long the host may take to say what it has received: it may have much to score before.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends each piece over a link when its time has come. A read that the host ejects ends there; its
 /// channel is silent until its next read.
@@ -20,6 +24,8 @@ pub struct OverLink {
     /// Ejected reads that are to be ended: channel, number, length.
     ends: Vec<(u16, u32, u64)>,
     ejected: u64,
+    /// What did not arrive.
+    undelivered: Option<String>,
 }
 
 impl OverLink {
@@ -32,12 +38,18 @@ impl OverLink {
             open: HashMap::new(),
             ends: vec![],
             ejected: 0,
+            undelivered: None,
         }
     }
 
     /// Reads that were ejected.
     pub fn ejected(&self) -> u64 {
         self.ejected
+    }
+
+    /// What was sent and did not arrive as it was meant to, once the replay is over.
+    pub fn undelivered(&self) -> Option<&str> {
+        self.undelivered.as_deref()
     }
 
     /// Calls that came back.
@@ -103,11 +115,21 @@ impl Target for OverLink {
     }
 
     fn finish(&mut self) -> io::Result<()> {
+        if !self.sender.has_host() {
+            let reason = "nobody at the other end has said hello";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+        }
         let stop = AtomicBool::new(false);
         self.sender.finish(&stop).or_else(io_error)?;
+        let begun = Instant::now();
+        let mut gone = false;
+        while !gone && !self.sender.is_answered() && begun.elapsed() < PATIENCE {
+            gone = self.sender.poll().is_err();
+        }
+        self.undelivered = self.sender.undelivered();
         // The last replies are on their way; a host that closes the connection has sent them.
         for _ in 0..100 {
-            if self.sender.poll().is_err() {
+            if gone || self.sender.poll().is_err() {
                 break;
             }
         }

@@ -24,7 +24,8 @@ pub(super) struct Judge {
     policy: Policy,
     /// Bases that the rules look at.
     reach: u64,
-    reads: HashMap<(usize, u16), Count>,
+    /// By source and read: the next read of a channel may come before the last one is over.
+    reads: HashMap<(usize, u64), Count>,
     idle: Vec<Count>,
 }
 
@@ -43,8 +44,8 @@ impl Judge {
     /// Takes the next piece of a read; gives a decision once a read, with the piece that made it
     /// certain.
     pub(super) fn piece(&mut self, piece: &FinishedPiece<'_>) -> Option<Decided> {
-        let key = (piece.source, piece.channel);
-        let mut count = match self.reads.remove(&key).filter(|_| !piece.first) {
+        let key = (piece.source, piece.id);
+        let mut count = match self.reads.remove(&key) {
             Some(count) => count,
             None => {
                 let mut count = self.idle.pop().unwrap_or_default();

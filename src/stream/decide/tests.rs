@@ -1,11 +1,15 @@
 use super::judge::Judge;
 use super::*;
-use crate::call::{Call, CallKind, Flags, Strand};
+use crate::annotate::{Annotate, Annotation};
+use crate::call::{Call, CallKind, CallSink, Flags, Strand};
 use crate::metrics::Metrics;
-use crate::stream::live::{FinishedPiece, LiveOutput, PieceEnd, Replies, SourceInfo};
+use crate::stream::live::{
+    self, FinishedPiece, LiveConfig, LiveOutput, LiveSource, LiveStep, Piece, PieceEnd, Replies,
+    SourceError, SourceInfo,
+};
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const TEXT: &str = "default = \"eject\"\n\
     [[rule]]\nkinds = [\"donor\", \"acceptor\"]\nat_least = 2\nwithin = 1000\n\
@@ -30,6 +34,7 @@ fn piece<'a>(channel: u16, calls: &'a [Call], known_to: u64, ends: bool) -> Fini
         source: 0,
         channel,
         read: 1,
+        id: channel.into(),
         name: b"r",
         first: false,
         calls,
@@ -79,6 +84,156 @@ fn the_default_waits_for_the_bases_that_rules_look_at() {
     // A read that ends before them is decided at its end, and the channel's next one anew.
     assert_eq!(judge.piece(&piece(2, &[], 10, true)), Some(eject));
     assert_eq!(judge.piece(&piece(2, &[], 10, true)), Some(eject));
+}
+
+#[test]
+fn a_read_that_overtakes_the_last_one_of_its_channel_is_another() {
+    let mut judge = judge();
+    let keep = [call(CallKind::Promoter, 10, 0.9)];
+    let of = |id, calls, ends| FinishedPiece {
+        id,
+        ..piece(7, calls, 100, ends)
+    };
+    let (mut kept, mut ejected) = (0, 0);
+    for piece in [
+        of(1, &[], false),
+        of(2, &keep, false),
+        of(2, &[], true),
+        of(1, &[], true),
+    ] {
+        match judge.piece(&piece).map(|decided| decided.decision) {
+            Some(Decision::Keep) => kept += usize::from(piece.id == 2),
+            Some(Decision::Eject) => ejected += usize::from(piece.id == 1),
+            None => {}
+        }
+    }
+    assert_eq!((kept, ejected), (1, 1));
+}
+
+/// Calls a promoter at each G; takes its time for each C.
+struct Slow(u64);
+
+impl Annotate for Slow {
+    type State = Slow;
+
+    fn read(&self) -> Slow {
+        Slow(0)
+    }
+
+    fn context(&self) -> usize {
+        0
+    }
+
+    fn has_fast_tier(&self) -> bool {
+        false
+    }
+}
+
+impl Annotation for Slow {
+    type Error = &'static str;
+
+    fn push_codes(&mut self, codes: &[u8], sink: &mut dyn CallSink) -> Result<(), &'static str> {
+        for &code in codes {
+            match code {
+                1 => std::thread::sleep(Duration::from_millis(2)),
+                2 => sink.take(call(CallKind::Promoter, self.0, 0.9)),
+                _ => {}
+            }
+            self.0 += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut dyn CallSink) -> Result<(), &'static str> {
+        self.0 = 0;
+        Ok(())
+    }
+
+    fn abort(&mut self) {
+        self.0 = 0;
+    }
+
+    fn use_fast_tier(&mut self, _: bool) {}
+
+    fn scored(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Reads of one channel, all with the same number, in three pieces each: every third slow, every
+/// other with a G in its second piece.
+struct OneChannel {
+    piece: usize,
+    reads: usize,
+}
+
+impl LiveSource for OneChannel {
+    fn name(&self) -> String {
+        "one".into()
+    }
+
+    fn next(&mut self, piece: &mut Piece) -> Result<LiveStep, SourceError> {
+        let (read, part) = (self.piece / 3, self.piece % 3);
+        if read == self.reads {
+            return Ok(LiveStep::End);
+        }
+        self.piece += 1;
+        piece.channel = 7;
+        piece.read = 1;
+        piece.first = part == 0;
+        piece.name.extend_from_slice(read.to_string().as_bytes());
+        piece.codes.push(u8::from(read.is_multiple_of(3)));
+        if part == 1 && read % 2 == 1 {
+            piece.codes.push(2);
+        }
+        piece.end = (part == 2).then_some(PieceEnd::Complete);
+        piece.received = Instant::now();
+        Ok(LiveStep::Piece)
+    }
+
+    fn slots(&self) -> (usize, usize) {
+        (64, 16)
+    }
+}
+
+#[test]
+fn each_read_of_a_channel_is_decided_once_and_rightly_by_any_number_of_workers() {
+    const READS: usize = 200;
+    for threads in [1, 2, 4] {
+        let mut made = vec![0; READS];
+        let mut wrong = 0;
+        let decisions = |made_now: &ReadDecision<'_>| {
+            let name = std::str::from_utf8(made_now.piece.name).unwrap();
+            let read: usize = name.parse().unwrap();
+            let keep = made_now.decided.decision == Decision::Keep;
+            wrong += usize::from(keep != (read % 2 == 1));
+            made[read] += 1;
+            Ok(())
+        };
+        let metrics = Arc::new(Metrics::new());
+        let mut decider = Decider::new(Pieces(0), policy(), decisions, metrics.clone());
+        let config = LiveConfig {
+            threads,
+            ..LiveConfig::default()
+        };
+        let source = Box::new(OneChannel {
+            piece: 0,
+            reads: READS,
+        });
+        let stop = Arc::default();
+        live::run(
+            &config,
+            vec![source],
+            &Slow(0),
+            &metrics,
+            &stop,
+            &mut decider,
+        )
+        .unwrap();
+        drop(decider);
+        let once = made.iter().filter(|&&n| n == 1).count();
+        assert_eq!((once, wrong), (READS, 0), "{threads} workers");
+    }
 }
 
 #[test]
@@ -160,6 +315,33 @@ fn a_decision_goes_back_is_counted_and_is_written() {
     assert!(lines[0].starts_with("#read\tsource\tchannel\tdecision\trule\t"));
     assert!(lines[1].starts_with("r\tboard\t7\tkeep\t2\t"));
     assert!(lines[2].starts_with("r\tfile\t3\teject\tdefault\t"));
+}
+
+#[test]
+fn names_of_strangers_are_made_fit_for_a_column() {
+    let mut lines = vec![];
+    let mut writer = DecisionWriter::new(&mut lines).unwrap();
+    let hostile = FinishedPiece {
+        name: b"a\tb\nkeep\x1b[31m\xff",
+        ..piece(7, &[], 5, true)
+    };
+    let decided = Decided {
+        decision: Decision::Eject,
+        rule: None,
+    };
+    let made = ReadDecision {
+        source: "tcp://x\ty",
+        piece: &hostile,
+        decided,
+    };
+    writer.decision(&made).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    let lines = String::from_utf8(lines).unwrap();
+    let line = lines.lines().nth(1).unwrap();
+    let replaced = "a\u{fffd}b\u{fffd}keep\u{fffd}[31m\u{fffd}\ttcp://x\u{fffd}y\t7\teject\t";
+    assert!(line.starts_with(replaced), "{line:?}");
+    assert_eq!(lines.lines().count(), 2);
 }
 
 #[test]

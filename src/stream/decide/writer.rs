@@ -1,6 +1,7 @@
 //! What is done with decisions, and the file of them.
 
 use super::judge::Decided;
+use crate::sink::clean;
 use crate::stream::live::output::FinishedPiece;
 use std::io::{self, BufWriter, Write};
 use std::time::Instant;
@@ -58,7 +59,8 @@ impl<D: Decisions> Decisions for Option<D> {
 
 /// Writes decisions as tab-separated lines, a header line first: the read, its source and channel,
 /// the decision, the rule's number or `default`, seconds since the writer was made, and
-/// milliseconds since the piece came in that made the decision certain.
+/// milliseconds since the piece came in that made the decision certain. Names are made fit for a
+/// column as in the [formats of calls](crate::sink).
 #[derive(Debug)]
 pub struct DecisionWriter<W: Write> {
     writer: BufWriter<W>,
@@ -100,7 +102,7 @@ impl<W: Write> Decisions for DecisionWriter<W> {
             piece,
             decided,
         } = made;
-        let name = String::from_utf8_lossy(piece.name);
+        let (name, source) = (clean(piece.name), clean(source.as_bytes()));
         let rule = decided
             .rule
             .map_or("default".to_string(), |rule| rule.to_string());

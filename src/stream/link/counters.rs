@@ -29,6 +29,9 @@ counters! {
     orphaned_bases: "Bases of reads whose beginning was not received.",
     reads_marked: "Reads with bases missing, or their end.",
     board_starts: "Boards that have said hello.",
+    strangers: "Connections that said no hello in time, or that of another version.",
+    refused_peers: "Connections from addresses that are not allowed.",
     reconnects: "Ports and connections that were lost.",
-    replies_dropped: "Decisions and calls that found no room.",
+    decisions_dropped: "Decisions that were not sent: their board was gone.",
+    calls_dropped: "Calls that were not sent: they found no room, or their board was gone.",
 }

@@ -21,9 +21,32 @@ struct Open {
     marked: bool,
 }
 
+/// Whether the numbers of a board's reads count up by one on each channel. Bases carry only the
+/// last four bits of their read's number; on those alone they may be placed behind missing frames
+/// only where numbers count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counting {
+    /// Not seen yet: a gap ends the read.
+    Unknown,
+    Seen,
+    /// Seen not to, which the board is to know.
+    Broken {
+        said: bool,
+    },
+}
+
+/// The read that a channel began last.
+struct Last {
+    read: u32,
+    /// Frames that were missing then.
+    missing: u64,
+}
+
 /// The open reads of a link.
 pub struct Reads {
     open: HashMap<u16, Open>,
+    last: HashMap<u16, Last>,
+    counting: Counting,
     /// Channels whose reads are over without an end.
     closing: Vec<(u16, u32)>,
     counters: Arc<LinkCounters>,
@@ -34,18 +57,62 @@ impl Reads {
     pub fn new(counters: Arc<LinkCounters>) -> Reads {
         Reads {
             open: HashMap::new(),
+            last: HashMap::new(),
+            counting: Counting::Unknown,
             closing: vec![],
             counters,
         }
     }
 
+    /// True where a read has begun and not ended.
+    pub fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// True once, where the board's numbers were seen not to count up.
+    pub fn miscounts(&mut self) -> bool {
+        let new = self.counting == Counting::Broken { said: false };
+        if new {
+            self.counting = Counting::Broken { said: true };
+        }
+        new
+    }
+
+    /// Takes note of the number of a read that begins.
+    fn count(&mut self, channel: u16, read: u32, from: u32, missing: u64) {
+        let Some(last) = self.last.insert(channel, Last { read, missing }) else {
+            return;
+        };
+        let again = read == last.read && from > 0;
+        let next = read == last.read.wrapping_add(1);
+        if next && self.counting == Counting::Unknown {
+            self.counting = Counting::Seen;
+        }
+        // Starts that are missing may have had the numbers between.
+        let excused = missing > last.missing && read > last.read;
+        if !(next || again || excused || matches!(self.counting, Counting::Broken { .. })) {
+            self.counting = Counting::Broken { said: false };
+        }
+    }
+
     /// All open reads are over: their board is gone, or another one.
     pub fn close(&mut self) {
+        self.last.clear();
+        // A board that has begun anew is the same kind of board.
+        if self.counting != Counting::Seen {
+            self.counting = Counting::Unknown;
+        }
         let open = self.open.drain();
         self.closing
             .extend(open.map(|(channel, open)| (channel, open.read)));
         // In any order; this one is the same each time.
         self.closing.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    /// The same, and who comes next may be any kind of board.
+    pub fn forget(&mut self) {
+        self.close();
+        self.counting = Counting::Unknown;
     }
 
     /// Gives the end of a read that is over without one; false where there is none.
@@ -72,6 +139,7 @@ impl Reads {
                 name,
                 ..
             } => {
+                self.count(channel, read, from, missing);
                 // A read that is open there ends as partial: the live run sees to it.
                 let position = u64::from(from);
                 if self.open.remove(&channel).is_some() || from > 0 {
@@ -106,7 +174,8 @@ impl Reads {
                 let lost = u64::from(position.wrapping_sub(open.position as u16));
                 // Bases are lost with frames, or not at all.
                 let gap = missing - open.missing;
-                if gap >= AMBIGUOUS || (lost > 0 && lost > gap * MAX_BASES as u64) {
+                let doubtful = gap > 0 && self.counting != Counting::Seen;
+                if doubtful || gap >= AMBIGUOUS || (lost > 0 && lost > gap * MAX_BASES as u64) {
                     self.counters.orphaned_bases.fetch_add(count, Relaxed);
                     return self.end(channel, piece);
                 }

@@ -2,10 +2,12 @@
 
 use super::transport::{Stream, call, is_timeout};
 use super::url::{LinkUrl, UrlError};
+use crate::sink::clean;
 use firmware_bridge::{
-    Bases, Decoder, Device, DeviceEvent, EndReason, MAX_BASES_BYTES, MAX_FRAME, MAX_NAME, Message,
-    SendError,
+    Bases, CONFIRMS, DECISIONS, Decoder, Device, DeviceEvent, EndReason, MAX_BASES_BYTES,
+    MAX_FRAME, MAX_NAME, Message, SendError,
 };
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -42,13 +44,43 @@ pub struct ReceivedDecision {
     pub eject: bool,
 }
 
-/// Gives reads to a host. Sending waits for credit.
+/// An open read.
+struct Open {
+    read: u32,
+    name: heapless::Vec<u8, MAX_NAME>,
+    start: u64,
+    /// Where the next base is.
+    position: u64,
+    /// A host has begun anew, and does not know it.
+    announce: bool,
+}
+
+/// What a host says that it has received.
+#[derive(Debug, Clone, Copy)]
+struct Statistics {
+    missing: u32,
+    broken: u32,
+}
+
+/// Gives reads to a host. Sending waits for credit. To a host that begins anew the open reads are
+/// announced again, each before its next bases.
 pub struct Sender {
     stream: Box<dyn Stream>,
     device: Device,
     decoder: Decoder,
     out: heapless::Vec<u8, { 2 * MAX_FRAME }>,
     start: Instant,
+    /// The reads on their channels, as a new host is to learn of them.
+    open: HashMap<u16, Open>,
+    /// Hosts that have said hello.
+    hosts: u32,
+    /// Reads that were announced to another host than the one before.
+    again: u64,
+    /// Data was sent, and its end.
+    sent: bool,
+    finished: bool,
+    /// What the host says that it lacks, once it has answered the finish.
+    statistics: Option<Statistics>,
     /// Decisions that have come back and were not dealt with yet.
     pub decisions: Vec<ReceivedDecision>,
     /// Calls that have come back.
@@ -76,10 +108,16 @@ impl Sender {
     pub fn new(stream: Box<dyn Stream>, nonce: u32) -> Sender {
         Sender {
             stream,
-            device: Device::new(nonce, 0b10),
+            device: Device::new(nonce, DECISIONS),
             decoder: Decoder::new(),
             out: heapless::Vec::new(),
             start: Instant::now(),
+            open: HashMap::new(),
+            hosts: 0,
+            again: 0,
+            sent: false,
+            finished: false,
+            statistics: None,
             decisions: vec![],
             calls: 0,
         }
@@ -121,7 +159,17 @@ impl Sender {
                     read,
                     eject,
                 }),
+                DeviceEvent::HostStarted => {
+                    self.hosts += 1;
+                    self.open.values_mut().for_each(|open| open.announce = true);
+                }
                 DeviceEvent::Message(Message::Call { .. }) => self.calls += 1,
+                DeviceEvent::Message(Message::Statistics {
+                    missing, broken, ..
+                }) => self.statistics = Some(Statistics { missing, broken }),
+                DeviceEvent::Message(Message::Error { code, text }) => {
+                    log::warn!("the host reports error {code}: {}", clean(text));
+                }
                 DeviceEvent::Refused { major } => return Err(SenderError::Version(major)),
                 _ => {}
             }
@@ -138,13 +186,36 @@ impl Sender {
         self.stream.flush()
     }
 
-    fn send(&mut self, message: Message<'_>, stop: &AtomicBool) -> Result<(), SenderError> {
+    /// Sends a message of a channel's read, behind the read's start where the host lacks that.
+    fn send_of(
+        &mut self,
+        channel: u16,
+        message: Message<'_>,
+        stop: &AtomicBool,
+    ) -> Result<(), SenderError> {
         loop {
-            let now = self.now();
-            match self.device.send(message, now, &mut self.out) {
-                Ok(()) => return Ok(self.flush()?),
-                Err(SendError::NoCredit | SendError::NoHost) => self.poll()?,
-                Err(error) => return Err(SenderError::Send(error)),
+            let mut next = message;
+            let mut name = heapless::Vec::<u8, MAX_NAME>::new();
+            let open = self.open.get(&channel).filter(|open| open.announce);
+            if let Some(open) = open {
+                name.clone_from(&open.name);
+                next = Message::ReadStart {
+                    channel,
+                    read: open.read,
+                    mux: 1,
+                    start: open.start,
+                    from: u32::try_from(open.position).unwrap_or(u32::MAX),
+                    name: &name,
+                };
+            }
+            if !self.try_send(next)? {
+                self.poll()?;
+            } else if name.is_empty() {
+                self.sent = true;
+                return Ok(());
+            } else if let Some(open) = self.open.get_mut(&channel) {
+                open.announce = false;
+                self.again += 1;
             }
             if stop.load(Ordering::Relaxed) {
                 return Err(SenderError::Stopped);
@@ -152,7 +223,21 @@ impl Sender {
         }
     }
 
-    /// Begins a read. A name is cut to [`MAX_NAME`] bytes.
+    /// True where the message was sent, false where the host must say something first.
+    fn try_send(&mut self, message: Message<'_>) -> Result<bool, SenderError> {
+        let now = self.now();
+        match self.device.send(message, now, &mut self.out) {
+            Ok(()) => {
+                self.flush()?;
+                Ok(true)
+            }
+            Err(SendError::NoCredit | SendError::NoHost) => Ok(false),
+            Err(error) => Err(SenderError::Send(error)),
+        }
+    }
+
+    /// Begins a read; those of a channel count up by one. A name is cut to [`MAX_NAME`] bytes, and
+    /// an empty one is sent as `.`.
     ///
     /// # Errors
     /// [`SenderError`].
@@ -163,15 +248,29 @@ impl Sender {
         name: &[u8],
         stop: &AtomicBool,
     ) -> Result<(), SenderError> {
+        let name = if name.is_empty() { b"." } else { name };
+        let name = &name[..name.len().min(MAX_NAME)];
+        let start = self.start.elapsed().as_millis() as u64;
         let message = Message::ReadStart {
             channel,
             read,
             mux: 1,
-            start: self.start.elapsed().as_millis() as u64,
+            start,
             from: 0,
-            name: &name[..name.len().min(MAX_NAME)],
+            name,
         };
-        self.send(message, stop)
+        // What is open there is over, and need not be announced.
+        self.open.remove(&channel);
+        self.send_of(channel, message, stop)?;
+        let open = Open {
+            read,
+            name: heapless::Vec::from_slice(name).unwrap_or_default(),
+            start,
+            position: 0,
+            announce: false,
+        };
+        self.open.insert(channel, open);
+        Ok(())
     }
 
     /// Sends bases of the channel's read, as codes, the first at `position`; in as many frames as
@@ -196,9 +295,12 @@ impl Sender {
                 position: position as u16,
                 bases,
             };
-            self.send(message, stop)?;
+            self.send_of(channel, message, stop)?;
             codes = &codes[packed..];
             position += packed as u64;
+            if let Some(open) = self.open.get_mut(&channel) {
+                open.position = position;
+            }
         }
         Ok(())
     }
@@ -221,7 +323,9 @@ impl Sender {
             length: u32::try_from(length).unwrap_or(u32::MAX),
             reason,
         };
-        self.send(message, stop)
+        self.send_of(channel, message, stop)?;
+        self.open.remove(&channel);
+        Ok(())
     }
 
     /// Says that no more reads will come.
@@ -229,6 +333,50 @@ impl Sender {
     /// # Errors
     /// [`SenderError`].
     pub fn finish(&mut self, stop: &AtomicBool) -> Result<(), SenderError> {
-        self.send(Message::Finish, stop)
+        while !self.try_send(Message::Finish)? {
+            self.poll()?;
+            if stop.load(Ordering::Relaxed) {
+                return Err(SenderError::Stopped);
+            }
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    /// True where a host is there.
+    pub fn has_host(&self) -> bool {
+        self.device.has_host()
+    }
+
+    /// True where nothing more will be known of what was delivered: the host has answered the
+    /// finish, or is one that does not.
+    pub fn is_answered(&self) -> bool {
+        let confirms = self.device.host_capabilities() & CONFIRMS != 0;
+        self.statistics.is_some() || !confirms
+    }
+
+    /// What was sent and did not arrive, or not in one piece, as far as this side can know.
+    pub fn undelivered(&self) -> Option<String> {
+        let mut found = vec![];
+        if self.hosts > 1 && self.sent {
+            found.push(format!(
+                "{} hosts answered; {} reads were announced again and are partial there, and what \
+                 was on its way to the one before is lost",
+                self.hosts, self.again
+            ));
+        }
+        match self.statistics {
+            // What was broken is missing too; noise between frames is not.
+            Some(Statistics { missing, broken }) if missing > 0 => {
+                found.push(format!(
+                    "{missing} frames are missing there, {broken} were broken"
+                ));
+            }
+            None if self.finished && !self.is_answered() => {
+                found.push("the host did not say what it has received".to_string());
+            }
+            _ => {}
+        }
+        (!found.is_empty()).then(|| found.join("; "))
     }
 }

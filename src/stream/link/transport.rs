@@ -5,12 +5,13 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 #[cfg(unix)]
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a read waits: a run that is stopped looks so often.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long a write may wait on a board that takes nothing.
 const STUCK: Duration = Duration::from_secs(2);
@@ -32,21 +33,65 @@ pub trait Connect: Send {
 }
 
 /// A serial port.
-struct Serial {
-    path: String,
-    baud: u32,
+pub(super) struct Serial {
+    pub(super) path: String,
+    pub(super) baud: u32,
 }
 
-impl Serial {
-    fn new(path: String, baud: u32) -> Serial {
-        Serial { path, baud }
-    }
-}
-
-#[cfg(feature = "serial")]
+#[cfg(all(feature = "serial", not(unix)))]
 fn open_serial(path: &str, baud: u32) -> io::Result<Box<dyn Stream>> {
     let port = serialport::new(path, baud).timeout(PATIENCE);
     Ok(Box::new(port.open().map_err(io::Error::from)?))
+}
+
+/// A serial port whose writes go through a handle of their own: those of `serialport` wait until
+/// the other side has taken everything, for as long as that takes, and so does its `flush`.
+#[cfg(all(feature = "serial", unix))]
+struct Tty {
+    port: Box<dyn serialport::SerialPort>,
+    writer: std::fs::File,
+}
+
+#[cfg(all(feature = "serial", unix))]
+fn open_serial(path: &str, baud: u32) -> io::Result<Box<dyn Stream>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // First: once `serialport` has it, nobody else may open it.
+    let writer = std::fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let port = serialport::new(path, baud).timeout(PATIENCE);
+    let port = port.open().map_err(io::Error::from)?;
+    Ok(Box::new(Tty { port, writer }))
+}
+
+#[cfg(all(feature = "serial", unix))]
+impl Read for Tty {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.port.read(out)
+    }
+}
+
+#[cfg(all(feature = "serial", unix))]
+impl Write for Tty {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let begun = std::time::Instant::now();
+        loop {
+            match self.writer.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+            if begun.elapsed() >= STUCK {
+                let reason = "the other side takes nothing";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(not(feature = "serial"))]
@@ -61,38 +106,84 @@ impl Connect for Serial {
     }
 }
 
-/// Waits a moment where nobody is there.
-fn accepted<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(accepted) => Ok(Some(accepted)),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-            std::thread::sleep(PATIENCE);
-            Ok(None)
-        }
-        Err(e) => Err(e),
-    }
+/// A socket that is listened on.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(Unix),
 }
 
-/// A TCP port.
-struct Tcp {
-    listener: TcpListener,
+/// Who has connected.
+pub(super) enum Caller {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
 }
 
-impl Tcp {
-    fn listen(address: SocketAddr) -> io::Result<Tcp> {
+impl Listener {
+    pub(super) fn tcp(address: SocketAddr) -> io::Result<Listener> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Tcp { listener })
+        Ok(Listener::Tcp(listener))
+    }
+
+    #[cfg(unix)]
+    pub(super) fn unix(path: &Path) -> io::Result<Listener> {
+        Unix::listen(path).map(Listener::Unix)
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn unix(_path: &Path) -> io::Result<Listener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The port that the system chose, where it did.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            #[cfg(unix)]
+            Listener::Unix(_) => None,
+        }
+    }
+
+    /// Who has connected, and from where; an error that [`is_timeout`] knows where nobody has.
+    pub(super) fn accept(&self) -> io::Result<(Caller, Option<SocketAddr>)> {
+        Ok(match self {
+            Listener::Tcp(listener) => {
+                let (stream, from) = listener.accept()?;
+                (Caller::Tcp(stream), Some(from))
+            }
+            #[cfg(unix)]
+            Listener::Unix(unix) => (Caller::Unix(unix.listener.accept()?.0), None),
+        })
     }
 }
 
-impl Connect for Tcp {
-    fn connect(&mut self) -> io::Result<Option<Box<dyn Stream>>> {
-        let Some((stream, _)) = accepted(self.listener.accept())? else {
-            return Ok(None);
-        };
-        prepare(&stream)?;
-        Ok(Some(Box::new(stream)))
+impl Caller {
+    /// The connection as a stream whose reads do not wait until [`Caller::wait_when_read`].
+    pub(super) fn stream(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Caller::Tcp(stream) => {
+                prepare(stream)?;
+                stream.set_nonblocking(true)?;
+                Box::new(stream.try_clone()?)
+            }
+            #[cfg(unix)]
+            Caller::Unix(stream) => {
+                prepare_unix(stream)?;
+                stream.set_nonblocking(true)?;
+                Box::new(stream.try_clone()?)
+            }
+        })
+    }
+
+    /// From now on its reads wait a moment, those of the stream that it gave too.
+    pub(super) fn wait_when_read(&self) -> io::Result<()> {
+        match self {
+            Caller::Tcp(stream) => stream.set_nonblocking(false),
+            #[cfg(unix)]
+            Caller::Unix(stream) => stream.set_nonblocking(false),
+        }
     }
 }
 
@@ -106,46 +197,60 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 
 /// A socket file, removed at the end.
 #[cfg(unix)]
-struct Unix {
+pub(super) struct Unix {
     listener: UnixListener,
     path: PathBuf,
+    /// Its number in the file system.
+    inode: u64,
 }
 
 #[cfg(unix)]
 impl Unix {
     fn listen(path: &Path) -> io::Result<Unix> {
-        let listener = match UnixListener::bind(path) {
-            // One that a killed run left behind is replaced; one that somebody listens on is not.
-            Err(e)
-                if e.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() =>
-            {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)?
+        use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                let reason = "it exists and is no socket; it is left alone";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
             }
-            bound => bound?,
-        };
-        listener.set_nonblocking(true)?;
+            // One that a killed run left behind is replaced; one that somebody listens on is not.
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            _ => {}
+        }
+        // Under another name until it is its owner's alone, so that nobody connects before.
+        let mut own = path.as_os_str().to_owned();
+        own.push(".new");
+        let own = PathBuf::from(own);
+        if std::fs::symlink_metadata(&own).is_ok_and(|found| found.file_type().is_socket()) {
+            std::fs::remove_file(&own)?;
+        }
+        let listener = UnixListener::bind(&own)?;
+        let ready = listener.set_nonblocking(true).and_then(|()| {
+            std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600))?;
+            let inode = std::fs::symlink_metadata(&own)?.ino();
+            std::fs::rename(&own, path)?;
+            Ok(inode)
+        });
+        let inode = ready.inspect_err(|_| drop(std::fs::remove_file(&own)))?;
         let path = path.to_owned();
-        Ok(Unix { listener, path })
+        Ok(Unix {
+            listener,
+            path,
+            inode,
+        })
     }
 }
 
 #[cfg(unix)]
 impl Drop for Unix {
     fn drop(&mut self) {
-        // Somebody else may have removed it.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-#[cfg(unix)]
-impl Connect for Unix {
-    fn connect(&mut self) -> io::Result<Option<Box<dyn Stream>>> {
-        let Some((stream, _)) = accepted(self.listener.accept())? else {
-            return Ok(None);
-        };
-        prepare_unix(&stream)?;
-        Ok(Some(Box::new(stream)))
+        use std::os::unix::fs::MetadataExt;
+        // Somebody else may have removed it, or put another in its place.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -154,21 +259,6 @@ fn prepare_unix(stream: &UnixStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(STUCK))
-}
-
-/// What waits for the other side at `place`.
-///
-/// # Errors
-/// Where a socket cannot be listened on.
-pub(super) fn listen(place: &Place) -> io::Result<Box<dyn Connect>> {
-    Ok(match place {
-        Place::Serial { path, baud } => Box::new(Serial::new(path.clone(), *baud)),
-        Place::Tcp { address } => Box::new(Tcp::listen(*address)?),
-        #[cfg(unix)]
-        Place::Unix { path } => Box::new(Unix::listen(path)?),
-        #[cfg(not(unix))]
-        Place::Unix { .. } => return Err(io::ErrorKind::Unsupported.into()),
-    })
 }
 
 /// Opens the other end of a link: where [`Connect`] listens, this one calls.
@@ -197,4 +287,33 @@ pub(super) fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(all(test, feature = "serial", unix))]
+mod tests {
+    use super::*;
+    use serialport::{SerialPort, TTYPort};
+    use std::time::Instant;
+
+    #[test]
+    fn a_serial_port_that_takes_nothing_is_given_up() {
+        let (mut other, end) = TTYPort::pair().unwrap();
+        let path = end.name().unwrap();
+        drop(end);
+        let mut stream = open_serial(&path, 921_600).unwrap();
+        stream.write_all(b"there").unwrap();
+        stream.flush().unwrap();
+        let mut bytes = [0; 5];
+        other.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"there");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let begun = Instant::now();
+            let written = stream.write_all(&[7; 1 << 20]);
+            sender.send((written.is_err(), begun.elapsed())).unwrap();
+        });
+        let (failed, took) = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(failed && took < Duration::from_secs(10), "{took:?}");
+        drop(other);
+    }
 }

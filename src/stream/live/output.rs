@@ -15,8 +15,10 @@ pub struct FinishedPiece<'a> {
     pub source: usize,
     /// The channel.
     pub channel: u16,
-    /// The read's number on its channel.
+    /// The read's number on its channel, which a source may give twice.
     pub read: u32,
+    /// Tells the read from every other one of its source in this run.
+    pub id: u64,
     /// The read's name.
     pub name: &'a [u8],
     /// This piece began the read.
@@ -45,7 +47,8 @@ pub trait LiveOutput {
     /// The run begins; [`FinishedPiece::source`] counts these sources.
     fn begin(&mut self, _sources: &[SourceInfo]) {}
 
-    /// Takes a piece. Those of one read come in order, mixed with those of others.
+    /// Takes a piece. Those of one read come in order, mixed with those of others; a channel's next
+    /// read may begin before the last pieces of the one before.
     ///
     /// # Errors
     /// Stop the run.

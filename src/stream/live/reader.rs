@@ -13,6 +13,9 @@ use std::time::Instant;
 struct Open {
     lane: usize,
     read: u32,
+    id: u64,
+    /// Bases were received.
+    received: bool,
     /// Bases so far, those that were lost or shed included.
     position: u64,
     /// Its beginning was rejected: its bases count, and go nowhere.
@@ -24,6 +27,8 @@ pub(super) struct Reader {
     source: Box<dyn LiveSource>,
     open: HashMap<u16, Open>,
     channels: usize,
+    /// Reads begun so far.
+    begun: u64,
 }
 
 impl Reader {
@@ -32,6 +37,7 @@ impl Reader {
             source,
             open: HashMap::with_capacity(channels.min(4096)),
             channels,
+            begun: 0,
         }
     }
 }
@@ -119,9 +125,12 @@ impl Reader {
             } else {
                 engine.mode.lane_for_read()
             };
+            self.begun += 1;
             let open = Open {
                 lane,
                 read: slot.piece.read,
+                id: self.begun,
+                received: false,
                 position: 0,
                 refused,
             };
@@ -138,6 +147,8 @@ impl Reader {
         slot.start = open.position;
         slot.piece.read = open.read;
         open.position += bases;
+        open.received |= bases > 0;
+        (slot.id, slot.received) = (open.id, open.received);
         let (lane, refused) = (open.lane, open.refused);
         if ends {
             self.open.remove(&channel);
@@ -145,6 +156,8 @@ impl Reader {
         if refused {
             metrics.bases_rejected(bases);
             slot.piece.clear();
+            // No read of the output's.
+            slot.id = 0;
             match slot.rejected {
                 Some(_) => engine.send_to_sink(slot),
                 None => engine.return_unused(slot),
@@ -172,6 +185,7 @@ fn end_read(port: &Port<Live>, channel: u16, open: &Open) -> Option<()> {
     let mut slot = port.free_slot()?;
     slot.piece.channel = channel;
     slot.piece.read = open.read;
+    (slot.id, slot.received) = (open.id, open.received);
     slot.piece.end = Some(PieceEnd::Partial);
     slot.piece.received = Instant::now();
     slot.start = open.position;

@@ -126,10 +126,15 @@ fn write_slot(
     if let Some(reason) = &slot.rejected {
         output.rejected(reason);
     }
+    if slot.id == 0 {
+        // A record that never became a read.
+        return Ok(());
+    }
     output.piece(&FinishedPiece {
         source: slot.source,
         channel: slot.piece.channel,
         read: slot.piece.read,
+        id: slot.id,
         name: &slot.piece.name,
         first: slot.piece.first,
         calls: &slot.calls,

@@ -25,6 +25,10 @@ const SCORING: Duration = Duration::from_millis(600);
 pub(super) struct Slot {
     pub(super) source: usize,
     pub(super) piece: Piece,
+    /// Tells the read from every other one of its source.
+    pub(super) id: u64,
+    /// Bases of the read have been received, be it that they were shed.
+    pub(super) received: bool,
     /// Position of the first base in its read.
     pub(super) start: u64,
     pub(super) calls: Vec<Call>,
@@ -40,6 +44,8 @@ impl Slot {
         Box::new(Slot {
             source,
             piece: Piece::with_capacity(bases),
+            id: 0,
+            received: false,
             start: 0,
             calls: Vec::with_capacity(CALLS),
             known_to: 0,
@@ -146,6 +152,7 @@ impl Mode for Live {
         slot.rejected = None;
         slot.closes = false;
         slot.known_to = 0;
+        (slot.id, slot.received) = (0, false);
         if slot.piece.codes.capacity() > LONG {
             slot.piece.codes = Vec::new();
         }

@@ -343,6 +343,17 @@ fn reads_without_an_end_are_partial() {
 }
 
 #[test]
+fn a_read_whose_bases_the_wire_lost_is_partial_and_one_that_was_shed_is_shed() {
+    let mut lost = piece(1, "lost", &[], false, Some(PieceEnd::Partial));
+    lost.lost = 100;
+    let pieces = vec![piece(1, "lost", &[], true, None), lost];
+    let (received, summary) = run_all(&config(1), vec![script(pieces)], Duration::ZERO);
+    assert_eq!(received.ends[&(0, "lost".into())], PieceEnd::Partial);
+    assert_eq!((summary.reads_out, summary.shed), (1, 0));
+    assert_eq!(summary.live.unwrap().partial, 1);
+}
+
+#[test]
 fn a_read_that_fails_costs_only_itself() {
     for bad in [3, 4] {
         let pieces = vec![

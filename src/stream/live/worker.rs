@@ -2,10 +2,11 @@
 
 use super::config::LiveConfig;
 use super::overload::{Overload, Treatment};
-use super::piece::{Piece, PieceEnd};
+use super::piece::PieceEnd;
 use super::slot::{Live, Slot, out_of_time};
 use crate::annotate::{Annotate, Annotation};
 use crate::call::{Call, Flags};
+use crate::sink::clean;
 use crate::stream::engine::guard::{caught, drop_broken};
 use crate::stream::engine::run;
 use crate::stream::engine::shared::Engine;
@@ -17,6 +18,7 @@ struct Read<S> {
     state: S,
     name: Vec<u8>,
     number: u32,
+    id: u64,
     /// Where in the read the stretch at hand begins.
     stretch: u64,
     /// Where the next base is expected.
@@ -67,7 +69,7 @@ impl<'a, A: Annotate> Worker<'a, A> {
         let key = (slot.source, slot.piece.channel);
         let mut read = match self.reads.remove(&key) {
             Some(read) => read,
-            None => self.begin(&slot.piece),
+            None => self.begin(slot),
         };
         if slot.piece.lost > 0 && slot.piece.codes.is_empty() {
             read.partial = true;
@@ -86,11 +88,13 @@ impl<'a, A: Annotate> Worker<'a, A> {
         }
     }
 
-    fn begin(&mut self, piece: &Piece) -> Read<A::State> {
+    fn begin(&mut self, slot: &Slot) -> Read<A::State> {
+        let piece = &slot.piece;
         let mut read = self.idle.pop().unwrap_or_else(|| Read {
             state: self.annotator.read(),
             name: vec![],
             number: 0,
+            id: 0,
             stretch: 0,
             next: 0,
             scored: 0,
@@ -99,7 +103,7 @@ impl<'a, A: Annotate> Worker<'a, A> {
             failure: None,
         });
         read.name.clone_from(&piece.name);
-        read.number = piece.read;
+        (read.number, read.id) = (piece.read, slot.id);
         (read.stretch, read.next, read.scored) = (0, 0, 0);
         (read.any, read.partial, read.failure) = (false, false, None);
         read
@@ -213,13 +217,14 @@ impl<'a, A: Annotate> Worker<'a, A> {
         if end == PieceEnd::Partial || missing {
             read.partial = true;
         }
-        let bases = read.any || slot.start > 0 || !slot.piece.codes.is_empty();
+        // Bases that the wire lost were not shed.
+        let bases = read.any || slot.received;
         self.end_stretch(engine, &mut read, &mut slot.calls);
         slot.known_to = u64::MAX;
         slot.piece.read = read.number;
         if let Some(reason) = read.failure.take() {
             metrics.read_rejected();
-            let name = String::from_utf8_lossy(&read.name);
+            let name = clean(&read.name);
             slot.rejected = Some(format!("read {name}: {reason}"));
         } else if !read.any && bases {
             metrics.read_shed();
@@ -254,6 +259,7 @@ impl<'a, A: Annotate> Worker<'a, A> {
                 continue;
             };
             slot.piece.channel = channel;
+            slot.id = read.id;
             slot.piece.name.clone_from(&read.name);
             slot.piece.received = Instant::now();
             slot.piece.end = Some(PieceEnd::Partial);
