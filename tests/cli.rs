@@ -678,16 +678,16 @@ fn interrupted(record: Option<&[u8]>) -> (i32, String, String) {
 fn ctrl_c_ends_a_stream_with_counters_that_add_up() {
     let record = some_reads(3);
     let (code, out, err) = interrupted(Some(&record));
-    assert_eq!(code, 0, "{err}");
+    assert_eq!(code, 130, "{err}");
     let [reads, good, _] = counters(&err);
     assert!(reads > 10 && good > 10, "{err}");
     assert!(out.ends_with('\n'));
     let (code, out, err) = interrupted(None);
-    assert_eq!(code, 0, "{err}");
+    assert_eq!(code, 130, "{err}");
     assert_eq!(counters(&err), [0; 3]);
     assert_eq!(out.lines().count(), 1);
     // Record after record without a base.
     let (code, _, err) = interrupted(Some(b">empty\n"));
-    assert_eq!(code, 0, "{err}");
+    assert_eq!(code, 130, "{err}");
     counters(&err);
 }

@@ -3,15 +3,17 @@
 use super::arguments::replay::ReplayArguments;
 use super::arguments::values::is_link;
 use super::error::CliError;
+use super::guard::Files;
 use super::interrupt::Interrupt;
 use crate::lab::replay::{
     Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, OverLink, Target, load, play,
 };
 use crate::reads::source::Input;
-use crate::stream::link::Sender;
+use crate::stream::link::{Sender, SenderError};
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 /// How long a host is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,6 +48,10 @@ impl ReplayPlan {
         } else if arguments.bursts.is_some() {
             return Err(CliError::usage("--bursts breaks streams, not files"));
         } else {
+            Files::default()
+                .read([&arguments.reads])
+                .write_into(&to, is_replayed)
+                .check()?;
             Form::Folder {
                 reads_per_file: arguments.reads_per_file,
                 gzip: arguments.gzip,
@@ -75,8 +81,7 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
     let mut over_link = None;
     let mut target: Box<dyn Target + '_> = match plan.form {
         Form::Link(url) => {
-            let sender = Sender::connect(&url, PATIENCE);
-            let sender = sender.map_err(|e| CliError::Input(format!("{url}: {e}")))?;
+            let sender = connect(&url, &interrupt)?;
             Box::new(over_link.insert(OverLink::new(sender, stop.clone())))
         }
         Form::Stream { bursts } => {
@@ -100,6 +105,9 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
             eprintln!("received {calls} calls, {ejected} reads ejected");
         }
     }
+    if stop.load(SeqCst) {
+        return Err(CliError::Stopped(interrupt.exit_code()));
+    }
     match over_link.as_ref().and_then(OverLink::undelivered) {
         Some(what) => {
             let to = plan.to.display();
@@ -109,4 +117,27 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
         }
         None => Ok(()),
     }
+}
+
+/// Waits for a host, until a signal ends the wait.
+fn connect(url: &str, interrupt: &Interrupt) -> Result<Sender, CliError> {
+    let begun = Instant::now();
+    loop {
+        let error = match Sender::connect(url, Duration::ZERO) {
+            Ok(sender) => return Ok(sender),
+            Err(error) => error,
+        };
+        if interrupt.stop.load(SeqCst) {
+            return Err(CliError::Stopped(interrupt.exit_code()));
+        }
+        if begun.elapsed() >= PATIENCE || matches!(error, SenderError::Url(_)) {
+            return Err(CliError::Input(format!("{url}: {error}")));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// True for names that a folder's files have.
+fn is_replayed(name: &str) -> bool {
+    name.starts_with("reads_") && name.contains(".fastq")
 }
