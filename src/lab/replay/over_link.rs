@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// How long the host may take to say what it has received: it may have much to score before.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Sends each piece over a link when its time has come. A read that the host ejects ends there; its
 /// channel is silent until its next read.

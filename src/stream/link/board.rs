@@ -29,6 +29,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// of a board's silence.
 const LOOK: u32 = 250;
 
+/// Most reads of what a board still says when the link is closed.
+const UNREAD: usize = 64;
+
 /// Why a link cannot be used, or ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -445,6 +448,12 @@ impl LiveSource for Link {
             }
             let now = self.now();
             self.speak(now);
+        }
+        // Closed with bytes unread, a TCP connection throws away what was sent last.
+        if let Some(line) = &mut self.line {
+            let _ = (0..UNREAD)
+                .take_while(|_| line.read().is_ok_and(|n| n > 0))
+                .count();
         }
     }
 
