@@ -184,8 +184,9 @@ impl<M: Mode> Engine<M> {
         None
     }
 
-    /// A slot that there was nothing for.
-    pub(crate) fn return_unused(&self, slot: Box<M::Slot>) {
+    /// A slot that there was nothing for, or nothing that is to go on.
+    pub(crate) fn return_unused(&self, mut slot: Box<M::Slot>) {
+        M::clear(&mut slot);
         put(&self.sources[M::source(&slot)].free, slot);
     }
 
