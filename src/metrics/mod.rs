@@ -43,6 +43,7 @@ struct Live {
     sources: Vec<OneSource>,
     deadline: Option<Duration>,
     partial: AtomicU64,
+    bases_partial: AtomicU64,
     bases_shed: AtomicU64,
     bases_rejected: AtomicU64,
     without_context: AtomicU64,
@@ -120,6 +121,7 @@ impl Metrics {
             sources: sources.collect(),
             deadline,
             partial: AtomicU64::new(0),
+            bases_partial: AtomicU64::new(0),
             bases_shed: AtomicU64::new(0),
             bases_rejected: AtomicU64::new(0),
             without_context: AtomicU64::new(0),
@@ -172,9 +174,10 @@ impl Metrics {
         self.add(|l| &l.bases_rejected, bases);
     }
 
-    /// A read that is out has bases missing.
-    pub(crate) fn read_partial(&self) {
+    /// A read that is out has bases missing; `scored` of it were not.
+    pub(crate) fn read_partial(&self, scored: u64) {
         self.add(|l| &l.partial, 1);
+        self.add(|l| &l.bases_partial, scored);
     }
 
     /// A lane's fast tier stands in, or no longer does.
@@ -347,6 +350,7 @@ impl Live {
         let to_decision = self.to_decision.lock();
         LiveSummary {
             partial: self.partial.load(Relaxed),
+            bases_partial: self.bases_partial.load(Relaxed),
             bases_shed: self.bases_shed.load(Relaxed),
             bases_rejected: self.bases_rejected.load(Relaxed),
             without_context: self.without_context.load(Relaxed),

@@ -2,19 +2,29 @@
 
 use super::{Metrics, Summary};
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long a client may take, and how often the endpoint looks whether it is to end.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a client may take, from its connection to the last byte of its answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often the endpoint looks for clients, and for what they say.
 const LOOK: Duration = Duration::from_millis(50);
+const LISTEN: Duration = Duration::from_millis(2);
 
-/// Answers every request with the numbers of the moment, until it is dropped. One client at a time:
-/// a scraper comes every few seconds.
+/// Clients at a time; the one that has been there longest makes room for another.
+const CLIENTS: usize = 16;
+
+/// Bytes of a request that are waited for.
+const REQUEST: usize = 4096;
+
+/// Answers every request with the numbers of the moment, until it is dropped. Nothing that a client
+/// does, or leaves undone, keeps another one waiting, or the end of the run: one thread serves all,
+/// and never waits for one of them.
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
@@ -41,12 +51,23 @@ impl Endpoint {
         let thread = std::thread::Builder::new()
             .name("metrics".into())
             .spawn(move || {
+                let answer = || answer(&metrics, &models);
+                let mut clients: Vec<Client> = vec![];
                 while !own.load(Ordering::Relaxed) {
-                    match listener.accept() {
+                    // A few at a time: those that are there are to get on, too.
+                    for _ in 0..CLIENTS {
                         // A client that went away is no concern of the run.
-                        Ok((client, _)) => drop(answer(client, &metrics, &models)),
-                        Err(_) => std::thread::sleep(LOOK),
+                        let Ok(client) = listener.accept().and_then(Client::new) else {
+                            break;
+                        };
+                        if clients.len() == CLIENTS {
+                            clients.remove(0);
+                        }
+                        clients.push(client);
                     }
+                    clients.retain_mut(|client| client.goes_on(answer));
+                    let idle = clients.is_empty();
+                    std::thread::sleep(if idle { LOOK } else { LISTEN });
                 }
             })?;
         Ok(Endpoint {
@@ -72,27 +93,63 @@ impl Drop for Endpoint {
     }
 }
 
-fn answer(mut client: TcpStream, metrics: &Metrics, models: &[String]) -> io::Result<()> {
-    client.set_nonblocking(false)?;
-    client.set_read_timeout(Some(PATIENCE))?;
-    client.set_write_timeout(Some(PATIENCE))?;
-    // The request's content does not matter, but unread bytes would reset the connection.
-    let mut request = [0; 4096];
-    let mut filled = 0;
-    while filled < request.len() {
-        let n = client.read(&mut request[filled..])?;
-        filled += n;
-        if n == 0 || request[..filled].windows(4).any(|w| w == b"\r\n\r\n") {
-            break;
-        }
+/// A client on its way.
+struct Client {
+    stream: TcpStream,
+    until: Instant,
+    request: Vec<u8>,
+    /// What is to be sent, and how much of it was.
+    answer: Vec<u8>,
+    sent: usize,
+}
+
+impl Client {
+    fn new((stream, _): (TcpStream, SocketAddr)) -> io::Result<Client> {
+        stream.set_nonblocking(true)?;
+        Ok(Client {
+            stream,
+            until: Instant::now() + PATIENCE,
+            request: Vec::with_capacity(512),
+            answer: vec![],
+            sent: 0,
+        })
     }
+
+    /// Does what can be done without waiting; false when the client is done with.
+    fn goes_on(&mut self, answer: impl Fn() -> Vec<u8>) -> bool {
+        let waits = match self.serve(answer) {
+            Ok(()) => false,
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        };
+        waits && Instant::now() < self.until
+    }
+
+    fn serve(&mut self, answer: impl Fn() -> Vec<u8>) -> io::Result<()> {
+        // The request's content does not matter, but unread bytes would reset the connection.
+        while self.answer.is_empty() {
+            let mut bytes = [0; 512];
+            let n = self.stream.read(&mut bytes)?;
+            self.request.extend(&bytes[..n]);
+            let over = self.request.windows(4).any(|end| end == b"\r\n\r\n");
+            if n == 0 || over || self.request.len() >= REQUEST {
+                self.answer = answer();
+            }
+        }
+        while self.sent < self.answer.len() {
+            match self.stream.write(&self.answer[self.sent..])? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                n => self.sent += n,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn answer(metrics: &Metrics, models: &[String]) -> Vec<u8> {
     let body = metrics.summary().prometheus(models);
-    write!(
-        client,
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
+    let length = body.len();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4";
+    format!("{head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").into()
 }
 
 /// A value of a label, escaped.
@@ -184,6 +241,9 @@ impl Summary {
         };
         let help = "Of the reads out, those with bases missing.";
         family("reads_partial_total", "counter", help, &one(live.partial));
+        let help = "Of the bases scored, those of reads that are out with bases missing.";
+        let partial = one(live.bases_partial);
+        family("bases_partial_total", "counter", help, &partial);
         let help = "Pieces whose calls were written after their deadline.";
         family("late_total", "counter", help, &one(live.late));
         let decisions = [("keep", live.keep), ("eject", live.eject)];
@@ -253,20 +313,27 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
-    #[test]
-    fn a_scraper_gets_the_numbers() {
-        let metrics = Arc::new(Metrics::new());
-        metrics.live([("tcp \"a\"".to_string(), None)].into_iter(), None);
-        metrics.received(0, 3, 700);
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::new(any, metrics, vec!["splice-fast/2".into()]).unwrap();
+    const ANY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+
+    fn scraped(endpoint: &Endpoint) -> String {
         let mut client = TcpStream::connect(endpoint.address()).unwrap();
         client
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
             .unwrap();
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_scraper_gets_the_numbers() {
+        let metrics = Arc::new(Metrics::new());
+        metrics.live([("tcp \"a\"".to_string(), None)].into_iter(), None);
+        metrics.received(0, 3, 700);
+        let endpoint = Endpoint::new(ANY, metrics, vec!["splice-fast/2".into()]).unwrap();
+        let text = scraped(&endpoint);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
@@ -279,5 +346,44 @@ mod tests {
         ] {
             assert!(body.lines().any(|l| l == line), "{line} in\n{body}");
         }
+    }
+
+    #[test]
+    fn clients_that_drip_or_say_nothing_delay_neither_others_nor_the_end() {
+        let endpoint = Endpoint::new(ANY, Arc::new(Metrics::new()), vec![]).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let connect = || TcpStream::connect(endpoint.address()).unwrap();
+        let drips = (0..2 * CLIENTS).map(|_| {
+            let (mut client, over) = (connect(), over.clone());
+            std::thread::spawn(move || {
+                // A byte every tenth of a second, for longer than anybody waits.
+                while !over.load(Ordering::Relaxed) && client.write_all(b"G").is_ok() {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            })
+        });
+        let drips: Vec<_> = drips.collect();
+        let silent: Vec<TcpStream> = (0..8).map(|_| connect()).collect();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            assert!(scraped(&endpoint).contains("strandline_reads_in_total 0"));
+        }
+        let scrapes = begun.elapsed();
+        assert!(scrapes < Duration::from_secs(1), "{scrapes:?}");
+        // One that drips is done with in the end.
+        let mut client = connect();
+        let begun = Instant::now();
+        while client.write_all(b"G").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(begun.elapsed() < 4 * PATIENCE);
+        }
+        let mut client = connect();
+        client.write_all(b"GET").unwrap();
+        let begun = Instant::now();
+        drop(endpoint);
+        assert!(begun.elapsed() < Duration::from_millis(500));
+        over.store(true, Ordering::Relaxed);
+        drips.into_iter().for_each(|drip| drip.join().unwrap());
+        drop(silent);
     }
 }

@@ -40,6 +40,8 @@ pub struct Summary {
 pub struct LiveSummary {
     /// Of the reads out, those with bases missing.
     pub partial: u64,
+    /// Bases of those that were scored.
+    pub bases_partial: u64,
     /// Bases that were shed.
     pub bases_shed: u64,
     /// Bases of rejected reads.
@@ -196,7 +198,8 @@ impl fmt::Display for LiveSummary {
             }
         }
         if self.partial > 0 {
-            write!(f, "\npartial  {} reads", self.partial)?;
+            let (reads, bases) = (self.partial, self.bases_partial);
+            write!(f, "\npartial  {reads} reads, {bases} bases scored of them")?;
         }
         if let Some([p50, .., p999]) = self.to_decision {
             write!(

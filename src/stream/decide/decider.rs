@@ -16,6 +16,7 @@ pub struct Decider<O, D> {
     decisions: D,
     metrics: Arc<Metrics>,
     sources: Vec<SourceInfo>,
+    lost: u64,
     failed: Option<io::Error>,
 }
 
@@ -28,13 +29,20 @@ impl<O: LiveOutput, D: Decisions> Decider<O, D> {
             decisions,
             metrics,
             sources: vec![],
+            lost: 0,
             failed: None,
         }
     }
 
-    /// Why [`Decisions`] failed, where it was they and not the output that ended the run.
+    /// Why [`Decisions`] first failed.
     pub fn decision_error(&mut self) -> Option<io::Error> {
         self.failed.take()
+    }
+
+    /// Decisions that [`Decisions`] lost, or could not write so far. They were sent back and
+    /// counted all the same.
+    pub fn lost(&self) -> u64 {
+        self.lost + self.decisions.unwritten()
     }
 
     /// Gives the output and the taker of decisions back.
@@ -42,12 +50,12 @@ impl<O: LiveOutput, D: Decisions> Decider<O, D> {
         (self.output, self.decisions)
     }
 
-    fn decided(&mut self, result: io::Result<()>) -> io::Result<()> {
-        result.map_err(|error| {
-            let kind = error.kind();
+    /// Decisions that nobody can note down are still decisions: the run goes on.
+    fn noted(&mut self, error: io::Error) {
+        if self.failed.is_none() {
+            log::error!("decisions cannot be written, and the run goes on: {error}");
             self.failed = Some(error);
-            kind.into()
-        })
+        }
     }
 }
 
@@ -73,13 +81,19 @@ impl<O: LiveOutput, D: Decisions> LiveOutput for Decider<O, D> {
             piece,
             decided,
         });
-        self.decided(result)
+        if let Err(error) = result {
+            self.lost += 1;
+            self.noted(error);
+        }
+        Ok(())
     }
 
     fn pause(&mut self) -> io::Result<()> {
         self.output.pause()?;
-        let flushed = self.decisions.flush();
-        self.decided(flushed)
+        if let Err(error) = self.decisions.flush() {
+            self.noted(error);
+        }
+        Ok(())
     }
 
     fn rejected(&mut self, reason: &str) {

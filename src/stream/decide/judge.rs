@@ -9,8 +9,10 @@ use std::collections::HashMap;
 pub struct Decided {
     /// What was decided.
     pub decision: Decision,
-    /// The rule's number, from 1; `None`: the default.
+    /// The rule's number, from 1; `None`: the default, or that for overload.
     pub rule: Option<usize>,
+    /// The read was shed before a rule was met.
+    pub overload: bool,
 }
 
 #[derive(Default)]
@@ -66,10 +68,17 @@ impl Judge {
                 Some((i, (rule, _))) => Some(Decided {
                     decision: rule.decision,
                     rule: Some(i + 1),
+                    overload: false,
+                }),
+                None if piece.shed => Some(Decided {
+                    decision: self.policy.on_overload,
+                    rule: None,
+                    overload: true,
                 }),
                 None if piece.known_to >= self.reach || piece.end.is_some() => Some(Decided {
                     decision: self.policy.default,
                     rule: None,
+                    overload: false,
                 }),
                 None => None,
             };

@@ -5,6 +5,9 @@
 //! # looked at as far as any rule reaches, or that ends before, gets the default.
 //! default = "eject"
 //!
+//! # For a read that was shed under overload before that. "keep" where it is left out.
+//! on-overload = "keep"
+//!
 //! [[rule]]
 //! kinds = ["donor", "acceptor"]
 //! at_least = 2        # calls of these kinds together

@@ -53,9 +53,17 @@ impl Rule {
 pub struct Policy {
     /// For reads that met no rule.
     pub default: Decision,
+    /// For reads that were shed under overload before a rule was met.
+    #[serde(default = "keep", rename = "on-overload")]
+    pub on_overload: Decision,
     /// In order of precedence among those met by the same piece.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
+}
+
+/// A read that was not looked at is not to be lost.
+fn keep() -> Decision {
+    Decision::Keep
 }
 
 /// Why a policy cannot be used.

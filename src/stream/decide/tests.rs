@@ -40,6 +40,7 @@ fn piece<'a>(channel: u16, calls: &'a [Call], known_to: u64, ends: bool) -> Fini
         calls,
         known_to,
         end: ends.then_some(PieceEnd::Complete),
+        shed: false,
         received: Instant::now(),
     }
 }
@@ -62,6 +63,7 @@ fn a_rule_is_met_across_pieces_and_decides_once() {
     let keep = Decided {
         decision: Decision::Keep,
         rule: Some(1),
+        overload: false,
     };
     assert_eq!(judge.piece(&piece(7, &second, 1000, false)), Some(keep));
     assert_eq!(judge.piece(&piece(7, &second, 2000, false)), None);
@@ -79,6 +81,7 @@ fn the_default_waits_for_the_bases_that_rules_look_at() {
     let eject = Decided {
         decision: Decision::Eject,
         rule: None,
+        overload: false,
     };
     assert_eq!(judge.piece(&piece(1, &[], 1000, false)), Some(eject));
     // A read that ends before them is decided at its end, and the channel's next one anew.
@@ -328,6 +331,7 @@ fn names_of_strangers_are_made_fit_for_a_column() {
     let decided = Decided {
         decision: Decision::Eject,
         rule: None,
+        overload: false,
     };
     let made = ReadDecision {
         source: "tcp://x\ty",
@@ -345,12 +349,112 @@ fn names_of_strangers_are_made_fit_for_a_column() {
 }
 
 #[test]
-fn an_error_of_the_decisions_is_kept_apart_from_the_output_s() {
+fn decisions_that_cannot_be_taken_are_counted_and_the_run_goes_on() {
+    let back = Arc::new(Back::default());
     let full = |_: &ReadDecision<'_>| Err(io::ErrorKind::StorageFull.into());
     let mut decider = Decider::new(Pieces(0), policy(), full, Arc::default());
-    decider.begin(&sources(&Arc::default()));
-    assert!(decider.piece(&piece(7, &[], 400, false)).is_ok());
-    let error = decider.piece(&piece(7, &[], 1000, false)).unwrap_err();
+    decider.begin(&sources(&back));
+    for channel in [7, 8] {
+        assert!(decider.piece(&piece(channel, &[], 1000, false)).is_ok());
+    }
+    assert_eq!(decider.lost(), 2);
+    assert_eq!(*back.0.lock().unwrap(), [(7, 1, true), (8, 1, true)]);
+    let error = decider.decision_error().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    assert!(decider.decision_error().is_some());
+}
+
+/// A file on a disk with so much room.
+struct Disk {
+    room: Arc<Mutex<usize>>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl io::Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut room = self.room.lock().unwrap();
+        if *room == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let written = bytes.len().min(*room);
+        *room -= written;
+        self.bytes.lock().unwrap().extend(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_costs_lines_and_cuts_none() {
+    let (room, bytes) = (Arc::new(Mutex::new(500)), Arc::new(Mutex::new(vec![])));
+    let disk = Disk {
+        room: room.clone(),
+        bytes: bytes.clone(),
+    };
+    let writer = DecisionWriter::new(disk).unwrap();
+    let mut decider = Decider::new(Pieces(0), policy(), writer, Arc::default());
+    decider.begin(&sources(&Arc::default()));
+    let decide = |decider: &mut Decider<Pieces, DecisionWriter<Disk>>, count: u16| {
+        for channel in 0..count {
+            decider.piece(&piece(channel, &[], 5, true)).unwrap();
+            decider.pause().unwrap();
+        }
+    };
+    decide(&mut decider, 5000);
+    let lines = |bytes: &Mutex<Vec<u8>>| {
+        let text = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_string).collect::<Vec<_>>()
+    };
+    let cut = lines(&bytes).len() as u64;
+    assert!(decider.lost() > 4980 && decider.lost() < 5000);
+    assert!(cut > 3 && decider.decision_error().is_some());
+    // With room again, those that waited are written, and every line is whole.
+    *room.lock().unwrap() = usize::MAX;
+    decide(&mut decider, 1);
+    let lost = decider.lost();
+    assert!(lost > 3000 && lost < 4900, "{lost}");
+    let whole = lines(&bytes);
+    assert_eq!(whole.len() as u64 + lost, 5002);
+    assert!(whole.iter().all(|line| line.split('\t').count() == 7));
+}
+
+#[test]
+fn a_read_that_is_shed_gets_the_decision_for_overload() {
+    for (word, more, eject) in [
+        ("keep", "", false),
+        ("eject", "on-overload = \"eject\"\n", true),
+    ] {
+        let back = Arc::new(Back::default());
+        let policy = Policy::parse(&format!("{more}{TEXT}"), "policy".into()).unwrap();
+        let mut lines = vec![];
+        let writer = DecisionWriter::new(&mut lines).unwrap();
+        let mut decider = Decider::new(Pieces(0), policy, writer, Arc::default());
+        decider.begin(&sources(&back));
+        let shed = |channel, first| FinishedPiece {
+            shed: true,
+            first,
+            ..piece(channel, &[], u64::MAX, true)
+        };
+        // One that was not begun; one that was given up; one that was decided on before.
+        decider.piece(&shed(1, true)).unwrap();
+        decider.piece(&piece(2, &[], 400, false)).unwrap();
+        decider.piece(&shed(2, false)).unwrap();
+        let promoter = [call(CallKind::Promoter, 10, 0.5)];
+        decider.piece(&piece(3, &promoter, 400, false)).unwrap();
+        decider.piece(&shed(3, false)).unwrap();
+        decider.pause().unwrap();
+        drop(decider);
+        let expected = [(1, 1, eject), (2, 1, eject), (3, 1, false)];
+        assert_eq!(*back.0.lock().unwrap(), expected);
+        let lines = String::from_utf8(lines).unwrap();
+        let made: Vec<&str> = lines.lines().skip(1).collect();
+        assert!(made[0].starts_with(&format!("r\tboard\t1\t{word}\toverload\t")));
+        assert!(made[1].starts_with(&format!("r\tboard\t2\t{word}\toverload\t")));
+        assert!(made[2].starts_with("r\tboard\t3\tkeep\t2\t"));
+        assert_eq!(made.len(), 3);
+    }
+    let text = "on-overload = \"perhaps\"\ndefault = \"keep\"\nrule = []";
+    assert!(Policy::parse(text, "policy".into()).is_err());
 }

@@ -3,7 +3,7 @@
 use super::judge::Decided;
 use crate::sink::clean;
 use crate::stream::live::output::FinishedPiece;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::time::Instant;
 
 /// A decision on a read.
@@ -22,15 +22,20 @@ pub trait Decisions {
     /// Takes a decision, one a read.
     ///
     /// # Errors
-    /// Stop the run.
+    /// The decision is lost here, and is counted. The run goes on.
     fn decision(&mut self, made: &ReadDecision<'_>) -> io::Result<()>;
 
     /// Nothing more is waiting at this moment.
     ///
     /// # Errors
-    /// Stop the run.
+    /// What is not written is kept for the next time, or lost and counted.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Decisions that were taken and could not be written yet.
+    fn unwritten(&self) -> u64 {
+        0
     }
 }
 
@@ -55,15 +60,29 @@ impl<D: Decisions> Decisions for Option<D> {
             None => Ok(()),
         }
     }
+
+    fn unwritten(&self) -> u64 {
+        self.as_ref().map_or(0, Decisions::unwritten)
+    }
 }
 
+/// Bytes that wait for a flush, and those that a full disk leaves waiting at most.
+const BUFFER: usize = 1 << 13;
+const MOST: usize = 1 << 16;
+
 /// Writes decisions as tab-separated lines, a header line first: the read, its source and channel,
-/// the decision, the rule's number or `default`, seconds since the writer was made, and
+/// the decision, the rule's number, `default` or `overload`, seconds since the writer was made, and
 /// milliseconds since the piece came in that made the decision certain. Names are made fit for a
 /// column as in the [formats of calls](crate::sink).
+///
+/// Lines that cannot be written wait until they can. There is room for some hundreds of them;
+/// further ones are lost.
 #[derive(Debug)]
 pub struct DecisionWriter<W: Write> {
-    writer: BufWriter<W>,
+    writer: W,
+    waiting: Vec<u8>,
+    /// Decisions since all was last flushed.
+    unwritten: u64,
     start: Instant,
 }
 
@@ -71,27 +90,48 @@ impl<W: Write> DecisionWriter<W> {
     /// Writes the header line; the clock starts.
     ///
     /// # Errors
-    /// The writer's.
+    /// The writer's, but for a full disk: then the header waits, too.
     pub fn new(writer: W) -> io::Result<DecisionWriter<W>> {
-        let mut writer = BufWriter::new(writer);
-        writeln!(
+        let header = "#read\tsource\tchannel\tdecision\trule\tseconds\tmilliseconds_from_chunk\n";
+        let mut decisions = DecisionWriter {
             writer,
-            "#read\tsource\tchannel\tdecision\trule\tseconds\tmilliseconds_from_chunk"
-        )?;
-        Ok(DecisionWriter {
-            writer,
+            waiting: header.into(),
+            unwritten: 0,
             start: Instant::now(),
-        })
+        };
+        match decisions.write() {
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+            _ => Ok(decisions),
+        }
     }
-}
 
-impl<W: Write> DecisionWriter<W> {
-    /// Writes what is left, and gives the writer back.
-    ///
-    /// # Errors
-    /// The writer's.
-    pub fn finish(self) -> io::Result<W> {
-        self.writer.into_inner().map_err(io::Error::from)
+    fn write(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        let result = loop {
+            let left = &self.waiting[written..];
+            if left.is_empty() {
+                break self.writer.flush();
+            }
+            match self.writer.write(left) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        // A line that was cut goes on where it was cut.
+        self.waiting.drain(..written);
+        if result.is_ok() {
+            self.unwritten = 0;
+        }
+        result
+    }
+
+    /// Writes what is left, if it can be written, and gives the writer back.
+    pub fn into_inner(mut self) -> W {
+        // Whoever asks has asked what is unwritten.
+        let _ = self.write();
+        self.writer
     }
 }
 
@@ -103,20 +143,41 @@ impl<W: Write> Decisions for DecisionWriter<W> {
             decided,
         } = made;
         let (name, source) = (clean(piece.name), clean(source.as_bytes()));
-        let rule = decided
-            .rule
-            .map_or("default".to_string(), |rule| rule.to_string());
+        let rule = match decided.rule {
+            Some(rule) => rule.to_string(),
+            None if decided.overload => "overload".to_string(),
+            None => "default".to_string(),
+        };
+        let before = self.waiting.len();
         writeln!(
-            self.writer,
+            self.waiting,
             "{name}\t{source}\t{}\t{}\t{rule}\t{:.3}\t{:.3}",
             piece.channel,
             decided.decision,
             self.start.elapsed().as_secs_f64(),
             piece.received.elapsed().as_secs_f64() * 1000.0,
-        )
+        )?;
+        self.unwritten += 1;
+        if before < BUFFER {
+            return Ok(());
+        }
+        let line = self.waiting.len() - before;
+        match self.write() {
+            Err(error) if self.waiting.len() > MOST => {
+                self.waiting.truncate(self.waiting.len() - line);
+                self.unwritten -= 1;
+                Err(error)
+            }
+            // The line waits.
+            _ => Ok(()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        self.write()
+    }
+
+    fn unwritten(&self) -> u64 {
+        self.unwritten
     }
 }

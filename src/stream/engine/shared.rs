@@ -184,8 +184,9 @@ impl<M: Mode> Engine<M> {
         None
     }
 
-    /// A slot that there was nothing for.
-    pub(crate) fn return_unused(&self, slot: Box<M::Slot>) {
+    /// A slot that there was nothing for, or nothing that is to go on.
+    pub(crate) fn return_unused(&self, mut slot: Box<M::Slot>) {
+        M::clear(&mut slot);
         put(&self.sources[M::source(&slot)].free, slot);
     }
 
@@ -202,11 +203,6 @@ impl<M: Mode> Engine<M> {
     pub(crate) fn send_to_sink(&self, slot: Box<M::Slot>) {
         self.metrics.queued();
         self.finish(slot);
-    }
-
-    /// What is queued on a lane and being worked on, as [`Mode::load`] counts it.
-    pub(crate) fn load(&self, lane: usize) -> u64 {
-        self.lanes[lane].load()
     }
 
     /// The lane with the least load.

@@ -21,14 +21,17 @@
 //! file.
 //!
 //! **Overload.** With a deadline each piece has a time by which its calls should have been written;
-//! [`OverloadPolicy`] says what becomes of pieces that cannot keep it. Beginnings and ends of reads
-//! are never shed, only bases.
+//! [`OverloadPolicy`] says what becomes of reads that cannot keep it. Reads are shed, not bases, so
+//! that those that are scored are whole: most are refused when they begin, and a begun one is given
+//! up only where the deadline is missed nevertheless. `admission` has the rules, and `simulation`
+//! proves them.
 //!
 //! **Nothing disappears.** reads in = reads out + rejected + shed, and bases received = scored +
 //! without context + shed + rejected. A run that is stopped finishes what it has received, or
 //! counts it, within a second. Only in a run that an output's error or a panic broke off, what was
 //! on its way then is not counted; the run ends with that error.
 
+mod admission;
 mod config;
 pub(super) mod output;
 mod overload;
@@ -36,6 +39,8 @@ pub(super) mod piece;
 mod reader;
 mod records;
 mod run;
+#[cfg(test)]
+mod simulation;
 mod slot;
 pub(super) mod source;
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct FinishedPiece<'a> {
     pub known_to: u64,
     /// `Some` where the read is over.
     pub end: Option<PieceEnd>,
+    /// It is over because of overload: it was not begun, or was given up.
+    pub shed: bool,
     /// When the piece came in.
     pub received: Instant,
 }

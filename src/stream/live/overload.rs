@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-/// What becomes of bases whose calls cannot be written by their deadline.
+/// What becomes of reads whose calls cannot be written by their deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverloadPolicy {
-    /// They are scored all the same, and the source is held back: a link by its credits, a pipe by
+    /// They are begun all the same, and the source is held back: a link by its credits, a pipe by
     /// its buffer.
     #[default]
     Block,
-    /// Those just come in are shed while those before them take longer than the deadline.
+    /// Reads are begun only where there is room; where the deadline is missed nevertheless, the
+    /// youngest is given up.
     ShedNewest,
-    /// Those that have waited too long are shed.
+    /// The same, but the one with most bases waiting is given up.
     ShedOldest,
     /// The fast tier scores until the queue is short again; what it cannot keep up with is held
     /// back.
@@ -44,60 +45,30 @@ const ALARM: f64 = 0.5;
 const CALM: f64 = 0.1;
 const REST: Duration = Duration::from_secs(1);
 
-/// What a worker does with a piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Treatment {
-    Score,
-    ScoreFast,
-    Shed,
-}
-
-/// One worker's view of the load.
+/// Which tier a worker scores with.
 #[derive(Debug)]
-pub(super) struct Overload {
-    policy: OverloadPolicy,
+pub(super) struct Tier {
+    /// `None`: always the better one.
     deadline: Option<Duration>,
     fast: bool,
     calm_since: Option<Instant>,
-    /// Nanoseconds a base, a running mean.
-    pace: f64,
 }
 
-impl Overload {
-    pub(super) fn new(policy: OverloadPolicy, deadline: Option<Duration>) -> Overload {
-        Overload {
-            policy,
-            deadline,
+impl Tier {
+    pub(super) fn new(policy: OverloadPolicy, deadline: Option<Duration>) -> Tier {
+        Tier {
+            deadline: deadline.filter(|_| policy == OverloadPolicy::FastTier),
             fast: false,
             calm_since: None,
-            pace: 0.0,
         }
     }
 
-    /// True while the fast tier stands in.
-    pub(super) fn is_fast(&self) -> bool {
-        self.fast
-    }
-
-    pub(super) fn pace(&self) -> f64 {
-        self.pace
-    }
-
-    /// What to do with a piece of `bases` that came in at `received`.
-    pub(super) fn treat(&mut self, received: Instant, bases: usize, now: Instant) -> Treatment {
+    /// True where the fast tier is to score a piece that came in at `received`.
+    pub(super) fn is_fast(&mut self, received: Instant, now: Instant) -> bool {
         let Some(deadline) = self.deadline else {
-            return Treatment::Score;
+            return false;
         };
         let age = now.saturating_duration_since(received);
-        let ready = age + Duration::from_nanos((self.pace * bases as f64) as u64);
-        match self.policy {
-            OverloadPolicy::ShedOldest if ready > deadline => Treatment::Shed,
-            OverloadPolicy::FastTier => self.tier(age, deadline, now),
-            _ => Treatment::Score,
-        }
-    }
-
-    fn tier(&mut self, age: Duration, deadline: Duration, now: Instant) -> Treatment {
         if age > deadline.mul_f64(ALARM) {
             self.fast = true;
             self.calm_since = None;
@@ -109,20 +80,7 @@ impl Overload {
         } else {
             self.calm_since = None;
         }
-        if self.fast {
-            Treatment::ScoreFast
-        } else {
-            Treatment::Score
-        }
-    }
-
-    /// `bases` took `time`.
-    pub(super) fn took(&mut self, bases: usize, time: Duration) {
-        if bases > 0 {
-            let own = time.as_nanos() as f64 / bases as f64;
-            // A fifth each time: a few pieces are enough to learn it.
-            self.pace += 0.2 * (own - self.pace);
-        }
+        self.fast
     }
 }
 
@@ -137,41 +95,33 @@ mod tests {
     }
 
     #[test]
-    fn without_a_deadline_everything_is_scored() {
-        let mut load = Overload::new(OverloadPolicy::ShedOldest, None);
-        let received = Instant::now();
-        let treatment = load.treat(received, 400, received + millis(60_000));
-        assert_eq!(treatment, Treatment::Score);
-    }
-
-    #[test]
-    fn the_oldest_are_shed_when_waiting_and_scoring_pass_the_deadline() {
-        let mut load = Overload::new(OverloadPolicy::ShedOldest, Some(DEADLINE));
-        for _ in 0..100 {
-            load.took(1000, millis(20));
+    fn the_fast_tier_needs_its_policy_and_a_deadline() {
+        for (policy, deadline) in [
+            (OverloadPolicy::FastTier, None),
+            (OverloadPolicy::Block, Some(DEADLINE)),
+        ] {
+            let received = Instant::now();
+            let late = received + millis(60_000);
+            assert!(!Tier::new(policy, deadline).is_fast(received, late));
         }
-        let received = Instant::now();
-        let at = |load: &mut Overload, n| load.treat(received, 1000, received + millis(n));
-        assert_eq!(at(&mut load, 70), Treatment::Score);
-        assert_eq!(at(&mut load, 90), Treatment::Shed);
     }
 
     #[test]
     fn the_fast_tier_stays_until_the_load_has_been_low_for_a_while() {
-        let mut load = Overload::new(OverloadPolicy::FastTier, Some(DEADLINE));
+        let mut tier = Tier::new(OverloadPolicy::FastTier, Some(DEADLINE));
         let start = Instant::now();
         let mut at = |clock, age| {
             let now = start + millis(clock);
-            load.treat(now - millis(age), 400, now)
+            tier.is_fast(now - millis(age), now)
         };
-        assert_eq!(at(1000, 30), Treatment::Score);
-        assert_eq!(at(1100, 60), Treatment::ScoreFast);
-        assert_eq!(at(1200, 30), Treatment::ScoreFast);
-        assert_eq!(at(1300, 5), Treatment::ScoreFast);
+        assert!(!at(1000, 30));
+        assert!(at(1100, 60));
+        assert!(at(1200, 30));
+        assert!(at(1300, 5));
         // In between the load rises to a middle level: the rest begins anew.
-        assert_eq!(at(2200, 20), Treatment::ScoreFast);
-        assert_eq!(at(2400, 5), Treatment::ScoreFast);
-        assert_eq!(at(3300, 5), Treatment::ScoreFast);
-        assert_eq!(at(3400, 5), Treatment::Score);
+        assert!(at(2200, 20));
+        assert!(at(2400, 5));
+        assert!(at(3300, 5));
+        assert!(!at(3400, 5));
     }
 }

@@ -1,11 +1,12 @@
 //! The thread that reads a source: which lane a read goes down, and where its pieces belong.
 
-use super::overload::OverloadPolicy;
+use super::admission::{Arrival, Ticket};
 use super::piece::PieceEnd;
-use super::slot::{Live, Slot, wait_on};
+use super::slot::{Live, Slot};
 use super::source::{LiveSource, LiveStep};
 use crate::stream::engine::port::Port;
 use crate::stream::engine::run::{Ended, Source};
+use crate::stream::engine::shared::Engine;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -20,6 +21,10 @@ struct Open {
     position: u64,
     /// Its beginning was rejected: its bases count, and go nowhere.
     refused: bool,
+    /// The read as the admission knows it.
+    ticket: Option<Ticket>,
+    /// It is shed: its bases count, and go nowhere.
+    shed: bool,
 }
 
 /// Reads one source.
@@ -103,9 +108,10 @@ impl Reader {
         let bases = slot.piece.codes.len() as u64;
         metrics.received(port.source, u64::from(slot.piece.first), bases);
         if slot.piece.first {
-            if let Some(open) = self.open.remove(&channel)
+            if let Some(mut open) = self.open.remove(&channel)
                 && !open.refused
-                && end_read(port, channel, &open).is_none()
+                && open.is_with_worker()
+                && end_read(port, channel, &mut open).is_none()
             {
                 metrics.read_rejected();
                 metrics.bases_rejected(bases);
@@ -126,14 +132,24 @@ impl Reader {
                 engine.mode.lane_for_read()
             };
             self.begun += 1;
-            let open = Open {
+            let mut open = Open {
                 lane,
                 read: slot.piece.read,
                 id: self.begun,
                 received: false,
                 position: 0,
                 refused,
+                ticket: None,
+                shed: false,
             };
+            if !refused && let Some(mut admission) = engine.mode.admission() {
+                let who = (port.source, channel);
+                open.ticket = admission.ask(who, lane, Instant::now());
+                open.shed = open.ticket.is_none();
+            }
+            if open.shed {
+                engine.mode.read_over(lane);
+            }
             self.open.insert(channel, open);
         }
         let ends = slot.piece.end.is_some();
@@ -150,6 +166,9 @@ impl Reader {
         open.received |= bases > 0;
         (slot.id, slot.received) = (open.id, open.received);
         let (lane, refused) = (open.lane, open.refused);
+        let was_shed = open.shed;
+        let kept = refused || open.keeps(engine, &mut slot);
+        let with_worker = open.is_with_worker();
         if ends {
             self.open.remove(&channel);
         }
@@ -164,13 +183,12 @@ impl Reader {
             }
             return Some(());
         }
-        if let (OverloadPolicy::ShedNewest, Some(deadline)) =
-            (engine.mode.policy, engine.mode.deadline)
-            && wait_on(engine, lane, bases as usize) > deadline
-        {
+        if !kept {
             metrics.bases_shed(bases);
             slot.piece.codes.clear();
-            if !slot.piece.first && !ends {
+            slot.shed = !with_worker;
+            // A worker is to know when a read is shed, and where it was begun, when it ends.
+            if was_shed && !slot.piece.first && !(ends && with_worker) {
                 engine.return_unused(slot);
                 return Some(());
             }
@@ -180,8 +198,37 @@ impl Reader {
     }
 }
 
+impl Open {
+    /// True where a worker waits for the read's end.
+    fn is_with_worker(&self) -> bool {
+        !self.shed || self.ticket.is_some()
+    }
+
+    /// True where the piece in `slot` is to be scored, as far as is known now.
+    fn keeps(&mut self, engine: &Engine<Live>, slot: &mut Slot) -> bool {
+        let Some(mut admission) = engine.mode.admission() else {
+            return true;
+        };
+        let (piece, now) = (&slot.piece, Instant::now());
+        let arrival = Arrival {
+            bases: piece.codes.len() as u64,
+            last: piece.end.is_some(),
+            received: piece.received,
+        };
+        slot.ticket = self.ticket;
+        if let Some(ticket) = self.ticket {
+            let positions = admission.arrived(ticket, arrival, now);
+            self.shed = positions.is_none();
+            slot.positions = positions.unwrap_or(0);
+        } else if !piece.first {
+            admission.passed((slot.source, piece.channel), arrival, now);
+        }
+        !self.shed
+    }
+}
+
 /// Ends a read in whose place another has begun; `None` where the run stops.
-fn end_read(port: &Port<Live>, channel: u16, open: &Open) -> Option<()> {
+fn end_read(port: &Port<Live>, channel: u16, open: &mut Open) -> Option<()> {
     let mut slot = port.free_slot()?;
     slot.piece.channel = channel;
     slot.piece.read = open.read;
@@ -189,6 +236,7 @@ fn end_read(port: &Port<Live>, channel: u16, open: &Open) -> Option<()> {
     slot.piece.end = Some(PieceEnd::Partial);
     slot.piece.received = Instant::now();
     slot.start = open.position;
+    open.keeps(&port.engine, &mut slot);
     port.engine.send(open.lane, slot);
     Some(())
 }

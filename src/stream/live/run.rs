@@ -5,7 +5,7 @@ use super::output::{FinishedPiece, LiveError, LiveOutcome, LiveOutput, SourceInf
 use super::reader::Reader;
 use super::slot::{Live, Slot};
 use super::source::LiveSource;
-use super::worker::Worker;
+use super::worker::{Worker, trial};
 use crate::annotate::Annotate;
 use crate::call::CallKind;
 use crate::metrics::Metrics;
@@ -49,8 +49,15 @@ pub fn run<A: Annotate>(
             closing: threads,
         }
     });
+    let context = annotator.context() as u64;
+    let mode = Live::new(config, context, threads, sources.len());
+    if let Some(mut admission) = mode.admission()
+        && let Some((scored, time)) = trial(annotator)
+    {
+        (0..threads).for_each(|lane| admission.worked(lane, scored, time));
+    }
     let setup = Setup {
-        mode: Live::new(config, threads, sources.len()),
+        mode,
         threads,
         slots: slots.collect(),
         metrics: metrics.clone(),
@@ -120,7 +127,7 @@ fn write_slot(
     slot: &Slot,
     output: &mut dyn LiveOutput,
 ) -> io::Result<()> {
-    if slot.closes {
+    if slot.closes || slot.silent {
         return Ok(());
     }
     if let Some(reason) = &slot.rejected {
@@ -140,6 +147,7 @@ fn write_slot(
         calls: &slot.calls,
         known_to: slot.known_to,
         end: slot.piece.end,
+        shed: slot.shed,
         received: slot.piece.received,
     })?;
     // Nobody is told a call that the output does not have.

@@ -1,14 +1,14 @@
 //! A piece and its calls on their way, and what a live run knows of its lanes.
 
+use super::admission::{Admission, Ticket};
 use super::config::LiveConfig;
-use super::overload::OverloadPolicy;
 use super::piece::Piece;
 use super::source::SourceError;
 use crate::call::Call;
 use crate::stream::engine::mode::Mode;
 use crate::stream::engine::shared::Engine;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Room for calls of a piece from the start, and that above which a slot gives its memory back.
@@ -33,6 +33,14 @@ pub(super) struct Slot {
     pub(super) start: u64,
     pub(super) calls: Vec<Call>,
     pub(super) known_to: u64,
+    /// The read as the admission knows it.
+    pub(super) ticket: Option<Ticket>,
+    /// What can be scored with the piece, as the admission knows it.
+    pub(super) positions: u64,
+    /// The read is shed: it is over with this slot.
+    pub(super) shed: bool,
+    /// There is nothing to write: the read was over before.
+    pub(super) silent: bool,
     /// The source has ended: so do its reads on this lane.
     pub(super) closes: bool,
     /// Why the read was rejected.
@@ -49,62 +57,57 @@ impl Slot {
             start: 0,
             calls: Vec::with_capacity(CALLS),
             known_to: 0,
+            ticket: None,
+            positions: 0,
+            shed: false,
+            silent: false,
             closes: false,
             rejected: None,
         })
     }
 }
 
-/// What a live run knows of a lane.
-struct LiveLane {
-    /// Picoseconds a base takes.
-    pace: AtomicU64,
-    /// Reads open on it.
-    reads: AtomicUsize,
-}
-
 /// What the threads of a live run share.
 pub(super) struct Live {
-    pub(super) policy: OverloadPolicy,
-    pub(super) deadline: Option<Duration>,
-    lanes: Vec<LiveLane>,
+    /// Where reads are shed under overload.
+    admission: Option<Mutex<Admission>>,
+    /// Reads open on each lane.
+    lanes: Vec<AtomicUsize>,
     /// For each source one a lane, for its end.
     closing: Vec<Mutex<Vec<Slot>>>,
     errors: Mutex<Vec<SourceError>>,
 }
 
 impl Live {
-    pub(super) fn new(config: &LiveConfig, threads: usize, sources: usize) -> Live {
-        let lane = |_| LiveLane {
-            pace: AtomicU64::new(0),
-            reads: AtomicUsize::new(0),
-        };
+    /// `context` bases must follow a position before it can be scored.
+    pub(super) fn new(config: &LiveConfig, context: u64, threads: usize, sources: usize) -> Live {
+        let (policy, deadline) = (config.overload, config.deadline);
         let closing = |source| (0..threads).map(|_| *Slot::new(source, 0)).collect();
         Live {
-            policy: config.overload,
-            deadline: config.deadline,
-            lanes: (0..threads).map(lane).collect(),
+            admission: Admission::new(policy, deadline, context, threads, sources).map(Mutex::new),
+            lanes: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             closing: (0..sources).map(|s| Mutex::new(closing(s))).collect(),
             errors: Mutex::new(vec![]),
         }
     }
 
+    /// Who says which reads are begun; `None`: all are.
+    pub(super) fn admission(&self) -> Option<MutexGuard<'_, Admission>> {
+        let admission = self.admission.as_ref()?;
+        Some(admission.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The lane for a new read: that with the fewest.
     pub(super) fn lane_for_read(&self) -> usize {
-        let reads = self.lanes.iter().map(|lane| lane.reads.load(SeqCst));
+        let reads = self.lanes.iter().map(|lane| lane.load(SeqCst));
         let lane = reads.enumerate().min_by_key(|&(_, reads)| reads);
         let lane = lane.map_or(0, |(lane, _)| lane);
-        self.lanes[lane].reads.fetch_add(1, SeqCst);
+        self.lanes[lane].fetch_add(1, SeqCst);
         lane
     }
 
     pub(super) fn read_over(&self, lane: usize) {
-        self.lanes[lane].reads.fetch_sub(1, SeqCst);
-    }
-
-    /// A base takes `pace` nanoseconds on a lane.
-    pub(super) fn set_pace(&self, lane: usize, pace: f64) {
-        self.lanes[lane].pace.store((pace * 1000.0) as u64, SeqCst);
+        self.lanes[lane].fetch_sub(1, SeqCst);
     }
 
     pub(super) fn report(&self, error: SourceError) {
@@ -116,13 +119,6 @@ impl Live {
     pub(super) fn take_errors(&self) -> Vec<SourceError> {
         std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// How long it would take until a piece of `bases` that comes now is scored.
-pub(super) fn wait_on(engine: &Engine<Live>, lane: usize, bases: usize) -> Duration {
-    let bases = engine.load(lane) + bases as u64;
-    let pace = engine.mode.lanes[lane].pace.load(SeqCst);
-    Duration::from_nanos(bases.saturating_mul(pace) / 1000)
 }
 
 /// True once there is no time left to score what was received.
@@ -153,6 +149,10 @@ impl Mode for Live {
         slot.closes = false;
         slot.known_to = 0;
         (slot.id, slot.received) = (0, false);
+        slot.ticket = None;
+        slot.positions = 0;
+        slot.shed = false;
+        slot.silent = false;
         if slot.piece.codes.capacity() > LONG {
             slot.piece.codes = Vec::new();
         }

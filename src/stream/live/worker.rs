@@ -1,7 +1,8 @@
 //! A thread that annotates.
 
+use super::admission::Ticket;
 use super::config::LiveConfig;
-use super::overload::{Overload, Treatment};
+use super::overload::Tier;
 use super::piece::PieceEnd;
 use super::slot::{Live, Slot, out_of_time};
 use crate::annotate::{Annotate, Annotation};
@@ -11,7 +12,12 @@ use crate::stream::engine::guard::{caught, drop_broken};
 use crate::stream::engine::run;
 use crate::stream::engine::shared::Engine;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The trial: bases of a piece, positions before it is timed, and about how long it may take.
+const TRIAL_PIECE: usize = 400;
+const TRIAL: u64 = 1000;
+const TRIAL_TIME: Duration = Duration::from_millis(200);
 
 /// A read on its way.
 struct Read<S> {
@@ -25,19 +31,24 @@ struct Read<S> {
     next: u64,
     /// Positions of the stretch that have been scored.
     scored: u64,
-    /// Bases have been scored at all.
+    /// Bases have been taken at all.
     any: bool,
+    /// Positions of the read that have been scored.
+    kept: u64,
     /// Bases are missing, or its end.
     partial: bool,
     /// Why it was given up.
     failure: Option<String>,
+    ticket: Option<Ticket>,
 }
 
 /// Annotates the reads of a lane.
 pub(super) struct Worker<'a, A: Annotate> {
     lane: usize,
     annotator: &'a A,
-    overload: Overload,
+    tier: Tier,
+    /// Positions so far.
+    scored: u64,
     reads: HashMap<(usize, u16), Read<A::State>>,
     /// States and names of reads that are over.
     idle: Vec<Read<A::State>>,
@@ -47,9 +58,12 @@ impl<A: Annotate> run::Worker<Live> for Worker<'_, A> {
     fn work(&mut self, engine: &Engine<Live>, slot: &mut Slot) {
         if slot.closes {
             self.close(engine, slot.source);
-        } else {
-            self.annotate(engine, slot);
-            engine.mode.set_pace(self.lane, self.overload.pace());
+            return;
+        }
+        let (begun, before) = (Instant::now(), self.scored);
+        self.annotate(engine, slot);
+        if let Some(mut admission) = engine.mode.admission() {
+            admission.worked(self.lane, self.scored - before, begun.elapsed());
         }
     }
 }
@@ -59,15 +73,43 @@ impl<'a, A: Annotate> Worker<'a, A> {
         Worker {
             lane,
             annotator,
-            overload: Overload::new(config.overload, config.deadline),
+            tier: Tier::new(config.overload, config.deadline),
+            scored: 0,
             reads: HashMap::new(),
             idle: vec![],
         }
     }
 
     fn annotate(&mut self, engine: &Engine<Live>, slot: &mut Slot) {
+        if slot.shed {
+            engine.metrics.read_shed();
+            slot.piece.end = Some(PieceEnd::Partial);
+            slot.known_to = u64::MAX;
+            return;
+        }
+        let last = slot.piece.end.is_some();
+        self.piece(engine, slot);
+        if let (true, Some(ticket)) = (last, slot.ticket)
+            && let Some(mut admission) = engine.mode.admission()
+        {
+            admission.over(ticket);
+        }
+    }
+
+    fn piece(&mut self, engine: &Engine<Live>, slot: &mut Slot) {
         let key = (slot.source, slot.piece.channel);
-        let mut read = match self.reads.remove(&key) {
+        let known = self.reads.remove(&key);
+        if !kept(engine, slot) {
+            engine.metrics.bases_shed(slot.piece.codes.len() as u64);
+            slot.piece.codes.clear();
+            let first = slot.piece.first.then(|| self.begin(slot));
+            match known.or(first) {
+                Some(read) => self.give_up(engine, read, slot),
+                None => slot.silent = true,
+            }
+            return;
+        }
+        let mut read = match known {
             Some(read) => read,
             None => self.begin(slot),
         };
@@ -89,7 +131,6 @@ impl<'a, A: Annotate> Worker<'a, A> {
     }
 
     fn begin(&mut self, slot: &Slot) -> Read<A::State> {
-        let piece = &slot.piece;
         let mut read = self.idle.pop().unwrap_or_else(|| Read {
             state: self.annotator.read(),
             name: vec![],
@@ -99,13 +140,17 @@ impl<'a, A: Annotate> Worker<'a, A> {
             next: 0,
             scored: 0,
             any: false,
+            kept: 0,
             partial: false,
             failure: None,
+            ticket: None,
         });
-        read.name.clone_from(&piece.name);
-        (read.number, read.id) = (piece.read, slot.id);
+        read.name.clone_from(&slot.piece.name);
+        (read.number, read.id) = (slot.piece.read, slot.id);
+        read.ticket = slot.ticket;
         (read.stretch, read.next, read.scored) = (0, 0, 0);
-        (read.any, read.partial, read.failure) = (false, false, None);
+        (read.any, read.partial, read.kept) = (false, false, 0);
+        read.failure = None;
         read
     }
 
@@ -116,18 +161,13 @@ impl<'a, A: Annotate> Worker<'a, A> {
             metrics.bases_rejected(bases as u64);
             return;
         }
-        let begun = Instant::now();
-        let treatment = if out_of_time(engine) {
-            Treatment::Shed
-        } else {
-            self.overload.treat(slot.piece.received, bases, begun)
-        };
-        metrics.fast_tier(self.lane, self.overload.is_fast());
-        if treatment == Treatment::Shed {
+        if out_of_time(engine) {
             metrics.bases_shed(bases as u64);
             return;
         }
-        let fast = treatment == Treatment::ScoreFast && self.annotator.has_fast_tier();
+        let fast = self.tier.is_fast(slot.piece.received, Instant::now());
+        metrics.fast_tier(self.lane, fast);
+        let fast = fast && self.annotator.has_fast_tier();
         if slot.start != read.next {
             read.partial = true;
             self.end_stretch(engine, read, &mut slot.calls);
@@ -149,7 +189,6 @@ impl<'a, A: Annotate> Worker<'a, A> {
         }
         self.count_scored(engine, read);
         read.any = true;
-        self.overload.took(bases, begun.elapsed());
     }
 
     /// Scores what the stretch's end makes certain.
@@ -165,9 +204,7 @@ impl<'a, A: Annotate> Worker<'a, A> {
         }
         let metrics = &engine.metrics;
         if out_of_time(engine) {
-            read.state.abort();
-            metrics.bases_shed(length - read.scored);
-            read.partial = true;
+            self.abort(engine, read);
         } else {
             let (stretch, flags) = (read.stretch, flags(read.partial));
             let state = &mut read.state;
@@ -182,15 +219,59 @@ impl<'a, A: Annotate> Worker<'a, A> {
             metrics.bases_scored(length - read.scored);
             let context = 2 * self.annotator.context() as u64;
             metrics.without_context(length.min(context));
+            self.scored += length - read.scored;
+            read.kept += length - read.scored;
         }
         read.scored = 0;
         read.stretch = read.next;
     }
 
-    fn count_scored(&self, engine: &Engine<Live>, read: &mut Read<A::State>) {
+    /// Sheds what of the stretch has not been scored.
+    fn abort(&self, engine: &Engine<Live>, read: &mut Read<A::State>) {
+        read.state.abort();
+        let length = read.next - read.stretch;
+        engine.metrics.bases_shed(length - read.scored);
+        // Its beginning was scored, its end was not.
+        let context = self.annotator.context() as u64;
+        engine.metrics.without_context(read.scored.min(context));
+        read.partial = true;
+    }
+
+    fn count_scored(&mut self, engine: &Engine<Live>, read: &mut Read<A::State>) {
         let scored = read.state.scored().min(read.next - read.stretch);
         engine.metrics.bases_scored(scored - read.scored);
+        self.scored += scored - read.scored;
+        read.kept += scored - read.scored;
         read.scored = scored;
+    }
+
+    /// Ends a read that is given up: what was scored stays.
+    fn give_up(&mut self, engine: &Engine<Live>, mut read: Read<A::State>, slot: &mut Slot) {
+        let metrics = &engine.metrics;
+        slot.shed = true;
+        slot.piece.name.clone_from(&read.name);
+        slot.piece.read = read.number;
+        slot.piece.end = Some(PieceEnd::Partial);
+        slot.known_to = u64::MAX;
+        if let Some(reason) = read.failure.take() {
+            self.reject(engine, &read.name, &reason, slot);
+        } else {
+            self.abort(engine, &mut read);
+            if read.kept > 0 {
+                metrics.read_partial(read.kept);
+                metrics.read_out();
+            } else {
+                metrics.read_shed();
+            }
+        }
+        engine.mode.read_over(self.lane);
+        self.idle.push(read);
+    }
+
+    fn reject(&self, engine: &Engine<Live>, name: &[u8], reason: &str, slot: &mut Slot) {
+        engine.metrics.read_rejected();
+        let name = clean(name);
+        slot.rejected = Some(format!("read {name}: {reason}"));
     }
 
     /// Gives a read up; a state that failed may be in any condition.
@@ -223,14 +304,12 @@ impl<'a, A: Annotate> Worker<'a, A> {
         slot.known_to = u64::MAX;
         slot.piece.read = read.number;
         if let Some(reason) = read.failure.take() {
-            metrics.read_rejected();
-            let name = clean(&read.name);
-            slot.rejected = Some(format!("read {name}: {reason}"));
+            self.reject(engine, &read.name, &reason, slot);
         } else if !read.any && bases {
             metrics.read_shed();
         } else {
             if read.partial {
-                metrics.read_partial();
+                metrics.read_partial(read.kept);
                 slot.piece.end = Some(PieceEnd::Partial);
             }
             metrics.read_out();
@@ -264,8 +343,58 @@ impl<'a, A: Annotate> Worker<'a, A> {
             slot.piece.received = Instant::now();
             slot.piece.end = Some(PieceEnd::Partial);
             slot.start = read.next;
-            self.end(engine, read, PieceEnd::Partial, &mut slot);
+            slot.ticket = read.ticket;
+            if kept(engine, &slot) {
+                self.end(engine, read, PieceEnd::Partial, &mut slot);
+            } else {
+                self.give_up(engine, read, &mut slot);
+            }
+            if let (Some(ticket), Some(mut admission)) = (slot.ticket, engine.mode.admission()) {
+                admission.over(ticket);
+            }
             engine.send_to_sink(slot);
+        }
+    }
+}
+
+/// False where the read of a slot is given up.
+fn kept(engine: &Engine<Live>, slot: &Slot) -> bool {
+    let (Some(ticket), Some(mut admission)) = (slot.ticket, engine.mode.admission()) else {
+        return true;
+    };
+    admission.taken(ticket, slot.positions, slot.piece.received, Instant::now())
+}
+
+/// Scores a read that nobody sent, so that the cost of a position is known before the first one
+/// comes: how many positions took how long. `None` where that does not show.
+pub(super) fn trial<A: Annotate>(annotator: &A) -> Option<(u64, Duration)> {
+    let begun = Instant::now();
+    let (mut state, mut random) = (annotator.read(), 1_u32);
+    // The first positions wait for their context, and for memory.
+    let (mut pushed, mut from) = (0, None);
+    loop {
+        let mut base = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 30) as u8
+        };
+        let codes: Vec<u8> = (0..TRIAL_PIECE).map(|_| base()).collect();
+        if guarded(|| state.push_codes(&codes, &mut |_: Call| {})).is_err() {
+            drop_broken(state);
+            return None;
+        }
+        pushed += codes.len() as u64;
+        let scored = state.scored().min(pushed);
+        match from {
+            None if begun.elapsed() > 5 * TRIAL_TIME => return None,
+            None if scored >= TRIAL => from = Some((scored, Instant::now())),
+            Some((before, since)) => {
+                let enough = scored - before >= 4 * TRIAL || begun.elapsed() > TRIAL_TIME;
+                if enough && scored > before {
+                    state.abort();
+                    return Some((scored - before, since.elapsed()));
+                }
+            }
+            None => {}
         }
     }
 }
