@@ -164,6 +164,9 @@ pub use model::{Model, ModelError, Runner};
 #[doc(inline)]
 pub use stream::{decide, follow, live};
 
+// Readers and kernels share no wing; what one writes for "no base" is what the other takes for it.
+const _: () = assert!(reads::nucleotide::N == kernels::NO_BASE);
+
 /// Who reads graphs with operators of tract's own. Wings do not know those above them, so the house
 /// itself hands `model` what `compile` has.
 #[cfg(feature = "tract")]
