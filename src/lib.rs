@@ -171,6 +171,9 @@ pub use stream::model_tags;
 #[doc(inline)]
 pub use stream::{decide, follow, link, live};
 
+// Readers and kernels share no wing; what one writes for "no base" is what the other takes for it.
+const _: () = assert!(reads::nucleotide::N == kernels::NO_BASE);
+
 /// Who reads graphs with operators of tract's own. Wings do not know those above them, so the house
 /// itself hands `model` what `compile` has.
 #[cfg(feature = "tract")]

@@ -579,6 +579,20 @@ fn a_model_of_ones_own_replaces_the_built_in_one() {
 }
 
 #[test]
+fn a_model_of_an_unknown_task_is_refused_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("other.safetensors");
+    let bytes = builtin_bytes(Task::Promoter, |m| m.task = "folding".to_string());
+    fs::write(&model, bytes).unwrap();
+    for command in ["inspect", "verify", "bench-model"] {
+        let ran = run([command, &text(&model)]).exit(1);
+        let named = ran.err.contains("other.safetensors");
+        let refused = ran.err.contains("no task \"folding\"");
+        assert!(named && refused, "{command}: {}", ran.err);
+    }
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let splice = text(&path("models/splice.safetensors"));
     for arguments in [&["models"][..], &["inspect", &splice]] {

@@ -6,6 +6,7 @@ mod altered;
 use altered::{builtin_bytes, tensors};
 use proptest::prelude::*;
 use safetensors::tensor::Dtype;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -142,7 +143,7 @@ fn paths_that_hold_no_model_are_named() {
 #[test]
 fn a_manifest_that_cannot_be_is_refused() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 6] = [
         ("alphabet", |m| m.alphabet = "ACGU".into()),
         ("stride", |m| m.stride = 4),
         ("tile", |m| m.tile = 100),
@@ -151,15 +152,21 @@ fn a_manifest_that_cannot_be_is_refused() {
             m.outputs[0].calibration = vec![[0.0, 0.0]]
         }),
         ("tile", |m| m.context.left = 1 << 24),
-        ("sequence", |m| m.task = Task::Expression.to_string()),
     ];
-    for (expected, change) in changes {
-        // What the runtime refuses, and what whoever knows the task does.
-        let opened = parse(&builtin_bytes(Task::Promoter, change)).and_then(Model::build);
-        let error = opened.and_then(|model| Task::of_model(&model)).unwrap_err();
+    let check = |error: ModelError, expected: &str| {
         assert!(matches!(error, ModelError::Manifest { .. }), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
+    };
+    for (expected, change) in changes {
+        check(
+            parse(&builtin_bytes(Task::Promoter, change)).unwrap_err(),
+            expected,
+        );
     }
+    // What only those refuse who know the task.
+    let change: Change = |m| m.task = Task::Expression.to_string();
+    let model = Model::build(parse(&builtin_bytes(Task::Promoter, change)).unwrap());
+    check(Task::of_model(&model.unwrap()).unwrap_err(), "sequence");
 }
 
 #[test]
@@ -216,6 +223,51 @@ fn a_graph_that_cannot_be_is_refused() {
         let message = result.err().map(|e| e.to_string());
         let message = message.unwrap_or_else(|| panic!("case {case} was taken"));
         assert!(message.starts_with("broken.model"), "{message}");
+    }
+}
+
+#[test]
+fn tiers_whose_rows_are_not_those_of_the_input_are_refused() {
+    let file = builtin::file(Task::Splice).unwrap();
+    let graph: Value = serde_json::from_slice(file.graph_json().unwrap()).unwrap();
+    let tiers = [Tier::Fast, Tier::Accurate, Tier::Auto];
+    let build = |graph: &Value| {
+        let mut all = tensors(&file);
+        let tensor = all.iter_mut().find(|t| t.name == GRAPH_JSON).unwrap();
+        tensor.data = serde_json::to_vec(graph).unwrap();
+        tensor.shape = vec![tensor.data.len()];
+        let bytes = serialize(file.manifest(), all).unwrap();
+        tiers.map(|tier| Model::build_tier(parse(&bytes).unwrap(), tier))
+    };
+    assert!(build(&graph).iter().all(Result::is_ok));
+    let layers = graph["layers"].as_array().unwrap();
+    let place = |name: &Value| {
+        layers
+            .iter()
+            .position(|layer| layer["label"] == *name)
+            .unwrap()
+    };
+    let [early, late] = [0, 1].map(|output| place(&graph["outputs"][output]));
+    // Of every layer behind the first stage.
+    for at in early.min(late) + 1..layers.len() {
+        for (field, shape) in [("rate", false), ("stride", true)] {
+            let mut changed = graph.clone();
+            let spec = &mut changed["layers"][at]["spec"];
+            let fields = if shape { &mut spec["shape"] } else { spec };
+            fields[field] = 2.into();
+            for result in &build(&changed)[1..] {
+                let error = result.as_ref().unwrap_err().to_string();
+                assert!(error.contains("rows"), "{field} of layer {at}: {error}");
+            }
+        }
+    }
+    for at in [early, late] {
+        let mut changed = graph.clone();
+        changed["layers"][at]["spec"]["shape"]["stride"] = 2.into();
+        for result in build(&changed) {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("rows"), "output of layer {at}: {error}");
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! What models predict: the tasks, and what a manifest must say for each.
 
 use crate::call::CallKind;
-use crate::model::manifest::{Manifest, OutputColumn};
 #[cfg(feature = "tract")]
-use crate::model::{Model, ModelError};
+use crate::model::Model;
+use crate::model::ModelError;
+use crate::model::file::ModelFile;
+use crate::model::manifest::{Manifest, OutputColumn};
 use std::fmt;
 use std::str::FromStr;
 
@@ -74,8 +76,20 @@ impl Task {
     /// As [`Task::of`].
     #[cfg(feature = "tract")]
     pub fn of_model(model: &Model) -> Result<Task, ModelError> {
-        Task::of(model.manifest())
-            .map_err(|reason| ModelError::manifest(model.file().name(), reason))
+        Task::named(model.manifest(), model.file())
+    }
+
+    /// The task of a model file.
+    ///
+    /// # Errors
+    /// As [`Task::of`].
+    pub fn of_file(file: &ModelFile) -> Result<Task, ModelError> {
+        Task::named(file.manifest(), file)
+    }
+
+    /// The task of a manifest of a file, which errors name.
+    fn named(manifest: &Manifest, file: &ModelFile) -> Result<Task, ModelError> {
+        Task::of(manifest).map_err(|reason| ModelError::manifest(file.name(), reason))
     }
 
     /// The task of a manifest, checked against what that task needs.

@@ -135,7 +135,11 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     let start = Instant::now();
     let model = match &plan.model {
         Named::BuiltIn(task) => builtin::model(*task, plan.tier)?,
-        Named::File(file) => Model::open_tier(file, plan.tier)?,
+        Named::File(file) => {
+            let model = Model::open_tier(file, plan.tier)?;
+            Task::of_model(&model)?;
+            model
+        }
     };
     let opened = start.elapsed();
     let ids = model.manifest().tokeniser == Tokeniser::Ids;

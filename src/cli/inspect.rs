@@ -3,11 +3,13 @@
 use super::arguments::packed::InspectArguments;
 use super::error::CliError;
 use super::output::say;
+use crate::annotate::Task;
 use crate::model::Model;
 use crate::model::manifest::Reproducible;
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
     let model = Model::open(&arguments.file)?;
+    Task::of_model(&model)?;
     let file = model.file();
     file.check_payload()?;
     let manifest = serde_json::to_string_pretty(file.manifest()).map_err(CliError::input)?;

@@ -4,6 +4,7 @@ use super::arguments::packed::VerifyArguments;
 use super::error::CliError;
 use super::output::say;
 use super::records::each_record;
+use crate::annotate::Task;
 use crate::lab::verify::{Comparison, compare};
 use crate::model::Model;
 use crate::model::file::ModelFile;
@@ -32,6 +33,7 @@ pub(super) fn run(arguments: VerifyArguments) -> Result<(), CliError> {
     let plan = VerifyPlan::new(arguments)?;
     let file = ModelFile::open(&plan.file)?;
     file.check_payload()?;
+    Task::of_file(&file)?;
     say!(
         "{}: header and tensors agree with their hashes",
         plan.file.display()

@@ -72,7 +72,7 @@ impl Activation {
     }
 
     /// True for those that convolutions apply.
-    pub(super) fn follows_convolution(self) -> bool {
+    pub fn follows_convolution(self) -> bool {
         use Activation::{Gelu, Identity, Relu, ReluFirst};
         matches!(self, Identity | Relu | ReluFirst | Gelu)
     }

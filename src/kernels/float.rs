@@ -12,7 +12,7 @@
 //! at most [`HALF_RUN`] before they go to an f32 sum. That is twice as fast; inputs and such runs
 //! must stay within ±65504.
 
-use super::{Activation, ConvShape, Isa, LANES, Target, View, padded};
+use super::{Activation, BASES, ConvShape, Isa, LANES, Target, View, padded};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -211,8 +211,8 @@ pub(super) fn finish_lanes(
 /// # Panics
 /// Where the lengths differ.
 pub fn one_hot(codes: &[u8], out: &mut [f32]) {
-    assert_eq!(Some(out.len()), codes.len().checked_mul(4));
-    for (row, &code) in out.chunks_exact_mut(4).zip(codes) {
+    assert_eq!(Some(out.len()), codes.len().checked_mul(BASES));
+    for (row, &code) in out.chunks_exact_mut(BASES).zip(codes) {
         for (base, value) in row.iter_mut().enumerate() {
             *value = if usize::from(code) == base { 1.0 } else { 0.0 };
         }

@@ -33,7 +33,7 @@
 //!
 //! # Adding an instruction set
 //!
-//! It touches three places at most, two where it has no registers of its own. For AVX10, say:
+//! It touches two files, or four where it has registers of its own. For AVX10, say:
 //!
 //! 1. `isa/avx10.rs`, new: a constant `AVX10: Kernels` with the set's name, how it is detected, and
 //!    its kernels. What it does not have it takes from another set:
@@ -49,9 +49,11 @@
 //!
 //! 2. `isa/mod.rs`: the line `mod avx10;`, and `avx10::AVX10` in the list `ALL`, after those that
 //!    it is better than. From here on `STRANDLINE_ISA=avx10` selects it.
-//! 3. `lanes/`, only where its registers are wider or better than those there are: a variant of
-//!    `Registers`, its arm in `dispatch` and its `Lanes`. Layer norm, attention, soft-max, GELU and
-//!    the rest come with it.
+//! 3. `lanes/`, only where its registers are wider or better than those there are: in `mod.rs` a
+//!    variant of `Registers` and its arm in `dispatch`, in the file of the processor its `Lanes`.
+//!    Layer norm, attention, soft-max, GELU and the rest come with it.
+//!
+//! Working memory of its own is a field of [`Scratch`].
 //!
 //! Its `conv_int8` is a tile, the sums of P positions by R blocks of 16 output channels in
 //! registers, as `avx512::tile` has them. All that it has to know of the shape is where tap 0 of
@@ -85,7 +87,7 @@ mod scratch;
 pub mod softmax;
 
 pub use activation::Activation;
-pub use codes::{NO_BASE, one_hot};
+pub use codes::{BASES, NO_BASE, one_hot};
 pub use conv::{ConvInt8, ConvShape, Output, Residual};
 pub use isa::Isa;
 pub use rows::{Rows, Target, View};

@@ -20,8 +20,13 @@ pub struct Peak {
 
 impl Peak {
     /// A loop of [`ROUNDS`] by [`CHAINS`] instructions of `macs` multiply-accumulates, all of them
-    /// 1 · 1, which gives their sum. It may need what its instruction set needs.
-    pub(super) const fn new(run: unsafe fn() -> i64, macs: usize) -> Peak {
+    /// 1 · 1, which gives their sum.
+    ///
+    /// # Safety
+    /// `run` needs no more than an instruction set's being available, and the result goes nowhere
+    /// but into that set's `Kernels`: whoever has an [`Isa`] may run it.
+    #[allow(unsafe_code)]
+    pub(super) const unsafe fn new(run: unsafe fn() -> i64, macs: usize) -> Peak {
         let macs = (macs * ROUNDS * CHAINS) as u64;
         Peak { run, macs }
     }
@@ -34,7 +39,7 @@ impl Peak {
     /// Runs the loop once: the sum of its products, which is their number.
     #[allow(unsafe_code)]
     pub fn run(&self) -> i64 {
-        // SAFETY: it came from an Isa, which is one that this machine has.
+        // SAFETY: it came from an Isa, as `new` demands, which is one that this machine has.
         unsafe { (self.run)() }
     }
 

@@ -47,7 +47,7 @@ impl Kernel for Tokens<'_> {
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
         let width = self.out.len();
-        let mut count = 0;
+        let mut count = 0usize;
         for (t, row) in self.values.chunks_exact(width).enumerate() {
             if self.mask.is_some_and(|mask| mask[t] == 0) {
                 continue;
@@ -60,26 +60,59 @@ impl Kernel for Tokens<'_> {
                 }
                 continue;
             }
-            let (groups, tail) = self.out.as_chunks_mut::<LANES>();
-            let (x_groups, x_tail) = row.as_chunks::<LANES>();
-            for (y, x) in groups.iter_mut().zip(x_groups) {
-                s.store(join(s, self.pooling, s.load(y), s.load(x)), y);
-            }
-            if !tail.is_empty() {
-                let y = join(s, self.pooling, s.load_part(tail), s.load_part(x_tail));
-                s.store_part(y, tail);
-            }
+            join_row(s, self.pooling, row, self.out);
         }
-        match (count, self.pooling) {
-            (0, _) => self.out.fill(0.0),
-            (_, Pooling::Max | Pooling::First) => {}
-            (_, Pooling::Mean) => {
-                let count = count as f32;
-                for y in self.out.iter_mut() {
-                    *y /= count;
-                }
-            }
+        self.pooling.finish(count, self.out);
+    }
+}
+
+impl Pooling {
+    /// Takes in one more row of finite values; `out` holds what those before it gave, which is the
+    /// first row itself at first.
+    ///
+    /// # Panics
+    /// Where the lengths differ.
+    pub fn join(self, isa: Isa, row: &[f32], out: &mut [f32]) {
+        assert_eq!(row.len(), out.len());
+        let pooling = self;
+        dispatch(isa, Join { pooling, row, out });
+    }
+
+    /// Makes of `count` rows taken in what is kept of them.
+    pub fn finish(self, count: usize, out: &mut [f32]) {
+        if count == 0 {
+            out.fill(0.0);
+        } else if self == Pooling::Mean {
+            out.iter_mut().for_each(|y| *y /= count as f32);
         }
+    }
+}
+
+struct Join<'a> {
+    pooling: Pooling,
+    row: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Join<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Lanes>(self, s: S) {
+        join_row(s, self.pooling, self.row, self.out);
+    }
+}
+
+#[inline(always)]
+fn join_row<S: Lanes>(s: S, pooling: Pooling, row: &[f32], out: &mut [f32]) {
+    let (groups, tail) = out.as_chunks_mut::<LANES>();
+    let (x_groups, x_tail) = row.as_chunks::<LANES>();
+    for (y, x) in groups.iter_mut().zip(x_groups) {
+        s.store(join(s, pooling, s.load(y), s.load(x)), y);
+    }
+    if !tail.is_empty() {
+        let y = join(s, pooling, s.load_part(tail), s.load_part(x_tail));
+        s.store_part(y, tail);
     }
 }
 

@@ -27,6 +27,11 @@ impl Scratch {
         self.attention.reserve(tokens, width);
     }
 
+    /// Bytes that a new one holds for attention after [`Scratch::reserve_attention`].
+    pub fn attention_bytes_for(tokens: usize, width: usize) -> usize {
+        AttentionScratch::bytes_for(tokens, width)
+    }
+
     /// Bytes held for attention.
     pub fn attention_bytes(&self) -> usize {
         self.attention.bytes()

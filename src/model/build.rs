@@ -81,6 +81,14 @@ fn build_tier(
             && columns(&second)? == Some(own.outputs.len() - cascade.columns),
         "the outputs have other columns than the tiers in the manifest"
     );
+    for model in [&first, &second] {
+        let (input, output) = (model.input_outlets()?[0], model.output_outlets()?[0]);
+        let (positions, rows) = (some_rows(model, input)?, some_rows(model, output)?);
+        ensure!(
+            positions == rows,
+            "tiers, and an output of {rows} rows for {positions} positions"
+        );
+    }
     if tier == Tier::Fast {
         let output = first.output_outlets()?[0];
         first.select_output_outlets(&[output])?;
@@ -98,6 +106,17 @@ fn build_tier(
         });
     }
     Ok(built)
+}
+
+/// Rows of a value for a tile of some length, which is a multiple of what strides divide it by.
+fn some_rows(model: &TypedModel, outlet: OutletId) -> TractResult<i64> {
+    let rows = model.outlet_fact(outlet)?.shape.first();
+    let rows = rows.context("a value of rank 0")?;
+    let mut values = SymbolValues::default();
+    for symbol in rows.symbols() {
+        values.set(&symbol, 1 << 12);
+    }
+    Ok(rows.eval(&values).to_i64()?)
 }
 
 /// Fixes a graph to the tile, for one instruction set.
@@ -144,17 +163,22 @@ fn read_foreign(file: &Arc<ModelFile>) -> TractResult<TypedModel> {
     if let Some(reader) = crate::FOREIGN_GRAPHS {
         return reader.read(file);
     }
-    let layers = &file.manifest().layers;
-    let plain = layers
-        .iter()
-        .find(|layer| !layer.operator.starts_with("strandline_"));
-    match plain {
+    match first_foreign(file) {
         Some(LayerRecord { name, operator, .. }) => bail!(
             "{operator} ({name}) is an operator of tract's own: it needs a build with the \
              feature `pack`"
         ),
         None => bail!("operators of tract's own: it needs a build with the feature `pack`"),
     }
+}
+
+/// The first operator on record that is no layer of ours. Fused ones that were not lowered bear
+/// names like those of our layers; only layers have a label in the graph's text.
+fn first_foreign(file: &ModelFile) -> Option<&LayerRecord> {
+    let text = file.graph().ok()?;
+    let is_layer = |name: &str| text.contains(&format!("label = \"{name}\""));
+    let mut layers = file.manifest().layers.iter();
+    layers.find(|layer| !is_layer(&layer.name))
 }
 
 fn is_ours(node: &TypedNode) -> bool {
@@ -190,4 +214,69 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
     let form = if pooled { "a vector" } else { "rows" };
     ensure!(fits, "task {} with {form}", manifest.task);
     Ok(pooled)
+}
+
+#[cfg(all(test, feature = "pack"))]
+mod tests {
+    use super::*;
+    use crate::annotate::{Task, builtin};
+    use crate::compile::pack::pack;
+    use crate::model::file::{GRAPH, TensorData, serialize};
+    use crate::model::manifest::{Context, Precision};
+    use crate::model::map::Bytes;
+    use safetensors::tensor::Dtype;
+    use std::path::Path;
+
+    fn manifest() -> Manifest {
+        let manifest = builtin::file(Task::Splice).unwrap().manifest().clone();
+        Manifest {
+            context: Context { left: 8, right: 8 },
+            tile: 256,
+            precision: Precision::F32,
+            layers: vec![],
+            ..manifest.of_tier(Tier::Fast)
+        }
+    }
+
+    #[test]
+    fn the_first_operator_that_is_not_ours_is_found() {
+        for name in ["softsign_end", "softsign_between"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let path = path.join(format!("tests/data/{name}.onnx"));
+            let samples = [(0..32).map(|t| t % 4).collect()];
+            let packed = pack(&path, &manifest(), &samples).unwrap();
+            assert!(packed.model.manifest().layers.len() > packed.plain.len());
+            let found = first_foreign(packed.model.file()).unwrap();
+            assert!(packed.plain[0].contains(&found.operator), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn fused_operators_that_were_not_lowered_are_not_ours() {
+        let record = |name: &str, operator: &str| LayerRecord {
+            name: name.to_string(),
+            operator: operator.to_string(),
+            precision: Precision::F32.to_string(),
+            output_scale: None,
+            signal_to_noise: None,
+            macs: 0,
+        };
+        let own = record("n_a", "strandline_linear");
+        let fused = record("n_b", "strandline_linear");
+        let manifest = Manifest {
+            layers: vec![own, fused.clone()],
+            ..manifest()
+        };
+        let text = "n_a = strandline_layer(inputs = [codes, length], label = \"n_a\");\n\
+            n_b = strandline_reference(inputs = [n_a], operator = \"linear\");";
+        let graph = TensorData {
+            name: GRAPH.to_string(),
+            dtype: Dtype::U8,
+            shape: vec![text.len()],
+            data: text.into(),
+        };
+        let bytes = serialize(&manifest, vec![graph]).unwrap();
+        let file = ModelFile::parse(Bytes::copy_of(&bytes).unwrap(), "fused").unwrap();
+        assert_eq!(first_foreign(&file), Some(&fused));
+    }
 }

@@ -121,12 +121,18 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     }
     let mut second = Builder::new(file, &graph)?;
     second.model.symbols = first.model.symbols.clone();
-    for name in &shared {
-        let fact = first.model.outlet_fact(first.values[name])?.clone();
+    for (name, outlet) in shared.iter().zip(first.outlets(&shared)?) {
+        let fact = first.model.outlet_fact(outlet)?.clone();
         let outlet = second.model.add_source(name, fact.without_value())?;
         second.values.insert(name.clone(), outlet);
     }
     for entry in graph.layers.iter().filter(is_second) {
+        // Rows are asked for by their number in the output.
+        ensure!(
+            entry.spec.operator().keeps_rows(),
+            "layer {}: tiers, and its rows are not those of the input",
+            entry.label
+        );
         second.add(entry, spread.get(entry.label.as_str()).copied())?;
     }
     let wanted: Vec<String> = std::iter::once(early.clone()).chain(shared).collect();

@@ -309,9 +309,9 @@ fn default_precision() -> Precision {
     Precision::Int8
 }
 
-/// Longest context and separation, largest tile and most columns that a file may ask for: memory is
-/// bounded by what it says.
-const MOST: usize = 1 << 20;
+/// Longest context, separation and halo, largest tile and most columns that a file may ask for:
+/// memory is bounded by what it says.
+pub(super) const MOST_POSITIONS: usize = 1 << 20;
 
 impl Manifest {
     /// Reads the TOML that `pack` takes.
@@ -410,8 +410,11 @@ impl Manifest {
         if self.outputs.is_empty() || self.outputs.len() > 64 {
             return Err(format!("{} outputs: 1 to 64", self.outputs.len()));
         }
-        if self.context.left > MOST || self.context.right > MOST || self.tile > MOST {
-            return Err(format!("context or tile above {MOST}"));
+        if self.context.left > MOST_POSITIONS
+            || self.context.right > MOST_POSITIONS
+            || self.tile > MOST_POSITIONS
+        {
+            return Err(format!("context or tile above {MOST_POSITIONS}"));
         }
         let knots = self.outputs.iter().map(|o| &o.calibration);
         let short = self.outputs.iter().flat_map(|o| &o.short_context);
@@ -428,8 +431,11 @@ impl Manifest {
             }
         }
         for output in &self.outputs {
-            if output.separation > MOST {
-                return Err(format!("output {}: separation above {MOST}", output.name));
+            if output.separation > MOST_POSITIONS {
+                return Err(format!(
+                    "output {}: separation above {MOST_POSITIONS}",
+                    output.name
+                ));
             }
             let ascending = |s: &[ShortContext]| s.windows(2).all(|s| s[0].below < s[1].below);
             let fits = self.is_scan() && ascending(&output.short_context);

@@ -343,13 +343,18 @@ fn execute(
     context: &mut Context,
     inputs: TVec<TValue>,
 ) -> TractResult<TVec<TValue>> {
-    state.run_plan_with_eval(inputs, |tract, state, node, inputs| {
+    let result = state.run_plan_with_eval(inputs, |tract, state, node, inputs| {
         let Some(layer) = node.op_as::<Layer>() else {
             return plan::eval(tract, state, node, inputs);
         };
         let outputs = layer.run(context, &inputs);
         outputs.with_context(|| format!("Evaluating {node}"))
-    })
+    });
+    if result.is_err() {
+        // It still holds values, which the next run would find in use.
+        state.reset_turn()?;
+    }
+    result
 }
 
 fn graph_error(file: &ModelFile, reason: String) -> ModelError {
@@ -365,9 +370,44 @@ mod tests {
     use super::*;
     use crate::annotate::Task;
     use crate::annotate::builtin;
-    use crate::compile::pack::pack;
+    use crate::compile::pack::{Packed, pack};
     use crate::model::manifest::{Manifest, Precision};
     use std::path::Path;
+
+    /// A network of the test data, as raw numbers.
+    fn packed(name: &str, multiple: usize, columns: usize) -> Packed {
+        let ids = multiple == 1;
+        let file = builtin::file(Task::Splice).unwrap();
+        let mut manifest: Manifest = file.manifest().of_tier(Tier::Fast);
+        let mut output = manifest.outputs.swap_remove(0);
+        output.kind = None;
+        output.short_context.clear();
+        manifest.outputs = vec![output; columns];
+        (manifest.task, manifest.whole) = (Task::Raw.to_string(), None);
+        (manifest.tokeniser, manifest.tile) = if ids {
+            (Tokeniser::Ids, 32)
+        } else {
+            (Tokeniser::OneHot, 256)
+        };
+        manifest.multiple = multiple;
+        manifest.precision = Precision::Int8;
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"));
+        pack(&path, &manifest, &[(0..32).map(|t| t % 4).collect()]).unwrap()
+    }
+
+    #[test]
+    fn a_run_that_fails_leaves_the_next_one_alone() {
+        let model = packed("bert_script", 1, 2).model;
+        let ids: Vec<u32> = (0..16).map(|t| t % 4).collect();
+        let expected = model.spawn().unwrap().run_ids(&ids).unwrap().to_vec();
+        let mut runner = model.spawn().unwrap();
+        for _ in 0..2 {
+            let error = runner.run_ids(&[u32::MAX; 16]).unwrap_err();
+            assert!(!error.to_string().contains("in use"), "{error}");
+            assert_eq!(runner.run_ids(&ids).unwrap(), expected);
+        }
+    }
 
     fn measured(model: &Model) -> (usize, usize) {
         let mut runner = model.spawn().unwrap();
@@ -403,24 +443,7 @@ mod tests {
             }
         }
         for (name, multiple, columns) in [("bert_script", 1, 2), ("branches_script", 4, 3)] {
-            let ids = multiple == 1;
-            let file = builtin::file(Task::Splice).unwrap();
-            let mut manifest: Manifest = file.manifest().of_tier(Tier::Fast);
-            let mut output = manifest.outputs.swap_remove(0);
-            output.kind = None;
-            output.short_context.clear();
-            manifest.outputs = vec![output; columns];
-            (manifest.task, manifest.whole) = (Task::Raw.to_string(), None);
-            (manifest.tokeniser, manifest.tile) = if ids {
-                (Tokeniser::Ids, 32)
-            } else {
-                (Tokeniser::OneHot, 256)
-            };
-            manifest.multiple = multiple;
-            manifest.precision = Precision::Int8;
-            let path =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"));
-            let packed = pack(&path, &manifest, &[(0..32).map(|t| t % 4).collect()]).unwrap();
+            let packed = packed(name, multiple, columns);
             assert_eq!(packed.plain, [""; 0]);
             let model = &packed.model;
             let reported = (model.activation_bytes().unwrap(), model.scratch_bytes());

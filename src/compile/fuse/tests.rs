@@ -6,7 +6,7 @@ use super::import::{import, read};
 use super::imported::{Imported, to_tract};
 use super::meaning::Meaning;
 use super::node::{self, Value};
-use draft::Draft;
+use draft::OnnxDraft;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use tract_nnef::internal::*;
@@ -75,8 +75,8 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32) {
 }
 
 /// Embedded tokens, and their ids.
-fn tokens(seed: u32, rows: usize, width: usize) -> (Draft, String, Tensor) {
-    let mut draft = Draft::new("ids", 7, &[Some(1), None], seed);
+fn tokens(seed: u32, rows: usize, width: usize) -> (OnnxDraft, String, Tensor) {
+    let mut draft = OnnxDraft::new("ids", 7, &[Some(1), None], seed);
     let table = draft.weights("table", &[9, width]);
     let x = draft.op("Gather", &[&table, "ids"], &[]);
     let ids: Vec<i64> = (0..rows)
@@ -86,7 +86,7 @@ fn tokens(seed: u32, rows: usize, width: usize) -> (Draft, String, Tensor) {
     (draft, x, ids)
 }
 
-fn linear(draft: &mut Draft, x: &str, name: &str, shape: [usize; 2]) -> String {
+fn linear(draft: &mut OnnxDraft, x: &str, name: &str, shape: [usize; 2]) -> String {
     let weight = draft.weights(&format!("{name}.w"), &shape);
     let bias = draft.weights(&format!("{name}.b"), &shape[1..]);
     let product = draft.op("MatMul", &[x, &weight], &[]);
@@ -361,7 +361,7 @@ proptest! {
         axis in 0usize..2,
         factor in 1usize..4,
     ) {
-        let mut d = Draft::new("bases", 1, &[Some(1), None, Some(4)], seed);
+        let mut d = OnnxDraft::new("bases", 1, &[Some(1), None, Some(4)], seed);
         let values: Vec<f32> = (0..4 * rows).map(|_| d.random()).collect();
         let x = tensor1(&values).into_shape(&[1, rows, 4]).unwrap();
         let taps = 2 * width - 1;
@@ -548,7 +548,7 @@ fn ranges_of_a_quantised_file_are_kept() {
 
 #[test]
 fn what_is_not_understood_is_named() {
-    let mut d = Draft::new("signal", 1, &[Some(1), Some(7), None], 1);
+    let mut d = OnnxDraft::new("signal", 1, &[Some(1), Some(7), None], 1);
     let y = d.op("Relu", &["signal"], &[]);
     let fault = import(d.finish(&y), None, "draft").unwrap_err();
     assert!(
@@ -556,11 +556,11 @@ fn what_is_not_understood_is_named() {
         "{fault:?}"
     );
 
-    let mut d = Draft::new("bases", 1, &[Some(1), Some(4), None], 1);
+    let mut d = OnnxDraft::new("bases", 1, &[Some(1), Some(4), None], 1);
     let y = d.op("QLinearLSTM", &["bases"], &[]);
     let fault = import(d.finish(&y), None, "draft").unwrap_err();
     assert!(fault.node.contains("QLinearLSTM"), "{fault:?}");
 
-    let d = Draft::new("bases", 1, &[Some(1), Some(4), None], 1);
+    let d = OnnxDraft::new("bases", 1, &[Some(1), Some(4), None], 1);
     assert!(import(d.finish("nowhere"), None, "draft").is_err());
 }

@@ -72,7 +72,7 @@ impl Finder<'_> {
             nodes.push(next.id);
         }
         if let Some((found, next)) = self.function(step.output)
-            && matches!(found, Activation::Relu | Activation::Gelu)
+            && found.follows_convolution()
         {
             step.function = found;
             step.output = OutletId::new(next.id, 0);

@@ -2,6 +2,7 @@
 //! reach.
 
 use super::steps::Step;
+use crate::kernels::{BASES, NO_BASE};
 use tract_nnef::internal::*;
 
 /// A float network and its steps.
@@ -41,10 +42,7 @@ impl Network {
         let outputs = self.model.output_outlets().unwrap_or_default();
         let mut found = vec![];
         for step in &self.steps {
-            if matches!(
-                step,
-                Step::Dense(_) | Step::Pool { .. } | Step::Frames { .. }
-            ) {
+            if step.gives_vector() {
                 continue;
             }
             let output = step.output();
@@ -126,11 +124,7 @@ impl Network {
 
     /// True where a row stands for several positions somewhere.
     pub fn strided(&self) -> bool {
-        self.steps.iter().any(|step| match step {
-            Step::Conv(conv) => conv.shape.stride > 1 || conv.repeat > 1,
-            Step::Window { .. } | Step::Repeat { .. } => true,
-            _ => false,
-        })
+        self.steps.iter().any(Step::changes_rate)
     }
 
     /// Positions to the left and right that the rows of each output depend on, where every step
@@ -191,7 +185,14 @@ impl Network {
                     let right = right + (width - 1 - before) * rate;
                     (*output, (left + before * rate, right, rate * stride))
                 }
-                _ => return None,
+                // Vectors, whole sequences, and what is not ours.
+                Step::Dense(_)
+                | Step::Pool { .. }
+                | Step::Frames { .. }
+                | Step::Embed(_)
+                | Step::LayerNorm(_)
+                | Step::Attention(_)
+                | Step::Plain(_) => return None,
             };
             reach.insert(output, own);
         }
@@ -203,11 +204,11 @@ impl Network {
 
 /// Codes as tract's one-hot `[1, 4, T]`.
 pub fn one_hot(codes: &[u32]) -> TractResult<TValue> {
-    let mut tensor = Tensor::zero::<f32>(&[1, 4, codes.len()])?;
+    let mut tensor = Tensor::zero::<f32>(&[1, BASES, codes.len()])?;
     let mut view = tensor.try_as_plain_ram_mut()?;
     let values = view.as_slice_mut::<f32>()?;
     for (t, &code) in codes.iter().enumerate() {
-        if code < 4 {
+        if code < u32::from(NO_BASE) {
             values[code as usize * codes.len() + t] = 1.0;
         }
     }

@@ -250,6 +250,66 @@ impl Step {
         }
     }
 
+    /// True where the result is one vector, not rows.
+    pub fn gives_vector(&self) -> bool {
+        match self {
+            Step::Dense(_) | Step::Pool { .. } | Step::Frames { .. } => true,
+            Step::Conv(_)
+            | Step::Affine(_)
+            | Step::Repeat { .. }
+            | Step::Join { .. }
+            | Step::Sum { .. }
+            | Step::View { .. }
+            | Step::Window { .. }
+            | Step::Embed(_)
+            | Step::LayerNorm(_)
+            | Step::Attention(_)
+            | Step::Softmax { .. }
+            | Step::Plain(_) => false,
+        }
+    }
+
+    /// True where a row of the result stands for more or fewer positions than one of the input.
+    pub fn changes_rate(&self) -> bool {
+        match self {
+            Step::Conv(step) => step.shape.stride > 1 || step.repeat > 1,
+            Step::Window { .. } | Step::Repeat { .. } => true,
+            Step::Affine(_)
+            | Step::Dense(_)
+            | Step::Embed(_)
+            | Step::LayerNorm(_)
+            | Step::Attention(_)
+            | Step::Join { .. }
+            | Step::Sum { .. }
+            | Step::View { .. }
+            | Step::Pool { .. }
+            | Step::Softmax { .. }
+            | Step::Frames { .. }
+            | Step::Plain(_) => false,
+        }
+    }
+
+    /// The rows that it reads in float, where something gives them so.
+    pub fn float_rows(&self) -> Option<OutletId> {
+        match self {
+            Step::Conv(step) => step.residual,
+            Step::LayerNorm(step) => Some(step.input),
+            Step::Pool { input, .. } => Some(*input),
+            Step::Affine(step) => Some(step.input),
+            Step::Dense(_)
+            | Step::Embed(_)
+            | Step::Attention(_)
+            | Step::Repeat { .. }
+            | Step::Join { .. }
+            | Step::Sum { .. }
+            | Step::View { .. }
+            | Step::Window { .. }
+            | Step::Softmax { .. }
+            | Step::Frames { .. }
+            | Step::Plain(_) => None,
+        }
+    }
+
     /// The rows that it reads as floats or integers of one scale: those with a scale of their own
     /// serve linear layers and attention only.
     pub fn plainly_read(&self) -> Vec<OutletId> {

@@ -7,7 +7,7 @@ use crate::compile::lower::{ConvStep, DenseStep};
 use crate::compile::quantize::{self, Layout};
 use crate::kernels::Activation;
 use crate::model::manifest::Precision;
-use crate::model::ops::conv::{Added, ConvSpec};
+use crate::model::ops::conv::spec::{Added, ConvSpec};
 use crate::model::ops::dense::DenseSpec;
 use crate::model::ops::form::{RowKind, Written};
 use crate::model::ops::spec::Spec;

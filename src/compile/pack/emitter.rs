@@ -84,7 +84,7 @@ impl<'a> Emitter<'a> {
             tensors: vec![],
             plain: vec![],
             without_halo: without_halo(network)?,
-            wanted_float: floats_wanted(network),
+            wanted_float: network.steps.iter().filter_map(Step::float_rows).collect(),
             plainly_read,
         })
     }
@@ -208,19 +208,4 @@ fn without_halo(network: &Network) -> TractResult<HashSet<OutletId>> {
         }
     }
     Ok(found)
-}
-
-/// Values that something reads in float.
-fn floats_wanted(network: &Network) -> HashSet<OutletId> {
-    let mut wanted = HashSet::new();
-    for step in &network.steps {
-        match step {
-            Step::Conv(conv) => wanted.extend(conv.residual),
-            Step::LayerNorm(norm) => drop(wanted.insert(norm.input)),
-            Step::Pool { input, .. } => drop(wanted.insert(*input)),
-            Step::Affine(affine) => drop(wanted.insert(affine.input)),
-            _ => (),
-        }
-    }
-    wanted
 }

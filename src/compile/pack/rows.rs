@@ -207,7 +207,7 @@ impl Emitter<'_> {
             self.network.model.node(of.node).name
         ));
         let spec = Spec::from(WidenSpec {
-            channels,
+            from: channels,
             to,
             rate,
             output: same_kind(kind),

@@ -278,22 +278,31 @@ impl AttentionScratch {
             return;
         }
         assert!(tokens <= MAX_TOKENS && width <= MAX_WIDTH);
-        let (blocks, quads) = (tokens.div_ceil(LANES), width.div_ceil(4));
-        let padded = width.next_multiple_of(LANES);
+        let need = Lengths::new(tokens, width);
         self.kept.clear();
-        self.kept.reserve_exact(tokens);
-        grow(&mut self.queries, blocks * quads, Aligned([0; LINE]));
-        grow(&mut self.query_scales, blocks, [0.0; LANES]);
-        grow(&mut self.starts, blocks, [0; LANES]);
-        grow(&mut self.keys, tokens * quads, [0; 4]);
-        let lines = tokens.div_ceil(4) * width.div_ceil(LANES);
-        grow(&mut self.values, lines, Aligned([0; LINE]));
-        grow(&mut self.head, tokens * padded, 0.0);
-        grow(&mut self.head_bytes, tokens * padded, 0);
-        grow(&mut self.scores, tokens * BLOCKS, Aligned([0; LANES]));
-        let lines = tokens.div_ceil(4) * BLOCKS;
+        self.kept.reserve_exact(need.kept);
+        grow(&mut self.queries, need.queries, Aligned([0; LINE]));
+        grow(&mut self.query_scales, need.blocks, [0.0; LANES]);
+        grow(&mut self.starts, need.blocks, [0; LANES]);
+        grow(&mut self.keys, need.keys, [0; 4]);
+        grow(&mut self.values, need.values, Aligned([0; LINE]));
+        grow(&mut self.head, need.head, 0.0);
+        grow(&mut self.head_bytes, need.head, 0);
+        grow(&mut self.scores, need.scores, Aligned([0; LANES]));
+        let lines = need.probabilities;
         grow(&mut self.probabilities, lines, Aligned([0; LINE]));
         (self.tokens, self.width) = (tokens, width);
+    }
+
+    /// Bytes that a new one holds after [`AttentionScratch::reserve`].
+    pub(super) fn bytes_for(tokens: usize, width: usize) -> usize {
+        let need = Lengths::new(tokens, width);
+        let lines = need.queries + need.values + need.scores + need.probabilities;
+        need.kept * size_of::<u32>()
+            + lines * LINE
+            + need.blocks * (size_of::<[f32; LANES]>() + size_of::<[i32; LANES]>())
+            + need.keys * size_of::<[u8; 4]>()
+            + need.head * (size_of::<f32>() + size_of::<u8>())
     }
 
     /// Bytes held.
@@ -310,6 +319,37 @@ impl AttentionScratch {
             + size_of_val(&self.probabilities[..])
             + self.rows.capacity() * size_of::<f32>()
             + self.float.bytes()
+    }
+}
+
+/// Elements of the parts of an [`AttentionScratch`].
+struct Lengths {
+    kept: usize,
+    queries: usize,
+    /// Of the scales and first accumulators of queries.
+    blocks: usize,
+    keys: usize,
+    values: usize,
+    /// Of a head's floats, and of its bytes.
+    head: usize,
+    scores: usize,
+    probabilities: usize,
+}
+
+impl Lengths {
+    /// For a sequence of `tokens` and heads of `width`.
+    fn new(tokens: usize, width: usize) -> Lengths {
+        let (blocks, quads) = (tokens.div_ceil(LANES), width.div_ceil(4));
+        Lengths {
+            kept: tokens,
+            queries: blocks * quads,
+            blocks,
+            keys: tokens * quads,
+            values: tokens.div_ceil(4) * width.div_ceil(LANES),
+            head: tokens * width.next_multiple_of(LANES),
+            scores: tokens * BLOCKS,
+            probabilities: tokens.div_ceil(4) * BLOCKS,
+        }
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) const AMX: Kernels = Kernels {
     name: "amx",
     available: || avx512::available() && available(),
     conv_int8,
-    peak_int8: Some(Peak::new(peak, 16 * 16 * 64)),
+    // SAFETY: runs what this set has, and is this set's alone.
+    peak_int8: Some(unsafe { Peak::new(peak, 16 * 16 * 64) }),
     peak_f32: None,
     ..avx512::AVX512_VNNI
 };

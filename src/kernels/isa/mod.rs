@@ -92,13 +92,17 @@ impl Isa {
         available.map(|(place, _)| Isa(place)).collect()
     }
 
+    /// Names of all that there are for this processor's family, available or not.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ALL.iter().map(|kernels| kernels.name)
+    }
+
     /// The best that this machine can run.
     pub fn detect() -> Isa {
         Isa::available().pop().unwrap_or(Isa::SCALAR)
     }
 
-    /// The one of this name: `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`, `neon`, `neondot` or
-    /// `neoni8mm`. `None` where there is no such set, or this machine cannot run it.
+    /// The one of this name. `None` where there is no such set, or this machine cannot run it.
     pub fn by_name(name: &str) -> Option<Isa> {
         let mut available = Isa::available().into_iter();
         available.find(|isa| isa.name() == name)
@@ -156,7 +160,7 @@ mod tests {
 
     #[test]
     fn names_differ() {
-        let mut names: Vec<&str> = ALL.iter().map(|kernels| kernels.name).collect();
+        let mut names: Vec<&str> = Isa::names().collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ALL.len());

@@ -5,10 +5,14 @@ use crate::kernels::peak::{CHAINS, Peak, ROUNDS};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-pub(super) const NEON: Peak = Peak::new(neon, 16);
-pub(super) const NEON_DOT: Peak = Peak::new(neondot, 16);
-pub(super) const NEON_I8MM: Peak = Peak::new(neoni8mm, 32);
-pub(super) const FMLA: Peak = Peak::new(fmla, 4);
+// SAFETY: runs what its instruction set has, and is that set's alone.
+pub(super) const NEON: Peak = unsafe { Peak::new(neon, 16) };
+// SAFETY: as above.
+pub(super) const NEON_DOT: Peak = unsafe { Peak::new(neondot, 16) };
+// SAFETY: as above.
+pub(super) const NEON_I8MM: Peak = unsafe { Peak::new(neoni8mm, 32) };
+// SAFETY: as above.
+pub(super) const FMLA: Peak = unsafe { Peak::new(fmla, 4) };
 
 macro_rules! chains {
     ($name:ident, $features:literal, $ones:expr, $add:literal, [$($line:literal),*]) => {

@@ -6,11 +6,16 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-pub(super) const AVX2: Peak = Peak::new(avx2, 32);
-pub(super) const AVX_VNNI: Peak = Peak::new(avxvnni, 32);
-pub(super) const AVX512_VNNI: Peak = Peak::new(avx512vnni, 64);
-pub(super) const FMA_256: Peak = Peak::new(fma_256, 8);
-pub(super) const FMA_512: Peak = Peak::new(fma_512, 16);
+// SAFETY: runs what its instruction set has, and is that set's alone.
+pub(super) const AVX2: Peak = unsafe { Peak::new(avx2, 32) };
+// SAFETY: as above.
+pub(super) const AVX_VNNI: Peak = unsafe { Peak::new(avxvnni, 32) };
+// SAFETY: as above.
+pub(super) const AVX512_VNNI: Peak = unsafe { Peak::new(avx512vnni, 64) };
+// SAFETY: as above.
+pub(super) const FMA_256: Peak = unsafe { Peak::new(fma_256, 8) };
+// SAFETY: as above.
+pub(super) const FMA_512: Peak = unsafe { Peak::new(fma_512, 16) };
 
 macro_rules! chains {
     (

@@ -76,10 +76,8 @@ impl Operator for AttentionSpec {
 
     fn scratch(&self, attributes: &Attributes, tile: usize) -> ScratchBytes {
         let room = tile.saturating_add(2 * attributes.halo).min(MAX_TOKENS);
-        let mut scratch = Scratch::default();
-        scratch.reserve_attention(room, self.width);
         ScratchBytes {
-            attention: scratch.attention_bytes(),
+            attention: Scratch::attention_bytes_for(room, self.width),
             ..ScratchBytes::default()
         }
     }

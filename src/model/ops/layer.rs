@@ -9,16 +9,10 @@ use crate::kernels::Isa;
 use crate::kernels::norm::SCALE_BYTES;
 use crate::model::error::ModelError;
 use crate::model::file::{HASH_AT_OPEN, ModelFile};
-use crate::model::manifest::Precision;
+use crate::model::manifest::{MOST_POSITIONS, Precision};
 use crate::model::map::Region;
 use safetensors::tensor::Dtype;
 use tract_core::internal::*;
-
-/// Most zero rows at an end.
-const MOST_HALO: usize = 1 << 20;
-
-/// Most positions of a tile, as a manifest may ask for them.
-const MOST_POSITIONS: i64 = 1 << 20;
 
 /// Most rows of an output. As many times the largest factor of an operator do not overflow.
 const MOST_ROWS: i64 = 1 << 44;
@@ -89,7 +83,10 @@ impl Layer {
         halo: usize,
         label: &str,
     ) -> TractResult<Layer> {
-        ensure!(halo <= MOST_HALO, "a halo of {halo} is above {MOST_HALO}");
+        ensure!(
+            halo <= MOST_POSITIONS,
+            "a halo of {halo} is above {MOST_POSITIONS}"
+        );
         spec.validate(precision, halo)
             .map_err(|reason| format_err!("layer {label}: {reason}"))?;
         let attributes = Attributes {
@@ -184,7 +181,7 @@ impl Layer {
             // Of a shape that is not known yet, for the longest tile.
             let mut values = SymbolValues::default();
             for symbol in rows.symbols() {
-                values.set(&symbol, MOST_POSITIONS);
+                values.set(&symbol, MOST_POSITIONS as i64);
             }
             let most = rows.eval(&values).to_i64();
             most.ok().filter(|rows| *rows <= MOST_ROWS)
@@ -215,6 +212,17 @@ impl Layer {
     fn concrete_shape(&self, input: &[usize]) -> TractResult<(DatumType, TVec<usize>)> {
         let rows = self.rows_out(self.room(input)?)?;
         let (dt, form) = self.form();
+        let operator = self.spec.operator();
+        let values = rows
+            .checked_add(2 * self.attributes.halo)
+            .and_then(|rows| rows.checked_mul(operator.channels()));
+        let bytes = values.and_then(|values| values.checked_mul(dt.size_of()));
+        ensure!(
+            bytes.is_some_and(|bytes| bytes as u64 <= MOST_BYTES as u64),
+            "layer {}: {rows} rows of {} channels",
+            self.attributes.label,
+            operator.channels()
+        );
         let dims = form.map(|axis| match axis {
             Axis::One => 1,
             Axis::Rows(halo) => rows + halo,
@@ -241,7 +249,9 @@ impl Layer {
 
     fn rows_out(&self, rows_in: usize) -> TractResult<usize> {
         let (multiplied, divided) = self.spec.operator().rows_ratio();
-        let rows = rows_in.checked_mul(multiplied).context("too many rows")?;
+        let rows = rows_in.checked_mul(multiplied);
+        let label = &self.attributes.label;
+        let rows = rows.with_context(|| format!("layer {label}: {rows_in} rows"))?;
         Ok(rows.div_ceil(divided))
     }
 
@@ -355,6 +365,22 @@ mod tests {
                 Err(error) => error.to_string().contains("repeat"),
             });
             assert!(refused, "{fact:?}");
+        }
+    }
+
+    #[test]
+    fn rows_whose_number_a_run_brings_are_bounded_too() {
+        let spec = Spec::from(RepeatSpec {
+            channels: 1 << 16,
+            factor: 1 << 16,
+            rate: 1,
+            output: Written::Signed,
+        });
+        let layer = Layer::new(spec, Precision::Int8, 3, "repeat").unwrap();
+        assert!(layer.concrete_shape(&[8, 1 << 16]).is_ok());
+        for rows in [1 << 10, 1 << 40, usize::MAX >> 16, usize::MAX] {
+            let refused = layer.concrete_shape(&[rows, 1 << 16]).unwrap_err();
+            assert!(refused.to_string().contains("repeat"), "{refused}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! Our operators inside tract's graph.
 //!
-//! An operator is one file: its specification as it stands in a graph's text, the checks of that,
-//! the tensors it needs, the shape of its output, and its run ([`operator`]). To tract all of them
-//! are one type, the [`Layer`]: a [`Spec`], and what every layer has. Weights are regions of the
-//! model file, read in place.
+//! An operator is one file, or a folder as [`conv`] is: its specification as it stands in a graph's
+//! text, the checks of that, the tensors it needs, the shape of its output, and its run
+//! ([`operator`]). To tract all of them are one type, the [`Layer`]: a [`Spec`], and what every
+//! layer has. Weights are regions of the model file, read in place.
 //!
 //! What a run needs beside its inputs is passed to it ([`context`]): the runner's buffers, so that
 //! nothing is allocated in steady state and layers whose outputs do not live at the same time share
@@ -17,12 +17,14 @@
 //!
 //! # Another operator
 //!
-//! Three places:
+//! Two places here, and two in `compile` where a graph's nodes become one:
 //! 1. `ops/NAME.rs`: a struct with the fields that stand in a graph's text, and its
 //!    [`Operator`](operator::Operator); plus its `mod` line here. [`repeat`] is a short one to
 //!    copy, [`dense`] one with tensors.
 //! 2. The list in [`spec`]: `Name(NameSpec),`. Its name there, in snake case, is `op` in the text.
-//! 3. The emitter in `compile`, which writes its tensors and makes the specification.
+//! 3. `compile/lower`: a `Step`, what its `match`es say of it, and what finds it.
+//! 4. `compile/pack`: an arm in `step.rs`, and the emitter, which writes its tensors and makes the
+//!    specification.
 
 pub(crate) mod affine;
 mod arena;
@@ -37,6 +39,8 @@ mod int8_rows;
 pub(crate) mod join;
 pub(crate) mod layer;
 pub(crate) mod layer_norm;
+#[cfg(test)]
+mod mutations;
 pub(crate) mod one_hot;
 mod operator;
 pub(crate) mod plain;

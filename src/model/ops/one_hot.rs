@@ -2,12 +2,10 @@
 
 use super::form::{Input, Written};
 use super::operator::{Operand, Operator, Run, bytes};
+use crate::kernels::BASES;
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;
-
-/// Codes that have a row of their own; all others are rows of zeros.
-const CODES: usize = 4;
 
 /// Codes to tract's own one-hot `[1, 4, T]`. Inputs: codes and the length.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,7 +34,7 @@ impl Operator for OneHotSpec {
     }
 
     fn channels(&self) -> usize {
-        CODES
+        BASES
     }
 
     fn reach(&self) -> usize {
@@ -51,7 +49,7 @@ impl Operator for OneHotSpec {
         let target = memory.as_slice_mut::<f32>()?;
         target.fill(0.0);
         for (t, &code) in codes.iter().enumerate() {
-            if usize::from(code) < CODES {
+            if usize::from(code) < BASES {
                 target[usize::from(code) * room + t] = 1.0;
             }
         }

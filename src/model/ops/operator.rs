@@ -52,6 +52,12 @@ pub(crate) trait Operator {
         (1, 1)
     }
 
+    /// True where row n of the output stands where row n of the network's input does.
+    fn keeps_rows(&self) -> bool {
+        let (multiplied, divided) = self.rows_ratio();
+        self.rate() == 1 && multiplied == divided
+    }
+
     /// Rows of the input, before and behind, that a row of the output may depend on.
     fn reach(&self) -> usize {
         usize::MAX

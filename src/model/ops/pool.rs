@@ -61,16 +61,9 @@ impl Operator for PoolSpec {
         let one = zeros(&mut run.scratch.row, self.channels);
         for row in 1..rows {
             read(row, one);
-            for (y, x) in target.iter_mut().zip(one.iter()) {
-                *y = match self.pooling {
-                    Pooling::Max => y.max(*x),
-                    Pooling::Mean | Pooling::First => *y + x,
-                };
-            }
+            self.pooling.join(attributes.isa, one, target);
         }
-        if self.pooling == Pooling::Mean {
-            target.iter_mut().for_each(|y| *y /= rows as f32);
-        }
+        self.pooling.finish(rows, target);
         Ok(())
     }
 }

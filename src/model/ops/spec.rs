@@ -2,7 +2,7 @@
 
 use super::affine::AffineSpec;
 use super::attention::AttentionSpec;
-use super::conv::ConvSpec;
+use super::conv::spec::ConvSpec;
 use super::dense::DenseSpec;
 use super::embed::EmbedSpec;
 use super::frames::FramesSpec;
@@ -40,6 +40,9 @@ macro_rules! operators {
                 }
             }
         }
+
+        #[cfg(test)]
+        const OPERATORS: usize = [$(stringify!($name)),*].len();
 
         $(impl From<$spec> for Spec {
             fn from(spec: $spec) -> Spec {
@@ -105,12 +108,12 @@ impl Spec {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::Value;
 
     /// Each operator as it stands in files.
-    const TEXTS: [&str; 18] = [
+    pub(in super::super) const TEXTS: [&str; OPERATORS] = [
         concat!(
             r#"{"op":"conv","shape":{"channels_in":4,"channels_out":8,"width":3,"#,
             r#""dilation":1,"before":1,"stride":1},"step":2,"codes":true,"signed":false,"#,

@@ -12,7 +12,8 @@ use tract_core::internal::*;
 #[serde(deny_unknown_fields)]
 pub struct WidenSpec {
     /// Channels of the input.
-    pub channels: usize,
+    #[serde(rename = "channels")]
+    pub from: usize,
     /// Channels of the output.
     pub to: usize,
     /// Positions of the network's input that one row of this input stands for.
@@ -27,17 +28,17 @@ impl Operator for WidenSpec {
     }
 
     fn validate(&self, _precision: Precision, _halo: usize) -> Result<(), String> {
-        let (channels, to) = (self.channels, self.to);
-        check_size("channels", channels)?;
-        if channels > to {
-            return Err(format!("{channels} channels widened to {to}"));
+        let (from, to) = (self.from, self.to);
+        check_size("channels", from)?;
+        if from > to {
+            return Err(format!("{from} channels widened to {to}"));
         }
         check_padded(self.output)
     }
 
     fn operands(&self, _precision: Precision) -> Vec<Operand> {
         vec![
-            Operand::Rows(self.channels, RowKind::unscaled(self.output)),
+            Operand::Rows(self.from, RowKind::unscaled(self.output)),
             Operand::Length,
         ]
     }
@@ -46,8 +47,6 @@ impl Operator for WidenSpec {
         self.output
     }
 
-    // Those of the output; the field holds those of the input.
-    #[allow(clippy::misnamed_getters)]
     fn channels(&self) -> usize {
         self.to
     }
@@ -69,12 +68,12 @@ impl Operator for WidenSpec {
         } = run;
         let size = output.datum_type().size_of();
         let (from, to) = attributes.row_bytes(
-            (&inputs[0], self.channels),
+            (&inputs[0], self.from),
             (output, self.to),
             run.extent.rows_in,
         )?;
         let wide_rows = to.chunks_exact_mut(self.to * size);
-        for (row, wide) in from.chunks_exact(self.channels * size).zip(wide_rows) {
+        for (row, wide) in from.chunks_exact(self.from * size).zip(wide_rows) {
             wide[..row.len()].copy_from_slice(row);
             wide[row.len()..].fill(0);
         }

@@ -8,14 +8,14 @@ use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto};
 use tract_onnx::pb::{TensorShapeProto, ValueInfoProto, type_proto};
 
 /// A graph under construction, with weights from a fixed sequence.
-pub struct Draft {
+pub struct OnnxDraft {
     graph: GraphProto,
     state: u32,
 }
 
-impl Draft {
-    pub fn new(input: &str, kind: i32, dims: &[Option<i64>], seed: u32) -> Draft {
-        let mut draft = Draft {
+impl OnnxDraft {
+    pub fn new(input: &str, kind: i32, dims: &[Option<i64>], seed: u32) -> OnnxDraft {
+        let mut draft = OnnxDraft {
             graph: GraphProto::default(),
             state: seed | 1,
         };

@@ -30,11 +30,7 @@ pub(super) const NEON: Kernels = Kernels {
     // Part of every aarch64 target of Rust's.
     available: || true,
     registers: Registers::Neon,
-    conv_int8: |conv, scratch, out| {
-        let input = signed(conv, scratch);
-        // SAFETY: NEON is there; the caller has checked the lengths.
-        unsafe { mull(conv, input, out) }
-    },
+    conv_int8: conv_int8_mull,
     conv_float: float_neon::conv,
     dense: float_neon::dense,
     peak_int8: Some(peak_neon::NEON),
@@ -45,11 +41,7 @@ pub(super) const NEON_DOT: Kernels = Kernels {
     name: "neondot",
     available: || is_aarch64_feature_detected!("dotprod"),
     registers: Registers::NeonDot,
-    conv_int8: |conv, scratch, out| {
-        let input = signed(conv, scratch);
-        // SAFETY: called only where the set is available; the caller has checked the lengths.
-        unsafe { dot(conv, input, out) }
-    },
+    conv_int8: conv_int8_dot,
     conv_float: float_neon::conv_half,
     peak_int8: Some(peak_neon::NEON_DOT),
     peak_f32: None,
@@ -59,14 +51,32 @@ pub(super) const NEON_DOT: Kernels = Kernels {
 pub(super) const NEON_I8MM: Kernels = Kernels {
     name: "neoni8mm",
     available: || is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm"),
-    conv_int8: |conv, scratch, out| {
-        let input = signed(conv, scratch);
-        // SAFETY: as above.
-        unsafe { i8mm(conv, input, out) }
-    },
+    conv_int8: conv_int8_matrix,
     peak_int8: Some(peak_neon::NEON_I8MM),
     ..NEON_DOT
 };
+
+/// # Safety
+/// [`ConvInt8::run`] has checked the lengths: every pointer below is derived from them. NEON is
+/// part of every aarch64 target of Rust's.
+unsafe fn conv_int8_mull(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
+    // SAFETY: the caller's; a copy is as long as the input.
+    unsafe { mull(conv, signed(conv, scratch), out) }
+}
+
+/// # Safety
+/// As above, and [`NEON_DOT`] is available.
+unsafe fn conv_int8_dot(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
+    // SAFETY: the caller's; a copy is as long as the input.
+    unsafe { dot(conv, signed(conv, scratch), out) }
+}
+
+/// # Safety
+/// As above, and [`NEON_I8MM`] is available.
+unsafe fn conv_int8_matrix(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
+    // SAFETY: the caller's; a copy is as long as the input.
+    unsafe { i8mm(conv, signed(conv, scratch), out) }
+}
 
 /// The activations as signed bytes.
 fn signed<'a>(conv: &ConvInt8<'a>, scratch: &'a mut Scratch) -> &'a [u8] {
@@ -107,7 +117,8 @@ macro_rules! conv_neon {
     ($conv:ident, $rows:ident, $features:literal, $p:expr, $tile:expr, $one:expr) => {
         #[target_feature(enable = $features)]
         unsafe fn $conv(conv: &ConvInt8, input: &[u8], out: &mut Output) {
-            let walk = Walk::new(conv, input);
+            // SAFETY: forwarded from the caller.
+            let walk = unsafe { Walk::new(conv, input) };
             let plain = conv.activation == Activation::Identity && !conv.row_scales;
             // SAFETY: forwarded from the caller.
             unsafe {

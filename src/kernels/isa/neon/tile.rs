@@ -37,7 +37,10 @@ pub(super) struct Walk {
 
 impl Walk {
     /// `input` is that of the convolution, or its shifted copy.
-    pub(super) fn new(conv: &ConvInt8, input: &[u8]) -> Walk {
+    ///
+    /// # Safety
+    /// [`ConvInt8::run`] has checked the lengths, and `input` is as long as the convolution's own.
+    pub(super) unsafe fn new(conv: &ConvInt8, input: &[u8]) -> Walk {
         let s = &conv.shape;
         let tap = s.dilation * conv.input.pitch;
         // Taps that follow each other without a gap are one tap of more channels: weights follow
@@ -48,7 +51,7 @@ impl Walk {
             (s.width, s.channels_in)
         };
         Walk {
-            // SAFETY: ConvInt8::run has checked that the rows before row 0 exist.
+            // SAFETY: the rows before row 0 exist, as the caller promises.
             x: unsafe {
                 let first = input.as_ptr().add(conv.input.first);
                 first.sub(s.before * tap)
@@ -158,17 +161,28 @@ pub(super) unsafe fn dot_tile<const P: usize>(
 
 /// Two quads of input channels of all pairs. Lines of weights hold four inputs a channel where
 /// `smmla` wants eight: two lines are interleaved, one `zip` for every three `smmla`. `smmla` adds
-/// two rows of eight activations by two channels of eight weights, `[position][channel]`.
+/// two rows of eight activations by two channels of eight weights, `[position][channel]`. Of the
+/// last quad of an odd number there is one line: `PAIR` is false, zeros stand for the second.
+///
+/// # Safety
+/// 64 bytes can be read at `w`, 128 where `PAIR`.
 #[target_feature(enable = "neon,i8mm")]
 #[inline]
-fn matrix_quads(
+unsafe fn matrix_quads<const PAIR: bool>(
     sums: &mut [[int32x4_t; 8]; PAIRS],
-    line: impl Fn(usize) -> [int8x16_t; 2],
+    w: *const i8,
     x: &[int8x16_t; PAIRS],
 ) {
     let [first, second, third] = sums;
     for i in 0..4 {
-        let [a, b] = line(i);
+        // SAFETY: four times 16 bytes of each line, as the caller promises.
+        let a = unsafe { vld1q_s8(w.add(i * 16)) };
+        let b = if PAIR {
+            // SAFETY: as above.
+            unsafe { vld1q_s8(w.add(64 + i * 16)) }
+        } else {
+            vdupq_n_s8(0)
+        };
         // One block, because 24 sums leave the compiler too few registers to order it without
         // copies. SAFETY: reads and writes only the registers named; i8mm is enabled for this
         // function.
@@ -222,8 +236,7 @@ pub(super) unsafe fn matrix_tile(
                     let at = x_tap.add(2 * pair * walk.row + quad * 4).cast::<i8>();
                     *x = vcombine_s8(vld1_s8(at), vld1_s8(at.add(walk.row)));
                 }
-                let line = |i: usize| [vld1q_s8(w.add(i * 16)), vld1q_s8(w.add(64 + i * 16))];
-                matrix_quads(&mut pairs, line, &x);
+                matrix_quads::<true>(&mut pairs, w, &x);
                 w = w.add(128);
                 quad += 2;
             }
@@ -235,8 +248,7 @@ pub(super) unsafe fn matrix_tile(
                     let second = u64::from(at.add(walk.row).cast::<u32>().read_unaligned());
                     *x = vcombine_s8(vcreate_s8(first), vcreate_s8(second));
                 }
-                let line = |i: usize| [vld1q_s8(w.add(i * 16)), vdupq_n_s8(0)];
-                matrix_quads(&mut pairs, line, &x);
+                matrix_quads::<false>(&mut pairs, w, &x);
                 w = w.add(64);
             }
         }
