@@ -2,7 +2,7 @@
 
 use super::check;
 use super::error::CliError;
-use super::output::{Target, Writer};
+use super::output::{End, Target, Writer};
 use super::plan::{LivePlan, Source};
 use super::run::{Ended, Run};
 use crate::annotate::Annotator;
@@ -63,16 +63,18 @@ pub(super) fn run(run: &Run, opened: Opened) -> Result<Ended, CliError> {
         decisions: path,
     } = opened;
     let mut calls = run.begin(format)?;
-    let ended = match policy {
-        None => ended(run, live(run, &config, sources, &mut calls)),
-        Some(policy) => decide(run, &config, sources, &mut calls, policy, path),
+    let (ended, lost) = match policy {
+        None => (ended(run, live(run, &config, sources, &mut calls)), false),
+        Some(policy) => decide(run, &config, sources, &mut calls, policy, path)?,
     };
     let closed = run.end(calls, &ended);
     let ended = ended?;
-    closed.map(|()| ended)
+    closed?;
+    // The calls are all there.
+    Ok(if lost { Ended::Lacking } else { ended })
 }
 
-/// Runs with decisions.
+/// Runs with decisions; true where some of them could not be written.
 fn decide(
     run: &Run,
     config: &LiveConfig,
@@ -80,7 +82,7 @@ fn decide(
     calls: &mut CallWriter<Writer>,
     policy: Policy,
     path: Option<PathBuf>,
-) -> Result<Ended, CliError> {
+) -> Result<(Result<Ended, CliError>, bool), CliError> {
     let path = path.map(Target::File);
     let decisions = match &path {
         Some(path) => {
@@ -90,18 +92,19 @@ fn decide(
         None => None,
     };
     let mut decider = Decider::new(calls, policy, decisions, run.metrics.clone());
-    let ran = live(run, config, sources, &mut decider);
-    let ended = match (&ran, decider.decision_error(), &path) {
-        (Err(_), Some(source), Some(path)) => Err(path.failed(source)),
-        _ => ended(run, ran),
-    };
+    let ended = ended(run, live(run, config, sources, &mut decider));
+    let lost = decider.lost();
     if let (Some(decisions), Some(path)) = (decider.into_inner().1, &path) {
-        let closed = decisions
-            .finish()
-            .and_then(|file| file.end(run.kind(&ended)));
-        closed.map_err(|e| path.failed(e))?;
+        let file = decisions.into_inner();
+        if lost > 0 {
+            log::error!("{path}: {lost} decisions could not be written");
+            // Why not was said when it happened.
+            let _ = file.end(End::Incomplete);
+        } else {
+            file.end(run.kind(&ended)).map_err(|e| path.failed(e))?;
+        }
     }
-    ended
+    Ok((ended, lost > 0))
 }
 
 fn live(

@@ -133,16 +133,6 @@ impl<W: Write> DecisionWriter<W> {
     }
 }
 
-impl<W: Write> DecisionWriter<W> {
-    /// Writes what is left, and gives the writer back.
-    ///
-    /// # Errors
-    /// The writer's.
-    pub fn finish(self) -> io::Result<W> {
-        self.writer.into_inner().map_err(io::Error::from)
-    }
-}
-
 impl<W: Write> Decisions for DecisionWriter<W> {
     fn decision(&mut self, made: &ReadDecision<'_>) -> io::Result<()> {
         let ReadDecision {

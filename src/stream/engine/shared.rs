@@ -205,11 +205,6 @@ impl<M: Mode> Engine<M> {
         self.finish(slot);
     }
 
-    /// What is queued on a lane and being worked on, as [`Mode::load`] counts it.
-    pub(crate) fn load(&self, lane: usize) -> u64 {
-        self.lanes[lane].load()
-    }
-
     /// The lane with the least load.
     pub(crate) fn least_loaded(&self) -> usize {
         let loads = self.lanes.iter().map(Lane::load);
