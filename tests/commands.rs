@@ -608,6 +608,56 @@ fn a_closed_pipe_is_no_error() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_standard_error_that_is_full_or_closed_costs_its_lines() {
+    let reads = text(&data("reads.fastq.gz"));
+    let missing = text(&data("missing.fq"));
+    let run = |stderr: Stdio, reads: &str| {
+        let mut command = binary::strandline(["annotate", "--status-every", "0.01", reads]);
+        command.stdout(Stdio::piped()).stderr(stderr);
+        command.output().unwrap()
+    };
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let (closed, writer) = std::io::pipe().unwrap();
+    drop(closed);
+    let expected = run(Stdio::null(), &reads);
+    assert!(expected.status.success());
+    for stderr in [full().into(), writer.into()] {
+        let output = run(stderr, &reads);
+        assert!(output.status.success(), "{:?}", output.status);
+        assert_eq!(output.stdout, expected.stdout);
+    }
+    assert_eq!(run(full().into(), &missing).status.code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_file_of_decisions_costs_its_lines_and_not_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, calls) = (folder.path().join("p.toml"), folder.path().join("c.tsv"));
+    let rules = "default = \"eject\"\n[[rule]]\nkinds = [\"donor\"]\nat_least = 1\n\
+                 within = 3000\ndecision = \"keep\"\n";
+    fs::write(&policy, rules).unwrap();
+    let (policy, calls) = (text(&policy), text(&calls));
+    let reads = text(&data("reads.fastq.gz"));
+    let line = ["annotate", &reads, "--policy", &policy, "-o", &calls];
+    let ran = run(line.iter().chain(&["--decisions", "/dev/full"])).exit(1);
+    let lost = "/dev/full: 150 decisions could not be written";
+    assert!(ran.err.contains(lost), "{}", ran.err);
+    assert!(ran.err.contains("150 in = 150 out"), "{}", ran.err);
+    let whole = fs::read(&calls).unwrap();
+    run(line).exit(0);
+    assert_eq!(fs::read(&calls).unwrap().len(), whole.len());
+}
+
+#[test]
+fn numbers_are_served_to_other_machines_only_where_that_is_asked_for() {
+    let ran = run(["annotate", "--metrics", "0.0.0.0:0", "-"]).exit(2);
+    assert!(ran.err.contains("?bind=any"), "{}", ran.err);
+    run(["annotate", "--metrics", "0.0.0.0:0?bind=any", "-q", "-"]).exit(0);
+}
+
 #[test]
 fn bench_model_times_and_writes_what_the_library_gives() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::interrupt::Interrupt;
 use super::plan::{Mode, Plan};
-use super::report::models_in_use;
+use super::report::{models_in_use, note};
 use super::run::{Ended, Run};
 use super::status::{Progress, Status};
 use super::{annotator, batch, follow, live};
@@ -83,12 +83,11 @@ fn summarise(run: &Run) {
     let SecondLook { positions, looked } = run.annotator.second_look();
     if positions > 0 {
         let share = 100.0 * looked as f64 / positions as f64;
-        eprintln!("second look at {share:.2} % of bases and strands");
+        note(format_args!(
+            "second look at {share:.2} % of bases and strands"
+        ));
     }
     let models = run.annotator.models().iter();
-    eprintln!(
-        "{}\n{}",
-        run.metrics.summary(),
-        models_in_use(models.map(|m| (&*m.name, &*m.version)))
-    );
+    note(run.metrics.summary());
+    note(models_in_use(models.map(|m| (&*m.name, &*m.version))));
 }

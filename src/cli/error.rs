@@ -1,5 +1,6 @@
 //! Why a command failed, and the exit code that says so.
 
+use super::report::note;
 use crate::annotate::AnnotateError;
 use crate::model::ModelError;
 use std::io;
@@ -74,11 +75,11 @@ pub(super) fn exit_code(result: Result<(), CliError>) -> ExitCode {
         Err(CliError::Reported) => ExitCode::from(1),
         Err(CliError::Stopped(code)) => ExitCode::from(code),
         Err(CliError::Usage(message)) => {
-            eprintln!("error: {message}");
+            note(format_args!("error: {message}"));
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            note(format_args!("error: {error}"));
             ExitCode::from(1)
         }
     }

@@ -4,7 +4,7 @@ use super::arguments::eval::EvalArguments;
 use super::error::CliError;
 use super::output::say;
 use super::records::each_record;
-use super::report::models_in_use;
+use super::report::{models_in_use, note};
 use super::scorer::{OneModel, scorer};
 use crate::annotate::{Priors, Strands, Task, called};
 use crate::call::CallKind;
@@ -86,7 +86,7 @@ pub(super) fn run(arguments: EvalArguments, quiet: bool) -> Result<(), CliError>
     if !quiet {
         let manifest = scorer.manifest();
         let used = models_in_use([(&*manifest.name, &*manifest.version)].into_iter());
-        eprintln!("{used}");
+        note(used);
     }
     result
 }

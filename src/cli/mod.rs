@@ -10,6 +10,9 @@
 //! options and files is in `check`; behind it nobody reads arguments. The other commands have a
 //! small plan of their own beside them.
 
+// It panics where standard error is full or closed; `report::note` does not.
+#![warn(clippy::print_stderr)]
+
 mod annotate;
 mod annotator;
 mod arguments;

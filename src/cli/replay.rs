@@ -5,6 +5,7 @@ use super::arguments::values::is_link;
 use super::error::CliError;
 use super::guard::Files;
 use super::interrupt::Interrupt;
+use super::report::note;
 use crate::lab::replay::{
     Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, OverLink, Target, load, play,
 };
@@ -96,13 +97,15 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
     let played = play(cell, &mut *target, &stop).map_err(&failed)?;
     drop(target);
     if !quiet {
-        eprintln!(
+        note(format_args!(
             "played   {} reads, {} to their end, {} bases; {:.1?} late at most",
             played.reads, played.complete, played.bases, played.latest
-        );
+        ));
         if let Some(link) = &over_link {
             let (calls, ejected) = (link.calls(), link.ejected());
-            eprintln!("received {calls} calls, {ejected} reads ejected");
+            note(format_args!(
+                "received {calls} calls, {ejected} reads ejected"
+            ));
         }
     }
     if stop.load(SeqCst) {

@@ -1,5 +1,6 @@
 //! How far a run has come, while it goes on.
 
+use super::report::note;
 use crate::metrics::Metrics;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ impl Status {
                     }
                     std::thread::park_timeout(period.saturating_sub(start.elapsed()));
                 }
-                eprintln!("{}", metrics.summary().line());
+                note(metrics.summary().line());
             }
         });
         Status {

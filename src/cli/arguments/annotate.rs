@@ -2,7 +2,7 @@
 
 use super::values::{
     MoleculeArgument, OrderArgument, OutputFormat, OverloadArgument, StrandArgument, TierArgument,
-    is_link, milliseconds, prior, seconds,
+    is_link, milliseconds, prior, seconds, served_on,
 };
 use crate::annotate::Task;
 use crate::call::CallKind;
@@ -94,7 +94,7 @@ pub struct AnnotateArguments {
     /// --order live)
     #[arg(long, value_name = "MS", value_parser = milliseconds, help_heading = "Live")]
     pub deadline: Option<Duration>,
-    /// What becomes of bases that cannot meet the deadline [default: block]
+    /// What becomes of reads that cannot meet the deadline [default: block]
     #[arg(long, value_enum, value_name = "POLICY", help_heading = "Live")]
     pub on_overload: Option<OverloadArgument>,
     /// Rules that decide from the calls of a read's first bases whether it is kept or ejected
@@ -104,8 +104,9 @@ pub struct AnnotateArguments {
     /// Where decisions are written, a line each
     #[arg(long, value_name = "FILE", help_heading = "Live")]
     pub decisions: Option<PathBuf>,
-    /// Serve the run's numbers for Prometheus, on 127.0.0.1:9100, say
-    #[arg(long, value_name = "ADDRESS", help_heading = "Live")]
+    /// Serve the run's numbers for Prometheus, on 127.0.0.1:9100, say; to other machines only with
+    /// ?bind=any behind the address
+    #[arg(long, value_name = "ADDRESS", value_parser = served_on, help_heading = "Live")]
     pub metrics: Option<SocketAddr>,
     /// A line on standard error every so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Live")]

@@ -8,6 +8,7 @@ use crate::sink::{Format, UnknownFormat};
 use crate::stream::batch::PipelineConfig;
 use crate::stream::live::OverloadPolicy;
 use clap::ValueEnum;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,9 +85,9 @@ pub enum OrderArgument {
 pub enum OverloadArgument {
     /// Everything is scored; the source is held back
     Block,
-    /// Bases that have just come in are shed
+    /// Reads are begun where there is room; the youngest is given up if the deadline is missed
     ShedNewest,
-    /// Bases that have waited too long are shed
+    /// The same, but the read with most bases waiting is given up
     ShedOldest,
     /// The fast tier stands in for the one asked for
     FastTier,
@@ -143,6 +144,28 @@ pub fn milliseconds(text: &str) -> Result<Duration, String> {
     time(text).map(|time| Duration::from_secs_f64(time / 1000.0))
 }
 
+/// Where something is served. What leaves this machine is to be asked for, as for links.
+pub fn served_on(text: &str) -> Result<SocketAddr, String> {
+    let (address, query) = text.split_once('?').unwrap_or((text, ""));
+    let any = query == "bind=any";
+    if !any && !query.is_empty() {
+        return Err(format!("`{query}` is no option of an address"));
+    }
+    let address: SocketAddr = address
+        .parse()
+        .map_err(|_| "an address and a port, such as 127.0.0.1:9100".to_string())?;
+    if !any && !is_of_this_machine(address.ip()) {
+        return Err("this address can be reached from other machines: \
+             add ?bind=any if that is meant"
+            .to_string());
+    }
+    Ok(address)
+}
+
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
 /// A number of workers; without one, as many as there are cores.
 pub fn workers(threads: Option<u16>) -> usize {
     match threads {
@@ -191,4 +214,31 @@ pub fn prior(text: &str) -> Result<(CallKind, f64), String> {
         Some((kind, rate.parse().ok()?))
     });
     split.ok_or_else(|| "KIND=RATE, such as donor=0.0005".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_the_machine_is_asked_for() {
+        for address in ["127.0.0.1:9100", "127.9.0.1:0", "[::1]:9100"] {
+            assert_eq!(served_on(address), Ok(address.parse().unwrap()));
+        }
+        for address in ["0.0.0.0:9100", "[::]:9100", "192.168.1.5:80"] {
+            assert!(served_on(address).unwrap_err().contains("?bind=any"));
+            let any = format!("{address}?bind=any");
+            assert_eq!(served_on(&any), Ok(address.parse().unwrap()));
+        }
+        assert!(
+            served_on("127.0.0.1:1?bind=all")
+                .unwrap_err()
+                .contains("bind=all")
+        );
+        assert!(
+            served_on("localhost")
+                .unwrap_err()
+                .contains("127.0.0.1:9100")
+        );
+    }
 }

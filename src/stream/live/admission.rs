@@ -2,9 +2,10 @@
 //!
 //! What is scored is to be whole, so reads are shed, not bases:
 //!
-//! **Admission.** A read is begun where the begun reads of its lane, one more, and the measured
-//! cost of a base keep the lane busy for at most [`SHARE`] of the time. A lane without any begins
-//! one in any case.
+//! **Admission.** A read is begun where the begun reads of its lane and this one, at the measured
+//! rate of a read and cost of a position, keep the lane busy for at most [`SHARE`] of the time, and
+//! where the pieces that came just now leave the lane [`CALM`]. A lane without any begins one in
+//! any case.
 //!
 //! **Eviction.** Where calls cannot be written by their deadline nevertheless, a begun read with
 //! bases waiting is given up: the youngest, or the one with most of them. Reads follow it until
@@ -87,6 +88,10 @@ struct Lane {
     /// Positions that can be scored with what is queued, and with what is being worked on.
     waiting: u64,
     working: u64,
+    /// When the bases that came for it would be scored, if all could be at once; at most a deadline
+    /// from now. Reads that begin together have their pieces together ever after, so this bounds
+    /// how many do.
+    booked: Option<Instant>,
     /// Seconds of work, and the positions that were scored in them.
     costs: Ratio,
     /// The last read was given up.
@@ -157,6 +162,7 @@ impl Admission {
             begun: vec![0; sources],
             waiting: 0,
             working: 0,
+            booked: None,
             costs: Ratio {
                 over: 0.0,
                 under: 0.0,
@@ -192,13 +198,14 @@ impl Admission {
         self.forget(now);
         self.decisions += 1;
         let begin = match self.owed.get(&channel) {
-            Some(owed) => self.favoured > owed.since || self.has_room(channel.0, lane, 1),
+            Some(owed) => self.favoured > owed.since || self.has_room(channel.0, lane, 1, now),
             None => {
                 let owed = self.owed.len();
                 let begun: u32 = self.lanes.iter().flat_map(|lane| &lane.begun).sum();
-                let one = self.has_room(channel.0, lane, 1);
+                let one = self.has_room(channel.0, lane, 1, now);
                 let share = owed.div_ceil(self.lanes.len());
-                one && (2 * owed <= begun as usize || self.has_room(channel.0, lane, share + 1))
+                one && (2 * owed <= begun as usize
+                    || self.has_room(channel.0, lane, share + 1, now))
             }
         };
         if !begin {
@@ -247,6 +254,10 @@ impl Admission {
             return None;
         }
         begun.bases += piece.bases;
+        let time = self.time(lane, piece.bases);
+        let booked = self.lanes[lane].booked.map_or(now, |at| at.max(now));
+        self.lanes[lane].booked = Some((booked + time.min(self.deadline)).min(now + self.deadline));
+        let begun = &mut self.begun[ticket as usize];
         let context = if piece.last { 0 } else { self.context };
         let known = begun.bases.saturating_sub(context);
         let more = known - std::mem::replace(&mut begun.known, known);
@@ -336,11 +347,14 @@ impl Admission {
         bases * lane.cost()
     }
 
-    fn has_room(&self, source: usize, lane: usize, more: usize) -> bool {
+    fn has_room(&self, source: usize, lane: usize, more: usize, now: Instant) -> bool {
         if more == 1 && self.lanes[lane].begun.iter().all(|begun| *begun == 0) {
             return true;
         }
-        let calm = self.wait(lane) <= self.deadline.mul_f64(CALM);
+        let most = self.deadline.mul_f64(CALM);
+        let booked = self.lanes[lane].booked;
+        let booked = booked.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let calm = self.wait(lane) <= most && booked <= most;
         calm && self.demand(lane, source, more) <= SHARE
     }
 

@@ -27,6 +27,8 @@ struct Setup {
     seconds: f64,
     /// From this second on, and for so many, positions cost so many times as much.
     slow: (f64, f64, f64),
+    /// The part of a piece's cost that comes with any piece, as that of its window does.
+    window: f64,
     /// What the trial said of the cost, over what it is.
     trial: f64,
     seed: u64,
@@ -41,6 +43,7 @@ const USUAL: Setup = Setup {
     deadline: 0.5,
     seconds: 70.0,
     slow: (0.0, 0.0, 1.0),
+    window: 0.0,
     trial: 1.0,
     seed: 1,
 };
@@ -342,7 +345,12 @@ impl Simulation {
             // A fifth more or less, as it comes.
             let noise = 0.8 + 0.4 * self.random();
             let cost = self.cost * noise * if slow { times } else { 1.0 };
-            let until = now + scored as f64 * cost;
+            let window = self.setup.window;
+            let mut positions = scored as f64 * (1.0 - window);
+            if scored > 0 {
+                positions += window * CHUNK as f64;
+            }
+            let until = now + positions * cost;
             self.lanes[lane].busy = Some((piece, scored, now));
             self.push(until, Event::Free(lane));
         }
@@ -411,6 +419,18 @@ fn so_it_does_with_other_numbers_of_channels_and_lanes() {
             channels,
             lanes,
             deadline,
+            ..USUAL
+        };
+        holds(setup, 0.8);
+    }
+}
+
+#[test]
+fn so_it_does_with_other_deadlines_and_costs() {
+    for (deadline, window) in [(0.2, 0.0), (1.0, 0.0), (0.5, 0.8)] {
+        let setup = Setup {
+            deadline,
+            window,
             ..USUAL
         };
         holds(setup, 0.8);

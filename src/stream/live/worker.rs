@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The trial: bases of a piece, positions before it is timed, and about how long it may take.
-const TRIAL_PIECE: usize = 400;
+const TRIAL_PIECE: usize = 200;
 const TRIAL: u64 = 1000;
 const TRIAL_TIME: Duration = Duration::from_millis(200);
 
