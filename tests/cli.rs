@@ -96,7 +96,7 @@ const CORPUS: [(&str, u64, u64, i32, &str); 47] = [
         3,
         0,
         1,
-        "gzip data cut off at byte 274 of the compressed file",
+        "no end block behind byte 274 of the compressed file",
     ),
     (
         "bad_truncated.bam",

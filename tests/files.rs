@@ -198,11 +198,13 @@ fn a_signal_leaves_what_there_is_and_says_so() {
         } else {
             "--order=ready"
         };
+        // A call at every peak.
         let line = [
             "annotate",
             "-",
             order,
-            "--min-score=0.01",
+            "--tasks=promoter",
+            "--min-score=0",
             "-o",
             "calls.tsv",
         ];

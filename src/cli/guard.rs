@@ -75,6 +75,10 @@ impl Files {
                 let message = format!("{}: {reason}", file.path.display());
                 Err(CliError::Usage(message))
             };
+            // What is no file can be written twice, and has no name to wait for.
+            if fs::metadata(&file.path).is_ok_and(|about| !about.is_file()) {
+                continue;
+            }
             for path in [Some(&file.path), file.begun.as_ref()]
                 .into_iter()
                 .flatten()

@@ -41,6 +41,8 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "python tests/onnx/compare.py",
         "Python packages from a registry",
     ),
+    ("python benches/overload.py", "minutes at full load"),
+    ("python3 tests/field/follow.py", "minutes, and Python"),
     (
         "python benches/peers/compare.py",
         "Python packages from a registry, and minutes",
@@ -97,6 +99,11 @@ pub const NOT_CHECKED: &[(&str, &str, &str)] = &[
         "CONTRIBUTING.md",
         "pub(super) const AVX10",
         "a made-up instruction set",
+    ),
+    (
+        "docs/link.md",
+        "[Interface]",
+        "WireGuard's own, which needs two machines",
     ),
     (
         "docs/link.md",

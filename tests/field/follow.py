@@ -53,7 +53,7 @@ class Follow:
     def command(self):
         return [
             self.program, "annotate", "-q", "--tier", "fast", "--threads", "1",
-            "--follow", self.folder, "-o", self.output, "--until-idle", "0",
+            "--follow", self.folder, "-o", self.output, "--until-idle", "0.01",
         ]
 
     def run(self):

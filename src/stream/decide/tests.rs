@@ -349,7 +349,7 @@ fn names_of_strangers_are_made_fit_for_a_column() {
 }
 
 #[test]
-fn decisions_that_cannot_be_taken_are_counted_and_the_run_goes_on() {
+fn decisions_that_cannot_be_written_are_counted_and_the_run_goes_on() {
     let back = Arc::new(Back::default());
     let full = |_: &ReadDecision<'_>| Err(io::ErrorKind::StorageFull.into());
     let mut decider = Decider::new(Pieces(0), policy(), full, Arc::default());

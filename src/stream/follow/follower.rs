@@ -81,8 +81,8 @@ pub enum FollowError {
     },
     /// The output holds something of which the journal knows nothing.
     #[error(
-        "{0}: holds something that {1} knows nothing of, and is left alone. To annotate the folder \
-         from the beginning: mv {0} {0}.earlier; rm -f {1}",
+        "{}: holds something that {} knows nothing of, and is left alone. To annotate the folder \
+         from the beginning: {command}",
         output.display(),
         journal.display()
     )]
@@ -91,6 +91,8 @@ pub enum FollowError {
         output: PathBuf,
         /// The journal.
         journal: PathBuf,
+        /// What makes room for both, for a shell.
+        command: String,
     },
     /// Anything else that broke the pipeline off.
     #[error(transparent)]
@@ -152,15 +154,27 @@ impl Follower {
         let journal = config.journal.clone();
         let journal_path = journal.unwrap_or_else(|| journal_of(output));
         let failed = FollowError::io(output);
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(output);
-        let mut file = open.map_err(&failed)?;
         let header = header(&config).map_err(&failed)?;
-        let opened = Journal::open(&journal_path, &config.options, &mut file, &header);
+        let open = |path: &Path| {
+            let mut open = OpenOptions::new();
+            open.read(true).write(true).create(true).truncate(false);
+            open.open(path)
+        };
+        let mut file = open(output).map_err(&failed)?;
+        let mut opened = Journal::open(&journal_path, &config.options, &mut file, &header);
+        let earlier = earlier(output);
+        if matches!(opened, Err(JournalError::Cut)) && !earlier.exists() {
+            // Nothing is thrown away: what it held may be of files that are gone.
+            std::fs::rename(output, &earlier).map_err(&failed)?;
+            log::error!(
+                "{}: its beginning or the journal's was lost; what was left of it lies in {} now, \
+                 and the folder is annotated from the beginning",
+                output.display(),
+                earlier.display()
+            );
+            file = open(output).map_err(&failed)?;
+            opened = Journal::open(&journal_path, &config.options, &mut file, &header);
+        }
         let (journal, given_up) = opened.map_err(|error| match error {
             JournalError::Io(source) => FollowError::io(&journal_path)(source),
             JournalError::Locked => FollowError::Locked {
@@ -175,10 +189,13 @@ impl Follower {
                 before,
                 now: config.options.clone(),
             },
-            JournalError::Missing | JournalError::Mismatch => FollowError::Mismatch {
-                output: output.clone(),
-                journal: journal_path.clone(),
-            },
+            JournalError::Missing | JournalError::Cut | JournalError::Mismatch => {
+                FollowError::Mismatch {
+                    output: output.clone(),
+                    journal: journal_path.clone(),
+                    command: begin_anew(output, &earlier, &journal_path),
+                }
+            }
         })?;
         let added = Added::new(file.try_clone().map_err(&failed)?);
         let writer = BufWriter::with_capacity(1 << 16, added.clone());
@@ -256,6 +273,20 @@ impl Follower {
             stopped: ran.stopped,
         })
     }
+}
+
+/// Where an output goes whose journal says nothing of it.
+fn earlier(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".earlier");
+    name.into()
+}
+
+/// The command that makes room for a new output and its journal.
+fn begin_anew(output: &Path, earlier: &Path, journal: &Path) -> String {
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+    let (output, earlier, journal) = (quoted(output), quoted(earlier), quoted(journal));
+    format!("mv {output} {earlier}; rm -f {journal}")
 }
 
 /// What an output begins with.

@@ -95,6 +95,9 @@ pub(super) enum JournalError {
     Options(String),
     /// There is nothing in it, though the output holds something.
     Missing,
+    /// It is that of the run, and nothing in it is true of the output, which begins as one of the
+    /// run does.
+    Cut,
     /// Nothing in it is true of the output.
     Mismatch,
 }
@@ -136,12 +139,11 @@ impl Journal {
         let mut start = vec![0; length.min(header.len() as u64) as usize];
         output.seek(SeekFrom::Start(0))?;
         output.read_exact(&mut start)?;
-        let just_begun = length <= header.len() as u64
-            && (start == header[..start.len()] || start.iter().all(|&b| b == 0));
+        let is_ours = start == header[..start.len()] || start.iter().all(|&b| b == 0);
+        let just_begun = length <= header.len() as u64 && is_ours;
         if title_end == 0 && !is_torn_title(&text, &title) {
             return Err(JournalError::Damaged(1));
         }
-        let whole = commits.len();
         while let Some(last) = commits.last() {
             let before = match commits.len() {
                 1 => 0,
@@ -153,10 +155,10 @@ impl Journal {
             commits.pop();
         }
         if commits.is_empty() && !just_begun {
-            return Err(if whole == 0 {
-                JournalError::Missing
-            } else {
-                JournalError::Mismatch
+            return Err(match (title_end, is_ours) {
+                (0, _) => JournalError::Missing,
+                (_, true) => JournalError::Cut,
+                (_, false) => JournalError::Mismatch,
             });
         }
         let given_up = parse(&text, &title)?.0.split_off(commits.len());
@@ -487,7 +489,12 @@ mod tests {
                         assert_eq!(left, output[..100 * commits]);
                     }
                     Err(error) => {
-                        assert!(matches!(error, JournalError::Missing), "{error:?}");
+                        let titled = lines > 0;
+                        match error {
+                            JournalError::Missing => assert!(!titled),
+                            JournalError::Mismatch => assert!(titled),
+                            other => panic!("{other:?}"),
+                        }
                         assert_eq!(commits, 0);
                         assert_eq!(fs::read(scratch.output()).unwrap(), output);
                     }

@@ -336,7 +336,7 @@ fn a_file_is_known_by_its_bytes() {
 }
 
 #[test]
-fn a_last_record_without_its_line_end_is_taken_at_the_end() {
+fn a_last_record_without_its_line_end_counts_when_the_run_ends() {
     let scratch = Scratch::new();
     scratch.write("x.fastq", "@a\nACGT\n+\nIIII");
     scratch.write("y.fastq", "@a\nACGT\n+\nII");

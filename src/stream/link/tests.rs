@@ -478,7 +478,7 @@ fn another_major_version_is_refused_on_both_sides() {
 }
 
 /// What a host has said, all of it.
-fn heard(bytes: &[u8], mut each: impl FnMut(Message<'_>)) {
+fn decoded(bytes: &[u8], mut each: impl FnMut(Message<'_>)) {
     let mut decoder: Decoder = Decoder::new();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -521,7 +521,7 @@ fn a_flood_of_calls_costs_no_decision() {
     link.next(&mut piece).unwrap();
     let said: Vec<u8> = down.lock().unwrap().drain(..).collect();
     let mut decided = vec![];
-    heard(&said, |message| {
+    decoded(&said, |message| {
         if let Message::Decision { read, .. } = message {
             decided.push(read);
         }
@@ -786,7 +786,7 @@ fn a_sender_announces_its_open_reads_to_a_new_host() {
         .unwrap();
     let said: Vec<u8> = up.lock().unwrap().drain(..).collect();
     let mut froms = vec![];
-    heard(&said, |message| match message {
+    decoded(&said, |message| match message {
         Message::ReadStart { from, name, .. } => {
             assert_eq!(name, b"one");
             froms.push((from, 0));
@@ -816,7 +816,7 @@ fn a_host_answers_the_finish_with_what_it_lacks() {
     assert_eq!(bench.next().0, LiveStep::Idle);
     let said: Vec<u8> = bench.down.lock().unwrap().drain(..).collect();
     let mut lacks = None;
-    heard(&said, |message| {
+    decoded(&said, |message| {
         if let Message::Statistics {
             frames, missing, ..
         } = message
@@ -923,7 +923,7 @@ fn strangers_at_the_door_keep_no_board_out() {
     let mut answer = vec![];
     let _ = (&wrong).read_to_end(&mut answer);
     let mut refused = false;
-    heard(&answer, |message| {
+    decoded(&answer, |message| {
         refused |= matches!(message, Message::Error { code: 1, .. })
     });
     assert!(refused);

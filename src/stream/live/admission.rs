@@ -240,7 +240,7 @@ impl Admission {
     }
 
     /// A piece of a begun read came. The positions that can be scored with it, for
-    /// [`Admission::taken`]; `None` where the read is given up.
+    /// [`Admission::goes_on`]; `None` where the read is given up.
     pub(super) fn arrived(&mut self, ticket: Ticket, piece: Arrival, now: Instant) -> Option<u64> {
         let begun = &mut self.begun[ticket as usize];
         let (lane, channel) = (begun.lane, begun.channel);
@@ -280,7 +280,7 @@ impl Admission {
 
     /// A worker takes a piece with which `positions` can be scored; false where its read is given
     /// up.
-    pub(super) fn taken(
+    pub(super) fn goes_on(
         &mut self,
         ticket: Ticket,
         positions: u64,

@@ -335,7 +335,10 @@ impl Simulation {
         {
             let ticket = self.reads[piece.read].ticket.expect("a begun read");
             let (received, at) = (self.at(piece.received), self.at(now));
-            if !self.admission.taken(ticket, piece.positions, received, at) {
+            if !self
+                .admission
+                .goes_on(ticket, piece.positions, received, at)
+            {
                 self.give_up(piece, now);
                 continue;
             }

@@ -362,7 +362,7 @@ fn kept(engine: &Engine<Live>, slot: &Slot) -> bool {
     let (Some(ticket), Some(mut admission)) = (slot.ticket, engine.mode.admission()) else {
         return true;
     };
-    admission.taken(ticket, slot.positions, slot.piece.received, Instant::now())
+    admission.goes_on(ticket, slot.positions, slot.piece.received, Instant::now())
 }
 
 /// Scores a read that nobody sent, so that the cost of a position is known before the first one
