@@ -152,15 +152,9 @@ const CORPUS: [(&str, u64, u64, i32, &str); 47] = [
         2,
         1,
         0,
-        "record 2 (second) at byte 131: the third line does not begin with '+'",
+        "record 2 (second) at byte 131: '?' at byte 200 is no nucleotide",
     ),
-    (
-        "bad_multiline.fq",
-        2,
-        1,
-        0,
-        "record 2 (second) at byte 131: the third line does not begin with '+'",
-    ),
+    ("good_multiline.fq", 3, 0, 0, ""),
     (
         "bad_quality_byte.fq",
         2,
