@@ -209,8 +209,11 @@ fn a_signal_leaves_what_there_is_and_says_so() {
             "calls.tsv",
         ];
         let mut child = waiting(&line, folder.path());
+        // The input goes on.
+        let input = child.stdin.take();
         signal(&child, name);
         let status = child.wait().unwrap();
+        drop(input);
         assert_eq!(status.code(), Some(code), "{name} {order}");
         // Of a live run this is the normal end.
         assert_eq!(
