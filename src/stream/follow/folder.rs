@@ -82,7 +82,7 @@ impl Folder {
 
 /// True for names that end in `.fastq`, `.fq` or `.bam`, and one in `.gz` or `.bgz` behind it. What
 /// a basecaller calls otherwise while it grows has its name when it is complete.
-pub(crate) fn may_hold_reads(path: &Path) -> bool {
+pub fn may_hold_reads(path: &Path) -> bool {
     let Some(name) = path.file_name() else {
         return false;
     };

@@ -29,5 +29,5 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use folder::may_hold_reads;
+pub use folder::may_hold_reads;
 pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower, journal_of};
