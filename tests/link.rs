@@ -327,6 +327,10 @@ fn a_replay_to_a_host_that_loses_sight_of_it_says_so() {
     let played = played.0.take().unwrap().wait_with_output().unwrap();
     let played_said = String::from_utf8(played.stderr).unwrap();
     assert_eq!(played.status.code(), Some(1), "{played_said}");
+    assert!(
+        played_said.contains("ended the connection"),
+        "{played_said}"
+    );
     let said = summary(child);
     assert!(said.contains("silent for 3 s"), "{said}");
     assert!(said.contains("0 rejected + 0 shed"), "{said}");

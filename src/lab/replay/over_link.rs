@@ -100,7 +100,11 @@ fn io_error(error: SenderError) -> io::Result<()> {
     match error {
         // The run was stopped: there is no more to send.
         SenderError::Stopped => Ok(()),
-        SenderError::Io(error) => Err(error),
+        // Not as a broken pipe, which is how a reader ends well that wants no more.
+        SenderError::Io(error) => {
+            let reason = format!("the host has ended the connection: {error}");
+            Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
+        }
         error => Err(io::Error::other(error)),
     }
 }
@@ -128,10 +132,12 @@ impl Target for OverLink {
         }
         self.undelivered = self.sender.undelivered();
         // The last replies are on their way; a host that closes the connection has sent them.
-        for _ in 0..100 {
-            if gone || self.sender.poll().is_err() {
-                break;
-            }
+        let (mut silent, mut replies) = (0, 0);
+        while !gone && silent < 100 {
+            gone = self.sender.poll().is_err();
+            let so_far = self.sender.calls + self.sender.decisions.len() as u64;
+            silent = if so_far > replies { 0 } else { silent + 1 };
+            replies = so_far;
         }
         Ok(())
     }

@@ -206,8 +206,12 @@ impl Link {
             if self.finished {
                 return Ok(LiveStep::End);
             }
-            if self.line.is_none() && !self.connected(now)? {
-                return Ok(LiveStep::Idle);
+            if self.line.is_none() {
+                if !self.connected(now)? {
+                    return Ok(LiveStep::Idle);
+                }
+                // It may have said more than its hello.
+                continue;
             }
             self.speak(now);
             let Some(line) = &mut self.line else {

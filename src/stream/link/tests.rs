@@ -1055,3 +1055,37 @@ fn what_a_board_said_is_read_though_it_is_gone() {
     }
     assert_eq!(pieces, frames);
 }
+
+#[test]
+fn what_a_board_says_behind_its_hello_is_not_lost() {
+    let mut doors = Doors::new("");
+    let mut board = doors.knock();
+    let mut said = vec![];
+    let hello = Message::Hello {
+        major: firmware_bridge::MAJOR,
+        minor: 0,
+        role: firmware_bridge::Role::Device,
+        capabilities: 0,
+        nonce: 5,
+    };
+    for (sequence, message) in [hello, hello, Message::KeepAlive].into_iter().enumerate() {
+        let sequence = sequence as u16;
+        let mut out = heapless::Vec::<u8, MAX_FRAME>::new();
+        firmware_bridge::Frame { sequence, message }
+            .encode(&mut out)
+            .unwrap();
+        said.extend_from_slice(&out);
+    }
+    let mut late = heapless::Vec::<u8, MAX_FRAME>::new();
+    let finish = firmware_bridge::Frame {
+        sequence: 3,
+        message: Message::Finish,
+    };
+    finish.encode(&mut late).unwrap();
+    board.write_all(&said).unwrap();
+    doors.look(5);
+    board.write_all(&late).unwrap();
+    doors.look(5);
+    assert_eq!(doors.count(|c| &c.frames), 4);
+    assert_eq!(doors.count(|c| &c.missing_frames), 0);
+}
