@@ -15,7 +15,7 @@ use super::{Isa, LANES};
 /// Below this magnitude a row is taken for zeros, so that 127 / max|y| stays finite.
 pub const SMALLEST: f32 = 1e-30;
 
-/// Int8Rows of a dynamic scale behind its row.
+/// Bytes of a dynamic scale behind its row.
 pub const SCALE_BYTES: usize = 4;
 
 /// Where int8 rows go.

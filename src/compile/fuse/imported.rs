@@ -16,7 +16,8 @@ use tract_onnx::prelude::InferenceModelExt;
 pub struct Imported {
     /// The graph; its length is the symbol T.
     pub proto: ModelProto,
-    /// What a quantised file states of tensors, by their names in it; hints for calibration.
+    /// What a quantised file states of tensors, by their names in it. Reported only:
+    /// calibration measures for itself.
     pub ranges: Ranges,
     /// The inputs that the graph still reads, in order.
     pub inputs: Vec<Input>,
@@ -34,7 +35,7 @@ pub struct Imported {
 }
 
 /// The typed graph, constants propagated, not decluttered. `None` leaves the length open: it is
-/// `stride` times the symbol `graph::TILE`, so that branches of different stride have lengths that
+/// `stride` times the symbol [`TILE`], so that branches of different stride have lengths that
 /// tract can tell to be equal.
 ///
 /// # Errors
