@@ -44,6 +44,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def reachable(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def scrape(port: int) -> dict[str, float]:
     """The numbers of the moment, by name and labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -64,7 +69,7 @@ def measure(options: argparse.Namespace, fasta: Path, policy: str, cell: tuple) 
     replay += ["--speed", str(speed), "--duration", "1000000", "-q"]
     with (folder / "said").open("w") as said:
         host = subprocess.Popen(annotate, stderr=said)
-    while not (folder / "link").exists():
+    while not reachable(port):
         time.sleep(0.05)
     board = subprocess.Popen(replay, stderr=subprocess.DEVNULL)
     while scrape(port)["bases_in_total"] == 0:
@@ -113,7 +118,8 @@ def main() -> None:
         rate = options.rate or measure(options, fasta, "block", (1000, 20.0))["rate"]
         channels = options.load * rate / 400
         cell = (min(4000, round(channels)), max(1.0, channels / 4000))
-        print(f"scores {rate / 1e6:.3f} Mb/s; from here on {cell[0]} channels at {cell[1]:.2f}x")
+        said = f"scores {rate / 1e6:.3f} Mb/s; from here on {cell[0]} channels at {cell[1]:.2f}x"
+        print(said, flush=True)
         for policy in options.policies:
             row = measure(options, fasta, policy, cell)
             whole = "?" if row["whole"] is None else f"{row['whole']:.2f}"

@@ -445,4 +445,5 @@ fn no_decision_is_lost_when_calls_flood() {
     arrived.sort_unstable();
     arrived.dedup();
     assert_eq!(arrived.len(), 150);
+    assert_eq!(sender.undelivered(), None);
 }

@@ -94,18 +94,7 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
             gzip,
         } => Box::new(Folder::new(&plan.to, reads_per_file, gzip).map_err(&failed)?),
     };
-    let is_link = is_link(&plan.to);
-    let played = play(cell, &mut *target, &stop).map_err(|error| {
-        // A host that is gone is no pipe whose reader has seen enough.
-        if is_link {
-            CliError::Input(format!(
-                "{}: not all was delivered: {error}",
-                plan.to.display()
-            ))
-        } else {
-            failed(error)
-        }
-    })?;
+    let played = play(cell, &mut *target, &stop).map_err(&failed)?;
     drop(target);
     if !quiet {
         note(format_args!(

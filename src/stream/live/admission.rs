@@ -40,7 +40,7 @@ const PORE: f64 = 400.0;
 
 /// How far back rates and costs are measured: by the clock, and of work.
 const RATES: f64 = 5.0;
-const COSTS: f64 = 5.0;
+const COSTS: f64 = 2.0;
 
 /// After so long a channel that says nothing is forgotten.
 const SILENT: Duration = Duration::from_secs(10);
