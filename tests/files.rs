@@ -116,6 +116,11 @@ fn an_earlier_result_outlives_a_run_that_comes_to_nothing() {
         assert_eq!(fs::read(at("calls.tsv")).unwrap(), b"earlier", "{input}");
         assert_eq!(at("calls.tsv.part").exists(), part, "{input}");
     }
+    // Of a live run as well.
+    let done = run(&["annotate", "--order=live", "bad.fq"], folder.path());
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("none of its 2 records"), "{said}");
     fs::write(at("good.fq"), record("a")).unwrap();
     let done = run(&["annotate", "good.fq", "-o", "calls.tsv"], folder.path());
     assert_eq!(done.status.code(), Some(0));

@@ -23,20 +23,14 @@ pub(super) fn each_record(
     let mut reader = Reader::open(Input::from_argument(path), limits, 0).map_err(report)?;
     let mut chunk = Chunk::with_capacity(limits.chunk_bases);
     let mut codes: Vec<u8> = vec![];
-    let mut good = 0u64;
-    let mut bad = 0u64;
     loop {
         match reader.next_chunk(&mut chunk).map_err(report)? {
             Step::End => {
-                return match reader.all_rejected() {
-                    Some(error) if good == 0 && bad > 0 => Err(report(error)),
-                    _ => Ok(()),
-                };
+                return reader
+                    .all_rejected()
+                    .map_or(Ok(()), |error| Err(report(error)));
             }
-            Step::Rejected(reject) => {
-                bad += u64::from(!reject.reason.passes_over());
-                log::warn!("{reject}");
-            }
+            Step::Rejected(reject) => log::warn!("{reject}"),
             Step::Chunk => {
                 if chunk.first {
                     codes.clear();
@@ -44,14 +38,8 @@ pub(super) fn each_record(
                 codes.extend_from_slice(&chunk.codes);
                 match &chunk.end {
                     None => (),
-                    Some(RecordEnd::Complete) => {
-                        good += 1;
-                        take(chunk.number, &chunk.name, &codes)?;
-                    }
-                    Some(RecordEnd::Rejected(reject)) => {
-                        bad += 1;
-                        log::warn!("{reject}");
-                    }
+                    Some(RecordEnd::Complete) => take(chunk.number, &chunk.name, &codes)?,
+                    Some(RecordEnd::Rejected(reject)) => log::warn!("{reject}"),
                 }
             }
         }

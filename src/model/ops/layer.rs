@@ -344,15 +344,20 @@ mod tests {
     use crate::model::ops::form::Written;
     use crate::model::ops::repeat::RepeatSpec;
 
-    #[test]
-    fn rows_that_grow_from_layer_to_layer_are_refused() {
+    /// A layer whose output is 65,536 times its input.
+    fn huge() -> Layer {
         let spec = Spec::from(RepeatSpec {
             channels: 1 << 16,
             factor: 1 << 16,
             rate: 1,
             output: Written::Signed,
         });
-        let layer = Layer::new(spec, Precision::Int8, 3, "repeat").unwrap();
+        Layer::new(spec, Precision::Int8, 3, "repeat").unwrap()
+    }
+
+    #[test]
+    fn rows_that_grow_from_layer_to_layer_are_refused() {
+        let layer = huge();
         let symbols = SymbolScope::default();
         let length = i64::fact::<&[usize]>(&[]);
         for rows in [symbols.sym("T").to_dim(), 100.to_dim()] {
@@ -370,13 +375,7 @@ mod tests {
 
     #[test]
     fn rows_whose_number_a_run_brings_are_bounded_too() {
-        let spec = Spec::from(RepeatSpec {
-            channels: 1 << 16,
-            factor: 1 << 16,
-            rate: 1,
-            output: Written::Signed,
-        });
-        let layer = Layer::new(spec, Precision::Int8, 3, "repeat").unwrap();
+        let layer = huge();
         assert!(layer.concrete_shape(&[8, 1 << 16]).is_ok());
         for rows in [1 << 10, 1 << 40, usize::MAX >> 16, usize::MAX] {
             let refused = layer.concrete_shape(&[rows, 1 << 16]).unwrap_err();

@@ -146,6 +146,18 @@ pub struct Reader {
     format: Format,
     /// Where it is told how far an input was read that may still grow.
     reached: Option<Reached>,
+    /// Records by how they ended; those that were passed over are neither.
+    accepted: u64,
+    rejected: u64,
+}
+
+/// What is said of an input that begins as nothing that is read here.
+fn not_sequences(file: Arc<str>, blocks: &mut Blocks) -> InputError {
+    InputError::NotSequences {
+        file,
+        offset: blocks.offset(),
+        found: blocks.describe(),
+    }
 }
 
 enum Format {
@@ -282,19 +294,15 @@ impl Reader {
             Some(b'B') if blocks.starts_with(bam::MAGIC) => Format::Bam(Bam::new(limits)),
             Some(b'>') => Format::Fasta(Fasta::new(limits)),
             Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits, false)),
-            Some(_) => {
-                return Err(InputError::NotSequences {
-                    file,
-                    offset: blocks.offset(),
-                    found: blocks.describe(),
-                });
-            }
+            Some(_) => return Err(not_sequences(file, &mut blocks)),
         };
         Ok(Reader {
             blocks,
             format,
             ids: Ids::new(file, first_record, 0),
             reached: None,
+            accepted: 0,
+            rejected: 0,
         })
     }
 
@@ -319,13 +327,7 @@ impl Reader {
             match blocks.first_after_blanks() {
                 None => Format::Empty,
                 Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits, false)),
-                Some(_) => {
-                    return Err(InputError::NotSequences {
-                        file,
-                        offset: blocks.offset(),
-                        found: blocks.describe(),
-                    });
-                }
+                Some(_) => return Err(not_sequences(file, &mut blocks)),
             }
         } else {
             Format::Fastq(Fastq::new(limits, from.lost))
@@ -335,6 +337,8 @@ impl Reader {
             format,
             ids: Ids::new(file, first_record, from.records),
             reached: Some(growing.reached),
+            accepted: 0,
+            rejected: 0,
         })
     }
 
@@ -360,11 +364,11 @@ impl Reader {
         self.ids.begun - self.ids.before
     }
 
-    /// What is wrong with an input all of whose records were rejected; `None` for one that may
-    /// still grow.
+    /// What is wrong with an input that was read to its end, and all of whose records were rejected:
+    /// most likely it is something else than it seems. `None` for one that may still grow.
     pub fn all_rejected(&self) -> Option<InputError> {
         let whole = self.blocks.account().is_none();
-        whole.then(|| InputError::AllRejected {
+        (whole && self.accepted == 0 && self.rejected > 0).then(|| InputError::AllRejected {
             file: self.ids.file.clone(),
             records: self.records(),
         })
@@ -384,6 +388,19 @@ impl Reader {
             Format::Fasta(fasta) => fasta.next_chunk(&mut self.blocks, &mut self.ids, chunk),
             Format::Fastq(fastq) => fastq.next_chunk(&mut self.blocks, &mut self.ids, chunk),
         };
+        let end = match &step {
+            Step::Chunk => chunk.end.as_ref(),
+            Step::Rejected(reject) => {
+                self.rejected += u64::from(!reject.reason.passes_over());
+                None
+            }
+            Step::End => None,
+        };
+        match end {
+            Some(RecordEnd::Complete) => self.accepted += 1,
+            Some(RecordEnd::Rejected(_)) => self.rejected += 1,
+            None => (),
+        }
         if step != Step::End {
             return Ok(step);
         }

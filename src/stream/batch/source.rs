@@ -151,7 +151,6 @@ fn end_input(port: &Port<Batch>, end: InputEnd) -> Result<(), Stopped> {
 
 fn read_records(port: &Port<Batch>, reader: &mut Reader) -> Result<InputEnd, Stopped> {
     let engine = &*port.engine;
-    let (mut good, mut bad) = (0u64, 0u64);
     loop {
         let mut slot = port.free_slot().ok_or(Stopped)?;
         let step = reader.next_chunk(&mut slot.chunk);
@@ -168,15 +167,9 @@ fn read_records(port: &Port<Batch>, reader: &mut Reader) -> Result<InputEnd, Sto
                 if chunk.first {
                     engine.metrics.read_in();
                 }
-                match &chunk.end {
-                    Some(RecordEnd::Complete) => good += 1,
-                    Some(RecordEnd::Rejected(_)) => bad += 1,
-                    None => (),
-                }
                 send(engine, slot);
             }
             Ok(Step::Rejected(reject)) => {
-                bad += u64::from(!reject.reason.passes_over());
                 let chunk = &mut slot.chunk;
                 chunk.record = reject.record;
                 chunk.start = 0;
@@ -189,9 +182,8 @@ fn read_records(port: &Port<Batch>, reader: &mut Reader) -> Result<InputEnd, Sto
             }
             Ok(Step::End) => {
                 engine.return_unused(slot);
-                // Most likely it is something else than it seems.
-                if let (0, 1.., Some(error)) = (good, bad, reader.all_rejected()) {
-                    port.engine.mode.report(error);
+                if let Some(error) = reader.all_rejected() {
+                    engine.mode.report(error);
                 }
                 return Ok(InputEnd::Complete);
             }

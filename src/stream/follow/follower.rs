@@ -9,7 +9,7 @@ use crate::sink::{CallWriter, Format, ModelTag};
 use crate::stream::batch::config::PipelineConfig;
 use crate::stream::batch::output::{FinishedChunk, Output, PipelineError};
 use crate::stream::batch::run::run_one_by_one;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -157,8 +157,20 @@ impl Follower {
         let header = header(&config).map_err(&failed)?;
         let open = |path: &Path| {
             let mut open = OpenOptions::new();
-            open.read(true).write(true).create(true).truncate(false);
-            open.open(path)
+            let file = open
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
+            match file.try_lock() {
+                // Some file systems have no locks.
+                Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+                Err(TryLockError::WouldBlock) => {
+                    let reason = "another run writes it";
+                    Err(io::Error::new(io::ErrorKind::ResourceBusy, reason))
+                }
+            }
         };
         let mut file = open(output).map_err(&failed)?;
         let mut opened = Journal::open(&journal_path, &config.options, &mut file, &header);

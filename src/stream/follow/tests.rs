@@ -249,6 +249,23 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
+#[test]
+fn two_runs_do_not_write_one_output() {
+    let scratch = Scratch::new();
+    let output = scratch.root.path().join("calls.tsv");
+    let folder = scratch.root.path().join("run");
+    let first = Follower::open(config(&folder, &output, 1)).unwrap();
+    let again = Follower::open(config(&folder, &output, 1)).err().unwrap();
+    assert!(again.to_string().contains("another run"), "{again}");
+    // Under another journal either.
+    let mut other = config(&folder, &output, 1);
+    other.journal = Some(scratch.root.path().join("other"));
+    let again = Follower::open(other).err().unwrap();
+    assert!(again.to_string().contains("another run"), "{again}");
+    drop(first);
+    assert!(Follower::open(config(&folder, &output, 1)).is_ok());
+}
+
 /// Wherever a file had its end when it was looked at, its records are those of the whole file.
 #[test]
 fn growth_shows_in_no_record() {

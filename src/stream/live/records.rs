@@ -39,7 +39,7 @@ impl Records {
         };
         let chunk = &mut self.chunk;
         match reader.next_chunk(chunk)? {
-            Step::End => return Ok(LiveStep::End),
+            Step::End => return reader.all_rejected().map_or(Ok(LiveStep::End), Err),
             Step::Rejected(reject) => return Ok(LiveStep::Rejected(reject)),
             Step::Chunk => {}
         }
