@@ -364,8 +364,9 @@ impl Reader {
         self.ids.begun - self.ids.before
     }
 
-    /// What is wrong with an input that was read to its end, and all of whose records were rejected:
-    /// most likely it is something else than it seems. `None` for one that may still grow.
+    /// What is wrong with an input that was read to its end, and of which every record was
+    /// rejected: most likely it is something else than it seems. `None` for one that may still
+    /// grow.
     pub fn all_rejected(&self) -> Option<InputError> {
         let whole = self.blocks.account().is_none();
         (whole && self.accepted == 0 && self.rejected > 0).then(|| InputError::AllRejected {
