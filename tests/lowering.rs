@@ -6,7 +6,7 @@ mod draft;
 #[path = "lowering/tiers.rs"]
 mod tiers;
 
-use draft::{Draft, Rows, attribute};
+use draft::{Draft, Rows, Shape, attribute};
 use proptest::prelude::*;
 use std::path::Path;
 use strandline::compile::pack::{Packed, pack};
@@ -243,15 +243,6 @@ fn lengths(terms: &Terms) -> Vec<usize> {
         2 * tile + 3 * m,
     ]);
     all
-}
-
-/// A shape of convolution that keeps the length.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    width: usize,
-    dilation: usize,
-    /// Of the padding, how much lies before.
-    before: usize,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {

@@ -21,6 +21,10 @@ pub(super) enum CliError {
     /// Already reported where it happened.
     #[error("")]
     Reported,
+    /// In a child of the program, which has reported it and ended with this code.
+    #[cfg(feature = "pack")]
+    #[error("")]
+    Child(u8),
     #[error("{0}")]
     Usage(String),
     /// By a signal, before its end; the exit code says which.
@@ -73,6 +77,8 @@ pub(super) fn exit_code(result: Result<(), CliError>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(CliError::Reported) => ExitCode::from(1),
+        #[cfg(feature = "pack")]
+        Err(CliError::Child(code)) => ExitCode::from(code),
         Err(CliError::Stopped(code)) => ExitCode::from(code),
         Err(CliError::Usage(message)) => {
             note(format_args!("error: {message}"));

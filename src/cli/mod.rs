@@ -19,6 +19,8 @@ mod arguments;
 mod batch;
 mod bench;
 mod bench_model;
+#[cfg(feature = "pack")]
+mod budget;
 mod check;
 mod error;
 mod eval;

@@ -1,12 +1,13 @@
 //! `pack`: from a float network to a model file.
 
 use super::arguments::packed::PackArguments;
+use super::budget;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::{End, Target, say};
 use super::sequences::samples;
 use crate::annotate::Task;
-use crate::compile::pack;
+use crate::compile::pack::pack_watched;
 use crate::model::manifest::{Manifest, Tokeniser};
 use std::fs;
 use std::io::Write;
@@ -17,6 +18,12 @@ pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
         .read(&arguments.calibrate)
         .write([&arguments.output])
         .check()?;
+    budget::within(&arguments.budget, &arguments.onnx, |progress| {
+        pack(arguments, progress)
+    })
+}
+
+fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> {
     let path = &arguments.manifest;
     let text = fs::read_to_string(path).map_err(CliError::io(path))?;
     let mut manifest = Manifest::from_toml(&text)
@@ -27,7 +34,7 @@ pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
     for path in &arguments.calibrate {
         all.extend(samples(path, manifest.tokeniser == Tokeniser::Ids)?);
     }
-    let packed = pack::pack(&arguments.onnx, &manifest, &all)?;
+    let packed = pack_watched(&arguments.onnx, &manifest, &all, progress)?;
     let written = packed.model.manifest();
     if arguments.require_bits && written.reproducible.is_none() {
         let reason = if packed.plain.is_empty() {

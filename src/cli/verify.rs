@@ -1,6 +1,8 @@
 //! `verify`: a model file beside the network it came from.
 
 use super::arguments::packed::VerifyArguments;
+use super::arguments::values::Budget;
+use super::budget;
 use super::error::CliError;
 use super::output::say;
 use super::records::each_record;
@@ -15,6 +17,7 @@ struct VerifyPlan {
     file: PathBuf,
     /// The network, and the reads that both run on.
     against: Option<(PathBuf, Vec<PathBuf>)>,
+    budget: Budget,
 }
 
 impl VerifyPlan {
@@ -25,12 +28,20 @@ impl VerifyPlan {
         Ok(VerifyPlan {
             file: arguments.file,
             against: arguments.against.map(|onnx| (onnx, arguments.reads)),
+            budget: arguments.budget,
         })
     }
 }
 
 pub(super) fn run(arguments: VerifyArguments) -> Result<(), CliError> {
     let plan = VerifyPlan::new(arguments)?;
+    match &plan.against {
+        Some((onnx, _)) => budget::within(&plan.budget, onnx, |progress| verify(&plan, progress)),
+        None => verify(&plan, &|| ()),
+    }
+}
+
+fn verify(plan: &VerifyPlan, progress: &dyn Fn()) -> Result<(), CliError> {
     let file = ModelFile::open(&plan.file)?;
     file.check_payload()?;
     Task::of_file(&file)?;
@@ -48,7 +59,7 @@ pub(super) fn run(arguments: VerifyArguments) -> Result<(), CliError> {
             Ok(())
         })?;
     }
-    let Comparison { columns, bases } = compare(Model::build(file)?, onnx, &samples)?;
+    let Comparison { columns, bases } = compare(Model::build(file)?, onnx, &samples, progress)?;
     say!("compared on {bases} positions with {}", onnx.display());
     say!("output        largest    mean       cosine     calls      of them changed");
     for c in columns {

@@ -1,5 +1,6 @@
 //! The float network as tract runs it from its ONNX file: what a packed model is compared with.
 
+use super::contain::contained;
 use super::lower::{import, one_hot};
 use crate::model::error::ModelError;
 use crate::model::manifest::Manifest;
@@ -44,11 +45,13 @@ impl FloatModel {
     }
 
     fn plan(&self, length: Option<usize>) -> Result<Plan, ModelError> {
-        let (model, _) = import(&self.path, length)?;
-        model
-            .into_optimized()
-            .and_then(SimplePlan::new)
-            .map_err(|error| self.failed(&error))
+        contained(&self.path, "reading the ONNX file", || {
+            let (model, _) = import(&self.path, length)?;
+            model
+                .into_optimized()
+                .and_then(SimplePlan::new)
+                .map_err(|error| self.failed(&error))
+        })
     }
 
     /// Raw outputs, `[positions, outputs]` or `[outputs]`.
@@ -93,6 +96,8 @@ impl FloatModel {
             }
             Ok(rows)
         };
-        run().map_err(|error| self.failed(&error))
+        contained(&self.path, "running the float network", || {
+            run().map_err(|error| self.failed(&error))
+        })
     }
 }

@@ -50,7 +50,7 @@ struct Sums {
     changed: u64,
 }
 
-/// Runs both over the samples, forward strand.
+/// Runs both over the samples, forward strand; `progress` is called after each piece.
 ///
 /// # Errors
 /// Where either cannot be run.
@@ -58,6 +58,7 @@ pub fn compare(
     model: Model,
     onnx: &Path,
     samples: &[Vec<u8>],
+    progress: &dyn Fn(),
 ) -> Result<Comparison, AnnotateError> {
     let manifest = model.manifest().clone();
     let columns = manifest.outputs.len();
@@ -72,6 +73,7 @@ pub fn compare(
     let mut sums = vec![Sums::default(); columns];
     let mut bases = 0;
     let mut add = |own: &[f32], other: &[f32]| {
+        progress();
         for (rows, others) in own.chunks_exact(columns).zip(other.chunks_exact(columns)) {
             bases += 1;
             for (c, sum) in sums.iter_mut().enumerate() {

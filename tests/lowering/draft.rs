@@ -1,6 +1,5 @@
 //! ONNX graphs written by hand, with weights from a fixed sequence.
 
-use super::Shape;
 use prost::Message;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
@@ -73,6 +72,15 @@ pub fn attribute(name: &str, value: impl Into<Value>) -> AttributeProto {
     };
     made.r#type = kind as i32;
     made
+}
+
+/// A shape of convolution that keeps the length.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub width: usize,
+    pub dilation: usize,
+    /// Of the padding, how much lies before.
+    pub before: usize,
 }
 
 /// What the rows of a transformer are.

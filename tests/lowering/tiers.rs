@@ -1,8 +1,8 @@
 //! Networks of two outputs: each tier gives the bits of the whole network, the second look those of
 //! the better tier.
 
-use super::draft::Draft;
-use super::{Shape, cases, sequence, shape};
+use super::draft::{Draft, Shape};
+use super::{cases, sequence, shape};
 use proptest::prelude::*;
 use strandline::compile::pack::pack;
 use strandline::model::Model;

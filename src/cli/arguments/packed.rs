@@ -1,5 +1,6 @@
 //! What the commands on packed model files take: `pack`, `inspect`, `verify`.
 
+use super::values::Budget;
 use crate::model::manifest::Precision;
 use clap::Args;
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ pub struct PackArguments {
     /// Fail unless every instruction set will give the same bits
     #[arg(long)]
     pub require_bits: bool,
+    /// Time for reading the network and for each sample, and memory for all
+    #[arg(long, value_name = "TIME,MEMORY", default_value = "60s,4GB")]
+    pub budget: Budget,
     /// The model file
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
@@ -38,6 +42,9 @@ pub struct VerifyArguments {
     /// The network it was packed from
     #[arg(long, value_name = "MODEL.onnx")]
     pub against: Option<PathBuf>,
+    /// Time for reading the network and for each sample, and memory for all
+    #[arg(long, value_name = "TIME,MEMORY", default_value = "60s,4GB")]
+    pub budget: Budget,
     /// Reads to compare on; without them and the network only the file's hashes are checked
     #[arg(value_name = "READS", requires = "against")]
     pub reads: Vec<PathBuf>,

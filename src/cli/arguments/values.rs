@@ -174,6 +174,32 @@ pub fn workers(threads: Option<u16>) -> usize {
     }
 }
 
+/// What reading a foreign network may take: `60s,4GB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// For the reading, and for each sample.
+    pub time: Duration,
+    /// In bytes, for all.
+    pub memory: u64,
+}
+
+impl std::str::FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Budget, String> {
+        let split = text.split_once(',').and_then(|(time, memory)| {
+            let time = seconds(time.strip_suffix('s')?).ok()?;
+            let (number, unit) = match memory.strip_suffix("GB") {
+                Some(number) => (number, 1e9),
+                None => (memory.strip_suffix("MB")?, 1e6),
+            };
+            let memory = (self::time(number).ok()? * unit) as u64;
+            Some(Budget { time, memory })
+        });
+        split.ok_or_else(|| "seconds and GB or MB, such as 60s,4GB".to_string())
+    }
+}
+
 /// A serial port or a socket, not a file.
 pub fn is_link(argument: &Path) -> bool {
     argument.to_str().is_some_and(|text| text.contains("://"))
@@ -219,6 +245,21 @@ pub fn prior(text: &str) -> Result<(CallKind, f64), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_is_time_and_memory() {
+        let budget = |time, memory| Budget {
+            time: Duration::from_secs_f64(time),
+            memory,
+        };
+        assert_eq!("60s,4GB".parse(), Ok(budget(60.0, 4_000_000_000)));
+        assert_eq!("0.5s,200MB".parse(), Ok(budget(0.5, 200_000_000)));
+        for wrong in [
+            "60s", "4GB", "60,4", "s,GB", "-1s,4GB", "60s,0GB", "60s,4TB",
+        ] {
+            assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_leaves_the_machine_is_asked_for() {

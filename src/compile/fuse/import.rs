@@ -10,7 +10,6 @@ use super::qdq::Ranges;
 use super::{inputs, qdq, rules, shape, tidy, window};
 use crate::model::error::ModelError;
 use std::collections::{BTreeMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto};
 use tract_onnx::prelude::Framework;
@@ -33,10 +32,8 @@ pub fn read(path: &Path) -> Result<Imported, ModelError> {
     let proto = tract_onnx::onnx().proto_model_for_path(path);
     let proto = proto.map_err(|error| failed(format!("{error:#}")))?;
     let folder = path.parent().and_then(Path::to_str);
-    // What was overlooked in a foreign file ends the file's reading, not the program.
-    let read = catch_unwind(AssertUnwindSafe(|| import(proto, folder, &file)));
-    let read = read.unwrap_or_else(|_| Err(Fault::new("the graph", "it could not be understood")));
-    let imported = read.map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))?;
+    let imported = import(proto, folder, &file)
+        .map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))?;
     log::debug!(
         "{file}: fused {:?}, {} ranges stated",
         imported.fused,

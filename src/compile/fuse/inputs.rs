@@ -8,10 +8,15 @@ use super::{node, tensor};
 use crate::model::layers::TILE;
 use std::collections::HashSet;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
-use tract_onnx::pb::{GraphProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{
+    GraphProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto,
+};
 
 /// Elements of a tensor that a file may hold.
 const MOST_ELEMENTS: i64 = 1 << 36;
+
+/// Positions that a kernel, a stride, a dilation or a padding may reach over.
+const MOST_REACH: i64 = 1 << 20;
 
 /// What tract or the rewriting would stumble over.
 pub fn check(graph: &GraphProto) -> Result<(), Fault> {
@@ -66,6 +71,7 @@ pub fn check(graph: &GraphProto) -> Result<(), Fault> {
                 )));
             }
         }
+        windows(node).map_err(fault)?;
         if node.op_type != "Constant" && node.input.is_empty() {
             return Err(fault("it has no input".to_string()));
         }
@@ -102,6 +108,40 @@ pub fn check(graph: &GraphProto) -> Result<(), Fault> {
     {
         Some(output) => Err(Fault::new(&output.name, "nothing writes this output")),
         None => Ok(()),
+    }
+}
+
+/// Convolutions and pools: as many numbers as axes, none of them beyond reason.
+fn windows(node: &NodeProto) -> Result<(), String> {
+    let sides = match node.op_type.as_str() {
+        "Pad" => 0,
+        "Conv" | "ConvInteger" | "QLinearConv" | "ConvTranspose" | "MaxPool" | "AveragePool"
+        | "LpPool" => 1,
+        _ => return Ok(()),
+    };
+    let numbers = |name: &str| node.attribute.iter().find(|a| a.name == name);
+    let mut axes = None;
+    for (name, least, times) in [
+        ("kernel_shape", 1, 1),
+        ("strides", 1, 1),
+        ("dilations", 1, 1),
+        ("pads", if sides == 0 { -MOST_REACH } else { 0 }, 2),
+    ] {
+        let Some(attribute) = numbers(name) else {
+            continue;
+        };
+        let ints = &attribute.ints;
+        let wrong = ints.iter().any(|i| !(least..=MOST_REACH).contains(i));
+        let count = ints.len() / times;
+        let uneven = !ints.len().is_multiple_of(times) || axes.is_some_and(|axes| axes != count);
+        if wrong || uneven || count == 0 {
+            return Err(format!("{name} {ints:?}"));
+        }
+        axes = Some(count);
+    }
+    match numbers("group") {
+        Some(group) if !(1..=MOST_REACH).contains(&group.i) => Err(format!("group {}", group.i)),
+        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Constants of an ONNX graph: read, cast and stored.
 
+use std::path::Path;
 use tract_nnef::internal::*;
 use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -50,6 +51,19 @@ pub fn load(tensor: &TensorProto, folder: Option<&str>) -> TractResult<Tensor> {
             tensor.raw_data.len(),
             tensor.dims
         );
+    }
+    if let (true, Some(folder)) = (tensor.raw_data.is_empty(), folder) {
+        let places = tensor.external_data.iter().filter(|e| e.key == "location");
+        for place in places {
+            let file = Path::new(folder).join(&place.value);
+            // Opening a pipe would wait for somebody to write to it.
+            ensure!(
+                file.is_file(),
+                "tensor {}: {} is no file",
+                tensor.name,
+                file.display()
+            );
+        }
     }
     let provider = tract_onnx::onnx().provider;
     let loaded = tract_onnx::tensor::load_tensor(&*provider, tensor, folder)?;

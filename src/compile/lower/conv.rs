@@ -102,6 +102,9 @@ impl Finder<'_> {
             return Ok(None);
         }
         let (width, dilation, stride) = (pool.kernel_shape[0], pool.dilation(0), pool.stride(0));
+        if width == 0 || dilation == 0 || stride == 0 {
+            return Ok(None);
+        }
         let span = (width - 1) * dilation;
         let (before, after) = match &pool.padding {
             PaddingSpec::Explicit(before, after) => (before[0], after[0]),

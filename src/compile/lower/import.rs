@@ -31,7 +31,7 @@ pub fn read(path: &Path, manifest: &Manifest) -> Result<Network, ModelError> {
         )));
     }
     let find = || -> TractResult<Network> {
-        let input = model.input_outlets()?[0];
+        let input = *model.input_outlets()?.first().context("it has no input")?;
         let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();
         let symbol = length.is_none().then(|| model.symbols.sym(TILE));
         let mut network = Network {

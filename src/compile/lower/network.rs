@@ -59,9 +59,10 @@ impl Network {
                 .successors
                 .is_empty();
             let last = outputs.contains(&output) && !read;
-            if let (true, false, Ok(channels)) =
-                (rows, last, fact.shape[axis.min(fact.rank() - 1)].to_usize())
-            {
+            if !rows || last {
+                continue;
+            }
+            if let Ok(channels) = fact.shape[axis].to_usize() {
                 found.push((output, channels));
             }
         }

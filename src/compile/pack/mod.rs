@@ -23,4 +23,4 @@ mod step;
 mod transformer;
 mod values;
 
-pub use packed::{Packed, pack};
+pub use packed::{Packed, pack, pack_watched};

@@ -69,11 +69,13 @@ impl Ranges {
     }
 }
 
-/// Runs the float network over the samples and measures every hidden value of rows.
+/// Runs the float network over the samples and measures every hidden value of rows; `progress` is
+/// called after each.
 pub fn measure(
     network: &Network,
     manifest: &Manifest,
     samples: &[Vec<u32>],
+    progress: &dyn Fn(),
 ) -> Result<Ranges, ModelError> {
     let wanted = network.hidden();
     if wanted.is_empty() {
@@ -98,6 +100,7 @@ pub fn measure(
                     *large = large.max(x.abs());
                 }
             }
+            progress();
         }
         let mut sums: Vec<Sums> = wanted.iter().map(|(_, c)| Sums::new(*c)).collect();
         for piece in &pieces {
@@ -110,6 +113,7 @@ pub fn measure(
                 let by_row = network.channels_last(*outlet)?;
                 sums.add(values, *large, by_row.then_some(*channels));
             }
+            progress();
         }
         let ranges = sums.iter().zip(&largest).map(|(s, large)| s.range(*large));
         let found = outlets.iter().copied().zip(ranges).collect();

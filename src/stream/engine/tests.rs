@@ -68,6 +68,8 @@ struct Counts {
     next: u64,
     most: u64,
     stuck: bool,
+    /// It has gone into that read.
+    reads: Arc<AtomicBool>,
     closed: Arc<AtomicUsize>,
 }
 
@@ -76,6 +78,7 @@ fn counts(most: u64) -> Counts {
         next: 0,
         most,
         stuck: false,
+        reads: Arc::default(),
         closed: Arc::default(),
     }
 }
@@ -84,7 +87,10 @@ impl Source<Numbers> for Counts {
     fn read(&mut self, port: &Port<Numbers>) -> Ended {
         while let Some(mut slot) = port.free_slot() {
             if self.next == self.most && self.stuck {
-                let read = port.blocking(|| std::thread::sleep(Duration::from_secs(3600)));
+                let read = port.blocking(|| {
+                    self.reads.store(true, SeqCst);
+                    std::thread::sleep(Duration::from_secs(3600));
+                });
                 assert!(read.is_none());
                 return Ended::Early;
             }
@@ -174,7 +180,7 @@ fn a_stop_goes_on_without_a_source_stuck_in_a_read() {
     let (setup, metrics) = setup(2, &stop);
     let mut stuck = counts(10);
     stuck.stuck = true;
-    let closed = stuck.closed.clone();
+    let (closed, reads) = (stuck.closed.clone(), stuck.reads.clone());
     let begun = Instant::now();
     let ran = run_threads(setup, vec![stuck, counts(5)], marks, |sink| {
         let mut seen = 0;
@@ -182,6 +188,9 @@ fn a_stop_goes_on_without_a_source_stuck_in_a_read() {
             seen += 1;
             // Fifteen numbers, and the end of the source that has one.
             if seen == 16 {
+                while !reads.load(SeqCst) {
+                    std::thread::yield_now();
+                }
                 stop.store(true, SeqCst);
             }
         })

@@ -1,0 +1,226 @@
+//! Model files with right hashes and wrong insides, and ONNX files that no exporter would write:
+//! the program takes or refuses each in order, within its budget of time and memory. It never
+//! panics, dies or hangs, and what it has packed it also runs.
+//!
+//! A few of each by default. `STRANDLINE_MUTANTS=20000` tries that many of each from other seeds;
+//! the figures are in `docs/reliability.md`.
+#![cfg(unix)]
+
+mod change;
+// Not everything that it can draw is needed here.
+#[allow(dead_code)]
+#[path = "../lowering/draft.rs"]
+mod draft;
+mod seeds;
+
+use prost::Message;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tract_onnx::pb::ModelProto;
+
+/// What a run may take of memory, in kilobytes, and of time.
+const MEMORY: &str = "1048576";
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Of each kind, without a wish.
+const FEW: u64 = 150;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Taken,
+    Refused,
+    Panicked,
+    Died,
+    Hung,
+}
+
+fn wanted() -> u64 {
+    match std::env::var("STRANDLINE_MUTANTS") {
+        Ok(count) => count.parse().unwrap(),
+        Err(_) => FEW,
+    }
+}
+
+/// Runs the program within the limits; its standard error goes to a file.
+fn limited(arguments: &[&OsStr], log: &Path) -> End {
+    let started = Instant::now();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -v \"$0\"; exec \"$@\"", MEMORY])
+        .arg(env!("CARGO_BIN_EXE_strandline"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(log).unwrap())
+        .spawn()
+        .unwrap();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        // The program's own budget ends first where it has one.
+        if started.elapsed() > LONGEST + Duration::from_secs(2) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return End::Hung;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let said = fs::read(log).unwrap();
+    let said = String::from_utf8_lossy(&said);
+    match status.code() {
+        _ if said.contains("panicked at") => End::Panicked,
+        Some(0) => End::Taken,
+        Some(1 | 2) => End::Refused,
+        Some(_) => End::Panicked,
+        None => End::Died,
+    }
+}
+
+/// Makes and tries mutants on all cores; the files of those that ended badly are kept.
+fn try_all(
+    kind: &str,
+    attempt: impl Fn(&mut ChaCha8Rng, u64, &Path) -> Option<(End, Vec<PathBuf>)> + Sync,
+) {
+    let count = wanted();
+    let first = if count == FEW { 0 } else { 1 << 32 };
+    let next = AtomicU64::new(0);
+    let ends = Mutex::new([0u64; 5]);
+    let bad = Mutex::new(vec![]);
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    fs::create_dir_all(&kept).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let folder = tempfile::tempdir().unwrap();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let mut rng = ChaCha8Rng::seed_from_u64(first + number);
+                    let Some((end, files)) = attempt(&mut rng, number, folder.path()) else {
+                        continue;
+                    };
+                    ends.lock().unwrap()[end as usize] += 1;
+                    if !matches!(end, End::Taken | End::Refused) {
+                        let mut line = format!("{end:?}: {number}");
+                        for file in files {
+                            let name = file.file_name().unwrap().to_string_lossy();
+                            let to = kept.join(format!("{kind}-{number}-{name}"));
+                            fs::copy(&file, &to).unwrap();
+                            line += &format!(" {}", to.display());
+                        }
+                        bad.lock().unwrap().push(line);
+                    }
+                }
+            });
+        }
+    });
+    let [taken, refused, panicked, died, hung] = ends.into_inner().unwrap();
+    println!(
+        "{kind}: {taken} taken, {refused} refused, {panicked} panicked, {died} died, {hung} hung"
+    );
+    let bad = bad.into_inner().unwrap();
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+    // Changes that leave everything right, or nothing, would test nothing.
+    assert!(taken > count / 50 && refused > count / 10);
+}
+
+/// Reads and token ids that every network takes.
+fn inputs(folder: &Path) -> [PathBuf; 2] {
+    let (reads, ids) = (folder.join("reads.fa"), folder.join("ids.txt"));
+    let bases: String = (0..80)
+        .map(|at| ['A', 'C', 'G', 'T'][(at * at / 3) % 4])
+        .collect();
+    fs::write(&reads, format!(">one\n{}\n>two\n{bases}\n", &bases[..38])).unwrap();
+    let tokens: Vec<String> = (0..80).map(|at| (at % 7).to_string()).collect();
+    let line = tokens.join(" ");
+    fs::write(&ids, format!("{line}\n{}\n", &line[..79])).unwrap();
+    [reads, ids]
+}
+
+/// Runs a packed file on sequences.
+fn runs(file: &Path, input: &Path, folder: &Path, log: &Path) -> End {
+    let output = folder.join("outputs.npy");
+    let words = [
+        "bench-model".as_ref(),
+        file.as_os_str(),
+        "--input".as_ref(),
+        input.as_os_str(),
+        "--output".as_ref(),
+        output.as_os_str(),
+    ];
+    limited(&words, log)
+}
+
+#[test]
+fn packed_files_with_wrong_insides_are_taken_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeds = seeds::packed(folder.path());
+    let [reads, ids] = inputs(folder.path());
+    try_all("packed", |rng, number, folder| {
+        let (is_ids, seed) = &seeds[number as usize % seeds.len()];
+        let bytes = change::packed(seed, rng)?;
+        let (file, log) = (folder.join("mutant.safetensors"), folder.join("stderr"));
+        fs::write(&file, bytes).unwrap();
+        let mut end = runs(&file, if *is_ids { &ids } else { &reads }, folder, &log);
+        if matches!(end, End::Taken | End::Refused) && number % 4 == 0 {
+            let inspected = limited(&["inspect".as_ref(), file.as_os_str()], &log);
+            if !matches!(inspected, End::Taken | End::Refused) {
+                end = inspected;
+            }
+        }
+        Some((end, vec![file, log]))
+    });
+}
+
+#[test]
+fn networks_that_no_exporter_writes_are_packed_and_run_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [reads, ids] = inputs(folder.path());
+    let networks = seeds::networks();
+    try_all("onnx", |rng, number, folder| {
+        let network = &networks[number as usize % networks.len()];
+        let mut model = ModelProto::decode(&*network.onnx).unwrap();
+        change::onnx(&mut model, rng);
+        let [onnx, manifest, packed, log] =
+            ["mutant.onnx", "m.toml", "packed.safetensors", "stderr"].map(|name| folder.join(name));
+        fs::write(&onnx, model.encode_to_vec()).unwrap();
+        fs::write(&manifest, &network.manifest).unwrap();
+        let input = if network.ids { &ids } else { &reads };
+        let precision = ["int8", "fp16", "f32"][(number / 7) as usize % 3];
+        let words = [
+            "pack".as_ref(),
+            onnx.as_os_str(),
+            "--manifest".as_ref(),
+            manifest.as_os_str(),
+            "--calibrate".as_ref(),
+            input.as_os_str(),
+            "--precision".as_ref(),
+            precision.as_ref(),
+            "--budget=8s,1GB".as_ref(),
+            "-o".as_ref(),
+            packed.as_os_str(),
+        ];
+        let mut end = limited(&words, &log);
+        let mut files = vec![onnx, manifest, log.clone()];
+        if end == End::Taken {
+            end = runs(&packed, input, folder, &log);
+            files.push(packed);
+            if end == End::Refused {
+                // What was packed must run.
+                end = End::Panicked;
+            }
+        }
+        Some((end, files))
+    });
+}
