@@ -9,3 +9,13 @@ mod lower;
 pub mod pack;
 mod quantize;
 mod reference;
+
+/// Decodes an ONNX model, checks and rewrites it as [`pack`](pack::pack) does before tract reads
+/// it: the part that is ours, for the fuzz target.
+///
+/// # Errors
+/// What a file would be refused for.
+#[doc(hidden)]
+pub fn rewritten(onnx: &[u8]) -> Result<(), String> {
+    fuse::rewritten(onnx)
+}

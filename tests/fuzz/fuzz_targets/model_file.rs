@@ -1,9 +1,11 @@
-//! Model files: any bytes, and any bytes whose hashes have been made right. `models/` holds good
-//! ones to start from.
+//! Model files: any bytes, and any bytes whose hashes have been made right; what parses is built
+//! into a network. `models/` holds good ones to start from.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use safetensors::Dtype;
+use strandline::annotate::Task;
+use strandline::model::Model;
 use strandline::model::file::ModelFile;
 use strandline::model::map::Bytes;
 
@@ -27,6 +29,13 @@ fn parse(data: &[u8]) {
             Dtype::I8
         };
         assert!(file.tensor(&name, other).is_err());
+    }
+    if let Ok(model) = Model::build(file) {
+        let _ = Task::of_model(&model);
+        let mut runner = model.spawn().unwrap();
+        let length = model.manifest().multiple;
+        let _ = runner.run(&vec![1; length]);
+        let _ = runner.run_ids(&vec![1; length]);
     }
 }
 
