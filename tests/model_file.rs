@@ -143,7 +143,10 @@ fn paths_that_hold_no_model_are_named() {
 #[test]
 fn a_manifest_that_cannot_be_is_refused() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 9] = [
+        ("control character", |m| m.name = "promoter\tcore".into()),
+        ("control character", |m| m.version.push('\n')),
+        ("control character", |m| m.outputs[0].name.push('\x1b')),
         ("alphabet", |m| m.alphabet = "ACGU".into()),
         ("stride", |m| m.stride = 4),
         ("tile", |m| m.tile = 100),

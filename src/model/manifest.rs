@@ -388,6 +388,12 @@ impl Manifest {
 
     /// The reason why this cannot be used, if there is one.
     pub fn validate(&self) -> Result<(), String> {
+        // They stand in tables, where a tab or a line end would be another column or row.
+        let columns = self.outputs.iter().map(|output| &output.name);
+        let names = [&self.name, &self.version, &self.task].into_iter();
+        if let Some(name) = names.chain(columns).find(|n| n.contains(char::is_control)) {
+            return Err(format!("{name:?}: a control character in a name"));
+        }
         let known = match self.tokeniser {
             Tokeniser::OneHot => self.alphabet == "ACGT",
             Tokeniser::Ids => self.is_raw(),

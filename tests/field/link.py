@@ -5,10 +5,11 @@
 
 A host listens while `replay` sends the sample reads. A stall is SIGSTOP for five seconds, longer
 than the link's keep-alive: of the host, which must lose nothing, or of the board, which is then
-taken for gone and must say so, while what the host makes of its open reads is marked `partial`. A stranger connects and says nothing, drips bytes, scans, speaks HTTP,
-noise or another version. The last part plays a MinION at its own pace, with stalls and strangers
-all the time, and watches the host's memory. The calls must be those of the same reads from a file.
-Exits with 1 where they are not, or where a host or a board ends otherwise than it should.
+taken for gone and must say so, while what the host makes of its open reads is marked `partial`. A
+stranger connects and says nothing, drips bytes, scans, speaks HTTP, noise or another version. The
+last part plays a MinION at its own pace, with stalls and strangers all the time, and watches the
+host's memory. The calls must be those of the same reads from a file. Exits with 1 where they are
+not, or where a host or a board ends otherwise than it should.
 """
 
 import argparse

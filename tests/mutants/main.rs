@@ -1,5 +1,5 @@
 //! Model files with right hashes and wrong insides, and ONNX files that no exporter would write:
-//! the program takes or refuses each in order, within its budget of time and memory. It never
+//! the program accepts or refuses each in order, within its budget of time and memory. It never
 //! panics, dies or hangs, and what it has packed it also runs.
 //!
 //! A few of each by default. `STRANDLINE_MUTANTS=20000` tries that many of each from other seeds;
@@ -35,7 +35,7 @@ const FEW: u64 = 150;
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    Taken,
+    Accepted,
     Refused,
     Panicked,
     Died,
@@ -78,7 +78,7 @@ fn limited(arguments: &[&OsStr], log: &Path) -> End {
     let said = String::from_utf8_lossy(&said);
     match status.code() {
         _ if said.contains("panicked at") => End::Panicked,
-        Some(0) => End::Taken,
+        Some(0) => End::Accepted,
         Some(1 | 2) => End::Refused,
         Some(_) => End::Panicked,
         None => End::Died,
@@ -111,7 +111,7 @@ fn try_all(
                         continue;
                     };
                     ends.lock().unwrap()[end as usize] += 1;
-                    if !matches!(end, End::Taken | End::Refused) {
+                    if !matches!(end, End::Accepted | End::Refused) {
                         let mut line = format!("{end:?}: {number}");
                         for file in files {
                             let name = file.file_name().unwrap().to_string_lossy();
@@ -125,14 +125,15 @@ fn try_all(
             });
         }
     });
-    let [taken, refused, panicked, died, hung] = ends.into_inner().unwrap();
+    let [accepted, refused, panicked, died, hung] = ends.into_inner().unwrap();
     println!(
-        "{kind}: {taken} taken, {refused} refused, {panicked} panicked, {died} died, {hung} hung"
+        "{kind}: {accepted} accepted, {refused} refused, {panicked} panicked, {died} died, \
+         {hung} hung"
     );
     let bad = bad.into_inner().unwrap();
     assert!(bad.is_empty(), "{}", bad.join("\n"));
     // Changes that leave everything right, or nothing, would test nothing.
-    assert!(taken > count / 50 && refused > count / 10);
+    assert!(accepted > count / 50 && refused > count / 10);
 }
 
 /// Reads and token ids that every network takes.
@@ -163,7 +164,7 @@ fn runs(file: &Path, input: &Path, folder: &Path, log: &Path) -> End {
 }
 
 #[test]
-fn packed_files_with_wrong_insides_are_taken_or_refused() {
+fn packed_files_with_wrong_insides_are_accepted_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let seeds = seeds::packed(folder.path());
     let [reads, ids] = inputs(folder.path());
@@ -173,9 +174,9 @@ fn packed_files_with_wrong_insides_are_taken_or_refused() {
         let (file, log) = (folder.join("mutant.safetensors"), folder.join("stderr"));
         fs::write(&file, bytes).unwrap();
         let mut end = runs(&file, if *is_ids { &ids } else { &reads }, folder, &log);
-        if matches!(end, End::Taken | End::Refused) && number % 4 == 0 {
+        if matches!(end, End::Accepted | End::Refused) && number % 4 == 0 {
             let inspected = limited(&["inspect".as_ref(), file.as_os_str()], &log);
-            if !matches!(inspected, End::Taken | End::Refused) {
+            if !matches!(inspected, End::Accepted | End::Refused) {
                 end = inspected;
             }
         }
@@ -213,7 +214,7 @@ fn networks_that_no_exporter_writes_are_packed_and_run_or_refused() {
         ];
         let mut end = limited(&words, &log);
         let mut files = vec![onnx, manifest, log.clone()];
-        if end == End::Taken {
+        if end == End::Accepted {
             end = runs(&packed, input, folder, &log);
             files.push(packed);
             if end == End::Refused {

@@ -49,7 +49,9 @@ pub fn read(path: &Path) -> Result<Imported, ModelError> {
 pub fn rewritten(onnx: &[u8]) -> Result<(), String> {
     let proto = tract_onnx::onnx().proto_model_for_read(&mut &*onnx);
     let proto = proto.map_err(|error| format!("{error:#}"))?;
-    import(proto, None, "memory").map(drop).map_err(|fault| fault.reason)
+    import(proto, None, "memory")
+        .map(drop)
+        .map_err(|fault| fault.reason)
 }
 
 /// Reads an ONNX model that is in memory; `folder` is where its external data lies, `name` what
