@@ -42,3 +42,8 @@ peers *arguments:
 # Licences and double versions (cargo-deny)
 deny:
     cargo deny check
+
+# What a release comes with: the licences of all that it is linked with (cargo-about)
+notice:
+    cargo about generate --features full -c docs/notice/about.toml docs/notice/about.hbs \
+        -o target/third-party.md
