@@ -12,6 +12,8 @@ mod annotator;
 pub mod builtin;
 pub mod calibrate;
 #[cfg(feature = "tract")]
+mod carry;
+#[cfg(feature = "tract")]
 mod error;
 #[cfg(feature = "tract")]
 mod info;

@@ -5,6 +5,7 @@ use super::options::Options;
 use super::scan::Scan;
 use super::starts::Starts;
 use super::whole::Whole;
+use crate::model::carried::Work;
 use crate::model::{Context, ModelError, Runner};
 use crossbeam::queue::ArrayQueue;
 use std::sync::atomic::AtomicU64;
@@ -38,6 +39,8 @@ pub(super) struct Runners {
     pub wholes: Vec<Runner>,
     /// Buffers of all of them, which run one after another.
     pub context: Context,
+    /// For models whose rows are kept.
+    pub work: Work,
     pub reverse: Vec<u8>,
 }
 
@@ -57,6 +60,7 @@ impl Models {
             starts: starts.collect::<Result<_, _>>()?,
             wholes: wholes.collect::<Result<_, _>>()?,
             context: Context::default(),
+            work: Work::default(),
             reverse: Vec::new(),
         }))
     }

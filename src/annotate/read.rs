@@ -1,6 +1,7 @@
 //! One read that may still be growing: its bases come in, its calls go out.
 
 use super::annotation::Annotation;
+use super::carry::Carry;
 use super::error::AnnotateError;
 use super::models::{Models, Runners};
 use super::piece::Piece;
@@ -22,6 +23,7 @@ pub struct ReadState {
     first: u64,
     /// Every position before this one has been scored.
     done: u64,
+    carries: Vec<Option<Carry>>,
     starts: Vec<StartsState>,
     wholes: Vec<WholeState>,
     calls: Vec<Call>,
@@ -33,6 +35,7 @@ impl ReadState {
         let strands = shared.options.strands.each();
         let reverse = strands.contains(&Strand::Reverse);
         ReadState {
+            carries: Carry::of(&shared),
             starts: shared.starts.iter().map(|s| s.state(reverse)).collect(),
             wholes: shared.wholes.iter().map(Whole::state).collect(),
             shared,
@@ -129,6 +132,12 @@ impl ReadState {
         self.calls.clear();
         self.first = 0;
         self.done = 0;
+        let carries = self.shared.scans.iter().zip(&mut self.carries);
+        for (scan, carry) in carries {
+            if let Some(carry) = carry {
+                carry.reset(scan);
+            }
+        }
         self.starts.iter_mut().for_each(StartsState::reset);
         self.wholes.iter_mut().for_each(WholeState::reset);
     }
@@ -148,8 +157,10 @@ impl ReadState {
             starts: starts_runners,
             wholes: whole_runners,
             context,
+            work,
             reverse,
         } = &mut *runners;
+        let mut kept_looked = SecondLook::default();
         while self.done < limit {
             let to = limit.min(self.done + shared.step as u64);
             let piece = Piece {
@@ -160,7 +171,15 @@ impl ReadState {
             let strands = shared.options.strands.each();
             let scanning = shared.scans.iter().zip(&mut *scans);
             let stand_ins = shared.fast.iter().zip(&mut *fast);
-            for ((mut scan, mut runner), fast) in scanning.zip(stand_ins) {
+            let carries = self.carries.iter_mut();
+            for (((mut scan, mut runner), fast), carry) in scanning.zip(stand_ins).zip(carries) {
+                if let Some(carry) = carry {
+                    let (range, calls) = (self.done..to, &mut self.calls);
+                    let more = carry.call(scan, work, &piece, range, strands, calls);
+                    kept_looked.positions += more.positions;
+                    kept_looked.looked += more.looked;
+                    continue;
+                }
                 let made = self.calls.len();
                 let mut flags = Flags::NONE;
                 if let (true, (Some(stand_in), Some(its))) = (self.use_fast, fast) {
@@ -206,6 +225,9 @@ impl ReadState {
             }
             self.emit(sink);
         }
+        let SecondLook { positions, looked } = kept_looked;
+        shared.positions.fetch_add(positions, Ordering::Relaxed);
+        shared.looked.fetch_add(looked, Ordering::Relaxed);
         for runner in scans {
             let SecondLook { positions, looked } = runner.take_second_look();
             shared.positions.fetch_add(positions, Ordering::Relaxed);

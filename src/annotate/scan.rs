@@ -214,28 +214,84 @@ impl Scan {
                     Strand::Forward => window.start + row,
                     Strand::Reverse => window.end - 1 - row,
                 };
-                let start = piece.first + index as u64;
-                let after = if piece.ended {
-                    (piece.codes.len() - 1 - index) as u64
-                } else {
-                    u64::MAX
-                };
-                let score = column.calibration(start, after).score(score);
-                if score < column.least {
-                    continue;
-                }
-                calls.push(Call {
-                    start,
-                    end: start + 1,
-                    strand,
-                    kind: column.kind,
-                    score,
-                    flags: self.flags(piece, index, strand),
-                    model: self.number,
-                });
+                calls.extend(self.call_at(piece, index, strand, column, score));
             }
         }
         Ok(())
+    }
+
+    /// The call of a peak at an index of the piece, where its score reaches the threshold.
+    fn call_at(
+        &self,
+        piece: &Piece,
+        index: usize,
+        strand: Strand,
+        column: &Column,
+        raw: f32,
+    ) -> Option<Call> {
+        let start = piece.first + index as u64;
+        let after = if piece.ended {
+            (piece.codes.len() - 1 - index) as u64
+        } else {
+            u64::MAX
+        };
+        let score = column.calibration(start, after).score(raw);
+        (score >= column.least).then(|| Call {
+            start,
+            end: start + 1,
+            strand,
+            kind: column.kind,
+            score,
+            flags: self.flags(piece, index, strand),
+            model: self.number,
+        })
+    }
+
+    /// Appends the calls of positions `range` on one strand from rows that were kept: `rows` from
+    /// position `first` on, in forward order.
+    pub fn call_kept(
+        &self,
+        (first, rows): (usize, &[f32]),
+        piece: &Piece,
+        range: Range<u64>,
+        strand: Strand,
+        calls: &mut Vec<Call>,
+    ) {
+        let width = self.columns.len();
+        let own = range.start as usize - first..range.end as usize - first;
+        for (c, column) in self.columns.iter().enumerate() {
+            for row in own.clone() {
+                let score = rows[row * width + c];
+                if score < column.floor || !self.is_kept_peak(rows, row, c, strand) {
+                    continue;
+                }
+                let index = (first + row) as u64 - piece.first;
+                calls.extend(self.call_at(piece, index as usize, strand, column, score));
+            }
+        }
+    }
+
+    /// [`Scan::is_peak`] of rows in forward order.
+    fn is_kept_peak(&self, raw: &[f32], row: usize, column: usize, strand: Strand) -> bool {
+        let width = self.columns.len();
+        let separation = self.columns[column].separation;
+        let own = raw[row * width + column];
+        let end = (row + separation + 1).min(raw.len() / width);
+        let before = row.saturating_sub(separation)..row;
+        let (lower, not_higher) = match strand {
+            Strand::Forward => (before, row + 1..end),
+            Strand::Reverse => (row + 1..end, before),
+        };
+        lower.into_iter().all(|r| raw[r * width + column] < own)
+            && not_higher
+                .into_iter()
+                .all(|r| raw[r * width + column] <= own)
+    }
+
+    /// Rows before a position that its call depends on.
+    pub fn separation(&self) -> usize {
+        let separations = self.columns.iter().map(|column| column.separation);
+        separations.max().unwrap_or(0)
     }
 
     /// True where no neighbour within the separation is higher, nor an earlier one as high.

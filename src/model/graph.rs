@@ -2,6 +2,7 @@
 //! one [`Runner`](crate::model::Runner) a worker.
 
 use super::build::{self, Plan, SecondStage};
+use super::carried::Carried;
 use super::error::ModelError;
 use super::file::ModelFile;
 use super::inspect::{self, OperatorRecord};
@@ -27,6 +28,7 @@ pub struct Model {
     pub(super) pooled: bool,
     operators: Vec<OperatorRecord>,
     symbols: SymbolValues,
+    carried: Option<Carried>,
 }
 
 impl Model {
@@ -61,7 +63,11 @@ impl Model {
         Model::build_as(file, Isa::selected(), Some(tier))
     }
 
-    fn build_as(file: ModelFile, isa: Isa, tier: Option<Tier>) -> Result<Model, ModelError> {
+    pub(crate) fn build_as(
+        file: ModelFile,
+        isa: Isa,
+        tier: Option<Tier>,
+    ) -> Result<Model, ModelError> {
         let file = Arc::new(file);
         let failed = |reason: String| ModelError::Graph {
             file: file.name().to_string(),
@@ -69,8 +75,11 @@ impl Model {
             reason,
         };
         // A graph's text is foreign input to tract's parser, which has places that panic.
-        let built = catch_unwind(AssertUnwindSafe(|| build::build(&file, isa, tier)));
-        let built = match built {
+        let built = catch_unwind(AssertUnwindSafe(|| -> TractResult<_> {
+            let built = build::build(&file, isa, tier)?;
+            Ok((built, Carried::new(&file, isa, tier)?))
+        }));
+        let (built, carried) = match built {
             Ok(Ok(built)) => built,
             Ok(Err(error)) => return Err(failed(format!("{error:#}"))),
             Err(_) => return Err(failed("tract could not read it".to_string())),
@@ -84,6 +93,7 @@ impl Model {
             pooled: built.pooled,
             operators: built.operators,
             symbols: built.symbols,
+            carried,
         })
     }
 
@@ -106,6 +116,11 @@ impl Model {
     pub fn computes_all(&self) -> bool {
         let second = self.second.as_ref();
         second.is_none_or(|second| second.tier == Tier::Accurate)
+    }
+
+    /// The network with rows that can be kept, where it is of that kind.
+    pub(crate) fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
     }
 
     /// The graphs that a worker runs, in their order.

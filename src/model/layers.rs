@@ -148,7 +148,7 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     })
 }
 
-fn parse(file: &ModelFile) -> TractResult<Option<LayerGraph>> {
+pub(super) fn parse(file: &ModelFile) -> TractResult<Option<LayerGraph>> {
     let Some(text) = file.graph_json() else {
         return Ok(None);
     };
@@ -181,7 +181,8 @@ fn parse(file: &ModelFile) -> TractResult<Option<LayerGraph>> {
 }
 
 impl LayerGraph {
-    fn outputs(&self) -> TractResult<Vec<String>> {
+    /// Labels of the layers whose rows are the output.
+    pub(super) fn outputs(&self) -> TractResult<Vec<String>> {
         if !self.outputs.is_empty() {
             return Ok(self.outputs.clone());
         }

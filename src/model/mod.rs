@@ -3,6 +3,8 @@
 
 #[cfg(feature = "tract")]
 mod build;
+#[cfg(feature = "tract")]
+pub(crate) mod carried;
 pub mod error;
 pub mod file;
 #[cfg(feature = "tract")]

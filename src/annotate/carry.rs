@@ -1,0 +1,155 @@
+//! What a read keeps for the models whose rows can be kept: see [`crate::model::carried`].
+
+use super::models::Models;
+use super::piece::Piece;
+use super::scan::Scan;
+use crate::call::{Call, Strand};
+use crate::model::SecondLook;
+use crate::model::carried::{Carried, KeptRows, Work};
+use std::ops::Range;
+
+/// The kept rows of a read, for one model and each strand.
+#[derive(Debug, Default)]
+pub(super) struct Carry(Vec<KeptRows>);
+
+impl Carry {
+    /// One for each scanning model, nothing for those that are computed anew.
+    pub fn of(shared: &Models) -> Vec<Option<Carry>> {
+        // What stands in is computed anew, and then so is what it stands in for.
+        let any = shared.fast.iter().all(Option::is_none);
+        let strands = shared.options.strands.each();
+        let carry = |scan: &Scan| {
+            let certain = |carried: &&Carried| carried.lag() + scan.separation() <= scan.margin();
+            let carried = scan.model().carried().filter(certain).filter(|_| any)?;
+            let kept = strands
+                .iter()
+                .map(|&strand| KeptRows::new(carried, strand == Strand::Reverse));
+            Some(Carry(kept.collect()))
+        };
+        shared.scans.iter().map(carry).collect()
+    }
+
+    pub fn reset(&mut self, scan: &Scan) {
+        if let Some(carried) = scan.model().carried() {
+            self.0.iter_mut().for_each(|kept| kept.reset(carried));
+        }
+    }
+
+    /// Takes in the codes of the piece that are new, and appends the calls of positions `range`.
+    pub fn call(
+        &mut self,
+        scan: &Scan,
+        work: &mut Work,
+        piece: &Piece,
+        range: Range<u64>,
+        strands: &[Strand],
+        calls: &mut Vec<Call>,
+    ) -> SecondLook {
+        let mut looked = SecondLook::default();
+        let Some(carried) = scan.model().carried() else {
+            return looked;
+        };
+        for (kept, &strand) in self.0.iter_mut().zip(strands) {
+            let known = kept.codes() - piece.first as usize;
+            let from = (range.start as usize).saturating_sub(scan.separation());
+            let new = &piece.codes[known..];
+            let more = carried.push(kept, work, new, piece.ended, from);
+            looked.positions += more.positions;
+            looked.looked += more.looked;
+            scan.call_kept(kept.output(), piece, range.clone(), strand, calls);
+        }
+        looked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotate::Task;
+    use crate::annotate::builtin;
+    use crate::kernels::Isa;
+    use crate::model::Model;
+    use crate::model::manifest::Tier;
+    use crate::reads::nucleotide::{N, reverse_complement};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Rows of a strand, cut at random into pushes.
+    fn pushed(model: &Model, codes: &[u8], strand: Strand, rng: &mut ChaCha8Rng) -> Vec<u32> {
+        let carried = model.carried().unwrap();
+        let mut kept = KeptRows::new(carried, strand == Strand::Reverse);
+        // A state that has been used, too.
+        if rng.random() {
+            let mut work = Work::default();
+            carried.push(
+                &mut kept,
+                &mut work,
+                &codes[..codes.len() / 2],
+                rng.random(),
+                0,
+            );
+            kept.reset(carried);
+        }
+        let (mut work, mut rest, mut all) = (Work::default(), codes, vec![]);
+        let longest = [1, 30, 400, 5000][rng.random_range(0..4)];
+        let columns = model.manifest().outputs.len();
+        loop {
+            let (piece, others) = rest.split_at(rest.len().min(rng.random_range(0..=longest)));
+            rest = others;
+            // Sometimes the end comes with the last codes, sometimes behind them.
+            let ended = rest.is_empty() && (piece.is_empty() || rng.random());
+            carried.push(&mut kept, &mut work, piece, ended, all.len() / columns);
+            let (first, rows) = kept.output();
+            all.extend(
+                rows[all.len() - first * columns..]
+                    .iter()
+                    .map(|x| x.to_bits()),
+            );
+            if ended {
+                return all;
+            }
+        }
+    }
+
+    #[test]
+    fn kept_rows_have_the_bits_of_the_whole_read() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let tiers = [Some(Tier::Fast), Some(Tier::Accurate), Some(Tier::Auto)];
+        let tasks = tiers.map(|tier| (Task::Splice, tier));
+        let tasks = tasks
+            .into_iter()
+            .chain([(Task::Promoter, None), (Task::Promoter300, None)]);
+        for (task, tier) in tasks {
+            for isa in Isa::available() {
+                let file = builtin::file(task).unwrap();
+                let model = Model::build_as(file, isa, tier).unwrap();
+                if model.carried().is_none() {
+                    assert_eq!(task, Task::Promoter300);
+                    continue;
+                }
+                let mut runner = model.spawn().unwrap();
+                for round in 0..12 {
+                    let length = rng.random_range(0..[40, 900, 7000][round % 3]);
+                    let mut codes: Vec<u8> = (0..length).map(|_| rng.random_range(0..4)).collect();
+                    for _ in 0..rng.random_range(0..4) {
+                        if length > 0 {
+                            codes[rng.random_range(0..length)] = N;
+                        }
+                    }
+                    let whole = runner.run(&codes).unwrap().to_vec();
+                    let found = pushed(&model, &codes, Strand::Forward, &mut rng);
+                    let whole: Vec<u32> = whole.iter().map(|x| x.to_bits()).collect();
+                    assert!(found == whole, "{task} {tier:?} {isa} {length} forward");
+                    let mut reverse = vec![N; length];
+                    reverse_complement(&codes, &mut reverse);
+                    let rows = runner.run(&reverse).unwrap();
+                    let columns = model.manifest().outputs.len();
+                    let rows = rows.chunks_exact(columns).rev().flatten();
+                    let whole: Vec<u32> = rows.map(|x| x.to_bits()).collect();
+                    let found = pushed(&model, &codes, Strand::Reverse, &mut rng);
+                    assert!(found == whole, "{task} {tier:?} {isa} {length} reverse");
+                }
+            }
+        }
+    }
+}
