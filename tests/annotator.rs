@@ -172,6 +172,38 @@ proptest! {
     }
 
     #[test]
+    fn memory_for_kept_rows_changes_no_call(
+        codes in reads(9_000),
+        other in reads(9_000),
+        sizes in proptest::collection::vec(20usize..2_000, 1..6),
+        memory in prop_oneof![Just(0), 0usize..3_000_000],
+    ) {
+        let options = Options { kept_memory: memory, ..options() };
+        let bounded = Annotator::new(all_models(), options).unwrap();
+        // Two reads at a time: who has no room any more may be in the middle of one.
+        let (mut reads, mut calls) = ([bounded.read(), bounded.read()], [vec![], vec![]]);
+        let mut rests = [&*codes, &*other];
+        for size in sizes.iter().cycle() {
+            for (at, read) in reads.iter_mut().enumerate() {
+                let (piece, rest) = rests[at].split_at(rests[at].len().min(*size));
+                read.push_codes(piece, &mut calls[at]).unwrap();
+                rests[at] = rest;
+            }
+            if rests.iter().all(|rest| rest.is_empty()) {
+                break;
+            }
+        }
+        let kept = bounded.kept();
+        prop_assert!(kept.bytes <= memory + 4_000_000, "{kept:?}");
+        prop_assert!(memory > 0 || kept.bytes == 0);
+        for ((mut read, mut calls), codes) in reads.into_iter().zip(calls).zip([&codes, &other]) {
+            read.finish(&mut calls).unwrap();
+            prop_assert!(calls == calls_of(annotator(true), codes), "{kept:?}");
+        }
+        prop_assert_eq!(bounded.kept().bytes, 0);
+    }
+
+    #[test]
     fn reverse_strand_is_the_forward_strand_of_the_reverse_complement(codes in reads(12_000)) {
         let own = calls_of(annotator(false), &codes);
         let other = calls_of(annotator(false), &reversed(&codes));

@@ -16,10 +16,24 @@ pub trait Annotate: Sync {
         0
     }
 
+    /// What reads keep of what was computed.
+    fn kept(&self) -> Kept {
+        Kept::default()
+    }
+
     /// True where [`Annotation::use_fast_tier`] makes a difference.
     fn has_fast_tier(&self) -> bool {
         false
     }
+}
+
+/// What reads keep of what was computed, so that later bases need not compute it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Bytes in use.
+    pub bytes: usize,
+    /// Reads, once for each model, that went on without because there was no room.
+    pub recomputed: u64,
 }
 
 /// A read being annotated.

@@ -1,6 +1,7 @@
 //! Models and options, checked against each other: what makes states for reads.
 
-use super::annotation::Annotate;
+use super::annotation::{Annotate, Kept};
+use super::carry::Keeping;
 use super::error::AnnotateError;
 use super::info::ModelInfo;
 use super::models::{IDLE_RUNNERS, Models};
@@ -96,6 +97,7 @@ impl Annotator {
                 starts,
                 wholes,
                 models: infos,
+                keeping: Arc::new(Keeping::new(options.kept_memory)),
                 options,
                 idle: ArrayQueue::new(IDLE_RUNNERS),
                 positions: AtomicU64::new(0),
@@ -130,6 +132,11 @@ impl Annotator {
         }
     }
 
+    /// What reads that are open, or that states wait for, keep of what was computed.
+    pub fn kept(&self) -> Kept {
+        self.shared.keeping.state()
+    }
+
     /// Bases on either side of a position that scores depend on, at most.
     pub fn context(&self) -> usize {
         let scans = self.shared.scans.iter();
@@ -160,6 +167,10 @@ impl Annotate for Annotator {
 
     fn context(&self) -> usize {
         Annotator::context(self)
+    }
+
+    fn kept(&self) -> Kept {
+        Annotator::kept(self)
     }
 
     fn has_fast_tier(&self) -> bool {

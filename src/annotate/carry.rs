@@ -1,5 +1,6 @@
 //! What a read keeps for the models whose rows can be kept: see [`crate::model::carried`].
 
+use super::annotation::Kept;
 use super::models::Models;
 use super::piece::Piece;
 use super::scan::Scan;
@@ -7,10 +8,52 @@ use crate::call::{Call, Strand};
 use crate::model::SecondLook;
 use crate::model::carried::{Carried, KeptRows, Work};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// The kept rows of a read, for one model and each strand.
-#[derive(Debug, Default)]
-pub(super) struct Carry(Vec<KeptRows>);
+/// The kept rows of all reads together.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    /// Bytes that they may take.
+    most: usize,
+    bytes: AtomicUsize,
+    /// Reads that went on without, because there was no room.
+    recomputed: AtomicU64,
+}
+
+impl Keeping {
+    pub fn new(most: usize) -> Keeping {
+        Keeping {
+            most,
+            bytes: AtomicUsize::new(0),
+            recomputed: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes in use, and reads that went on without kept rows.
+    pub fn state(&self) -> Kept {
+        Kept {
+            bytes: self.bytes.load(Relaxed),
+            recomputed: self.recomputed.load(Relaxed),
+        }
+    }
+}
+
+/// The kept rows of a read, for one model.
+#[derive(Debug)]
+pub(super) struct Carry {
+    /// Each strand; none while the read does without.
+    strands: Vec<KeptRows>,
+    /// Bytes that are counted for them.
+    counted: usize,
+    keeping: Arc<Keeping>,
+}
+
+impl Drop for Carry {
+    fn drop(&mut self) {
+        self.keeping.bytes.fetch_sub(self.counted, Relaxed);
+    }
+}
 
 impl Carry {
     /// One for each scanning model, nothing for those that are computed anew.
@@ -21,17 +64,54 @@ impl Carry {
         let carry = |scan: &Scan| {
             let certain = |carried: &&Carried| carried.lag() + scan.separation() <= scan.margin();
             let carried = scan.model().carried().filter(certain).filter(|_| any)?;
-            let kept = strands
-                .iter()
-                .map(|&strand| KeptRows::new(carried, strand == Strand::Reverse));
-            Some(Carry(kept.collect()))
+            let mut carry = Carry {
+                strands: vec![],
+                counted: 0,
+                keeping: shared.keeping.clone(),
+            };
+            carry.begin(carried, strands);
+            Some(carry)
         };
         shared.scans.iter().map(carry).collect()
     }
 
-    pub fn reset(&mut self, scan: &Scan) {
-        if let Some(carried) = scan.model().carried() {
-            self.0.iter_mut().for_each(|kept| kept.reset(carried));
+    /// Makes it that of another read.
+    pub fn reset(&mut self, scan: &Scan, strands: &[Strand]) {
+        let Some(carried) = scan.model().carried() else {
+            return;
+        };
+        if self.strands.is_empty() {
+            self.begin(carried, strands);
+        } else {
+            self.strands.iter_mut().for_each(|kept| kept.reset(carried));
+        }
+    }
+
+    fn begin(&mut self, carried: &Carried, strands: &[Strand]) {
+        let kept = strands
+            .iter()
+            .map(|&strand| KeptRows::new(carried, strand == Strand::Reverse));
+        self.strands.extend(kept);
+    }
+
+    /// False where the read does without.
+    pub fn is_kept(&self) -> bool {
+        !self.strands.is_empty()
+    }
+
+    /// Counts what is kept now. Where there is no room for it, the rest of the read does without.
+    fn settle(&mut self) {
+        let size = self.strands.iter().map(KeptRows::size).sum();
+        let bytes = &self.keeping.bytes;
+        // Wraps where it shrinks, as atomics do.
+        let old = bytes.fetch_add(usize::wrapping_sub(size, self.counted), Relaxed);
+        let all = old.wrapping_add(size).wrapping_sub(self.counted);
+        self.counted = size;
+        if all > self.keeping.most {
+            self.strands = vec![];
+            bytes.fetch_sub(size, Relaxed);
+            self.counted = 0;
+            self.keeping.recomputed.fetch_add(1, Relaxed);
         }
     }
 
@@ -49,7 +129,7 @@ impl Carry {
         let Some(carried) = scan.model().carried() else {
             return looked;
         };
-        for (kept, &strand) in self.0.iter_mut().zip(strands) {
+        for (kept, &strand) in self.strands.iter_mut().zip(strands) {
             let known = kept.codes() - piece.first as usize;
             let from = (range.start as usize).saturating_sub(scan.separation());
             let new = &piece.codes[known..];
@@ -58,6 +138,7 @@ impl Carry {
             looked.looked += more.looked;
             scan.call_kept(kept.output(), piece, range.clone(), strand, calls);
         }
+        self.settle();
         looked
     }
 }

@@ -35,7 +35,7 @@ mod task;
 #[cfg(feature = "tract")]
 mod whole;
 
-pub use annotation::{Annotate, Annotation};
+pub use annotation::{Annotate, Annotation, Kept};
 #[cfg(feature = "tract")]
 pub use annotator::Annotator;
 #[cfg(feature = "tract")]

@@ -1,5 +1,6 @@
 //! Models and options that all reads share, and the states that their networks run in.
 
+use super::carry::Keeping;
 use super::info::ModelInfo;
 use super::options::Options;
 use super::scan::Scan;
@@ -8,6 +9,7 @@ use super::whole::Whole;
 use crate::model::carried::Work;
 use crate::model::{Context, ModelError, Runner};
 use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// Runner states waiting for a read.
@@ -26,6 +28,7 @@ pub(super) struct Models {
     /// Bases needed on each side of a position.
     pub margin: usize,
     pub idle: ArrayQueue<Box<Runners>>,
+    pub keeping: Arc<Keeping>,
     /// [`SecondLook`] of all workers.
     pub positions: AtomicU64,
     pub looked: AtomicU64,

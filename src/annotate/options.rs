@@ -103,6 +103,10 @@ pub struct Options {
     /// False: positions are scored by whole tiles, which costs less where the rest of the read
     /// follows at once. The calls are the same.
     pub eager: bool,
+    /// Bytes that open reads may keep of what was computed, so that growing costs no more than
+    /// coming whole. Reads beyond it compute their margins again with each push. The calls are the
+    /// same.
+    pub kept_memory: usize,
 }
 
 impl Default for Options {
@@ -115,6 +119,7 @@ impl Default for Options {
             priors: Priors::default(),
             max_starts: 1,
             eager: true,
+            kept_memory: 1 << 30,
         }
     }
 }

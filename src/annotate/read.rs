@@ -135,7 +135,7 @@ impl ReadState {
         let carries = self.shared.scans.iter().zip(&mut self.carries);
         for (scan, carry) in carries {
             if let Some(carry) = carry {
-                carry.reset(scan);
+                carry.reset(scan, self.shared.options.strands.each());
             }
         }
         self.starts.iter_mut().for_each(StartsState::reset);
@@ -173,7 +173,7 @@ impl ReadState {
             let stand_ins = shared.fast.iter().zip(&mut *fast);
             let carries = self.carries.iter_mut();
             for (((mut scan, mut runner), fast), carry) in scanning.zip(stand_ins).zip(carries) {
-                if let Some(carry) = carry {
+                if let Some(carry) = carry.as_mut().filter(|carry| carry.is_kept()) {
                     let (range, calls) = (self.done..to, &mut self.calls);
                     let more = carry.call(scan, work, &piece, range, strands, calls);
                     kept_looked.positions += more.positions;

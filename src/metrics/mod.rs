@@ -54,6 +54,9 @@ struct Live {
     /// Lanes whose fast tier stands in, one bit each, and how often one came or went.
     fast: AtomicU64,
     tier_changes: AtomicU64,
+    /// What reads keep of what was computed, in bytes, and how often there was no room.
+    kept: AtomicU64,
+    recomputed: AtomicU64,
 }
 
 struct OneSource {
@@ -133,6 +136,8 @@ impl Metrics {
             ),
             fast: AtomicU64::new(0),
             tier_changes: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+            recomputed: AtomicU64::new(0),
         };
         // A second run counts on in the first one's counters.
         let _ = self.live.set(live);
@@ -194,6 +199,14 @@ impl Metrics {
         };
         if (was & bit != 0) != on {
             live.tier_changes.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Reads keep so many bytes of what was computed, and so many went on without.
+    pub(crate) fn kept(&self, bytes: u64, recomputed: u64) {
+        if let Some(live) = self.live.get() {
+            live.kept.store(bytes, Relaxed);
+            live.recomputed.fetch_max(recomputed, Relaxed);
         }
     }
 
@@ -361,6 +374,8 @@ impl Live {
             to_decision: quantiles(&to_decision.unwrap_or_else(PoisonError::into_inner)),
             fast_lanes: self.fast.load(Relaxed).count_ones(),
             tier_changes: self.tier_changes.load(Relaxed),
+            kept: self.kept.load(Relaxed),
+            recomputed: self.recomputed.load(Relaxed),
             sources: sources.collect(),
         }
     }

@@ -267,6 +267,11 @@ impl Summary {
             help,
             &one(live.fast_lanes.into()),
         );
+        let help = "Bytes that reads keep of what was computed.";
+        family("kept_bytes", "gauge", help, &one(live.kept));
+        let help = "Reads, once for each model, that had no room for that.";
+        let recomputed = one(live.recomputed);
+        family("reads_recomputed_total", "counter", help, &recomputed);
         let help = "How often the fast tier came or went.";
         family(
             "tier_changes_total",

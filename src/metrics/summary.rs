@@ -63,6 +63,10 @@ pub struct LiveSummary {
     pub fast_lanes: u32,
     /// How often it came or went.
     pub tier_changes: u64,
+    /// Bytes that reads keep of what was computed.
+    pub kept: u64,
+    /// Reads, once for each model, that went on without because there was no room.
+    pub recomputed: u64,
     /// Each source.
     pub sources: Vec<SourceSummary>,
 }
@@ -120,6 +124,10 @@ impl Summary {
                 ", {} late, {} bases shed, {} rejected, fast tier on {} workers",
                 live.late, live.bases_shed, self.rejected, live.fast_lanes
             );
+            line += &format!(", {:.1} MB kept", live.kept as f64 / 1e6);
+            if live.recomputed > 0 {
+                line += &format!(" and {} reads without", live.recomputed);
+            }
         }
         line
     }
@@ -196,6 +204,14 @@ impl fmt::Display for LiveSummary {
             if self.tier_changes > 0 {
                 write!(f, "; {} changes of tier", self.tier_changes)?;
             }
+        }
+        if self.recomputed > 0 {
+            write!(
+                f,
+                "\nkept     {:.1} MB; {} reads, once for each model, had no room",
+                self.kept as f64 / 1e6,
+                self.recomputed
+            )?;
         }
         if self.partial > 0 {
             let (reads, bases) = (self.partial, self.bases_partial);

@@ -94,6 +94,10 @@ pub struct AnnotateArguments {
     /// --order live)
     #[arg(long, value_name = "MS", value_parser = milliseconds, help_heading = "Live")]
     pub deadline: Option<Duration>,
+    /// Megabytes that open reads may keep of what was computed; reads beyond compute their margins
+    /// anew with each chunk
+    #[arg(long, value_name = "MB", default_value_t = 1024, help_heading = "Live")]
+    pub live_memory: u32,
     /// What becomes of reads that cannot meet the deadline [default: block]
     #[arg(long, value_enum, value_name = "POLICY", help_heading = "Live")]
     pub on_overload: Option<OverloadArgument>,

@@ -71,9 +71,8 @@ impl Carried {
 impl Block<'_> {
     fn run(&mut self, codes: &[u8]) -> SecondLook {
         let rows = &mut self.work.values[0];
-        let begin = rows.data.len();
-        rows.zeros(codes.len(), BASES);
-        kernels::one_hot(codes, &mut rows.data[begin..]);
+        let (all, begin) = rows.grow(codes.len() * BASES);
+        kernels::one_hot(codes, &mut all[begin..]);
         if self.length.is_some() {
             rows.zeros(self.network.values[0].pads.1, BASES);
         }
@@ -118,22 +117,18 @@ impl Block<'_> {
         let mut output = mem::take(&mut values[n + 1]);
         let steps = rows.len().div_ceil(layer.step);
         let channels = layer.shape.channels_in;
-        // The last step may reach behind what is there, with weights of zero.
-        let input = &mut values[layer.input];
         let first = rows.start as isize - layer.reach.0 as isize;
         let read = (steps - 1) * layer.step + (layer.shape.width - 1) * layer.shape.dilation + 1;
-        let there = input.data.len();
-        let end = input.place(first, channels) + read * channels;
-        if end > there {
-            input.data.resize(end, 0);
-        }
-        let input = &values[layer.input];
+        let begin = values[layer.input].place(first, channels);
+        let end = begin + read * channels;
+        // The last step may reach behind what is there, with weights of zero.
+        values[layer.input].reserve(end);
         let conv = ConvInt8 {
             shape: layer.shape,
             positions: steps,
             signed_input: layer.signed,
             input: View {
-                data: &input.data[input.place(first, channels)..end],
+                data: values[layer.input].reserved(begin..end),
                 first: layer.reach.0 * channels,
                 pitch: channels,
             },
@@ -171,13 +166,8 @@ impl Block<'_> {
                 }
             }
             form => {
-                let first = output.data.len();
-                output.zeros(rows.len(), pitch);
-                let target = Target {
-                    data: &mut output.data,
-                    first,
-                    pitch,
-                };
+                let (data, first) = output.grow(rows.len() * pitch);
+                let target = Target { data, first, pitch };
                 let mut target = if form == Written::Signed {
                     Output::Signed(target)
                 } else {
@@ -186,9 +176,7 @@ impl Block<'_> {
                 conv.run(isa, scratch, &mut target);
             }
         }
-        let values = &mut self.work.values;
-        values[layer.input].data.truncate(there);
-        values[n + 1] = output;
+        self.work.values[n + 1] = output;
         self.kept.next[n] = rows.end;
     }
 
@@ -294,7 +282,7 @@ impl Block<'_> {
         let value = &self.network.values[n + 1];
         let next = &mut self.kept.next[n];
         let held = &mut self.work.values[n + 1];
-        if held.data.is_empty() && *next <= rows.start {
+        if held.is_empty() && *next <= rows.start {
             // Zeros before the first row, as in every value.
             let zeros = if rows.start == 0 { value.pads.0 } else { 0 };
             held.from = rows.start as isize - zeros as isize;
@@ -345,7 +333,7 @@ fn residual<'a>(layer: &Conv, values: &'a [Held], row: usize) -> Residual<'a> {
     };
     let (held, pitch) = (&values[value], layer.shape.channels_out);
     let view = View {
-        data: &held.data,
+        data: held.bytes(),
         first: held.place(row as isize, pitch),
         pitch,
     };

@@ -3,27 +3,35 @@
 use super::kept::KeptRows;
 use super::network::Network;
 use crate::kernels;
+use std::ops::Range;
 
 /// Working memory of pushes.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(super) values: Vec<Held>,
     pub(super) floats: Vec<f32>,
-    pub(super) ranges: Vec<std::ops::Range<usize>>,
+    pub(super) ranges: Vec<Range<usize>>,
     pub(super) kernels: kernels::Scratch,
 }
 
-/// Rows of a value from some row on.
+/// Rows of a value from some row on. What stands behind them is left over from other pushes: most
+/// of it is overwritten next.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub from: isize,
-    pub data: Vec<u8>,
+    used: usize,
+    data: Vec<u8>,
 }
 
 impl Held {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data[..self.used]
+    }
+
     /// The row behind the last.
     pub fn end(&self, channels: usize) -> isize {
-        self.from + (self.data.len() / channels) as isize
+        self.from + (self.used / channels) as isize
     }
 
     /// Where a row begins.
@@ -31,31 +39,67 @@ impl Held {
         (row - self.from) as usize * channels
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Makes room for so many bytes more, which hold anything, and gives the whole with the place
+    /// where they begin.
+    pub fn grow(&mut self, bytes: usize) -> (&mut [u8], usize) {
+        let begin = self.used;
+        self.used += bytes;
+        if self.data.len() < self.used {
+            self.data.resize(self.used, 0);
+        }
+        (&mut self.data[..self.used], begin)
+    }
+
     /// Adds rows of zeros.
     pub fn zeros(&mut self, rows: usize, channels: usize) {
-        self.data.resize(self.data.len() + rows * channels, 0);
+        let (all, begin) = self.grow(rows * channels);
+        all[begin..].fill(0);
+    }
+
+    /// Lets bytes up to `end` be read, of which there may be fewer: the others are anything.
+    pub fn reserve(&mut self, end: usize) {
+        if self.data.len() < end {
+            self.data.resize(end, 0);
+        }
+    }
+
+    /// Bytes that were reserved.
+    pub fn reserved(&self, range: Range<usize>) -> &[u8] {
+        &self.data[range]
     }
 
     /// Drops the rows before this one.
     pub fn forget(&mut self, row: isize, channels: usize) {
         let rows = (row - self.from).max(0) as usize;
-        let rows = rows.min(self.data.len() / channels);
-        self.data.drain(..rows * channels);
+        let rows = rows.min(self.used / channels);
+        self.data.copy_within(rows * channels..self.used, 0);
+        self.used -= rows * channels;
         self.from += rows as isize;
+    }
+
+    fn load(&mut self, from: isize, bytes: &[u8]) {
+        (self.from, self.used) = (from, 0);
+        let (all, _) = self.grow(bytes.len());
+        all.copy_from_slice(bytes);
     }
 }
 
 impl Work {
     /// Takes up what a read has kept.
     pub(super) fn load(&mut self, network: &Network, kept: &KeptRows) {
-        self.values.resize_with(network.values.len(), Held::default);
+        // Networks take turns, and the largest has its room in the end.
+        if self.values.len() < network.values.len() {
+            self.values.resize_with(network.values.len(), Held::default);
+        }
         let mut rest = &*kept.bytes;
         let values = self.values.iter_mut().zip(&network.values);
         for ((work, value), &(from, rows)) in values.zip(&kept.held) {
             let (own, others) = rest.split_at(rows * value.channels);
-            work.from = from;
-            work.data.clear();
-            work.data.extend_from_slice(own);
+            work.load(from, own);
             rest = others;
         }
     }
@@ -63,12 +107,13 @@ impl Work {
     /// Gives back what the read keeps.
     pub(super) fn save(&self, network: &Network, kept: &mut KeptRows) {
         kept.bytes.clear();
-        kept.bytes
-            .reserve_exact(self.values.iter().map(|held| held.data.len()).sum());
+        let bytes = self.values.iter().map(|held| held.bytes().len());
+        kept.bytes.reserve_exact(bytes.sum());
         let values = self.values.iter().zip(&network.values);
         for ((work, value), held) in values.zip(&mut kept.held) {
-            *held = (work.from, work.data.len() / value.channels);
-            kept.bytes.extend_from_slice(&work.data);
+            let bytes = work.bytes();
+            *held = (work.from, bytes.len() / value.channels);
+            kept.bytes.extend_from_slice(bytes);
         }
     }
 }

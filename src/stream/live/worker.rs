@@ -62,6 +62,8 @@ impl<A: Annotate> run::Worker<Live> for Worker<'_, A> {
         }
         let (begun, before) = (Instant::now(), self.scored);
         self.annotate(engine, slot);
+        let kept = self.annotator.kept();
+        engine.metrics.kept(kept.bytes as u64, kept.recomputed);
         if let Some(mut admission) = engine.mode.admission() {
             admission.worked(self.lane, self.scored - before, begun.elapsed());
         }
