@@ -67,8 +67,9 @@
 //! **A FASTQ read.** `reads/source` opens a file or standard input, and unpacks gzip.
 //! `reads/fastx` finds the records and turns letters into base codes, in chunks that are reused.
 //! `stream/batch` reads on one thread and gives the chunks of a read to one worker.
-//! `annotate/read` cuts windows out of them, as soon as all that their scores depend on is there.
-//! `model/runner` runs the network; its layers (`model/ops`) compute in `kernels`.
+//! `annotate/read` takes them in, and scores positions as soon as all that their scores depend on is
+//! there. `model/carried` computes the new rows of a network and keeps those that later positions
+//! need; other networks are run on windows by `model/runner`, in tract. Both compute in `kernels`.
 //! `annotate/scan` picks the peaks and `annotate/calibrate` makes probabilities of them: a call.
 //! Back on the caller's thread `stream/batch` puts the records into their order, and `sink` writes.
 //! The one detour: emptied chunks go back to the reader.
@@ -90,9 +91,9 @@
 //!
 //! # Promises
 //!
-//! **The same answer whatever the cutting.** Positions are scored in ranges. Each range lies in a
-//! window that holds all the context its scores and the call rule can see, so neither tiles nor
-//! pushes show in the calls. For that the built-in networks have no stride: a grid would tie the
+//! **The same answer whatever the cutting.** Positions are scored in ranges, each with all the
+//! context that its scores and the call rule can see, so neither tiles nor pushes show in the
+//! calls. For that the built-in networks have no stride: a grid would tie the
 //! reverse strand's scores to the length of a read that is still growing. At a read's own ends the
 //! context is zero padding, as in training, and the call is flagged.
 //!
@@ -108,12 +109,22 @@
 //! operators' outputs come from one arena a worker, a read keeps only the bases that later
 //! positions can still see.
 //!
+//! # Rows that are kept
+//!
+//! A window's margins are computed again with the next window: with chunks of 400 bases that is
+//! several times the work. Where every layer of a network is an integer convolution of stride 1,
+//! the rows that later positions still read are kept instead, for each read, layer and strand
+//! (`model/carried`). The reverse strand is the mirrored network over forward bases. Sums of
+//! integers are the same in any order, so the bits are those of a window. All reads together keep
+//! at most `Options::kept_memory`; one that has no room goes on in windows, from the next push on.
+//!
 //! # Networks with two outputs
 //!
 //! They become two plans. The first gives the cheap tier's rows and whatever the rest reads of it.
 //! The second gets a list of the wanted rows of the output; each of its convolutions computes those
 //! that these need, as far away as the layers behind it reach. A row's bits do not depend on which
-//! others are computed.
+//! others are computed. Where rows are kept, those of the second stage are too, and each is computed
+//! once in a read, however many survivors need it.
 //!
 //! # Features
 //!

@@ -131,12 +131,12 @@ impl Carry {
         };
         for (kept, &strand) in self.strands.iter_mut().zip(strands) {
             let known = kept.codes() - piece.first as usize;
-            let from = (range.start as usize).saturating_sub(scan.separation());
-            let new = &piece.codes[known..];
-            let more = carried.push(kept, work, new, piece.ended, from);
+            let more = carried.push(kept, work, &piece.codes[known..], piece.ended);
             looked.positions += more.positions;
             looked.looked += more.looked;
-            scan.call_kept(kept.output(), piece, range.clone(), strand, calls);
+            scan.call_kept(work.output(), piece, range.clone(), strand, calls);
+            let from = (range.end as usize).saturating_sub(scan.separation());
+            carried.keep(kept, work, from);
         }
         self.settle();
         looked
@@ -167,8 +167,8 @@ mod tests {
                 &mut work,
                 &codes[..codes.len() / 2],
                 rng.random(),
-                0,
             );
+            carried.keep(&mut kept, &mut work, 0);
             kept.reset(carried);
         }
         let (mut work, mut rest, mut all) = (Work::default(), codes, vec![]);
@@ -179,13 +179,14 @@ mod tests {
             rest = others;
             // Sometimes the end comes with the last codes, sometimes behind them.
             let ended = rest.is_empty() && (piece.is_empty() || rng.random());
-            carried.push(&mut kept, &mut work, piece, ended, all.len() / columns);
-            let (first, rows) = kept.output();
+            carried.push(&mut kept, &mut work, piece, ended);
+            let (first, rows) = work.output();
             all.extend(
                 rows[all.len() - first * columns..]
                     .iter()
                     .map(|x| x.to_bits()),
             );
+            carried.keep(&mut kept, &mut work, all.len() / columns);
             if ended {
                 return all;
             }

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::output::say;
 use crate::annotate::Task;
 use crate::model::Model;
-use crate::model::manifest::Reproducible;
+use crate::model::manifest::{Reproducible, Tier};
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
     let model = Model::open(&arguments.file)?;
@@ -19,6 +19,14 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
     let reproducible = file.manifest().reproducible;
     let reproducible = reproducible.map_or("not declared", Reproducible::name);
     say!("reproducible  {reproducible}");
+    // Of a file with tiers each is a network of its own.
+    let tiers = Model::open_tier(&arguments.file, Tier::Auto)?;
+    let growing = if tiers.keeps_rows() {
+        "rows are kept"
+    } else {
+        "margins are computed anew"
+    };
+    say!("growing read  {growing}");
     say!(
         "arithmetic    {} multiply-accumulates {}\n",
         file.manifest().macs(),

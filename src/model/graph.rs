@@ -118,6 +118,11 @@ impl Model {
         second.is_none_or(|second| second.tier == Tier::Accurate)
     }
 
+    /// True where rows are kept between the pushes of a growing read, not computed anew.
+    pub fn keeps_rows(&self) -> bool {
+        self.carried.is_some()
+    }
+
     /// The network with rows that can be kept, where it is of that kind.
     pub(crate) fn carried(&self) -> Option<&Carried> {
         self.carried.as_ref()

@@ -43,6 +43,14 @@ impl FloatRows {
         self.from += rows;
     }
 
+    /// Becomes a copy, with no more room than it takes.
+    pub fn copy(&mut self, other: &FloatRows) {
+        self.from = other.from;
+        self.values.clear();
+        self.values.reserve_exact(other.values.len());
+        self.values.extend_from_slice(&other.values);
+    }
+
     fn clear(&mut self) {
         self.from = 0;
         self.values.clear();
@@ -88,11 +96,6 @@ impl KeptRows {
     /// Codes so far.
     pub(crate) fn codes(&self) -> usize {
         self.codes
-    }
-
-    /// The output's rows from `from` on, in order of the bases.
-    pub(crate) fn output(&self) -> (usize, &[f32]) {
-        (self.output.from, &self.output.values)
     }
 
     /// Bytes in use.

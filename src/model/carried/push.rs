@@ -24,25 +24,23 @@ struct Block<'a> {
 }
 
 impl Carried {
-    /// Takes in the next codes of a read; with `ended` they are the last. The output then has every
-    /// row that they make certain, minus infinity where the second stage was not asked for one.
-    /// Rows before `from` are not needed any more.
+    /// Takes in the next codes of a read; with `ended` they are the last. The output in `work` then
+    /// has every row that they make certain, minus infinity where the second stage was not asked
+    /// for one. [`Carried::keep`] follows.
     pub(crate) fn push(
         &self,
         kept: &mut KeptRows,
         work: &mut Work,
         codes: &[u8],
         ended: bool,
-        from: usize,
     ) -> SecondLook {
-        kept.output.forget(from, self.columns);
-        if kept.ended || (codes.is_empty() && !ended) {
-            return SecondLook::default();
-        }
-        kept.ended = ended;
         let network = self.network(kept.mirrored);
         work.load(network, kept);
         let mut looked = SecondLook::default();
+        if kept.ended || (codes.is_empty() && !ended) {
+            return looked;
+        }
+        kept.ended = ended;
         let mut rest = codes;
         loop {
             let (block, others) = rest.split_at(rest.len().min(BLOCK));
@@ -60,11 +58,15 @@ impl Carried {
             looked.positions += more.positions;
             looked.looked += more.looked;
             if rest.is_empty() {
-                break;
+                return looked;
             }
         }
-        work.save(network, kept);
-        looked
+    }
+
+    /// Keeps what later pushes need. Rows of the output before `from` are not needed any more.
+    pub(crate) fn keep(&self, kept: &mut KeptRows, work: &mut Work, from: usize) {
+        work.output.forget(from, self.columns);
+        work.save(self.network(kept.mirrored), kept);
     }
 }
 
@@ -153,9 +155,9 @@ impl Block<'_> {
                 );
                 let made = &floats[..rows.len() * layer.row_channels()];
                 let target = if self.carried.look.is_some() && n + 1 == self.network.first_stage {
-                    &mut self.kept.early
+                    &mut self.work.early
                 } else {
-                    &mut self.kept.output
+                    &mut self.work.output
                 };
                 if n < self.network.first_stage {
                     target.values.extend_from_slice(made);
@@ -182,8 +184,8 @@ impl Block<'_> {
 
     /// Computes those rows of the second stage that the first asks for, as far as they are certain.
     fn second_stage(&mut self, look: &Look) -> SecondLook {
-        let begin = self.kept.output.end(self.carried.columns);
-        let early = self.kept.early.end(look.columns);
+        let begin = self.work.output.end(self.carried.columns);
+        let early = self.work.early.end(look.columns);
         let limit = self.length.unwrap_or_else(|| {
             let values = self.network.values.iter().take(self.network.first_stage);
             let read = values.enumerate().filter_map(|(value, v)| {
@@ -201,9 +203,9 @@ impl Block<'_> {
             None => ranges.push(begin..limit),
             Some(survive) => self.survivors(look, survive, begin..limit, &mut ranges),
         }
-        let values = limit - self.kept.output.from;
+        let values = limit - self.work.output.from;
         let values = values * self.carried.columns;
-        self.kept.output.values.resize(values, f32::NEG_INFINITY);
+        self.work.output.values.resize(values, f32::NEG_INFINITY);
         for n in self.network.first_stage..self.network.layers.len() {
             self.near(n, &ranges);
         }
@@ -223,7 +225,7 @@ impl Block<'_> {
         wanted: Range<usize>,
         ranges: &mut Vec<Range<usize>>,
     ) {
-        let early = &self.kept.early;
+        let early = &self.work.early;
         let first = wanted.start.saturating_sub(look.around).max(early.from);
         let behind = wanted.end + look.around;
         let rows = early.values.chunks_exact(look.columns);
@@ -303,9 +305,9 @@ impl Block<'_> {
         let Some(look) = &self.carried.look else {
             return self.forget_values(usize::MAX);
         };
-        let done = self.kept.output.end(self.carried.columns);
+        let done = self.work.output.end(self.carried.columns);
         let early = done.saturating_sub(look.around);
-        self.kept.early.forget(early, look.columns);
+        self.work.early.forget(early, look.columns);
         self.forget_values(done);
     }
 

@@ -1,6 +1,6 @@
 //! The values of one strand while a push is worked on: one room for all reads of a worker.
 
-use super::kept::KeptRows;
+use super::kept::{FloatRows, KeptRows};
 use super::network::Network;
 use crate::kernels;
 use std::ops::Range;
@@ -9,6 +9,8 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(super) values: Vec<Held>,
+    pub(super) early: FloatRows,
+    pub(super) output: FloatRows,
     pub(super) floats: Vec<f32>,
     pub(super) ranges: Vec<Range<usize>>,
     pub(super) kernels: kernels::Scratch,
@@ -89,8 +91,15 @@ impl Held {
 }
 
 impl Work {
+    /// The output's rows, with the number of the first, in order of the bases.
+    pub(crate) fn output(&self) -> (usize, &[f32]) {
+        (self.output.from, &self.output.values)
+    }
+
     /// Takes up what a read has kept.
     pub(super) fn load(&mut self, network: &Network, kept: &KeptRows) {
+        self.early.copy(&kept.early);
+        self.output.copy(&kept.output);
         // Networks take turns, and the largest has its room in the end.
         if self.values.len() < network.values.len() {
             self.values.resize_with(network.values.len(), Held::default);
@@ -106,6 +115,8 @@ impl Work {
 
     /// Gives back what the read keeps.
     pub(super) fn save(&self, network: &Network, kept: &mut KeptRows) {
+        kept.early.copy(&self.early);
+        kept.output.copy(&self.output);
         kept.bytes.clear();
         let bytes = self.values.iter().map(|held| held.bytes().len());
         kept.bytes.reserve_exact(bytes.sum());
