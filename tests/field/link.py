@@ -86,7 +86,12 @@ def stalls(cell, folder, rng, of_board):
     time.sleep(STALL)
     still.send_signal(signal.SIGCONT)
     said = board.communicate(timeout=120)[1].decode()
-    ended = listening.wait(timeout=120)
+    try:
+        ended = listening.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        # It stood still before its hello, and is nobody's end of a run.
+        listening.send_signal(signal.SIGINT)
+        ended = listening.wait(timeout=60)
     found = calls(folder / "calls.tsv")
     if ended == 0 and board.returncode == 0:
         return "exact" if found == cell.calls else "WRONG calls"
