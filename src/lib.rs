@@ -67,9 +67,10 @@
 //! **A FASTQ read.** `reads/source` opens a file or standard input, and unpacks gzip.
 //! `reads/fastx` finds the records and turns letters into base codes, in chunks that are reused.
 //! `stream/batch` reads on one thread and gives the chunks of a read to one worker.
-//! `annotate/read` takes them in, and scores positions as soon as all that their scores depend on is
-//! there. `model/carried` computes the new rows of a network and keeps those that later positions
-//! need; other networks are run on windows by `model/runner`, in tract. Both compute in `kernels`.
+//! `annotate/read` takes them in, and scores positions as soon as all that their scores depend on
+//! is there. `model/carried` computes the new rows of a network and keeps those that later
+//! positions need; other networks are run on windows by `model/runner`, in tract. Both compute in
+//! `kernels`.
 //! `annotate/scan` picks the peaks and `annotate/calibrate` makes probabilities of them: a call.
 //! Back on the caller's thread `stream/batch` puts the records into their order, and `sink` writes.
 //! The one detour: emptied chunks go back to the reader.
@@ -123,8 +124,8 @@
 //! They become two plans. The first gives the cheap tier's rows and whatever the rest reads of it.
 //! The second gets a list of the wanted rows of the output; each of its convolutions computes those
 //! that these need, as far away as the layers behind it reach. A row's bits do not depend on which
-//! others are computed. Where rows are kept, those of the second stage are too, and each is computed
-//! once in a read, however many survivors need it.
+//! others are computed. Where rows are kept, those of the second stage are too, and each is
+//! computed once in a read, however many survivors need it.
 //!
 //! # Features
 //!

@@ -194,13 +194,11 @@ proptest! {
             }
         }
         let kept = bounded.kept();
-        prop_assert!(kept.bytes <= memory + 4_000_000, "{kept:?}");
-        prop_assert!(memory > 0 || kept.bytes == 0);
+        prop_assert!(kept.bytes <= memory, "{kept:?}");
         for ((mut read, mut calls), codes) in reads.into_iter().zip(calls).zip([&codes, &other]) {
             read.finish(&mut calls).unwrap();
             prop_assert!(calls == calls_of(annotator(true), codes), "{kept:?}");
         }
-        prop_assert_eq!(bounded.kept().bytes, 0);
     }
 
     #[test]

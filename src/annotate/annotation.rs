@@ -32,7 +32,7 @@ pub trait Annotate: Sync {
 pub struct Kept {
     /// Bytes in use.
     pub bytes: usize,
-    /// Reads, once for each model, that went on without because there was no room.
+    /// Reads that went on without because there was no room.
     pub recomputed: u64,
 }
 

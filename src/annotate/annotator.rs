@@ -88,6 +88,7 @@ impl Annotator {
         let margins = margins.chain(starts.iter().map(Starts::margin));
         let margin = margins.chain(wholes.iter().map(Whole::margin)).max();
         let steps = scanning().map(|s| s.tile() - 2 * s.margin());
+        let keeping = Arc::new(Keeping::new(options.kept_memory, scans.len()));
         Ok(Annotator {
             shared: Arc::new(Models {
                 step: steps.min().unwrap_or(4096).max(1),
@@ -97,7 +98,7 @@ impl Annotator {
                 starts,
                 wholes,
                 models: infos,
-                keeping: Arc::new(Keeping::new(options.kept_memory)),
+                keeping,
                 options,
                 idle: ArrayQueue::new(IDLE_RUNNERS),
                 positions: AtomicU64::new(0),

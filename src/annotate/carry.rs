@@ -7,9 +7,14 @@ use super::scan::Scan;
 use crate::call::{Call, Strand};
 use crate::model::SecondLook;
 use crate::model::carried::{Carried, KeptRows, Work};
+use crossbeam::queue::ArrayQueue;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Kept rows without a read that a model has at most.
+const MOST_IDLE: usize = 4096;
 
 /// The kept rows of all reads together.
 #[derive(Debug)]
@@ -19,14 +24,25 @@ pub(super) struct Keeping {
     bytes: AtomicUsize,
     /// Reads that went on without, because there was no room.
     recomputed: AtomicU64,
+    /// For each model, rows of reads that are over: the next reads take them, unless open ones need
+    /// the room.
+    idle: Vec<ArrayQueue<Rows>>,
+}
+
+/// The rows of a read for one model, by strand, and the bytes that are counted for them.
+#[derive(Debug, Default)]
+struct Rows {
+    strands: Vec<KeptRows>,
+    counted: usize,
 }
 
 impl Keeping {
-    pub fn new(most: usize) -> Keeping {
+    pub fn new(most: usize, models: usize) -> Keeping {
         Keeping {
             most,
             bytes: AtomicUsize::new(0),
             recomputed: AtomicU64::new(0),
+            idle: (0..models).map(|_| ArrayQueue::new(MOST_IDLE)).collect(),
         }
     }
 
@@ -37,21 +53,59 @@ impl Keeping {
             recomputed: self.recomputed.load(Relaxed),
         }
     }
+
+    /// Another read went on without.
+    pub fn count_recomputed(&self) {
+        self.recomputed.fetch_add(1, Relaxed);
+    }
+
+    fn drop_rows(&self, rows: Rows) {
+        self.bytes.fetch_sub(rows.counted, Relaxed);
+    }
+
+    /// Counts what rows take now; true where there is room for it, if need be that of reads that
+    /// are over.
+    fn settle(&self, rows: &mut Rows) -> bool {
+        let size = rows.strands.iter().map(KeptRows::size).sum();
+        // Wraps where it shrinks, as atomics do.
+        let more = usize::wrapping_sub(size, rows.counted);
+        self.bytes.fetch_add(more, Relaxed);
+        rows.counted = size;
+        for idle in &self.idle {
+            while self.bytes.load(Relaxed) > self.most {
+                match idle.pop() {
+                    Some(rows) => self.drop_rows(rows),
+                    None => break,
+                }
+            }
+        }
+        self.bytes.load(Relaxed) <= self.most
+    }
 }
 
-/// The kept rows of a read, for one model.
+/// What one read keeps for one model.
 #[derive(Debug)]
 pub(super) struct Carry {
-    /// Each strand; none while the read does without.
-    strands: Vec<KeptRows>,
-    /// Bytes that are counted for them.
-    counted: usize,
+    state: State,
+    /// Which scanning model.
+    number: usize,
     keeping: Arc<Keeping>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The read has not begun.
+    New,
+    Kept(Rows),
+    /// There was no room.
+    Without,
 }
 
 impl Drop for Carry {
     fn drop(&mut self) {
-        self.keeping.bytes.fetch_sub(self.counted, Relaxed);
+        if let State::Kept(rows) = mem::replace(&mut self.state, State::New) {
+            self.keeping.drop_rows(rows);
+        }
     }
 }
 
@@ -60,58 +114,44 @@ impl Carry {
     pub fn of(shared: &Models) -> Vec<Option<Carry>> {
         // What stands in is computed anew, and then so is what it stands in for.
         let any = shared.fast.iter().all(Option::is_none);
-        let strands = shared.options.strands.each();
-        let carry = |scan: &Scan| {
+        let carry = |(number, scan): (usize, &Scan)| {
             let certain = |carried: &&Carried| carried.lag() + scan.separation() <= scan.margin();
-            let carried = scan.model().carried().filter(certain).filter(|_| any)?;
-            let mut carry = Carry {
-                strands: vec![],
-                counted: 0,
+            scan.model().carried().filter(certain).filter(|_| any)?;
+            Some(Carry {
+                state: State::New,
+                number,
                 keeping: shared.keeping.clone(),
-            };
-            carry.begin(carried, strands);
-            Some(carry)
+            })
         };
-        shared.scans.iter().map(carry).collect()
+        shared.scans.iter().enumerate().map(carry).collect()
     }
 
     /// Makes it that of another read.
-    pub fn reset(&mut self, scan: &Scan, strands: &[Strand]) {
-        let Some(carried) = scan.model().carried() else {
-            return;
-        };
-        if self.strands.is_empty() {
-            self.begin(carried, strands);
-        } else {
-            self.strands.iter_mut().for_each(|kept| kept.reset(carried));
+    pub fn reset(&mut self) {
+        if let State::Kept(rows) = mem::replace(&mut self.state, State::New)
+            && let Err(rows) = self.keeping.idle[self.number].push(rows)
+        {
+            self.keeping.drop_rows(rows);
         }
-    }
-
-    fn begin(&mut self, carried: &Carried, strands: &[Strand]) {
-        let kept = strands
-            .iter()
-            .map(|&strand| KeptRows::new(carried, strand == Strand::Reverse));
-        self.strands.extend(kept);
     }
 
     /// False where the read does without.
     pub fn is_kept(&self) -> bool {
-        !self.strands.is_empty()
+        !matches!(self.state, State::Without)
     }
 
-    /// Counts what is kept now. Where there is no room for it, the rest of the read does without.
-    fn settle(&mut self) {
-        let size = self.strands.iter().map(KeptRows::size).sum();
-        let bytes = &self.keeping.bytes;
-        // Wraps where it shrinks, as atomics do.
-        let old = bytes.fetch_add(usize::wrapping_sub(size, self.counted), Relaxed);
-        let all = old.wrapping_add(size).wrapping_sub(self.counted);
-        self.counted = size;
-        if all > self.keeping.most {
-            self.strands = vec![];
-            bytes.fetch_sub(size, Relaxed);
-            self.counted = 0;
-            self.keeping.recomputed.fetch_add(1, Relaxed);
+    /// The rows of a read that begins.
+    fn begin(&self, carried: &Carried, strands: &[Strand]) -> Rows {
+        if let Some(mut rows) = self.keeping.idle[self.number].pop() {
+            rows.strands.iter_mut().for_each(|kept| kept.reset(carried));
+            return rows;
+        }
+        let kept = strands
+            .iter()
+            .map(|&strand| KeptRows::new(carried, strand == Strand::Reverse));
+        Rows {
+            strands: kept.collect(),
+            counted: 0,
         }
     }
 
@@ -129,7 +169,12 @@ impl Carry {
         let Some(carried) = scan.model().carried() else {
             return looked;
         };
-        for (kept, &strand) in self.strands.iter_mut().zip(strands) {
+        let mut rows = match mem::replace(&mut self.state, State::Without) {
+            State::New => self.begin(carried, strands),
+            State::Kept(rows) => rows,
+            State::Without => return looked,
+        };
+        for (kept, &strand) in rows.strands.iter_mut().zip(strands) {
             let known = kept.codes() - piece.first as usize;
             let more = carried.push(kept, work, &piece.codes[known..], piece.ended);
             looked.positions += more.positions;
@@ -138,7 +183,11 @@ impl Carry {
             let from = (range.end as usize).saturating_sub(scan.separation());
             carried.keep(kept, work, from);
         }
-        self.settle();
+        if self.keeping.settle(&mut rows) {
+            self.state = State::Kept(rows);
+        } else {
+            self.keeping.drop_rows(rows);
+        }
         looked
     }
 }

@@ -10,6 +10,7 @@ use super::whole::{Whole, WholeState};
 use crate::call::{Call, CallSink, Flags, Strand};
 use crate::model::SecondLook;
 use crate::reads::nucleotide;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +25,8 @@ pub struct ReadState {
     /// Every position before this one has been scored.
     done: u64,
     carries: Vec<Option<Carry>>,
+    /// There was no room to keep the rows of some model.
+    without: bool,
     starts: Vec<StartsState>,
     wholes: Vec<WholeState>,
     calls: Vec<Call>,
@@ -36,6 +39,7 @@ impl ReadState {
         let reverse = strands.contains(&Strand::Reverse);
         ReadState {
             carries: Carry::of(&shared),
+            without: false,
             starts: shared.starts.iter().map(|s| s.state(reverse)).collect(),
             wholes: shared.wholes.iter().map(Whole::state).collect(),
             shared,
@@ -132,12 +136,8 @@ impl ReadState {
         self.calls.clear();
         self.first = 0;
         self.done = 0;
-        let carries = self.shared.scans.iter().zip(&mut self.carries);
-        for (scan, carry) in carries {
-            if let Some(carry) = carry {
-                carry.reset(scan, self.shared.options.strands.each());
-            }
-        }
+        self.carries.iter_mut().flatten().for_each(Carry::reset);
+        self.without = false;
         self.starts.iter_mut().for_each(StartsState::reset);
         self.wholes.iter_mut().for_each(WholeState::reset);
     }
@@ -178,6 +178,9 @@ impl ReadState {
                     let more = carry.call(scan, work, &piece, range, strands, calls);
                     kept_looked.positions += more.positions;
                     kept_looked.looked += more.looked;
+                    if !carry.is_kept() && !mem::replace(&mut self.without, true) {
+                        shared.keeping.count_recomputed();
+                    }
                     continue;
                 }
                 let made = self.calls.len();

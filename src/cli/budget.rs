@@ -6,6 +6,8 @@ use super::arguments::values::Budget;
 use super::error::CliError;
 use super::report::note;
 use std::env;
+#[cfg(target_os = "linux")]
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{self, Command, ExitStatus};
 use std::sync::Arc;
@@ -13,23 +15,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Set in the environment of the child.
+/// Set in the environment of the child: the process that waits for it.
 const CHILD: &str = "STRANDLINE_BUDGETED";
 
 /// Runs `work`, which reads the network `file`, in a child of the program, which is given the very
-/// same command line. `work` calls what it is given after each step that has its own time.
+/// same command line. `work` calls what it is given when it begins to read the network, and after
+/// each step that has a time of its own.
 pub(super) fn within(
     budget: &Budget,
     file: &Path,
     work: impl FnOnce(&dyn Fn()) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    if env::var_os(CHILD).is_none() {
+    let Some(parent) = env::var_os(CHILD) else {
         return in_child(budget, file);
-    }
+    };
+    #[cfg(target_os = "linux")]
+    end_with(&parent)?;
     // A panic is an error here, and said as one.
     std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
-    limit_memory(budget.memory)?;
     let clock = Clock::start(budget.time, file)?;
+    limit_memory(budget.memory)?;
     work(&|| clock.step())
 }
 
@@ -37,7 +42,9 @@ fn in_child(budget: &Budget, file: &Path) -> Result<(), CliError> {
     let failed = |error| CliError::Input(format!("starting a child of the program: {error}"));
     let program = env::current_exe().map_err(failed)?;
     let mut child = Command::new(program);
-    child.args(env::args_os().skip(1)).env(CHILD, "1");
+    child
+        .args(env::args_os().skip(1))
+        .env(CHILD, process::id().to_string());
     let status = child.status().map_err(failed)?;
     match status.code() {
         Some(0) => Ok(()),
@@ -46,19 +53,37 @@ fn in_child(budget: &Budget, file: &Path) -> Result<(), CliError> {
     }
 }
 
+/// Ends this process when its parent is gone, or was before: nobody waits for it then.
+#[cfg(target_os = "linux")]
+fn end_with(parent: &OsStr) -> Result<(), CliError> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(CliError::input)?;
+    let own = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if own.as_deref().map(OsStr::new) != Some(parent) {
+        process::exit(1);
+    }
+    Ok(())
+}
+
 /// The child was ended from outside, or by the system for want of memory.
 fn ended(budget: &Budget, file: &Path, status: ExitStatus) -> CliError {
     #[cfg(unix)]
     {
+        use signal_hook::consts::{SIGABRT, SIGBUS, SIGINT, SIGSEGV, SIGTERM};
         use std::os::unix::process::ExitStatusExt;
         let signal = status.signal().unwrap_or(0);
-        if [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM].contains(&signal) {
+        if [SIGINT, SIGTERM].contains(&signal) {
             return CliError::Stopped(u8::try_from(128 + signal).unwrap_or(1));
+        }
+        if ![SIGABRT, SIGBUS, SIGSEGV].contains(&signal) {
+            return CliError::Input(format!(
+                "{}: the process that read it was ended: {status}",
+                file.display()
+            ));
         }
     }
     CliError::Input(format!(
-        "{}: reading it took more memory than {}, or went too deep ({status}); --budget sets what \
-         it may take",
+        "{}: reading it took more memory than {}, or went too deep; --budget sets what it may take",
         file.display(),
         size(budget.memory)
     ))
@@ -76,10 +101,6 @@ fn size(bytes: u64) -> String {
 #[cfg(unix)]
 fn limit_memory(bytes: u64) -> Result<(), CliError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    // Nobody waits for the child once its parent is gone.
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(CliError::input)?;
     let old = getrlimit(Resource::As);
     let least = |limit: Option<u64>| Some(limit.map_or(bytes, |limit| limit.min(bytes)));
     let new = Rlimit {
@@ -103,13 +124,16 @@ fn limit_memory(_: u64) -> Result<(), CliError> {
 /// Ends the process where a step takes too long.
 struct Clock {
     started: Instant,
-    /// Milliseconds from the start to the end of the last step.
+    /// Milliseconds from the start to the end of the last step; before the first no time runs.
     last: Arc<AtomicU64>,
 }
 
+/// Before the first step.
+const NEVER: u64 = u64::MAX;
+
 impl Clock {
     fn start(time: Duration, file: &Path) -> Result<Clock, CliError> {
-        let (started, last) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let (started, last) = (Instant::now(), Arc::new(AtomicU64::new(NEVER)));
         let clock = Clock {
             started,
             last: last.clone(),
@@ -117,9 +141,14 @@ impl Clock {
         let file = file.display().to_string();
         let watch = move || {
             loop {
-                let deadline = Duration::from_millis(last.load(Ordering::Relaxed)) + time;
-                let Some(left) = deadline.checked_sub(started.elapsed()) else {
-                    break;
+                let left = match last.load(Ordering::Relaxed) {
+                    NEVER => time,
+                    last => {
+                        match (Duration::from_millis(last) + time).checked_sub(started.elapsed()) {
+                            Some(left) => left,
+                            None => break,
+                        }
+                    }
                 };
                 thread::sleep(left);
             }
@@ -136,7 +165,7 @@ impl Clock {
 
     fn step(&self) {
         let now = self.started.elapsed().as_millis();
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        let now = u64::try_from(now).unwrap_or(NEVER - 1);
         self.last.store(now, Ordering::Relaxed);
     }
 }

@@ -68,6 +68,19 @@ impl CliError {
     }
 }
 
+/// Text that may hold names of somebody else's, without what a terminal would obey.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && letter != '\n' {
+            out.extend(letter.escape_default());
+        } else {
+            out.push(letter);
+        }
+    }
+    out
+}
+
 /// Prints why a command failed and gives its exit code: 0, 1 for bad input, 2 for wrong usage,
 /// 130 or 143 after a signal. A closed pipe is no error.
 pub(super) fn exit_code(result: Result<(), CliError>) -> ExitCode {
@@ -85,7 +98,7 @@ pub(super) fn exit_code(result: Result<(), CliError>) -> ExitCode {
             ExitCode::from(2)
         }
         Err(error) => {
-            note(format_args!("error: {error}"));
+            note(format_args!("error: {}", harmless(&error.to_string())));
             ExitCode::from(1)
         }
     }

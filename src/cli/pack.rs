@@ -7,6 +7,7 @@ use super::guard::Files;
 use super::output::{End, Target, say};
 use super::sequences::samples;
 use crate::annotate::Task;
+use crate::compile::external_data;
 use crate::compile::pack::pack_watched;
 use crate::model::manifest::{Manifest, Tokeniser};
 use std::fs;
@@ -34,6 +35,12 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
     for path in &arguments.calibrate {
         all.extend(samples(path, manifest.tokeniser == Tokeniser::Ids)?);
     }
+    // From here on the network is read: its time begins.
+    progress();
+    Files::default()
+        .read(&external_data(&arguments.onnx)?)
+        .write([&arguments.output])
+        .check()?;
     let packed = pack_watched(&arguments.onnx, &manifest, &all, progress)?;
     let written = packed.model.manifest();
     if arguments.require_bits && written.reproducible.is_none() {
@@ -47,14 +54,16 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
         )));
     }
     // Renamed when it is whole: a model file that is mapped must never change in place.
-    let target = Target::File(arguments.output.clone());
+    let target = Target::new(Some(arguments.output.clone()));
     let mut out = target.open()?;
     let wrote = out.write_all(&packed.bytes);
     let wrote = wrote.and_then(|()| out.end(End::Complete));
     wrote.map_err(|source| target.failed(source))?;
-    say!("{target}: {} bytes", packed.bytes.len());
-    for plain in &packed.plain {
-        say!("not lowered, stays in float: {plain}");
+    if target.path().is_some() {
+        say!("{target}: {} bytes", packed.bytes.len());
+        for plain in &packed.plain {
+            say!("not lowered, stays in float: {plain}");
+        }
     }
     Ok(())
 }

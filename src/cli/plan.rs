@@ -159,7 +159,7 @@ impl Plan {
             priors: Priors::new(&arguments.priors).map_err(CliError::options)?,
             max_starts: arguments.max_starts,
             eager: live,
-            kept_memory: (arguments.live_memory as usize) << 20,
+            kept_memory: (arguments.live_memory as usize).saturating_mul(1_000_000),
         };
         let overload: OverloadPolicy = arguments
             .on_overload

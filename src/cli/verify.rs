@@ -59,6 +59,8 @@ fn verify(plan: &VerifyPlan, progress: &dyn Fn()) -> Result<(), CliError> {
             Ok(())
         })?;
     }
+    // From here on the network is read: its time begins.
+    progress();
     let Comparison { columns, bases } = compare(Model::build(file)?, onnx, &samples, progress)?;
     say!("compared on {bases} positions with {}", onnx.display());
     say!("output        largest    mean       cosine     calls      of them changed");

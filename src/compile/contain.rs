@@ -16,7 +16,10 @@ pub(super) fn contained<T>(
         Err(ModelError::Graph {
             file: path.display().to_string(),
             action,
-            reason: format!("it could not be understood: {}", message(&*panic)),
+            reason: match message(&*panic) {
+                text if text.contains("failed to allocate") => "it takes too much memory".into(),
+                text => format!("it could not be understood: {text}"),
+            },
         })
     })
 }

@@ -10,6 +10,17 @@ pub mod pack;
 mod quantize;
 mod reference;
 
+use crate::model::error::ModelError;
+use std::path::{Path, PathBuf};
+
+/// The files beside an ONNX file that hold weights of it.
+///
+/// # Errors
+/// Where the file is no ONNX.
+pub fn external_data(onnx: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    contain::contained(onnx, "reading the ONNX file", || fuse::external_data(onnx))
+}
+
 /// Decodes an ONNX model, checks and rewrites it as [`pack`](pack::pack) does before tract reads
 /// it: the part that is ours, for the fuzz target.
 ///

@@ -269,7 +269,7 @@ impl Summary {
         );
         let help = "Bytes that reads keep of what was computed.";
         family("kept_bytes", "gauge", help, &one(live.kept));
-        let help = "Reads, once for each model, that had no room for that.";
+        let help = "Reads that had no room for that.";
         let recomputed = one(live.recomputed);
         family("reads_recomputed_total", "counter", help, &recomputed);
         let help = "How often the fast tier came or went.";

@@ -65,7 +65,7 @@ pub struct LiveSummary {
     pub tier_changes: u64,
     /// Bytes that reads keep of what was computed.
     pub kept: u64,
-    /// Reads, once for each model, that went on without because there was no room.
+    /// Reads that went on without because there was no room.
     pub recomputed: u64,
     /// Each source.
     pub sources: Vec<SourceSummary>,
@@ -208,7 +208,7 @@ impl fmt::Display for LiveSummary {
         if self.recomputed > 0 {
             write!(
                 f,
-                "\nkept     {:.1} MB; {} reads, once for each model, had no room",
+                "\nkept     {:.1} MB; {} reads had no room",
                 self.kept as f64 / 1e6,
                 self.recomputed
             )?;

@@ -80,6 +80,15 @@ def stalls(cell, folder, rng, of_board):
     url = f"unix://{folder}/link"
     listening = host(cell.program, url + "?once", folder, (folder / "link").exists)
     board = cell.board(url)
+    try:
+        return stalled(cell, folder, rng, of_board, listening, board)
+    finally:
+        listening.kill()
+        board.kill()
+
+
+def stalled(cell, folder, rng, of_board, listening, board):
+    """The same, of processes that are ended whatever comes of it."""
     time.sleep(rng.uniform(0.1, 1.5))
     still = board if of_board else listening
     still.send_signal(signal.SIGSTOP)

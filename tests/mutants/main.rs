@@ -16,6 +16,7 @@ mod seeds;
 use prost::Message;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use seeds::Network;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::{ModelProto, StringStringEntryProto};
 
 /// What a run may take of memory, in kilobytes, and of time.
 const MEMORY: &str = "1048576";
@@ -224,4 +225,64 @@ fn networks_that_no_exporter_writes_are_packed_and_run_or_refused() {
         }
         Some((end, files))
     });
+}
+
+/// Packs a network with more arguments; the exit code, and standard error.
+fn packing(network: &Network, folder: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let [reads, _] = inputs(folder);
+    let [onnx, manifest] = ["net.onnx", "m.toml"].map(|name| folder.join(name));
+    fs::write(&onnx, &network.onnx).unwrap();
+    fs::write(&manifest, &network.manifest).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .current_dir(folder)
+        .args(["pack", "net.onnx", "--manifest", "m.toml", "--calibrate"])
+        .arg(&reads)
+        .args(more)
+        .output()
+        .unwrap();
+    (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+}
+
+#[test]
+fn a_network_beyond_its_budget_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = &seeds::networks()[0];
+    for (budget, expected) in [
+        ("60s,10MB", "memory"),
+        ("0.000001s,4GB", "nothing came of it"),
+    ] {
+        let (code, said) = packing(network, folder.path(), &["--budget", budget, "-o", "out"]);
+        assert_eq!(code, Some(1), "{said}");
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("error: net.onnx: "));
+        assert!(line.is_some_and(|line| line.contains(expected)), "{said}");
+        assert!(!folder.path().join("out").exists());
+    }
+}
+
+#[test]
+fn a_file_of_weights_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut network = seeds::networks().swap_remove(0);
+    let mut model = ModelProto::decode(&*network.onnx).unwrap();
+    let weights = folder.path().join("weights");
+    let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
+    fs::write(&weights, &tensor.raw_data).unwrap();
+    let bytes = std::mem::take(&mut tensor.raw_data);
+    tensor.data_location = Some(1);
+    tensor.external_data.push(StringStringEntryProto {
+        key: "location".to_string(),
+        value: "weights".to_string(),
+    });
+    network.onnx = model.encode_to_vec();
+    let (code, said) = packing(&network, folder.path(), &["-o", "weights"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("cannot be written at the same time"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&weights).unwrap(), bytes);
+    let (code, said) = packing(&network, folder.path(), &["-o", "packed"]);
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -96,7 +96,7 @@ pub struct AnnotateArguments {
     pub deadline: Option<Duration>,
     /// Megabytes that open reads may keep of what was computed; reads beyond compute their margins
     /// anew with each chunk
-    #[arg(long, value_name = "MB", default_value_t = 1024, help_heading = "Live")]
+    #[arg(long, value_name = "MB", default_value_t = 1000, help_heading = "Live")]
     pub live_memory: u32,
     /// What becomes of reads that cannot meet the deadline [default: block]
     #[arg(long, value_enum, value_name = "POLICY", help_heading = "Live")]

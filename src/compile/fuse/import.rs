@@ -10,7 +10,7 @@ use super::qdq::Ranges;
 use super::{inputs, qdq, rules, shape, tidy, window};
 use crate::model::error::ModelError;
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto};
 use tract_onnx::prelude::Framework;
 
@@ -43,6 +43,26 @@ pub fn read(path: &Path) -> Result<Imported, ModelError> {
         log::debug!("{file}: {note}");
     }
     Ok(imported)
+}
+
+/// The files that hold weights of an ONNX file.
+pub fn external_data(path: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let proto = tract_onnx::onnx().proto_model_for_path(path);
+    let proto = proto.map_err(|error| ModelError::Graph {
+        file: path.display().to_string(),
+        action: "reading the ONNX file",
+        reason: format!("{error:#}"),
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let tensors = proto.graph.iter().flat_map(|graph| &graph.initializer);
+    let mut files: Vec<PathBuf> = tensors
+        .flat_map(|tensor| &tensor.external_data)
+        .filter(|entry| entry.key == "location")
+        .map(|entry| folder.join(&entry.value))
+        .collect();
+    files.sort_unstable();
+    files.dedup();
+    Ok(files)
 }
 
 /// Checks and rewrites a model whose external data is nowhere.

@@ -53,5 +53,5 @@ mod trace;
 mod view;
 mod window;
 
-pub use import::{read, rewritten};
+pub use import::{external_data, read, rewritten};
 pub use imported::to_tract;

@@ -118,7 +118,8 @@ impl Work {
         kept.early.copy(&self.early);
         kept.output.copy(&self.output);
         kept.bytes.clear();
-        let bytes = self.values.iter().map(|held| held.bytes().len());
+        let values = self.values.iter().zip(&network.values);
+        let bytes = values.map(|(held, _)| held.bytes().len());
         kept.bytes.reserve_exact(bytes.sum());
         let values = self.values.iter().zip(&network.values);
         for ((work, value), held) in values.zip(&mut kept.held) {
