@@ -41,8 +41,11 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "python tests/onnx/compare.py",
         "Python packages from a registry",
     ),
+    ("python benches/growing.py", "minutes at full load"),
     ("python benches/overload.py", "minutes at full load"),
     ("python3 tests/field/follow.py", "minutes, and Python"),
+    ("python3 tests/field/link.py", "minutes, and Python"),
+    ("STRANDLINE_MUTANTS=", "minutes at full load"),
     (
         "python benches/peers/compare.py",
         "Python packages from a registry, and minutes",
