@@ -14,6 +14,9 @@ use crate::model::map::Region;
 use safetensors::tensor::Dtype;
 use tract_core::internal::*;
 
+/// Most rows of zeros at each end of a buffer: farther than any convolution over codes may reach.
+const MOST_HALO: usize = 1 << 16;
+
 /// Most rows of an output. As many times the largest factor of an operator do not overflow.
 const MOST_ROWS: i64 = 1 << 44;
 
@@ -83,10 +86,7 @@ impl Layer {
         halo: usize,
         label: &str,
     ) -> TractResult<Layer> {
-        ensure!(
-            halo <= MOST_POSITIONS,
-            "a halo of {halo} is above {MOST_POSITIONS}"
-        );
+        ensure!(halo <= MOST_HALO, "a halo of {halo} is above {MOST_HALO}");
         spec.validate(precision, halo)
             .map_err(|reason| format_err!("layer {label}: {reason}"))?;
         let attributes = Attributes {
