@@ -235,6 +235,50 @@ proptest! {
     }
 }
 
+#[test]
+fn rows_of_reads_that_are_over_make_room() {
+    let push = |annotator: &Annotator| {
+        let mut read = annotator.read();
+        let mut calls: Vec<Call> = vec![];
+        for piece in genes()[0][..6_000].chunks(400) {
+            read.push_codes(piece, &mut calls).unwrap();
+        }
+        read
+    };
+    let kept = |task: Task| {
+        let model = builtin::model(task, Tier::Auto).unwrap();
+        let annotator = Annotator::new(vec![model], options()).unwrap();
+        let _open = push(&annotator);
+        annotator.kept().bytes
+    };
+    let apart = kept(Task::Splice) + kept(Task::Promoter);
+    let bounded = |memory: usize| {
+        let options = Options {
+            kept_memory: memory,
+            ..options()
+        };
+        Annotator::builtin(options).unwrap()
+    };
+    let alone = bounded(usize::MAX);
+    let open = push(&alone);
+    let own = alone.kept().bytes;
+    // A network keeps no more because another one shares its working room.
+    assert!(own > 0 && own <= apart + apart / 50, "{own} of {apart}");
+    drop(open);
+    assert_eq!(alone.kept().bytes, 0);
+    // Room for two: of six at a time some go on without, and nobody does afterwards.
+    let annotator = bounded(2 * own + own / 2);
+    for mut read in [(); 6].map(|()| push(&annotator)) {
+        read.finish(&mut |_: Call| {}).unwrap();
+    }
+    let without = annotator.kept().recomputed;
+    assert!(without > 0);
+    for _ in 0..4 {
+        push(&annotator).finish(&mut |_: Call| {}).unwrap();
+    }
+    assert_eq!(annotator.kept().recomputed, without);
+}
+
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }

@@ -128,6 +128,9 @@ struct Clock {
     last: Arc<AtomicU64>,
 }
 
+/// The watch does not look more often.
+const LEAST: Duration = Duration::from_millis(1);
+
 /// Before the first step.
 const NEVER: u64 = u64::MAX;
 
@@ -150,7 +153,7 @@ impl Clock {
                         }
                     }
                 };
-                thread::sleep(left);
+                thread::sleep(left.max(LEAST));
             }
             note(format_args!(
                 "error: {file}: nothing came of it in {} s; --budget sets what it may take",

@@ -3,6 +3,7 @@
 use super::report::note;
 use crate::annotate::AnnotateError;
 use crate::model::ModelError;
+use crate::sink::clean;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -70,15 +71,11 @@ impl CliError {
 
 /// Text that may hold names of somebody else's, without what a terminal would obey.
 fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() && letter != '\n' {
-            out.extend(letter.escape_default());
-        } else {
-            out.push(letter);
-        }
-    }
-    out
+    let lines = text.split('\n').map(|line| match line {
+        "" => String::new(),
+        line => clean(line.as_bytes()),
+    });
+    lines.collect::<Vec<String>>().join("\n")
 }
 
 /// Prints why a command failed and gives its exit code: 0, 1 for bad input, 2 for wrong usage,

@@ -85,12 +85,7 @@ pub(super) fn read_stages(file: &ModelFile) -> TractResult<Stages> {
     let [early, late] = &*outputs else {
         bail!("tiers need two outputs, there are {}", outputs.len());
     };
-    let mut in_first = HashSet::from([early.as_str()]);
-    for entry in graph.layers.iter().rev() {
-        if in_first.contains(entry.label.as_str()) {
-            in_first.extend(entry.inputs.iter().map(String::as_str));
-        }
-    }
+    let in_first = graph.needed_by(early);
     let is_first = |entry: &&LayerEntry| in_first.contains(entry.label.as_str());
     let is_second = |entry: &&LayerEntry| !in_first.contains(entry.label.as_str());
     let mut first = Builder::new(file, &graph)?;
@@ -181,6 +176,17 @@ pub(super) fn parse(file: &ModelFile) -> TractResult<Option<LayerGraph>> {
 }
 
 impl LayerGraph {
+    /// A layer, and all that it reads, directly or through others.
+    pub(super) fn needed_by<'a>(&'a self, label: &'a str) -> HashSet<&'a str> {
+        let mut needed = HashSet::from([label]);
+        for entry in self.layers.iter().rev() {
+            if needed.contains(entry.label.as_str()) {
+                needed.extend(entry.inputs.iter().map(String::as_str));
+            }
+        }
+        needed
+    }
+
     /// Labels of the layers whose rows are the output.
     pub(super) fn outputs(&self) -> TractResult<Vec<String>> {
         if !self.outputs.is_empty() {

@@ -1,5 +1,6 @@
 //! Small random changes: to a number, a JSON tree, a packed file, an ONNX graph.
 
+use crate::altered::tensors;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -121,17 +122,7 @@ pub fn tree(value: &mut Value, rng: &mut ChaCha8Rng) {
 /// can no longer be written as one.
 pub fn packed(file: &ModelFile, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
     let mut manifest = serde_json::to_value(file.manifest()).unwrap();
-    let mut tensors: Vec<TensorData> = file
-        .tensors()
-        .into_iter()
-        .filter(|(name, ..)| !name.starts_with("pad."))
-        .map(|(name, dtype, shape, _)| TensorData {
-            data: file.tensor(&name, dtype).unwrap().bytes().to_vec(),
-            name,
-            dtype,
-            shape,
-        })
-        .collect();
+    let mut tensors = tensors(file);
     for _ in 0..rng.random_range(1..4) {
         match rng.random_range(0..10) {
             0..3 => tree(&mut manifest, rng),

@@ -6,6 +6,10 @@
 //! the figures are in `docs/reliability.md`.
 #![cfg(unix)]
 
+// Only its list of tensors is needed.
+#[allow(dead_code)]
+#[path = "../altered/mod.rs"]
+mod altered;
 mod change;
 // Not everything that it can draw is needed here.
 #[allow(dead_code)]
@@ -285,4 +289,49 @@ fn a_file_of_weights_is_not_overwritten() {
     assert_eq!(fs::read(&weights).unwrap(), bytes);
     let (code, said) = packing(&network, folder.path(), &["-o", "packed"]);
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn the_time_of_a_network_begins_with_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = &seeds::networks()[0];
+    let pipe = folder.path().join("late.toml");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let text = network.manifest.clone();
+    let writer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(5));
+        fs::write(pipe, text).unwrap();
+    });
+    let late = ["--manifest", "late.toml", "--budget=4s,4GB", "-o", "packed"];
+    let [reads, _] = inputs(folder.path());
+    fs::write(folder.path().join("net.onnx"), &network.onnx).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .current_dir(folder.path())
+        .args(["pack", "net.onnx", "--calibrate"])
+        .arg(&reads)
+        .args(late)
+        .output()
+        .unwrap();
+    writer.join().unwrap();
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
+#[test]
+fn what_a_network_says_is_nothing_that_a_terminal_obeys() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut network = seeds::networks().swap_remove(0);
+    let mut model = ModelProto::decode(&*network.onnx).unwrap();
+    model.graph.as_mut().unwrap().node[0].op_type = "Conv\x1b]0;owned\x07".to_string();
+    network.onnx = model.encode_to_vec();
+    let (code, said) = packing(&network, folder.path(), &["-o", "packed"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("owned") && !said.contains(['\x1b', '\x07']),
+        "{said:?}"
+    );
 }

@@ -4,19 +4,22 @@ use crate::kernels::{Activation, BASES, ConvShape, Isa};
 use crate::model::file::ModelFile;
 use crate::model::layers::{self, INPUT, LENGTH, LayerEntry, LayerGraph};
 use crate::model::manifest::{Precision, Reproducible, Tier, Tokeniser};
+use crate::model::map::Region;
 use crate::model::ops::conv::spec::Added;
 use crate::model::ops::form::Written;
 use crate::model::ops::layer::Layer;
 use crate::model::ops::spec::Spec;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::OnceLock;
 use tract_core::internal::*;
 
 /// A network whose rows can be kept.
 #[derive(Debug)]
 pub(crate) struct Carried {
     pub(super) forward: Network,
-    /// For the reverse strand, over forward bases.
-    pub(super) mirrored: Network,
+    /// For the reverse strand, over forward bases, with weights of its own: made for the first read
+    /// that needs it.
+    mirrored: OnceLock<Network>,
     pub(super) isa: Isa,
     /// Columns of the output.
     pub(super) columns: usize,
@@ -74,9 +77,25 @@ pub(super) struct Conv {
     pub activation: Activation,
     pub gain: f32,
     pub output: Written,
-    pub weights: Vec<i8>,
+    pub weights: Weights,
     pub scale: Vec<f32>,
     pub bias: Vec<f32>,
+}
+
+/// Weights in the model file, or those of a mirrored layer.
+#[derive(Debug)]
+pub(super) enum Weights {
+    Mapped(Region),
+    Own(Vec<i8>),
+}
+
+impl Weights {
+    pub fn values(&self) -> &[i8] {
+        match self {
+            Weights::Mapped(region) => region.i8(),
+            Weights::Own(values) => values,
+        }
+    }
 }
 
 impl Carried {
@@ -120,21 +139,16 @@ impl Carried {
         let Some(layers) = loaded(file, &graph, &stages)? else {
             return Ok(None);
         };
-        let mirrored: Option<Vec<Conv>> = layers.iter().map(Conv::mirrored).collect();
-        let Some(mirrored) = mirrored else {
-            return Ok(None);
-        };
         let columns = match (&manifest.cascade, tier) {
             (Some(cascade), Some(Tier::Fast)) => cascade.columns,
             (Some(cascade), _) => manifest.outputs.len() - cascade.columns,
             (None, _) => manifest.outputs.len(),
         };
-        let networks = [layers, mirrored].map(|layers| Network::new(layers, first_stage));
-        let fits = networks.iter().all(|n| n.ends(columns, look.as_ref()));
-        let [forward, mirrored] = networks;
+        let forward = Network::new(layers, first_stage);
+        let fits = forward.ends(columns, look.as_ref());
         Ok(fits.then_some(Carried {
             forward,
-            mirrored,
+            mirrored: OnceLock::new(),
             isa,
             columns,
             look,
@@ -144,17 +158,18 @@ impl Carried {
     /// Codes that must have come behind a row, at most, before the row is there.
     pub(crate) fn lag(&self) -> usize {
         let around = self.look.as_ref().map_or(0, |look| look.around);
-        let lag = |network: &Network| {
-            let behind = network.reach_behind();
-            let early = behind[network.first_stage] + around;
-            behind.last().map_or(early, |last| early.max(*last))
+        // What lies behind a row in one direction lies before it in the other.
+        let lag = |side: fn((usize, usize)) -> usize| {
+            let reach = self.forward.reach(side);
+            let early = reach[self.forward.first_stage] + around;
+            reach.last().map_or(early, |last| early.max(*last))
         };
-        lag(&self.forward).max(lag(&self.mirrored))
+        lag(|(before, _)| before).max(lag(|(_, behind)| behind))
     }
 
     pub(super) fn network(&self, mirrored: bool) -> &Network {
         if mirrored {
-            &self.mirrored
+            self.mirrored.get_or_init(|| self.forward.mirrored())
         } else {
             &self.forward
         }
@@ -170,12 +185,7 @@ fn staged<'a>(
     let Some(early) = early else {
         return (graph.layers.iter().collect(), graph.layers.len());
     };
-    let mut needed = HashSet::from([early.as_str()]);
-    for entry in graph.layers.iter().rev() {
-        if needed.contains(entry.label.as_str()) {
-            needed.extend(entry.inputs.iter().map(String::as_str));
-        }
-    }
+    let needed = graph.needed_by(early);
     let (mut all, second): (Vec<_>, Vec<_>) = graph
         .layers
         .iter()
@@ -264,7 +274,7 @@ fn conv_of(
         },
         gain: spec.gain.get(),
         output: spec.output,
-        weights: tensors[0].i8().to_vec(),
+        weights: Weights::Mapped(tensors[0].clone()),
         bias: tensors[1].f32().context("an f32 tensor")?.to_vec(),
         scale: tensors[2].f32().context("an f32 tensor")?.to_vec(),
     };
@@ -280,30 +290,29 @@ impl Conv {
     /// True where each row of a step reads no farther than the first one does from its own place.
     fn steps_are_alike(&self) -> bool {
         let s = &self.shape;
-        let taps = s.width - self.step + 1;
+        let (taps, weights) = (s.width - self.step + 1, self.weights.values());
         (0..s.channels_out).all(|channel| {
             let row = channel / self.row_channels();
             (0..s.width)
                 .filter(|tap| !(row..row + taps).contains(tap))
-                .all(|tap| {
-                    (0..s.channels_in).all(|c| self.weights[s.packed_at(channel, tap, c)] == 0)
-                })
+                .all(|tap| (0..s.channels_in).all(|c| weights[s.packed_at(channel, tap, c)] == 0))
         })
     }
 
     /// The layer of the mirrored network, in which rows stand in reverse, and bases are their
     /// complements.
-    fn mirrored(&self) -> Option<Conv> {
+    fn mirrored(&self) -> Conv {
         let (old, channels) = (self.shape, self.row_channels());
         let shape = ConvShape {
-            before: old.width.checked_sub(self.step + old.before)?,
+            before: old.width - self.step - old.before,
             ..old
         };
         let place = |channel: usize| {
             let (row, column) = (channel / channels, channel % channels);
             (self.step - 1 - row) * channels + column
         };
-        let mut weights = vec![0; self.weights.len()];
+        let own = self.weights.values();
+        let mut weights = vec![0; own.len()];
         let (mut scale, mut bias) = (self.scale.clone(), self.bias.clone());
         for channel in 0..old.channels_out {
             scale[channel] = self.scale[place(channel)];
@@ -313,18 +322,18 @@ impl Conv {
                     // A and T, C and G change places.
                     let other = if self.input == 0 { BASES - 1 - c } else { c };
                     weights[shape.packed_at(channel, tap, c)] =
-                        self.weights[old.packed_at(place(channel), old.width - 1 - tap, other)];
+                        own[old.packed_at(place(channel), old.width - 1 - tap, other)];
                 }
             }
         }
-        Some(Conv {
+        Conv {
             shape,
             reach: (self.reach.1, self.reach.0),
-            weights,
+            weights: Weights::Own(weights),
             scale,
             bias,
             ..*self
-        })
+        }
     }
 }
 
@@ -366,15 +375,21 @@ impl Network {
         }
     }
 
-    /// For each value how many codes behind its own a row depends on.
-    fn reach_behind(&self) -> Vec<usize> {
-        let mut behind = vec![0; self.values.len()];
+    /// The network of the other strand.
+    fn mirrored(&self) -> Network {
+        let layers = self.layers.iter().map(Conv::mirrored);
+        Network::new(layers.collect(), self.first_stage)
+    }
+
+    /// For each value how many codes to one side of its own a row depends on.
+    fn reach(&self, side: fn((usize, usize)) -> usize) -> Vec<usize> {
+        let mut reach = vec![0; self.values.len()];
         for (n, layer) in self.layers.iter().enumerate() {
-            let read = behind[layer.input] + layer.reach.1;
-            let added = layer.added.map_or(0, |(value, _)| behind[value]);
-            behind[n + 1] = read.max(added);
+            let read = reach[layer.input] + side(layer.reach);
+            let added = layer.added.map_or(0, |(value, _)| reach[value]);
+            reach[n + 1] = read.max(added);
         }
-        behind
+        reach
     }
 
     /// True where each stage ends with the float rows that are expected, and with nothing else of

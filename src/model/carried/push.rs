@@ -135,7 +135,7 @@ impl Block<'_> {
                 pitch: channels,
             },
             row_scales: false,
-            weights: &layer.weights,
+            weights: layer.weights.values(),
             scale: &layer.scale,
             bias: &layer.bias,
             residual: residual(layer, values, rows.start),
