@@ -230,3 +230,40 @@ fn a_signal_leaves_what_there_is_and_says_so() {
         assert!(text.starts_with("#read"));
     }
 }
+
+/// A file that may grow no larger stands for a disk that is full.
+#[cfg(unix)]
+#[test]
+fn what_was_written_before_the_disk_was_full_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let reads = data("reads.fastq.gz");
+    fs::write(folder.path().join("calls.tsv"), "earlier").unwrap();
+    for order in ["input", "live"] {
+        let done = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_strandline"))
+            .args([
+                "annotate",
+                "--tier=fast",
+                "--order",
+                order,
+                "-o",
+                "calls.tsv",
+            ])
+            .arg(&reads)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{order}: {said}");
+        assert!(said.contains("error: calls.tsv: "), "{order}: {said}");
+        assert!(
+            said.contains("calls.tsv.part: the next run"),
+            "{order}: {said}"
+        );
+        let part = folder.path().join("calls.tsv.part");
+        assert!(fs::metadata(part).unwrap().len() > 4096, "{order}: {said}");
+        let calls = fs::read(folder.path().join("calls.tsv")).unwrap();
+        assert_eq!(calls, b"earlier");
+    }
+}

@@ -69,6 +69,7 @@ impl Target {
         Ok(Writer {
             stream: Some(BufWriter::with_capacity(1 << 16, stream)),
             part,
+            failed: false,
         })
     }
 
@@ -184,11 +185,14 @@ impl Write for Stream {
     }
 }
 
-/// What output is written to. A file that is dropped before [`Writer::end`] leaves nothing.
+/// What output is written to. A file that is dropped before [`Writer::end`] leaves nothing, unless
+/// it could not be written to its end: what was written of a live run comes from nowhere else.
 pub(super) struct Writer {
     /// There until its end.
     stream: Option<BufWriter<Stream>>,
     part: Option<Part>,
+    /// Something could not be written.
+    failed: bool,
 }
 
 impl Writer {
@@ -235,7 +239,10 @@ impl Writer {
 impl Part {
     fn say_incomplete(&self) {
         let (name, path) = (self.name.display(), self.path.display());
-        log::warn!("{name}: not complete; what there is lies in {path}");
+        log::warn!(
+            "{name}: not complete; what there is lies in {path}: the next run begins it anew, so \
+             move it if you need it"
+        );
     }
 
     fn remove(self) -> io::Result<()> {
@@ -250,24 +257,33 @@ impl Drop for Writer {
             if let Some(stream) = self.stream.take() {
                 let _ = stream.into_parts();
             }
-            let _ = part.remove();
+            let holds = part.file.metadata().is_ok_and(|about| about.len() > 0);
+            if self.failed && holds {
+                part.say_incomplete();
+            } else {
+                let _ = part.remove();
+            }
         }
     }
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Some(stream) => stream.write(bytes),
             None => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        };
+        self.failed |= written.is_err();
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.stream {
+        let flushed = match &mut self.stream {
             Some(stream) => stream.flush(),
             None => Ok(()),
-        }
+        };
+        self.failed |= flushed.is_err();
+        flushed
     }
 }
 
