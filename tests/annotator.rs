@@ -262,8 +262,9 @@ fn rows_of_reads_that_are_over_make_room() {
     let alone = bounded(usize::MAX);
     let open = push(&alone);
     let own = alone.kept().bytes;
-    // A network keeps no more because another one shares its working room.
-    assert!(own > 0 && own <= apart + apart / 50, "{own} of {apart}");
+    // A network keeps no more because another one shares its working room; only a few rows, as all
+    // models of a read call the same positions.
+    assert!(own > 0 && own <= apart + apart / 10, "{own} of {apart}");
     drop(open);
     assert_eq!(alone.kept().bytes, 0);
     // Room for two: of six at a time some go on without, and nobody does afterwards.
