@@ -118,6 +118,7 @@
 //! (`model/carried`). The reverse strand is the mirrored network over forward bases. Sums of
 //! integers are the same in any order, so the bits are those of a window. All reads together keep
 //! at most `Options::kept_memory`; one that has no room goes on in windows, from the next push on.
+//! While a cheaper tier stands in under overload, its rows are kept instead.
 //!
 //! # Networks with two outputs
 //!

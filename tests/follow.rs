@@ -213,6 +213,16 @@ fn what_stays_incomplete_or_is_bad_is_reported_and_the_rest_goes_on() {
         "{said}"
     );
 
+    // What somebody adds is cut off, and said.
+    fs::write(&output, format!("{calls}added by hand\n")).unwrap();
+    let again = follow(&folder, &output, &["--until-idle", "0.3"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(again.stderr).unwrap();
+    let warning = "calls.tsv: 14 bytes behind its last commit were cut off";
+    assert!(said.contains(warning), "{said}");
+    assert_eq!(fs::read_to_string(&output).unwrap(), calls);
+
     let usage = follow(&folder, Path::new("-"), &[]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
     // An output that is not the journal's is left alone.

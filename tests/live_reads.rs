@@ -127,3 +127,41 @@ fn the_fast_tier_stands_in_where_the_options_say_so() {
         assert!(calls(&both, false).iter().all(|c| c.model == 0));
     }
 }
+
+/// A tier goes on with rows that it kept, or begins again where the other left off.
+#[test]
+fn switching_between_tiers_changes_no_call_whatever_is_kept() {
+    let task = strandline::annotate::Task::Splice;
+    let model = |tier| strandline::annotate::builtin::model(task, tier).unwrap();
+    let annotator = |memory: usize| {
+        let options = Options {
+            kept_memory: memory,
+            ..options(Tier::Auto)
+        };
+        let fast = vec![model(Tier::Fast)];
+        Annotator::with_fast_tier(vec![model(Tier::Auto)], fast, options).unwrap()
+    };
+    let bounded = [usize::MAX, 300_000, 0].map(annotator);
+    let mut stood_in = [0, 0];
+    for (number, read) in reads(24).iter().enumerate() {
+        let [kept, some, none] = bounded.each_ref().map(|annotator| {
+            let mut calls: Vec<Call> = vec![];
+            let mut state = annotator.read();
+            for (at, piece) in read.letters.chunks(150 + 40 * number).enumerate() {
+                // Runs of one, two and three pushes.
+                state.use_fast_tier(at % 6 == 0 || at % 6 > 3);
+                state.push(piece, &mut calls).unwrap();
+            }
+            state.finish(&mut calls).unwrap();
+            calls
+        });
+        assert_eq!(kept, none);
+        assert_eq!(some, none);
+        for call in none {
+            stood_in[usize::from(call.flags.contains(strandline::call::Flags::FAST_TIER))] += 1;
+        }
+    }
+    assert!(stood_in.iter().all(|&calls| calls > 20), "{stood_in:?}");
+    assert_eq!(bounded[0].kept().recomputed, 0);
+    assert!(bounded[2].kept().recomputed > 0);
+}

@@ -84,15 +84,11 @@ impl Annotator {
             stand_ins[place] = Some(scan);
         }
         let scanning = || scans.iter().chain(stand_ins.iter().flatten());
-        let margins = scanning().map(Scan::margin);
-        let margins = margins.chain(starts.iter().map(Starts::margin));
-        let margin = margins.chain(wholes.iter().map(Whole::margin)).max();
         let steps = scanning().map(|s| s.tile() - 2 * s.margin());
-        let keeping = Arc::new(Keeping::new(options.kept_memory, scans.len()));
+        let keeping = Arc::new(Keeping::new(options.kept_memory, 2 * scans.len()));
         Ok(Annotator {
             shared: Arc::new(Models {
                 step: steps.min().unwrap_or(4096).max(1),
-                margin: margin.unwrap_or(0),
                 scans,
                 fast: stand_ins,
                 starts,

@@ -24,8 +24,8 @@ pub(super) struct Keeping {
     bytes: AtomicUsize,
     /// Reads that went on without, because there was no room.
     recomputed: AtomicU64,
-    /// For each model, rows of reads that are over: the next reads take them, unless open ones need
-    /// the room.
+    /// For each network, rows of reads that are over: the next reads take them, unless open ones
+    /// need the room.
     idle: Vec<ArrayQueue<Rows>>,
 }
 
@@ -37,12 +37,12 @@ struct Rows {
 }
 
 impl Keeping {
-    pub fn new(most: usize, models: usize) -> Keeping {
+    pub fn new(most: usize, networks: usize) -> Keeping {
         Keeping {
             most,
             bytes: AtomicUsize::new(0),
             recomputed: AtomicU64::new(0),
-            idle: (0..models).map(|_| ArrayQueue::new(MOST_IDLE)).collect(),
+            idle: (0..networks).map(|_| ArrayQueue::new(MOST_IDLE)).collect(),
         }
     }
 
@@ -83,18 +83,29 @@ impl Keeping {
     }
 }
 
-/// What one read keeps for one model.
+/// What one read keeps for one network.
 #[derive(Debug)]
 pub(super) struct Carry {
     state: State,
-    /// Which scanning model.
+    /// Where its rows begin: the read's start, or as much context before the first position that it
+    /// is asked for as the network needs.
+    first: u64,
+    /// Which network.
     number: usize,
     keeping: Arc<Keeping>,
 }
 
+/// What one read keeps for a scanning model: rows of its own network, or of the one that stands in.
+/// `None` for a network that is computed anew.
+#[derive(Debug)]
+pub(super) struct Carries {
+    pub own: Option<Carry>,
+    pub fast: Option<Carry>,
+}
+
 #[derive(Debug)]
 enum State {
-    /// The read has not begun.
+    /// Nothing has been asked of it yet.
     New,
     Kept(Rows),
     /// There was no room.
@@ -109,25 +120,42 @@ impl Drop for Carry {
     }
 }
 
-impl Carry {
-    /// One for each scanning model, nothing for those that are computed anew.
-    pub fn of(shared: &Models) -> Vec<Option<Carry>> {
-        // What stands in is computed anew, and then so is what it stands in for.
-        let any = shared.fast.iter().all(Option::is_none);
-        let carry = |(number, scan): (usize, &Scan)| {
+impl Carries {
+    /// One for each scanning model.
+    pub fn of(shared: &Models) -> Vec<Carries> {
+        let carry = |number: usize, scan: &Scan| {
             let certain = |carried: &&Carried| carried.lag() + scan.separation() <= scan.margin();
-            scan.model().carried().filter(certain).filter(|_| any)?;
+            scan.model().carried().filter(certain)?;
             Some(Carry {
                 state: State::New,
+                first: 0,
                 number,
                 keeping: shared.keeping.clone(),
             })
         };
-        shared.scans.iter().enumerate().map(carry).collect()
+        let scans = shared.scans.iter().zip(&shared.fast).enumerate();
+        let carries = scans.map(|(number, (scan, fast))| Carries {
+            own: carry(2 * number, scan),
+            fast: fast.as_ref().and_then(|fast| carry(2 * number + 1, fast)),
+        });
+        carries.collect()
     }
 
-    /// Makes it that of another read.
+    /// Makes them those of another read.
     pub fn reset(&mut self) {
+        for carry in [&mut self.own, &mut self.fast].into_iter().flatten() {
+            carry.release();
+            carry.state = State::New;
+        }
+    }
+}
+
+impl Carry {
+    /// Gives up what is kept; where the network is asked again, it begins anew.
+    pub fn release(&mut self) {
+        if !matches!(self.state, State::Kept(_)) {
+            return;
+        }
         if let State::Kept(rows) = mem::replace(&mut self.state, State::New)
             && let Err(rows) = self.keeping.idle[self.number].push(rows)
         {
@@ -170,18 +198,23 @@ impl Carry {
             return looked;
         };
         let mut rows = match mem::replace(&mut self.state, State::Without) {
-            State::New => self.begin(carried, strands),
+            State::New => {
+                self.first = piece.first;
+                self.begin(carried, strands)
+            }
             State::Kept(rows) => rows,
             State::Without => return looked,
         };
         for (kept, &strand) in rows.strands.iter_mut().zip(strands) {
-            let known = kept.codes() - piece.first as usize;
+            let known = (self.first + kept.codes() as u64 - piece.first) as usize;
             let more = carried.push(kept, work, &piece.codes[known..], piece.ended);
             looked.positions += more.positions;
             looked.looked += more.looked;
-            scan.call_kept(work.output(), piece, range.clone(), strand, calls);
-            let from = (range.end as usize).saturating_sub(scan.separation());
-            carried.keep(kept, work, from);
+            let (row, rows) = work.output();
+            let row = self.first + row as u64;
+            scan.call_kept((row, rows), piece, range.clone(), strand, calls);
+            let from = (range.end - self.first) as usize;
+            carried.keep(kept, work, from.saturating_sub(scan.separation()));
         }
         if self.keeping.settle(&mut rows) {
             self.state = State::Kept(rows);

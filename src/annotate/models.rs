@@ -25,8 +25,6 @@ pub(super) struct Models {
     pub options: Options,
     /// Positions scored at once.
     pub step: usize,
-    /// Bases needed on each side of a position.
-    pub margin: usize,
     pub idle: ArrayQueue<Box<Runners>>,
     pub keeping: Arc<Keeping>,
     /// [`SecondLook`] of all workers.
@@ -48,6 +46,27 @@ pub(super) struct Runners {
 }
 
 impl Models {
+    /// Bases needed on each side of a position by each scanning model and each that scores start
+    /// codons, then by all others. Models whose calls leave together have that of all.
+    pub fn margins(&self) -> impl Iterator<Item = u64> {
+        let scans = self.scans.iter().zip(&self.fast).map(|(scan, fast)| {
+            let fast = fast.as_ref().map_or(0, Scan::margin);
+            scan.margin().max(fast)
+        });
+        let starts = self.starts.iter().map(Starts::margin);
+        let others = self.wholes.iter().map(Whole::margin).max();
+        let own: Vec<usize> = scans.chain(starts).chain(others).collect();
+        let most = own.iter().copied().max().unwrap_or(0);
+        let eager = self.options.eager;
+        own.into_iter()
+            .map(move |own| if eager { own as u64 } else { most as u64 })
+    }
+
+    /// True where every call is of one position.
+    pub fn scans_only(&self) -> bool {
+        self.starts.is_empty() && self.wholes.is_empty()
+    }
+
     pub fn runners(&self) -> Result<Box<Runners>, ModelError> {
         if let Some(runners) = self.idle.pop() {
             return Ok(runners);

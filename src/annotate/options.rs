@@ -99,9 +99,10 @@ pub struct Options {
     pub priors: Priors,
     /// Start codons a read and strand whose 5'UTR is scored.
     pub max_starts: usize,
-    /// True: every push scores all that has its context, so that calls leave as early as they can.
-    /// False: positions are scored by whole tiles, which costs less where the rest of the read
-    /// follows at once. The calls are the same.
+    /// True: every push scores all that has its context, so that the calls of each model leave as
+    /// early as they can. False: positions are scored by whole tiles, which costs less where the
+    /// rest of the read follows at once, and the calls of all models leave in one order. The calls
+    /// are the same.
     pub eager: bool,
     /// Bytes that open reads may keep of what was computed, so that growing costs no more than
     /// coming whole. Reads beyond it compute their margins again with each push. The calls are the

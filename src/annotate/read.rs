@@ -1,14 +1,14 @@
 //! One read that may still be growing: its bases come in, its calls go out.
 
 use super::annotation::Annotation;
-use super::carry::Carry;
+use super::carry::{Carries, Carry};
 use super::error::AnnotateError;
 use super::models::{Models, Runners};
 use super::piece::Piece;
 use super::starts::StartsState;
 use super::whole::{Whole, WholeState};
 use crate::call::{Call, CallSink, Flags, Strand};
-use crate::model::SecondLook;
+use crate::model::{Runner, SecondLook};
 use crate::reads::nucleotide;
 use std::mem;
 use std::sync::Arc;
@@ -22,9 +22,10 @@ pub struct ReadState {
     codes: Vec<u8>,
     letters: Vec<u8>,
     first: u64,
-    /// Every position before this one has been scored.
-    done: u64,
-    carries: Vec<Option<Carry>>,
+    /// How far each scanning model has come, then each that scores start codons; last, what the
+    /// others need of the read's end.
+    reached: Vec<Reached>,
+    carries: Vec<Carries>,
     /// There was no room to keep the rows of some model.
     without: bool,
     starts: Vec<StartsState>,
@@ -33,12 +34,35 @@ pub struct ReadState {
     use_fast: bool,
 }
 
+/// How far a model has come.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    /// Every position before this one has been scored.
+    done: u64,
+    /// Bases that must be known behind a position before it is scored.
+    margin: u64,
+}
+
+impl Reached {
+    /// Positions before this one can be scored.
+    fn limit(self, known: u64, ended: bool) -> u64 {
+        if ended {
+            known
+        } else {
+            known.saturating_sub(self.margin)
+        }
+    }
+}
+
 impl ReadState {
     pub(super) fn new(shared: Arc<Models>) -> ReadState {
         let strands = shared.options.strands.each();
         let reverse = strands.contains(&Strand::Reverse);
+        let margins = shared.margins();
+        let reached = margins.map(|margin| Reached { done: 0, margin });
         ReadState {
-            carries: Carry::of(&shared),
+            reached: reached.collect(),
+            carries: Carries::of(&shared),
             without: false,
             starts: shared.starts.iter().map(|s| s.state(reverse)).collect(),
             wholes: shared.wholes.iter().map(Whole::state).collect(),
@@ -46,15 +70,15 @@ impl ReadState {
             codes: Vec::new(),
             letters: Vec::new(),
             first: 0,
-            done: 0,
             calls: Vec::new(),
             use_fast: false,
         }
     }
 
     /// Takes the next bases of the read, as letters (case, U and IUPAC codes as in [`nucleotide`];
-    /// anything else counts as N), and gives every call that they make certain to `sink`, in order
-    /// of the call's end.
+    /// anything else counts as N), and gives the calls that they make certain to `sink`. Those of a
+    /// read come in order of start, end, strand and kind; with
+    /// [`Options::eager`](super::Options::eager) those of each model do.
     ///
     /// # Errors
     /// Where a model fails; the read is lost then, and the state must be reset.
@@ -88,15 +112,15 @@ impl ReadState {
         let step = self.shared.step;
         for piece in codes.chunks(step) {
             self.codes.extend_from_slice(piece);
-            let known = self.first + self.codes.len() as u64;
-            let limit = known.saturating_sub(self.shared.margin as u64);
+            let known = self.known();
             let least = if self.shared.options.eager {
                 1
             } else {
                 step as u64
             };
-            if limit >= self.done + least {
-                self.score(limit, false, sink)?;
+            let enough = |of: &Reached| of.limit(known, false) >= of.done + least;
+            if self.reached.iter().any(enough) {
+                self.score(false, sink)?;
             }
         }
         Ok(())
@@ -107,10 +131,14 @@ impl ReadState {
     /// # Errors
     /// As [`ReadState::push`].
     pub fn finish(&mut self, sink: &mut dyn CallSink) -> Result<(), AnnotateError> {
-        let end = self.first + self.codes.len() as u64;
-        self.score(end, true, sink)?;
+        self.score(true, sink)?;
         self.reset();
         Ok(())
+    }
+
+    /// Bases of the read so far.
+    fn known(&self) -> u64 {
+        self.first + self.codes.len() as u64
     }
 
     /// From now on positions are scored by the models that stand in (true), or no longer (false).
@@ -120,9 +148,9 @@ impl ReadState {
         self.use_fast = on;
     }
 
-    /// Positions before this one have been scored, and their calls have left.
+    /// Positions before this one have been scored by every model, and their calls have left.
     pub fn scored(&self) -> u64 {
-        self.done
+        self.reached.iter().map(|of| of.done).min().unwrap_or(0)
     }
 
     /// Drops the read; no more calls are made of it.
@@ -135,104 +163,41 @@ impl ReadState {
         self.codes.clear();
         self.calls.clear();
         self.first = 0;
-        self.done = 0;
-        self.carries.iter_mut().flatten().for_each(Carry::reset);
+        self.reached.iter_mut().for_each(|of| of.done = 0);
+        self.carries.iter_mut().for_each(Carries::reset);
         self.without = false;
         self.starts.iter_mut().for_each(StartsState::reset);
         self.wholes.iter_mut().for_each(WholeState::reset);
     }
 
-    /// Scores positions `done..limit`.
-    fn score(
-        &mut self,
-        limit: u64,
-        ended: bool,
-        sink: &mut dyn CallSink,
-    ) -> Result<(), AnnotateError> {
+    /// Scores what the bases so far make certain.
+    fn score(&mut self, ended: bool, sink: &mut dyn CallSink) -> Result<(), AnnotateError> {
         let shared = self.shared.clone();
         let mut runners = shared.runners()?;
-        let Runners {
-            scans,
-            fast,
-            starts: starts_runners,
-            wholes: whole_runners,
-            context,
-            work,
-            reverse,
-        } = &mut *runners;
-        let mut kept_looked = SecondLook::default();
-        while self.done < limit {
-            let to = limit.min(self.done + shared.step as u64);
-            let piece = Piece {
-                codes: &self.codes,
-                first: self.first,
-                ended,
-            };
-            let strands = shared.options.strands.each();
-            let scanning = shared.scans.iter().zip(&mut *scans);
-            let stand_ins = shared.fast.iter().zip(&mut *fast);
-            let carries = self.carries.iter_mut();
-            for (((mut scan, mut runner), fast), carry) in scanning.zip(stand_ins).zip(carries) {
-                if let Some(carry) = carry.as_mut().filter(|carry| carry.is_kept()) {
-                    let (range, calls) = (self.done..to, &mut self.calls);
-                    let more = carry.call(scan, work, &piece, range, strands, calls);
-                    kept_looked.positions += more.positions;
-                    kept_looked.looked += more.looked;
-                    if !carry.is_kept() && !mem::replace(&mut self.without, true) {
-                        shared.keeping.count_recomputed();
-                    }
-                    continue;
-                }
-                let made = self.calls.len();
-                let mut flags = Flags::NONE;
-                if let (true, (Some(stand_in), Some(its))) = (self.use_fast, fast) {
-                    (scan, runner, flags) = (stand_in, its, Flags::FAST_TIER);
-                }
-                for &strand in strands {
-                    let range = self.done..to;
-                    let calls = &mut self.calls;
-                    runner.with_context(context, |runner| {
-                        scan.call(runner, &piece, range, strand, reverse, calls)
-                    })?;
-                }
-                self.calls[made..].iter_mut().for_each(|c| c.flags |= flags);
-            }
-            let starts = shared.starts.iter().zip(&mut self.starts);
-            for ((starts, state), runner) in starts.zip(&mut *starts_runners) {
-                let (range, calls) = (self.done..to, &mut self.calls);
-                runner.with_context(context, |runner| {
-                    starts.call(runner, state, &piece, range, strands, calls)
-                })?;
-            }
-            // The last go with those that the read's end makes certain, in one order.
-            if !ended || to < limit {
+        let known = self.known();
+        let mut looked = SecondLook::default();
+        while self
+            .reached
+            .iter()
+            .any(|of| of.done < of.limit(known, ended))
+        {
+            let more = self.step(&shared, &mut runners, known, ended)?;
+            looked.positions += more.positions;
+            looked.looked += more.looked;
+            // The last go with those that the read's end makes certain, in one order; all do where
+            // calls that begin at the read's start may still come.
+            let more = !ended || self.scored() < known;
+            if more && (shared.options.eager || shared.scans_only()) {
                 self.emit(sink);
             }
-            self.done = to;
             self.forget();
         }
         if ended {
-            let starts = shared.starts.iter().zip(&mut self.starts);
-            for ((starts, state), runner) in starts.zip(starts_runners) {
-                let calls = &mut self.calls;
-                runner
-                    .with_context(context, |runner| starts.finish(runner, state, limit, calls))?;
-            }
-            let wholes = shared.wholes.iter().zip(&mut self.wholes);
-            for ((whole, state), runner) in wholes.zip(whole_runners) {
-                let (last, strands) = (&self.codes, shared.options.strands.each());
-                let calls = &mut self.calls;
-                runner.with_context(context, |runner| {
-                    whole.finish(runner, state, last, limit, strands, calls)
-                })?;
-            }
+            self.finish_sequences(&shared, &mut runners, known)?;
             self.emit(sink);
         }
-        let SecondLook { positions, looked } = kept_looked;
-        shared.positions.fetch_add(positions, Ordering::Relaxed);
-        shared.looked.fetch_add(looked, Ordering::Relaxed);
-        for runner in scans {
-            let SecondLook { positions, looked } = runner.take_second_look();
+        let runs = runners.scans.iter_mut().map(Runner::take_second_look);
+        for SecondLook { positions, looked } in runs.chain([looked]) {
             shared.positions.fetch_add(positions, Ordering::Relaxed);
             shared.looked.fetch_add(looked, Ordering::Relaxed);
         }
@@ -241,9 +206,114 @@ impl ReadState {
         Ok(())
     }
 
+    /// The next positions of each model, a step at most.
+    fn step(
+        &mut self,
+        shared: &Models,
+        runners: &mut Runners,
+        known: u64,
+        ended: bool,
+    ) -> Result<SecondLook, AnnotateError> {
+        let Runners {
+            scans,
+            fast,
+            starts: starts_runners,
+            context,
+            work,
+            reverse,
+            ..
+        } = runners;
+        let piece = Piece {
+            codes: &self.codes,
+            first: self.first,
+            ended,
+        };
+        let strands = shared.options.strands.each();
+        let mut ranges = self.reached.iter_mut().map(|of| {
+            let from = of.done;
+            let to = of.limit(known, ended).min(from + shared.step as u64);
+            of.done = from.max(to);
+            from..of.done
+        });
+        let mut kept_looked = SecondLook::default();
+        let scanning = shared.scans.iter().zip(&mut *scans);
+        let stand_ins = shared.fast.iter().zip(&mut *fast);
+        let models = scanning.zip(stand_ins).zip(&mut self.carries);
+        for ((((mut scan, mut runner), stand_in), carries), range) in models.zip(&mut ranges) {
+            if range.is_empty() {
+                continue;
+            }
+            let (mut carry, mut other) = (&mut carries.own, &mut carries.fast);
+            let mut flags = Flags::NONE;
+            if let (true, (Some(fast), Some(its))) = (self.use_fast, stand_in) {
+                (scan, runner, flags) = (fast, its, Flags::FAST_TIER);
+                mem::swap(&mut carry, &mut other);
+            }
+            // What it does not see of the read it could not go on from.
+            other.iter_mut().for_each(Carry::release);
+            let made = self.calls.len();
+            if let Some(carry) = carry.as_mut().filter(|carry| carry.is_kept()) {
+                let more = carry.call(scan, work, &piece, range, strands, &mut self.calls);
+                kept_looked.positions += more.positions;
+                kept_looked.looked += more.looked;
+                if !carry.is_kept() && !mem::replace(&mut self.without, true) {
+                    shared.keeping.count_recomputed();
+                }
+            } else {
+                for &strand in strands {
+                    let (range, calls) = (range.clone(), &mut self.calls);
+                    runner.with_context(context, |runner| {
+                        scan.call(runner, &piece, range, strand, reverse, calls)
+                    })?;
+                }
+            }
+            self.calls[made..].iter_mut().for_each(|c| c.flags |= flags);
+        }
+        let starts = shared.starts.iter().zip(&mut self.starts);
+        let starts = starts.zip(&mut *starts_runners);
+        for (((starts, state), runner), range) in starts.zip(&mut ranges) {
+            if range.is_empty() {
+                continue;
+            }
+            let calls = &mut self.calls;
+            runner.with_context(context, |runner| {
+                starts.call(runner, state, &piece, range, strands, calls)
+            })?;
+        }
+        // What the others need moves on, too.
+        ranges.for_each(drop);
+        Ok(kept_looked)
+    }
+
+    /// Calls that need the read's end.
+    fn finish_sequences(
+        &mut self,
+        shared: &Models,
+        runners: &mut Runners,
+        length: u64,
+    ) -> Result<(), AnnotateError> {
+        let context = &mut runners.context;
+        let starts = shared.starts.iter().zip(&mut self.starts);
+        for ((starts, state), runner) in starts.zip(&mut runners.starts) {
+            let calls = &mut self.calls;
+            runner.with_context(context, |runner| {
+                starts.finish(runner, state, length, calls)
+            })?;
+        }
+        let wholes = shared.wholes.iter().zip(&mut self.wholes);
+        for ((whole, state), runner) in wholes.zip(&mut runners.wholes) {
+            let (last, strands) = (&self.codes, shared.options.strands.each());
+            let calls = &mut self.calls;
+            runner.with_context(context, |runner| {
+                whole.finish(runner, state, last, length, strands, calls)
+            })?;
+        }
+        Ok(())
+    }
+
     fn emit(&mut self, sink: &mut dyn CallSink) {
         self.calls
-            .sort_unstable_by_key(|c| (c.end, c.strand, c.kind, c.model, c.start));
+            .sort_unstable_by_key(|c| (c.start, c.end, c.strand, c.kind, c.model));
         for call in self.calls.drain(..) {
             sink.take(call);
         }
@@ -251,8 +321,9 @@ impl ReadState {
 
     /// Drops codes that no later position needs.
     fn forget(&mut self) {
-        let keep_from = self.done.saturating_sub(self.shared.margin as u64);
-        let drop = (keep_from.saturating_sub(self.first)) as usize;
+        let needed = self.reached.iter();
+        let needed = needed.map(|of| of.done.saturating_sub(of.margin)).min();
+        let drop = needed.unwrap_or(0).saturating_sub(self.first) as usize;
         if drop > 0 {
             self.codes.drain(..drop);
             self.first += drop as u64;

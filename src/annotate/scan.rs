@@ -251,21 +251,21 @@ impl Scan {
     /// position `first` on, in forward order.
     pub fn call_kept(
         &self,
-        (first, rows): (usize, &[f32]),
+        (first, rows): (u64, &[f32]),
         piece: &Piece,
         range: Range<u64>,
         strand: Strand,
         calls: &mut Vec<Call>,
     ) {
         let width = self.columns.len();
-        let own = range.start as usize - first..range.end as usize - first;
+        let own = (range.start - first) as usize..(range.end - first) as usize;
         for (c, column) in self.columns.iter().enumerate() {
             for row in own.clone() {
                 let score = rows[row * width + c];
                 if score < column.floor || !self.is_kept_peak(rows, row, c, strand) {
                     continue;
                 }
-                let index = (first + row) as u64 - piece.first;
+                let index = first + row as u64 - piece.first;
                 calls.extend(self.call_at(piece, index as usize, strand, column, score));
             }
         }

@@ -149,6 +149,10 @@ impl ForeignGraph for NnefGraphs {
         nnef.translate(&proto, TypedModel::default())
             .map_err(|(_, error)| error)
     }
+
+    fn optimise(&self, graph: TypedModel) -> TractResult<TypedModel> {
+        graph.into_optimized()
+    }
 }
 
 /// The tensors of operators that were not lowered, copied out of the file as tract needs them.

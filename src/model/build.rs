@@ -1,5 +1,5 @@
 //! From an opened file to plans that run: the graph or, where there are tiers, its two stages, each
-//! fixed to the tile and optimised once.
+//! fixed to the tile once.
 
 use super::file::ModelFile;
 use super::inspect::{OperatorRecord, list_operators, symbol_value};
@@ -147,9 +147,14 @@ fn fix(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Buil
         "a source of {source:?}, not {expected:?}"
     );
     let operators = list_operators(&model, manifest)?;
+    // In a graph of our layers there is nothing to improve.
+    let model = match crate::FOREIGN_GRAPHS.filter(|_| exact_length) {
+        Some(compiler) => compiler.optimise(model)?,
+        None => model,
+    };
     Ok(Built {
         manifest: manifest.clone(),
-        plan: SimplePlan::new(model.into_optimized()?)?,
+        plan: SimplePlan::new(model)?,
         second: None,
         exact_length,
         pooled: false,

@@ -12,4 +12,11 @@ pub trait ForeignGraph: fmt::Debug + Sync {
     /// # Errors
     /// Where the text of the graph or a tensor that it names is wrong.
     fn read(&self, file: &Arc<ModelFile>) -> TractResult<TypedModel>;
+
+    /// The same graph, made to run fast. It is not done here because it would bring nearly all of
+    /// tract into every program.
+    ///
+    /// # Errors
+    /// Where tract finds the graph to be wrong.
+    fn optimise(&self, graph: TypedModel) -> TractResult<TypedModel>;
 }

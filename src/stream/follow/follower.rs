@@ -173,6 +173,7 @@ impl Follower {
             }
         };
         let mut file = open(output).map_err(&failed)?;
+        let mut before = file.metadata().map_err(&failed)?.len();
         let mut opened = Journal::open(&journal_path, &config.options, &mut file, &header);
         let earlier = earlier(output);
         if matches!(opened, Err(JournalError::Cut)) && !earlier.exists() {
@@ -185,6 +186,7 @@ impl Follower {
                 earlier.display()
             );
             file = open(output).map_err(&failed)?;
+            before = 0;
             opened = Journal::open(&journal_path, &config.options, &mut file, &header);
         }
         let (journal, given_up) = opened.map_err(|error| match error {
@@ -209,6 +211,14 @@ impl Follower {
                 }
             }
         })?;
+        let length = file.metadata().map_err(&failed)?.len();
+        if length < before {
+            log::warn!(
+                "{}: {} bytes behind its last commit were cut off: their reads are annotated again",
+                output.display(),
+                before - length
+            );
+        }
         let added = Added::new(file.try_clone().map_err(&failed)?);
         let writer = BufWriter::with_capacity(1 << 16, added.clone());
         let mut calls = CallWriter::new(writer, config.format, config.models.clone());

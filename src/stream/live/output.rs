@@ -23,7 +23,7 @@ pub struct FinishedPiece<'a> {
     pub name: &'a [u8],
     /// This piece began the read.
     pub first: bool,
-    /// The calls that it made certain, in order of position.
+    /// The calls that it made certain: those of each model in order of position.
     pub calls: &'a [Call],
     /// Calls of positions before this one are all known.
     pub known_to: u64,
