@@ -158,3 +158,49 @@ board 'Raspberry Pi 5' Cortex-A76 2.4 sdot neoverse-n1
 board 'Jetson Nano' Cortex-A57 1.43 smull cortex-a57
 board 'Jetson Xavier' 'Carmel, as if an A72' 2.26 smull cortex-a72
 board 'Jetson Orin' Cortex-A78AE 2.2 sdot neoverse-n1
+
+env RUSTC="${ARM_RUSTC:-/usr/bin/rustc}" \
+    CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    cargo build --quiet --release --target "$target" --features full --example count
+counts() {
+    python3 benches/count.py "target/$target/release/examples/count" --cpu "$1"
+}
+counts cortex-a76 >"$work/a76.counts"
+counts cortex-a57 >"$work/a57.counts"
+cat <<END
+
+## Instructions a base
+
+Counted, not estimated: \`benches/count.py\` runs \`examples/count.rs\` on an emulated core, with
+splice and promoter on both strands of sample reads. "Whole" is a read from a file, "live" the same
+as frames of the link, 400 bases at a time. \`.ci/run\` counts again. It fails where a figure of
+the first table has grown by more than 5 %, or a live base costs more than 1.35 whole ones.
+
+Cortex-A76, with \`sdot\`:
+
+$(cat "$work/a76.counts")
+
+Cortex-A57, as A72, without:
+
+$(cat "$work/a57.counts")
+
+What a core would then carry live, if it completes half as many instructions a cycle as it can
+decode, which nobody has measured:
+
+| board | core | instructions a cycle | fast | auto |
+| --- | --- | --- | --- | --- |
+END
+# carries NAME CORE GHZ DECODED COUNTS : channels of 400 bases a second
+carries() {
+    awk -F'|' -v name="$1" -v core="$2" -v ghz="$3" -v rate="$(awk "BEGIN { print $4 / 2 }")" '
+    / live / { sub(/,.*/, "", $2); gsub(/ /, "", $2); cost[$2] = $3 }
+    function channels(tier) { return ghz * 1e9 * rate / cost[tier] / 400 }
+    END {
+        printf "| %s | %s, %s GHz | %s | %d channels | %d channels |\n", name, core, ghz, rate,
+            channels("fast"), channels("auto")
+    }' "$work/$5.counts"
+}
+carries 'Raspberry Pi 4, later' Cortex-A72 1.8 3 a57
+carries 'Raspberry Pi 5' Cortex-A76 2.4 4 a76
+carries 'Jetson Orin' Cortex-A78AE 2.2 4 a76

@@ -711,6 +711,28 @@ fn bench_model_times_and_writes_what_the_library_gives() {
         ]);
         assert!(ran.exit(0).text().contains("GMAC/s"));
     }
+    let sample = text(&path("tests/data/genes.fa.gz"));
+    let ran = run(["bench-model", "splice", "--input", &sample, "--runs", "1"]).exit(0);
+    let line = ran.text().lines().find(|l| l.starts_with("second look"));
+    let numbers: Vec<f64> = line
+        .unwrap_or_default()
+        .split(' ')
+        .filter_map(|w| w.parse().ok())
+        .collect();
+    // A survivor needs its own row and those of the call rule, its neighbours share theirs.
+    let [share, rows] = numbers[..] else {
+        panic!("{}", ran.text())
+    };
+    assert!(share > 0.0 && share < 20.0 && rows >= 1.0, "{share} {rows}");
+    run([
+        "bench-model",
+        "splice",
+        "--strand",
+        "both",
+        "--threads",
+        "2",
+    ])
+    .exit(2);
     let ran = run(["bench-model", "nothing.safetensors"]).exit(1);
     assert!(ran.err.contains("nothing.safetensors"), "{}", ran.err);
     run(["bench-model"]).exit(2);

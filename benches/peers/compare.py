@@ -1,4 +1,4 @@
-"""Measures strandline beside ONNX Runtime, one thread, and prints the tables as Markdown.
+"""Measures strandline beside ONNX Runtime and OpenVINO, one thread, and prints tables in Markdown.
 
     cargo build --release --features full
     pip install -r benches/peers/requirements.txt
@@ -9,9 +9,12 @@ pack`. Every contender is a process of its own on the same core that makes a run
 reads and answers with its nanoseconds; the processes take turns, a few milliseconds each, so that a
 change of clock or load meets all of them alike. Medians over the runs.
 
-On a processor with AMX both sides are run twice, with AMX and without: ONNX Runtime in a process
-that the kernel refuses it (no_amx.py), strandline with STRANDLINE_ISA=avx512vnni. Each ratio
-compares like with like.
+The ratio is that to the best of the peers: the static and the dynamic int8 file in either. What
+OpenVINO does not run is left out, and said.
+
+On a processor with AMX both sides are run twice, with AMX and without: the peers in a process that
+the kernel refuses it (no_amx.py), strandline with STRANDLINE_ISA=avx512vnni. Each ratio compares
+like with like.
 
 Agreement is that of the logits with the float network in ONNX Runtime on the sample reads: the
 cosine over all outputs, and for encoders, whose outputs hardly vary beside their mean, the
@@ -43,6 +46,7 @@ ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 PEER = [sys.executable, os.path.join(HERE, "peer.py")]
 PRECISIONS = ("int8", "fp16", "f32")
 FILES = {"int8 static": "_static", "int8 dynamic": "_dynamic", "f32": ""}
+OPENVINO = "OpenVINO "
 # nanoseconds; short runs are repeated so long in a turn, as they are when windows follow each other
 TURN = 5e6
 WARM_RUNS = 3
@@ -57,6 +61,10 @@ MINISPLICE_PUBLISHED = (
     3.1e9 / (1.4 * 3600) / 16
 )  # bases/s: the human genome in 1.4 h on 16 threads (arXiv 2506.12986)
 MINISPLICE_WINDOW = 202
+
+
+class NoAnswer(Exception):
+    """A process ended before it answered."""
 
 
 class Contender:
@@ -89,7 +97,8 @@ class Contender:
             return int(self.process.stdout.readline())
         except (ValueError, BrokenPipeError):
             self.process.kill()
-            sys.exit(f"no answer from: {' '.join(self.command)}")
+            self.process.wait()
+            raise NoAnswer(f"no answer from: {' '.join(self.command)}") from None
 
     def take_turn(self):
         self.times += [self.step() for _ in range(self.turn)]
@@ -109,7 +118,12 @@ def measure(commands, seconds):
     contenders = {}
     try:
         for name, command in commands.items():
-            contenders[name] = Contender(command)
+            try:
+                contenders[name] = Contender(command)
+            except NoAnswer as error:
+                if not name.startswith(OPENVINO):
+                    sys.exit(str(error))
+                print(error, file=sys.stderr, flush=True)
         end, rounds, order = time.monotonic() + seconds, 0, list(contenders.values())
         shuffle = random.Random(1).shuffle
         while rounds < LEAST_ROUNDS or time.monotonic() < end:
@@ -195,9 +209,10 @@ class Bench:
                 self.path(network, "_test.txt"),
                 *steps,
             ]
-            commands[name] = [*command, "--no-amx"]
-            if self.amx:
-                commands[f"{name} AMX"] = command
+            for peer, option in (("", []), (OPENVINO, ["--openvino"])):
+                commands[peer + name] = [*command, *option, "--no-amx"]
+                if self.amx:
+                    commands[f"{peer}{name} AMX"] = [*command, *option]
         commands["identity"] = [
             *PEER,
             "--identity",
@@ -265,12 +280,20 @@ def agreement(own, plain):
     }
 
 
-def accuracy(bench, network, scratch):
-    """Agreement with the float network in ONNX Runtime, by name."""
+def accuracy(bench, network, timed, scratch):
+    """Agreement with the float network in ONNX Runtime, by name, of what was `timed`."""
     sequences = bench.path(network, "_test.txt")
     commands = {
-        name: [*PEER, bench.path(network, f"{suffix}.onnx"), "--sequences", sequences]
+        peer + name: [
+            *PEER,
+            bench.path(network, f"{suffix}.onnx"),
+            "--sequences",
+            sequences,
+            *option,
+        ]
         for name, suffix in FILES.items()
+        for peer, option in (("", []), (OPENVINO, ["--openvino"]))
+        if peer + name in timed
     }
     for precision in PRECISIONS:
         packed = bench.path(network, f"_{precision}.safetensors")
@@ -353,62 +376,59 @@ def table(header, rows):
     print(flush=True)
 
 
-def better(times, suffix):
-    """The faster int8 file of the peer, and its time."""
-    return min(
-        (times[name + suffix], name.removeprefix("int8 "))
-        for name in FILES
-        if name.startswith("int8")
-    )
+def better(times, suffix="", peers=("", OPENVINO), precision="int8"):
+    """The fastest file of the peers in a precision, and its time; None where they run none."""
+    names = [(peer, name) for peer in peers for name in FILES if name.startswith(precision)]
+    found = [
+        (times[peer + name + suffix], (peer + name).replace("int8 ", ""))
+        for peer, name in names
+        if peer + name + suffix in times
+    ]
+    return min(found, default=None)
 
 
 def print_speed(bench, results, peaks):
     int8, floats = [], []
+    # Of one engine: the time of its faster int8 file.
+    shown = lambda found: (
+        "none" if found is None else f"{milliseconds(found[0])} ({found[1].split()[-1]})"
+    )
     for result in results:
         times, length = result["nanoseconds"], result["length"]
         own = times["strandline int8"]
-        peer, which = better(times, "")
+        peer, name = better(times)
         row = [
             result["network"],
             f"{length:,}",
             milliseconds(own),
-            milliseconds(times["int8 static"]),
-            milliseconds(times["int8 dynamic"]),
-            f"**{peer / own:.2f}** ({which})",
-            f"{(peer - times['identity']) / own:.2f}",
+            shown(better(times, peers=("",))),
+            shown(better(times, peers=(OPENVINO,))),
+            f"**{peer / own:.2f}** ({'OpenVINO' if name.startswith(OPENVINO) else 'ORT'})",
+            f"{(better(times, peers=('',))[0] - times['identity']) / own:.2f}",
             milliseconds(times["identity"]),
         ]
         if bench.amx:
-            with_amx, which = better(times, " AMX")
+            with_amx, name = better(times, " AMX")
             own_amx = times["strandline int8 AMX"]
-            row += [
-                milliseconds(own_amx),
-                f"{milliseconds(with_amx)} ({which})",
-                f"**{with_amx / own_amx:.2f}**",
-            ]
+            row += [milliseconds(own_amx), f"{milliseconds(with_amx)} ({name})"]
+            row.append(f"**{with_amx / own_amx:.2f}**")
         rate = result["macs"] / own
         int8.append([*row, f"{rate:.0f}", f"{rate / peaks['strandline']:.0%}"])
-        plain = times["f32"]
-        row = [result["network"], f"{length:,}", milliseconds(plain)]
+        row = [result["network"], f"{length:,}"]
+        plain, _ = better(times, precision="f32")
+        for peer in ("", OPENVINO):
+            row.append(milliseconds(times[peer + "f32"]) if peer + "f32" in times else "none")
         for precision in ("f32", "fp16"):
             own = times[f"strandline {precision}"]
             row += [milliseconds(own), f"{plain / own:.2f}"]
         floats.append(row)
     print("## int8, milliseconds a run\n")
-    header = [
-        "network",
-        "length",
-        "strandline",
-        "ORT static",
-        "ORT dynamic",
-        "ratio",
-        "less the call",
-        "the call",
-    ]
+    header = ["network", "length", "strandline", "ORT", "OpenVINO", "ratio"]
+    header += ["ORT less the call", "the call"]
     table(
         [
             *header,
-            *(["with AMX", "ORT with AMX", "ratio"] if bench.amx else []),
+            *(["with AMX", "best peer with AMX", "ratio"] if bench.amx else []),
             "GMAC/s",
             "of peak",
         ],
@@ -416,13 +436,11 @@ def print_speed(bench, results, peaks):
     )
     print(
         '"The call" is ONNX Runtime called from Python with a network that returns its input, of'
-        " the same size.\n"
+        " the same size. Ratios are to the best of the peers.\n"
     )
     print("## Float, milliseconds a run\n")
-    table(
-        ["network", "length", "ORT f32", "strandline f32", "ratio", "strandline fp16", "ratio"],
-        floats,
-    )
+    header = ["network", "length", "ORT f32", "OpenVINO f32"]
+    table([*header, "strandline f32", "ratio", "strandline fp16", "ratio"], floats)
 
 
 def print_accuracy(results):
@@ -433,7 +451,7 @@ def print_accuracy(results):
             rows.append(
                 [
                     name,
-                    file if file.startswith("strandline") else f"ORT {file}",
+                    file if file.startswith(("strandline", OPENVINO)) else f"ORT {file}",
                     f"{figures['cosine']:.5f}",
                     "" if figures["lowest"] is None else f"{figures['lowest']:.5f}",
                     f"{figures['correlation']:.5f}" if encoder else "",
@@ -538,7 +556,9 @@ def main():
                         "nanoseconds": measure(bench.commands(network, length), bench.seconds),
                     }
                 )
-            accuracies[network.name] = accuracy(bench, network, scratch)
+            accuracies[network.name] = accuracy(
+                bench, network, speeds[-1]["nanoseconds"], scratch
+            )
         print_speed(bench, speeds, peaks)
         print_accuracy(accuracies)
         rates = built_in(bench)

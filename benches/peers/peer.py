@@ -1,4 +1,4 @@
-"""ONNX Runtime on one thread, driven as `strandline bench-model` is.
+"""ONNX Runtime or, with --openvino, OpenVINO on one thread, driven as `strandline bench-model` is.
 
     python benches/peers/peer.py MODEL.onnx --length N --sequences FILE --steps
         makes a run for each line read and prints its nanoseconds
@@ -17,6 +17,7 @@ the process may not use AMX.
 import argparse
 import sys
 import time
+from types import SimpleNamespace
 
 from no_amx import refuse_amx
 
@@ -38,6 +39,36 @@ def session(model):
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OpenVino:
+    """A network in OpenVINO, called as a session of ONNX Runtime is."""
+
+    def __init__(self, path, length=None):
+        """The network of an ONNX file; with a `length`, for that length alone, which is faster."""
+        import openvino
+
+        model = openvino.Core().read_model(path)
+        if length is not None:
+            shapes = {port: port.get_partial_shape() for port in model.inputs}
+            for shape in shapes.values():
+                shape[0], shape[len(shape) - 1] = 1, length
+            model.reshape(shapes)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": 1,
+            # Else floats are bf16 where the processor has it.
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        compiled = openvino.compile_model(model, "CPU", settings)
+        self.names = [port.any_name for port in compiled.inputs]
+        self.request = compiled.create_infer_request()
+
+    def get_inputs(self):
+        return [SimpleNamespace(name=name) for name in self.names]
+
+    def run(self, _, feed):
+        return list(self.request.infer(feed, share_inputs=True, share_outputs=True).values())
 
 
 def model_bytes(nodes, inputs, outputs, tensors=()):
@@ -119,6 +150,7 @@ def main():
     parser.add_argument("--steps", action="store_true")
     parser.add_argument("--output")
     parser.add_argument("--no-amx", action="store_true")
+    parser.add_argument("--openvino", action="store_true")
     arguments = parser.parse_args()
     if arguments.product:
         print(f"{product_rate():.0f}")
@@ -127,7 +159,11 @@ def main():
         run = session(identity(arguments.identity))
         feed = feed_of(run, "ACGT" if arguments.identity == "x" else "2 3 4", arguments.length)
     else:
-        run, lines = session(arguments.model), read_lines(arguments.sequences)
+        lines = read_lines(arguments.sequences)
+        if arguments.openvino:
+            run = OpenVino(arguments.model, arguments.length)
+        else:
+            run = session(arguments.model)
         if arguments.output:
             write_outputs(run, lines, arguments.output)
             return 0

@@ -36,7 +36,7 @@ impl BenchPlan {
         let mut scenarios: Vec<Scenario> =
             arguments.scenarios.into_iter().map(Into::into).collect();
         if scenarios.is_empty() {
-            scenarios.extend(Scenario::ALL);
+            scenarios.extend(Scenario::DEFAULT);
         }
         Ok(BenchPlan {
             reads: arguments.reads.map(Input::from_argument),

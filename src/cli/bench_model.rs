@@ -81,6 +81,10 @@ impl BenchModelPlan {
             Ok(task) => Named::BuiltIn(task),
             Err(_) => Named::File(name.into()),
         };
+        if arguments.strand == StrandArgument::Both && arguments.threads > 1 {
+            let message = "--strand both takes one thread: --threads shares one strand";
+            return Err(CliError::usage(message));
+        }
         let lanes = if arguments.strand == StrandArgument::Both {
             Lanes::Strands
         } else if arguments.threads > 1 {
@@ -159,6 +163,10 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     };
     let macs = model.manifest().macs() as f64 * strands;
     let all = model.computes_all();
+    let look = match (&input, model.carried()) {
+        (Input::Codes(codes), Some(carried)) => carried.look_cost(codes),
+        _ => None,
+    };
     let runs = match &plan.wanted {
         Wanted::Outputs(path) => return write(model, &sequences, path),
         Wanted::Steps => None,
@@ -195,6 +203,11 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     say!("rate           {:.3} M positions/s", rate / 1e6);
     if all {
         say!("arithmetic     {:.1} GMAC/s", rate * macs / 1e9);
+    }
+    if let Some(look) = look {
+        let share = 100.0 * look.survivors as f64 / input.len().max(1) as f64;
+        let rows = look.rows as f64 / (look.layers * look.survivors).max(1) as f64;
+        say!("second look    {share:.2} % of positions, {rows:.1} rows of a layer for each");
     }
     Ok(())
 }

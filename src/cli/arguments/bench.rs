@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct BenchArguments {
     /// Reads to replay [default: the bundled sample]
     pub reads: Option<PathBuf>,
-    /// Scenarios [default: all]
+    /// Scenarios [default: single, multi and offline]
     #[arg(long = "scenario", value_enum, value_delimiter = ',')]
     pub scenarios: Vec<ScenarioArgument>,
     /// Seconds of each scenario

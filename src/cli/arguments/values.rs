@@ -221,6 +221,8 @@ pub enum ScenarioArgument {
     Multi,
     /// Compressed reads as fast as they can be read: throughput
     Offline,
+    /// The most channels that one thread follows, found by search
+    Channels,
 }
 
 impl From<ScenarioArgument> for Scenario {
@@ -229,6 +231,7 @@ impl From<ScenarioArgument> for Scenario {
             ScenarioArgument::Single => Scenario::SingleStream,
             ScenarioArgument::Multi => Scenario::MultiStream,
             ScenarioArgument::Offline => Scenario::Offline,
+            ScenarioArgument::Channels => Scenario::Channels,
         }
     }
 }

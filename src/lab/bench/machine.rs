@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// A tick is a hundredth of a second on every Linux that strandline runs on.
+const TICKS: f64 = 100.0;
+
 /// Time between two looks at the sensors.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -174,7 +177,12 @@ fn ticks() -> Option<(f64, f64, f64)> {
     let all: Vec<f64> = fields.filter_map(|f| f.parse().ok()).collect();
     // user nice system idle iowait irq softirq steal
     let busy = all.first()? + all.get(1)? + all.get(2)? + all.get(5)? + all.get(6)?;
-    let own = text("/proc/self/stat")?;
+    Some((busy, *all.get(7)?, own_ticks("/proc/self/stat")?))
+}
+
+/// Ticks of a process or a thread.
+fn own_ticks(file: &str) -> Option<f64> {
+    let own = text(file)?;
     // The name may hold blanks; it ends with the last parenthesis.
     let own = own.rsplit_once(')')?.1;
     let own: Vec<f64> = own
@@ -182,7 +190,17 @@ fn ticks() -> Option<(f64, f64, f64)> {
         .filter_map(|f| f.parse().ok())
         .collect();
     // Without the state, a letter, utime and stime are fields 11 and 12 counted from ppid.
-    Some((busy, *all.get(7)?, own.get(10)? + own.get(11)?))
+    Some(own.get(10)? + own.get(11)?)
+}
+
+/// Processor seconds of this process so far, to a hundredth.
+pub(super) fn process_seconds() -> Option<f64> {
+    Some(own_ticks("/proc/self/stat")? / TICKS)
+}
+
+/// The same of this thread.
+pub(super) fn thread_seconds() -> Option<f64> {
+    Some(own_ticks("/proc/thread-self/stat")? / TICKS)
 }
 
 /// What was seen over a measurement.
@@ -278,8 +296,7 @@ fn watch(ended: &AtomicBool) -> Watched {
         ));
     }
     if let (Some(before), Some(after)) = (first_ticks, ticks()) {
-        // A tick is a hundredth of a second on every Linux that strandline runs on.
-        let cores = |ticks: f64| ticks / 100.0 / seconds.max(0.01);
+        let cores = |ticks: f64| ticks / TICKS / seconds.max(0.01);
         let (busy, stolen, own) = (after.0 - before.0, after.1 - before.1, after.2 - before.2);
         if cores(busy - own) > DISTURBED {
             let others = 100.0 * cores(busy - own);

@@ -3,15 +3,18 @@
 //!
 //! - Single stream: one chunk after another of one read at a time, the next when the calls of the
 //!   last are written. It measures the least latency.
-//! - Multi stream: channels that send by a schedule made in advance; a chunk's clock starts at the
-//!   time of the schedule. It measures whether a flow cell can be followed, and how late calls
-//!   come.
+//! - Multi stream: channels that send by a schedule made in advance, as frames of the link; a
+//!   chunk's clock starts when the host has received it. How late the board itself was is said. It
+//!   measures whether a flow cell can be followed, and how late calls come.
+//! - Channels: the same on one thread with more and more channels, up to the most that keep p99.9
+//!   within [`WITHIN`]. It measures how many pores a core can follow.
 //! - Offline: compressed reads as fast as they are accepted. It measures throughput.
 //!
 //! All are timed from letters in to text out, tokenising included. Every scenario is run for a
 //! warm-up first, which is printed as the cold rate and counts for nothing else. Figures come
 //! without a headline where the processor was slowed down or others used the machine.
 
+mod board;
 mod html;
 mod machine;
 mod scenarios;
@@ -31,9 +34,10 @@ use crate::reads::source::{Input, InputError};
 use crate::stream::batch::PipelineError;
 use crate::stream::live::{LiveError, OverloadPolicy};
 use hdrhistogram::Histogram;
-use scenarios::{accuracy, multi, offline, single, start_to_call};
+use scenarios::{accuracy, channels, multi, offline, single, start_to_call};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Cursor};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -61,6 +65,9 @@ pub struct BenchConfig {
     pub overload: OverloadPolicy,
 }
 
+/// The p99.9 that [`Scenario::Channels`] keeps, in milliseconds.
+pub const WITHIN: f64 = 10.0;
+
 /// A scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,11 +78,13 @@ pub enum Scenario {
     MultiStream,
     /// As fast as it goes.
     Offline,
+    /// A flow cell with as many channels as one thread follows.
+    Channels,
 }
 
 impl Scenario {
-    /// All.
-    pub const ALL: [Scenario; 3] = [
+    /// Those that are measured without a wish.
+    pub const DEFAULT: [Scenario; 3] = [
         Scenario::SingleStream,
         Scenario::MultiStream,
         Scenario::Offline,
@@ -87,6 +96,7 @@ impl Scenario {
             Scenario::SingleStream => "single stream",
             Scenario::MultiStream => "multi stream",
             Scenario::Offline => "offline",
+            Scenario::Channels => "channels",
         }
     }
 }
@@ -167,6 +177,9 @@ pub struct Measured {
     pub bases: u64,
     /// Calls written.
     pub calls: u64,
+    /// Processor seconds a megabase, where the system counts them.
+    #[serde(default)]
+    pub seconds_per_megabase: Option<f64>,
     /// Bases a second.
     pub bases_per_second: f64,
     /// The same of the warm-up, which began cold.
@@ -291,12 +304,21 @@ pub fn bench(
             Scenario::SingleStream => single(config, &annotator, &reads, seconds, stop),
             Scenario::MultiStream => multi(config, &annotator, &reads, seconds, stop),
             Scenario::Offline => offline(config, &annotator, &reads, seconds, stop),
+            Scenario::Channels => channels(config, &annotator, &reads, seconds, stop),
         };
-        let cold = run(config.warm_up)?;
+        // A search warms up by itself.
+        let cold = match scenario {
+            Scenario::Channels => None,
+            _ => Some(run(config.warm_up)?),
+        };
         let watch = Watch::begin()?;
         let mut measured = run(config.seconds)?;
+        let doubts = mem::take(&mut measured.watched.doubts);
         measured.watched = watch.end();
-        measured.cold_bases_per_second = cold.bases_per_second;
+        measured.watched.doubts.extend(doubts);
+        if let Some(cold) = cold {
+            measured.cold_bases_per_second = cold.bases_per_second;
+        }
         report.results.push(measured);
     }
     report.resident = resident().map(|(_, most)| most);

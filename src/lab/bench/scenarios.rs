@@ -1,7 +1,9 @@
 //! The scenarios themselves.
 
+use super::board::Board;
+use super::machine::process_seconds;
 use super::{
-    Accuracy, BenchConfig, BenchError, Latency, Measured, READS, Scenario, TRUTH, Watched,
+    Accuracy, BenchConfig, BenchError, Latency, Measured, READS, Scenario, TRUTH, WITHIN, Watched,
 };
 use crate::annotate::builtin;
 use crate::annotate::{AnnotateError, Annotator, Options, Scorer};
@@ -9,15 +11,16 @@ use crate::annotate::{Task, called};
 use crate::call::CallKind;
 use crate::call::Strand;
 use crate::lab::evaluate::Evaluation;
-use crate::lab::replay::{FlowCell, FlowCellConfig, Paced, ReadData, load};
+use crate::lab::replay::{FlowCell, FlowCellConfig, ReadData, load};
 use crate::lab::truth::ReadSites;
 use crate::metrics::{Metrics, Summary};
 use crate::model::manifest::Tier;
 use crate::reads::source::Input;
 use crate::sink::{CallWriter, Format};
 use crate::stream::batch::{self, FinishedChunk, PipelineConfig};
-use crate::stream::live::{self, FinishedPiece, LiveConfig, LiveOutput, LiveSource};
+use crate::stream::live::{self, FinishedPiece, LiveConfig, LiveOutput, OverloadPolicy};
 use crate::stream::model_tags;
+use firmware_bridge::MAX_CHANNEL;
 use hdrhistogram::Histogram;
 use std::io::{self, Cursor, Read, Write};
 use std::sync::Arc;
@@ -47,6 +50,8 @@ fn writer(annotator: &Annotator) -> CallWriter<Written> {
 /// Bases over time, for the rate of the last third.
 struct Progress {
     start: Instant,
+    /// Of this process, then.
+    processor: Option<f64>,
     seconds: f64,
     at_two_thirds: Option<(f64, u64)>,
 }
@@ -55,6 +60,7 @@ impl Progress {
     fn new(seconds: f64) -> Progress {
         Progress {
             start: Instant::now(),
+            processor: process_seconds(),
             seconds,
             at_two_thirds: None,
         }
@@ -77,7 +83,10 @@ impl Progress {
             (bases.saturating_sub(before)) as f64 / (seconds - then).max(1e-9)
         });
         let rate = bases as f64 / seconds.max(1e-9);
+        let processor = self.processor.zip(process_seconds());
         Measured {
+            seconds_per_megabase: processor
+                .map(|(before, now)| (now - before) * 1e6 / (bases.max(1)) as f64),
             scenario,
             load: String::new(),
             offered: None,
@@ -176,32 +185,63 @@ pub(super) fn multi(
     seconds: f64,
     stop: &Arc<AtomicBool>,
 ) -> Result<Measured, BenchError> {
-    let cell = FlowCellConfig {
-        duration: Some(seconds),
-        speed: 1.0,
-        ..config.cell
-    };
-    let source: Box<dyn LiveSource> = Box::new(Paced::new(FlowCell::new(reads.clone(), cell)));
     let live = LiveConfig {
         threads: config.threads,
         deadline: config.deadline,
         overload: config.overload,
         ..LiveConfig::default()
     };
+    let cell = FlowCellConfig {
+        duration: Some(seconds),
+        speed: 1.0,
+        ..config.cell
+    };
+    let (mut measured, behind) = follow(&live, cell, annotator, reads, stop)?;
+    if behind > BEHIND {
+        let reason = format!("the board was up to {} ms late", behind.as_millis());
+        measured.watched.doubts.push(reason);
+    }
+    Ok(measured)
+}
+
+/// How late a board may send.
+const BEHIND: Duration = Duration::from_millis(20);
+
+/// Annotates what a board sends of a flow cell; also how far behind its schedule it came.
+fn follow(
+    live: &LiveConfig,
+    cell: FlowCellConfig,
+    annotator: &Annotator,
+    reads: &Arc<[ReadData]>,
+    stop: &Arc<AtomicBool>,
+) -> Result<(Measured, Duration), BenchError> {
+    let seconds = cell.duration.unwrap_or_default();
     let metrics = Arc::new(Metrics::new());
     let mut sink = LiveSink {
         writer: writer(annotator),
         metrics: metrics.clone(),
         progress: Progress::new(seconds),
     };
-    live::run(&live, vec![source], annotator, &metrics, stop, &mut sink)?;
+    let (board, link) = Board::start(FlowCell::new(reads.clone(), cell), stop)?;
+    live::run(
+        live,
+        vec![Box::new(link)],
+        annotator,
+        &metrics,
+        stop,
+        &mut sink,
+    )?;
+    let sent = board.end()?;
+    if let Some(undelivered) = sent.undelivered {
+        return Err(BenchError::Wrong(undelivered));
+    }
     let summary = metrics.summary();
     let calls = checked(&summary)?;
     let counts = summary.live.as_ref();
-    Ok(Measured {
+    let mut measured = Measured {
         load: format!(
-            "{} channels of {} bases/s, chunks of {}, {} threads",
-            cell.channels, cell.rate, cell.chunk, config.threads
+            "{} channels of {} bases/s over a link, chunks of {}, {} threads",
+            cell.channels, cell.rate, cell.chunk, live.threads
         ),
         offered: Some(summary.bases_in as f64 / seconds),
         reads: summary.reads_out,
@@ -212,6 +252,67 @@ pub(super) fn multi(
         ..sink
             .progress
             .measured(Scenario::MultiStream, summary.bases_out)
+    };
+    let megabases = measured.bases.max(1) as f64 / 1e6;
+    let board = sent.seconds.map(|seconds| seconds / megabases);
+    let own = measured.seconds_per_megabase.zip(board);
+    measured.seconds_per_megabase = own.map(|(all, board)| all - board);
+    Ok((measured, sent.played.latest))
+}
+
+/// The share by which the search may be wrong.
+const CLOSE: f64 = 1.05;
+
+/// The most channels that one thread follows with p99.9 within [`WITHIN`], found by doubling and
+/// then halving the distance. Each trial takes a quarter of the time.
+pub(super) fn channels(
+    config: &BenchConfig,
+    annotator: &Annotator,
+    reads: &Arc<[ReadData]>,
+    seconds: f64,
+    stop: &Arc<AtomicBool>,
+) -> Result<Measured, BenchError> {
+    let live = LiveConfig {
+        threads: 1,
+        deadline: None,
+        overload: OverloadPolicy::Block,
+        ..LiveConfig::default()
+    };
+    let mut most: Option<Measured> = None;
+    let (mut holds, mut fails) = (0, None);
+    let mut channels = config.cell.channels;
+    while !stop.load(Ordering::Relaxed) {
+        let cell = FlowCellConfig {
+            channels,
+            duration: Some(seconds / 4.0),
+            speed: 1.0,
+            ..config.cell
+        };
+        let (measured, behind) = follow(&live, cell, annotator, reads, stop)?;
+        let latency = measured.latency.as_ref().map_or(f64::MAX, |l| l.p999);
+        if latency <= WITHIN && behind <= BEHIND {
+            holds = channels;
+            most = Some(measured);
+        } else {
+            fails = Some(channels);
+        }
+        channels = match fails {
+            None if holds > MAX_CHANNEL / 2 => break,
+            None => 2 * holds,
+            Some(fails) if f64::from(fails) <= f64::from(holds) * CLOSE || fails - holds < 2 => {
+                break;
+            }
+            Some(fails) => holds + (fails - holds) / 2,
+        };
+    }
+    let within = format!("p99.9 within {WITHIN} ms");
+    let measured = most.ok_or_else(|| {
+        BenchError::Wrong(format!("not even {channels} channel: none kept {within}"))
+    })?;
+    Ok(Measured {
+        scenario: Scenario::Channels,
+        load: format!("{within}: {}", measured.load),
+        ..measured
     })
 }
 

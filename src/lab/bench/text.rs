@@ -90,7 +90,7 @@ impl Measured {
             self.calls
         );
         // A schedule goes at its own pace, cold or warm.
-        if self.scenario != Scenario::MultiStream {
+        if !matches!(self.scenario, Scenario::MultiStream | Scenario::Channels) {
             out += &format!(
                 "  over time  cold {}, last third {}\n",
                 rate(self.cold_bases_per_second),
@@ -102,6 +102,9 @@ impl Measured {
                 "  latency    p50 {:.2} ms, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2}\n",
                 l.p50, l.p90, l.p99, l.p999, l.max
             );
+        }
+        if let Some(seconds) = self.seconds_per_megabase {
+            out += &format!("  processor  {seconds:.2} s a megabase\n");
         }
         if self.shed > 0 || self.late > 0 {
             out += &format!(

@@ -2,7 +2,7 @@
 
 use super::kept::KeptRows;
 use super::network::{Carried, Conv, Look, Network};
-use super::work::{Held, Work};
+use super::work::{Held, LookCost, Work};
 use crate::kernels::{self, BASES, ConvInt8, Output, Residual, Target, View};
 use crate::model::SecondLook;
 use crate::model::ops::conv::spec::Added;
@@ -61,6 +61,18 @@ impl Carried {
                 return looked;
             }
         }
+    }
+
+    /// What the second look at a whole sequence costs; `None` where nothing is ruled out before.
+    pub(crate) fn look_cost(&self, codes: &[u8]) -> Option<LookCost> {
+        self.look.as_ref()?.survive.as_ref()?;
+        let (mut kept, mut work) = (KeptRows::new(self, false), Work::default());
+        self.push(&mut kept, &mut work, codes, true);
+        let layers = self.forward.layers.len() - self.forward.first_stage;
+        Some(LookCost {
+            layers: layers as u64,
+            ..work.cost
+        })
     }
 
     /// Keeps what later pushes need. Rows of the output before `from` are not needed any more.
@@ -180,6 +192,9 @@ impl Block<'_> {
         }
         self.work.values[n + 1] = output;
         self.kept.next[n] = rows.end;
+        if n >= self.network.first_stage {
+            self.work.cost.rows += rows.len() as u64;
+        }
     }
 
     /// Computes those rows of the second stage that the first asks for, as far as they are certain.
@@ -199,13 +214,17 @@ impl Block<'_> {
         }
         let mut ranges = mem::take(&mut self.work.ranges);
         ranges.clear();
-        match &look.survive {
-            None => ranges.push(begin..limit),
+        let survivors = match &look.survive {
+            None => {
+                ranges.push(begin..limit);
+                (limit - begin) as u64
+            }
             Some(survive) => self.survivors(look, survive, begin..limit, &mut ranges),
-        }
+        };
         let values = limit - self.work.output.from;
         let values = values * self.carried.columns;
         self.work.output.values.resize(values, f32::NEG_INFINITY);
+        self.work.cost.survivors += survivors;
         for n in self.network.first_stage..self.network.layers.len() {
             self.near(n, &ranges);
         }
@@ -217,14 +236,16 @@ impl Block<'_> {
         looked
     }
 
-    /// The rows of `wanted` that lie near a survivor, in ascending ranges that are apart.
+    /// The rows of `wanted` that lie near a survivor, in ascending ranges that are apart, and how
+    /// many of them are survivors.
     fn survivors(
         &self,
         look: &Look,
         survive: &[f32],
         wanted: Range<usize>,
         ranges: &mut Vec<Range<usize>>,
-    ) {
+    ) -> u64 {
+        let mut survivors = 0;
         let early = &self.work.early;
         let first = wanted.start.saturating_sub(look.around).max(early.from);
         let behind = wanted.end + look.around;
@@ -234,6 +255,7 @@ impl Block<'_> {
             if !scores.iter().zip(survive).any(|(x, least)| x >= least) {
                 continue;
             }
+            survivors += u64::from(wanted.contains(&row));
             let start = row.saturating_sub(look.around).max(wanted.start);
             let end = (row + look.around + 1).min(wanted.end);
             match ranges.last_mut() {
@@ -242,6 +264,7 @@ impl Block<'_> {
                 _ => ranges.push(start..end),
             }
         }
+        survivors
     }
 
     /// Computes the rows of a layer of the second stage on which `ranges` of the output depend, but

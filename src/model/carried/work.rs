@@ -14,6 +14,18 @@ pub(crate) struct Work {
     pub(super) floats: Vec<f32>,
     pub(super) ranges: Vec<Range<usize>>,
     pub(super) kernels: kernels::Scratch,
+    pub(super) cost: LookCost,
+}
+
+/// What second looks have cost so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LookCost {
+    /// Positions that the first stage did not rule out.
+    pub survivors: u64,
+    /// Rows that the second stage computed, all its layers together.
+    pub rows: u64,
+    /// Layers of the second stage.
+    pub layers: u64,
 }
 
 /// Rows of a value from some row on. What stands behind them is left over from other pushes: most
