@@ -163,9 +163,9 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     };
     let macs = model.manifest().macs() as f64 * strands;
     let all = model.computes_all();
-    let look = match (&input, model.carried()) {
-        (Input::Codes(codes), Some(carried)) => carried.look_cost(codes),
-        _ => None,
+    let look = match &input {
+        Input::Codes(codes) => model.look_cost(codes),
+        Input::Ids(_) => None,
     };
     let runs = match &plan.wanted {
         Wanted::Outputs(path) => return write(model, &sequences, path),

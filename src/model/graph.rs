@@ -2,7 +2,7 @@
 //! one [`Runner`](crate::model::Runner) a worker.
 
 use super::build::{self, Plan, SecondStage};
-use super::carried::Carried;
+use super::carried::{Carried, LookCost};
 use super::error::ModelError;
 use super::file::ModelFile;
 use super::inspect::{self, OperatorRecord};
@@ -121,6 +121,12 @@ impl Model {
     /// True where rows are kept between the pushes of a growing read, not computed anew.
     pub fn keeps_rows(&self) -> bool {
         self.carried.is_some()
+    }
+
+    /// What the better tier costs on a whole sequence of base codes, forward; `None` where no
+    /// cheaper one rules positions out, or rows cannot be kept.
+    pub fn look_cost(&self, codes: &[u8]) -> Option<LookCost> {
+        self.carried.as_ref()?.look_cost(codes)
     }
 
     /// The network with rows that can be kept, where it is of that kind.

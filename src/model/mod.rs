@@ -24,6 +24,8 @@ mod parallel;
 #[cfg(feature = "tract")]
 mod runner;
 
+#[cfg(feature = "tract")]
+pub use carried::LookCost;
 pub use error::ModelError;
 #[cfg(feature = "tract")]
 pub use graph::Model;

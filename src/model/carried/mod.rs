@@ -27,4 +27,5 @@ mod work;
 
 pub(crate) use kept::KeptRows;
 pub(crate) use network::Carried;
+pub use work::LookCost;
 pub(crate) use work::Work;

@@ -17,9 +17,9 @@ pub(crate) struct Work {
     pub(super) cost: LookCost,
 }
 
-/// What second looks have cost so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LookCost {
+/// What the second look at a sequence costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LookCost {
     /// Positions that the first stage did not rule out.
     pub survivors: u64,
     /// Rows that the second stage computed, all its layers together.
