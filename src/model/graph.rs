@@ -1,4 +1,5 @@
-//! A model that runs: the file's graph, read into tract, fixed to a tile and optimised once; then
+//! A model that runs: the file's graph, read into tract and fixed to a tile once (optimised, too,
+//! where it holds operators of tract's own); then
 //! one [`Runner`](crate::model::Runner) a worker.
 
 use super::build::{self, Plan, SecondStage};
