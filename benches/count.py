@@ -97,7 +97,8 @@ def main() -> None:
     print(table(figures))
     if options.check:
         found = faults(figures, options.check.read_text())
-        sys.exit("\n".join(found))
+        if found:  # An empty text would end with exit code 1, too.
+            sys.exit("\n".join(found))
 
 
 if __name__ == "__main__":
