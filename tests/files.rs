@@ -98,6 +98,41 @@ fn no_command_writes_what_it_reads() {
 }
 
 #[test]
+fn files_in_a_folder_that_nobody_named_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("r.fq"), record("a")).unwrap();
+    fs::create_dir(at("run")).unwrap();
+    let replay = ["replay", "r.fq", "--speed=1000", "--to=run"];
+    let score = ["score", "r.fq", "--task=splice", "-o=run"];
+    for (line, mine) in [
+        (&replay[..], "reads_1.fastq"),
+        (&replay, "reads_7.fastq.gz"),
+        (&replay, "reads_1.fastq.part"),
+        (&score, "index.tsv"),
+    ] {
+        let mine = at("run").join(mine);
+        fs::write(&mine, "mine").unwrap();
+        let done = run(line, folder.path());
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{line:?} {mine:?}: {said}");
+        assert!(said.contains("would be overwritten"), "{said}");
+        assert_eq!(fs::read_dir(at("run")).unwrap().count(), 1, "{mine:?}");
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+        fs::remove_file(&mine).unwrap();
+        // Scores that are made anew take the place of earlier ones.
+        for round in 0..2 {
+            let done = run(line, folder.path());
+            let said = String::from_utf8_lossy(&done.stderr);
+            let expected = if line == replay && round > 0 { 2 } else { 0 };
+            assert_eq!(done.status.code(), Some(expected), "{line:?}: {said}");
+        }
+        fs::remove_dir_all(at("run")).unwrap();
+        fs::create_dir(at("run")).unwrap();
+    }
+}
+
+#[test]
 fn an_earlier_result_outlives_a_run_that_comes_to_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -64,6 +64,24 @@ impl Files {
         self
     }
 
+    /// Leaves a folder alone that holds such files already: nobody named them, and they may be all
+    /// that there is of a run.
+    ///
+    /// # Errors
+    /// Wrong usage, where it holds one.
+    pub(super) fn keep(folder: &Path, is_written: fn(&str) -> bool) -> Result<(), CliError> {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_written) {
+                let message = format!(
+                    "{}: is there already, and would be overwritten: name a folder without it",
+                    entry.path().display()
+                );
+                return Err(CliError::Usage(message));
+            }
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// Wrong usage, where a file that is written is read too, or written twice, or would be
     /// followed: by its identity, so that no link hides it.

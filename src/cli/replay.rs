@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How long a host is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// After so long the user is told of the wait.
+const TOLD: Duration = Duration::from_secs(1);
+
 /// What is played, and to whom.
 struct ReplayPlan {
     reads: PathBuf,
@@ -49,10 +52,7 @@ impl ReplayPlan {
         } else if arguments.bursts.is_some() {
             return Err(CliError::usage("--bursts breaks streams, not files"));
         } else {
-            Files::default()
-                .read([&arguments.reads])
-                .write_into(&to, is_replayed)
-                .check()?;
+            Files::keep(&to, is_replayed)?;
             Form::Folder {
                 reads_per_file: arguments.reads_per_file,
                 gzip: arguments.gzip,
@@ -82,7 +82,7 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
     let mut over_link = None;
     let mut target: Box<dyn Target + '_> = match plan.form {
         Form::Link(url) => {
-            let sender = connect(&url, &interrupt)?;
+            let sender = connect(&url, &interrupt, quiet)?;
             Box::new(over_link.insert(OverLink::new(sender, stop.clone())))
         }
         Form::Stream { bursts } => {
@@ -123,8 +123,8 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
 }
 
 /// Waits for a host, until a signal ends the wait.
-fn connect(url: &str, interrupt: &Interrupt) -> Result<Sender, CliError> {
-    let begun = Instant::now();
+fn connect(url: &str, interrupt: &Interrupt, quiet: bool) -> Result<Sender, CliError> {
+    let (begun, mut told) = (Instant::now(), quiet);
     loop {
         let error = match Sender::connect(url, Duration::ZERO) {
             Ok(sender) => return Ok(sender),
@@ -135,6 +135,13 @@ fn connect(url: &str, interrupt: &Interrupt) -> Result<Sender, CliError> {
         }
         if begun.elapsed() >= PATIENCE || matches!(error, SenderError::Url(_)) {
             return Err(CliError::Input(format!("{url}: {error}")));
+        }
+        if !told && begun.elapsed() >= TOLD {
+            note(format_args!(
+                "waiting {} s for {url}: {error}",
+                PATIENCE.as_secs()
+            ));
+            told = true;
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// What lists the arrays of a folder.
 const INDEX: &str = "index.tsv";
+const INDEX_HEADER: &str = "record\tstrand\tlength\tfile";
 
 /// What is scored, and where scores go.
 struct ScorePlan {
@@ -53,6 +54,7 @@ impl ScorePlan {
             Rows::Whole { strand, target }
         } else {
             read.write_into(&arguments.output, is_score_file).check()?;
+            check_index(&arguments.output.join(INDEX))?;
             Rows::Bases {
                 strands: arguments.strand.map_or(Strands::Both, Into::into),
                 folder: arguments.output,
@@ -86,6 +88,17 @@ pub(super) fn run(arguments: ScoreArguments) -> Result<(), CliError> {
     }
 }
 
+/// Nobody names the index, so one that is no such index is somebody's.
+fn check_index(path: &Path) -> Result<(), CliError> {
+    match fs::read(path) {
+        Ok(text) if !text.starts_with(INDEX_HEADER.as_bytes()) => Err(CliError::Usage(format!(
+            "{}: lists no scores, and would be overwritten: name another folder",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// True for names that the folder's files have.
 fn is_score_file(name: &str) -> bool {
     let name = name.strip_suffix(".part").unwrap_or(name);
@@ -99,7 +112,7 @@ fn bases(plan: &ScorePlan, model: Model, strands: Strands, folder: &Path) -> Res
     let index_target = Target::File(folder.join(INDEX));
     let failed = |source| index_target.failed(source);
     let mut index = index_target.open()?;
-    writeln!(index, "record\tstrand\tlength\tfile").map_err(failed)?;
+    writeln!(index, "{INDEX_HEADER}").map_err(failed)?;
     let columns = scorer.manifest().outputs.len();
     let result = each_record(&plan.input, |number, name, codes| {
         for &strand in strands.each() {

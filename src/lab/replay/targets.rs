@@ -147,7 +147,7 @@ enum Growing {
 }
 
 /// FASTQ files in a folder, the last of them growing, as basecallers leave them:
-/// `reads_1.fastq.gz.part` until it is full, then without `.part`.
+/// `reads_1.fastq.gz.part` until it is full, then without `.part`. A file that is there is an error.
 pub struct Folder {
     path: PathBuf,
     per_file: u64,
@@ -183,7 +183,12 @@ impl Folder {
                 Growing::Gzip(encoder) => encoder.finish()?.sync_all()?,
             }
             // `.part` is the whole extension behind the last dot.
-            fs::rename(&path, path.with_extension(""))?;
+            let name = path.with_extension("");
+            if name.try_exists()? {
+                let message = format!("{} is there already", name.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+            }
+            fs::rename(&path, name)?;
         }
         Ok(())
     }
@@ -200,7 +205,7 @@ impl Target for Folder {
             let ending = if self.gzip { ".gz" } else { "" };
             let name = format!("reads_{}.fastq{ending}.part", self.number);
             let path = self.path.join(name);
-            let file = File::create(&path)?;
+            let file = File::create_new(&path)?;
             let file = if self.gzip {
                 Growing::Gzip(Box::new(GzEncoder::new(file, Compression::fast())))
             } else {
