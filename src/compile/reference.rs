@@ -5,6 +5,7 @@
 //! channel-first tensors are `[1, C, T]`; T may be a symbol.
 
 use crate::kernels::pool::Pooling;
+use crate::kernels::{Activation, Real};
 use serde::{Deserialize, Serialize};
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::einsum::EinSum;
@@ -31,6 +32,8 @@ pub enum Fused {
         /// True for `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
         tanh: bool,
     },
+    /// Input: any x. A function of each value.
+    Function(Activation),
     /// Inputs: x `[1, T, K]`, weight `[K, N]` and, if there is one, bias `[N]`. Output `[1, T, N]`.
     Linear,
     /// Inputs: q, k, v `[1, T, D]` and, with `real`, a mask `[1, T]`. Output `[1, T, D]`; columns
@@ -58,6 +61,8 @@ pub enum Fused {
         /// The value of the mask that means a real token; others do not count.
         real: Option<i64>,
     },
+    /// Input `[1, T]`: sums of all values up to each.
+    CumSum,
     /// Input `[1, C, T]`, output `[1, C, factor · T]`: every position so many times.
     Upsample {
         /// How many times.
@@ -70,11 +75,13 @@ impl Op for Fused {
         match self {
             Fused::LayerNorm { .. } => "strandline_layer_norm",
             Fused::Gelu { .. } => "strandline_gelu",
+            Fused::Function(_) => "strandline_function",
             Fused::Linear => "strandline_linear",
             Fused::Attention { .. } => "strandline_attention",
             Fused::Embedding => "strandline_embedding",
             Fused::Pool { .. } => "strandline_pool",
             Fused::Upsample { .. } => "strandline_upsample",
+            Fused::CumSum => "strandline_cumsum",
         }
         .into()
     }
@@ -162,7 +169,11 @@ impl Fused {
             Fused::Attention { real, .. } if real.is_some() => 4..=4,
             Fused::Attention { .. } => 3..=3,
             Fused::Pool { real, .. } if real.is_some() => 2..=2,
-            Fused::Gelu { .. } | Fused::Pool { .. } | Fused::Upsample { .. } => 1..=1,
+            Fused::Gelu { .. }
+            | Fused::Function(_)
+            | Fused::Pool { .. }
+            | Fused::CumSum
+            | Fused::Upsample { .. } => 1..=1,
         };
         ensure!(
             arity.contains(&inputs.len()),
@@ -196,7 +207,8 @@ impl Fused {
                     same(&shape(at)[0], &out[2])?;
                 }
             }
-            Fused::Gelu { .. } => {}
+            Fused::Gelu { .. } | Fused::Function(_) => {}
+            Fused::CumSum => ensure!(out.len() == 2, "{self:?} of {:?}", inputs[0]),
             Fused::Linear => {
                 three()?;
                 let weight = shape(1);
@@ -265,6 +277,12 @@ impl Fused {
                 let one = if *tanh { gelu_tanh } else { gelu };
                 out.iter_mut().zip(x).for_each(|(o, &x)| *o = one(x));
             }
+            Fused::Function(function) => {
+                let x = floats(&inputs[0])?;
+                for (o, &x) in out.iter_mut().zip(x) {
+                    *o = apply(*function, f64::from(x)) as f32;
+                }
+            }
             Fused::Linear => {
                 let (x, weight) = (floats(&inputs[0])?, floats(&inputs[1])?);
                 let (depth, width) = (inputs[1].shape()[0].max(1), inputs[1].shape()[1].max(1));
@@ -331,6 +349,13 @@ impl Fused {
                     };
                 }
             }
+            Fused::CumSum => {
+                let mut sum = 0.0;
+                for (o, &x) in out.iter_mut().zip(floats(&inputs[0])?) {
+                    sum += x;
+                    *o = sum;
+                }
+            }
             Fused::Upsample { factor } => {
                 let x = floats(&inputs[0])?;
                 for (out, x) in out.chunks_mut((*factor).max(1)).zip(x) {
@@ -368,6 +393,32 @@ fn gelu(x: f32) -> f32 {
 fn gelu_tanh(x: f32) -> f32 {
     let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
     0.5 * x * (1.0 + inner.tanh())
+}
+
+/// A function of one value, by its definition.
+fn apply(function: Activation, x: f64) -> f64 {
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let softplus = x.max(0.0) + (-x.abs()).exp().ln_1p();
+    let of = |x: Real| f64::from(x.get());
+    match function {
+        Activation::Identity => x,
+        Activation::Relu | Activation::ReluFirst => x.max(0.0),
+        Activation::Gelu => f64::from(gelu(x as f32)),
+        Activation::GeluTanh => f64::from(gelu_tanh(x as f32)),
+        Activation::Sigmoid => logistic(x),
+        Activation::Tanh => x.tanh(),
+        Activation::Swish { rate } => x * logistic(x * of(rate)),
+        Activation::Softplus => softplus,
+        Activation::Mish => x * softplus.tanh(),
+        Activation::LeakyRelu { slope } if x < 0.0 => x * of(slope),
+        Activation::LeakyRelu { .. } => x,
+        Activation::Elu { below, rate, .. } if x < 0.0 => (x * of(rate)).exp_m1() * of(below),
+        Activation::Elu { above, .. } => x * of(above),
+        Activation::Clip { low, high } => x.max(of(low)).min(of(high)),
+        Activation::HardSigmoid { factor, term } => (x * of(factor) + of(term)).clamp(0.0, 1.0),
+        Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        Activation::Exp => x.exp(),
+    }
 }
 
 /// Turns the halves of each head of each row against each other by its position.
@@ -488,11 +539,13 @@ pub fn framework() -> Onnx {
     for name in [
         "strandline.LayerNorm",
         "strandline.Gelu",
+        "strandline.Function",
         "strandline.Linear",
         "strandline.Attention",
         "strandline.Embedding",
         "strandline.Pool",
         "strandline.Upsample",
+        "strandline.CumSum",
     ] {
         onnx.op_register.insert(name, read);
     }
@@ -512,6 +565,9 @@ fn read(
         "strandline.Gelu" => Fused::Gelu {
             tanh: node.get_attr_opt::<&str>("approximate")? == Some("tanh"),
         },
+        "strandline.Function" => {
+            Fused::Function(serde_json::from_str(node.get_attr::<&str>("function")?)?)
+        }
         "strandline.Linear" => Fused::Linear,
         "strandline.Attention" => Fused::Attention {
             heads: node.get_attr("heads")?,
@@ -530,6 +586,7 @@ fn read(
             axis: node.get_attr("axis")?,
             real,
         },
+        "strandline.CumSum" => Fused::CumSum,
         "strandline.Upsample" => Fused::Upsample {
             factor: node.get_attr("factor")?,
         },

@@ -10,9 +10,13 @@
 //!   or x beyond ±5.25. Within 2e-6 · max(1, |x|), without a division.
 //! - GELU by tanh, x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))), as some networks are trained with;
 //!   within 5e-7 · max(1, |x|).
+//! - ln(1 + e^x) is max(x, 0) + ln(1 + t) with t = e^-|x|, and ln(1 + t) = 2 artanh(t / (2 + t)) by
+//!   eight terms of its power series; within 3e-7 · max(1, |x|).
+//! - Mish, x · tanh(ln(1 + e^x)), is x · n / (n + 2) with n = e^x · (e^x + 2), x in the exponent at
+//!   most 20: beyond, the quotient is 1. Within 4e-7 · max(1, |x|).
 
 use super::lanes::{Kernel, Lanes, dispatch};
-use super::{Isa, LANES};
+use super::{Isa, LANES, Real};
 use serde::{Deserialize, Serialize};
 use std::f32::consts::LOG2_E;
 
@@ -35,6 +39,45 @@ pub enum Activation {
     Sigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// x · σ(x · rate): SiLU and Swish.
+    Swish {
+        /// Multiplied to x before the logistic function.
+        rate: Real,
+    },
+    /// ln(1 + e^x).
+    Softplus,
+    /// x · tanh(ln(1 + e^x)).
+    Mish,
+    /// x, and x · slope below 0.
+    LeakyRelu {
+        /// Multiplied to negative values.
+        slope: Real,
+    },
+    /// x · above, and below · (e^(x · rate) - 1) below 0: ELU, SELU and CELU.
+    Elu {
+        /// Multiplied to values from 0 on.
+        above: Real,
+        /// Multiplied to e^(x · rate) - 1, for values below 0.
+        below: Real,
+        /// Multiplied to x in the exponent.
+        rate: Real,
+    },
+    /// x, no less and no more than this.
+    Clip {
+        /// The least value.
+        low: Real,
+        /// The greatest value.
+        high: Real,
+    },
+    /// x · factor + term, no less than 0 and no more than 1.
+    HardSigmoid {
+        /// Multiplied to x.
+        factor: Real,
+        /// Added.
+        term: Real,
+    },
+    /// x · (x / 6 + 1/2), the bracket no less than 0 and no more than 1.
+    HardSwish,
     /// e^x, for x clamped to [-87, 88]. No graph names it.
     #[serde(skip)]
     Exp,
@@ -67,6 +110,26 @@ impl Activation {
             Activation::GeluTanh => gelu_tanh(s, x),
             Activation::Sigmoid => sigmoid(s, x),
             Activation::Tanh => tanh(s, x),
+            Activation::Swish { rate } => s.mul(x, sigmoid(s, s.mul(x, s.splat(rate.get())))),
+            Activation::Softplus => softplus(s, x),
+            Activation::Mish => mish(s, x),
+            Activation::LeakyRelu { slope } => {
+                let below = s.min(x, s.splat(0.0));
+                s.fma(below, s.splat(slope.get()), s.max(x, s.splat(0.0)))
+            }
+            Activation::Elu { above, below, rate } => {
+                let e = exp(s, s.mul(s.min(x, s.splat(0.0)), s.splat(rate.get())));
+                let low = s.mul(s.sub(e, s.splat(1.0)), s.splat(below.get()));
+                let high = s.mul(x, s.splat(above.get()));
+                s.select_less(x, s.splat(0.0), low, high)
+            }
+            Activation::Clip { low, high } => {
+                s.min(s.max(x, s.splat(low.get())), s.splat(high.get()))
+            }
+            Activation::HardSigmoid { factor, term } => {
+                unit(s, s.fma(x, s.splat(factor.get()), s.splat(term.get())))
+            }
+            Activation::HardSwish => s.mul(x, unit(s, s.fma(x, s.splat(1.0 / 6.0), s.splat(0.5)))),
             Activation::Exp => exp(s, x),
         }
     }
@@ -184,6 +247,44 @@ pub(crate) fn gelu<S: Lanes>(s: S, x: S::F) -> S::F {
     s.mul(x, s.add(e, s.splat(0.5)))
 }
 
+/// Clamped to [0, 1].
+#[inline(always)]
+fn unit<S: Lanes>(s: S, x: S::F) -> S::F {
+    s.min(s.max(x, s.splat(0.0)), s.splat(1.0))
+}
+
+/// 2/15, 2/13 and so on to 2/1.
+const ARTANH: [f32; 8] = [
+    2.0 / 15.0,
+    2.0 / 13.0,
+    2.0 / 11.0,
+    2.0 / 9.0,
+    2.0 / 7.0,
+    2.0 / 5.0,
+    2.0 / 3.0,
+    2.0,
+];
+
+/// ln(1 + e^x).
+#[inline(always)]
+fn softplus<S: Lanes>(s: S, x: S::F) -> S::F {
+    let t = exp(s, s.sub(s.splat(0.0), s.abs(x)));
+    let y = s.div(t, s.add(t, s.splat(2.0)));
+    let log = s.mul(y, polynomial(s, s.mul(y, y), &ARTANH));
+    s.add(s.max(x, s.splat(0.0)), log)
+}
+
+/// From here on Mish is x.
+const MISH_END: f32 = 20.0;
+
+/// x · tanh(ln(1 + e^x)).
+#[inline(always)]
+fn mish<S: Lanes>(s: S, x: S::F) -> S::F {
+    let e = exp(s, s.min(x, s.splat(MISH_END)));
+    let n = s.mul(e, s.add(e, s.splat(2.0)));
+    s.mul(x, s.div(n, s.add(n, s.splat(2.0))))
+}
+
 /// √(2/π).
 const ROOT_2_OVER_PI: f32 = 0.797_884_6;
 
@@ -239,6 +340,64 @@ mod tests {
         assert!(tanh < 4e-7, "{tanh:e}");
         assert!(gelu < 2e-6, "{gelu:e}");
         assert!(gelu_tanh < 5e-7, "{gelu_tanh:e}");
+    }
+
+    #[test]
+    fn functions_with_an_exponential() {
+        let real = |x: f32| Real::try_from(x).unwrap();
+        let (above, below, rate) = (real(1.050_701), real(1.758_099_3), real(0.75));
+        let elu = Activation::Elu { above, below, rate };
+        let swish = Activation::Swish { rate: real(1.702) };
+        let mut worst = [0f64; 4];
+        for i in -80_000..=80_000 {
+            let x = i as f32 * 1.251e-3;
+            let wide = f64::from(x);
+            let softplus = wide.max(0.0) + (-wide.abs()).exp().ln_1p();
+            let expected = [
+                softplus,
+                wide * softplus.tanh(),
+                if x < 0.0 {
+                    f64::from(below.get()) * (wide * 0.75).exp_m1()
+                } else {
+                    wide * f64::from(above.get())
+                },
+                wide / (1.0 + (-wide * f64::from(1.702f32)).exp()),
+            ];
+            let found = [Activation::Softplus, Activation::Mish, elu, swish];
+            for ((worst, found), expected) in worst.iter_mut().zip(found).zip(expected) {
+                let error = (f64::from(one(found, x)) - expected).abs();
+                *worst = worst.max(error / wide.abs().max(1.0));
+            }
+        }
+        let [softplus, mish, elu, swish] = worst;
+        assert!(softplus < 3e-7, "{softplus:e}");
+        assert!(mish < 4e-7, "{mish:e}");
+        assert!(elu < 4e-7, "{elu:e}");
+        assert!(swish < 4e-7, "{swish:e}");
+    }
+
+    #[test]
+    fn functions_of_straight_lines() {
+        let real = |x: f32| Real::try_from(x).unwrap();
+        let leaky = Activation::LeakyRelu { slope: real(0.25) };
+        let (low, high) = (real(-1.0), real(6.0));
+        let clip = Activation::Clip { low, high };
+        let (factor, term) = (real(0.25), real(0.5));
+        let hard = Activation::HardSigmoid { factor, term };
+        for (x, expected) in [
+            (-8.0, [-2.0, -1.0, 0.0, 0.0]),
+            (-0.5, [-0.125, -0.5, 0.375, -0.5 * (-0.5 / 6.0 + 0.5)]),
+            (0.0, [0.0, 0.0, 0.5, 0.0]),
+            (1.5, [1.5, 1.5, 0.875, 1.5 * 0.75]),
+            (9.0, [9.0, 6.0, 1.0, 9.0]),
+        ] {
+            for (function, y) in [leaky, clip, hard, Activation::HardSwish]
+                .iter()
+                .zip(expected)
+            {
+                assert!((one(*function, x) - y).abs() < 1e-7, "{function:?} of {x}");
+            }
+        }
     }
 
     #[test]

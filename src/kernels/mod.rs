@@ -82,6 +82,7 @@ pub mod math;
 pub mod norm;
 pub mod peak;
 pub mod pool;
+mod real;
 mod rows;
 mod scratch;
 pub mod softmax;
@@ -90,6 +91,7 @@ pub use activation::Activation;
 pub use codes::{BASES, NO_BASE, one_hot};
 pub use conv::{ConvInt8, ConvShape, Output, Residual};
 pub use isa::Isa;
+pub use real::Real;
 pub use rows::{Rows, Target, View};
 pub use scratch::Scratch;
 

@@ -8,7 +8,7 @@ use strandline::kernels::embed::{EmbedError, Embedding, Table};
 use strandline::kernels::norm::{Input, Int8Rows, LayerNorm, quantise};
 use strandline::kernels::pool::{Pooling, pool};
 use strandline::kernels::softmax::softmax;
-use strandline::kernels::{Activation, Isa};
+use strandline::kernels::{Activation, Isa, Real};
 
 pub fn floats(bytes: &mut Bytes, count: usize, range: f32) -> Vec<f32> {
     (0..count).map(|_| bytes.float(range)).collect()
@@ -35,7 +35,19 @@ proptest! {
     fn non_linearities(count in 0usize..70, range in 0.1f32..200.0, seed: u64) {
         let x = floats(&mut Bytes(seed | 1), count, range);
         use Activation::{Exp, Gelu, GeluTanh, Identity, Relu, Sigmoid, Tanh};
-        for activation in [Identity, Relu, Exp, Sigmoid, Tanh, Gelu, GeluTanh] {
+        let real = |x: f32| Real::try_from(x).unwrap();
+        let parameters = [
+            Activation::Swish { rate: real(1.702) },
+            Activation::Softplus,
+            Activation::Mish,
+            Activation::LeakyRelu { slope: real(0.1) },
+            Activation::Elu { above: real(1.05), below: real(1.76), rate: real(0.9) },
+            Activation::Clip { low: real(-1.0), high: real(6.0) },
+            Activation::HardSigmoid { factor: real(0.2), term: real(0.5) },
+            Activation::HardSwish,
+        ];
+        let all = [Identity, Relu, Exp, Sigmoid, Tanh, Gelu, GeluTanh];
+        for activation in all.into_iter().chain(parameters) {
             same_everywhere(|isa| {
                 let mut y = x.clone();
                 activation.apply(isa, &mut y);

@@ -5,7 +5,7 @@ use super::view::{Atom, View};
 use tract_onnx::pb::NodeProto;
 
 /// Operators on each element by itself.
-const UNARY: [&str; 14] = [
+const UNARY: [&str; 16] = [
     "Relu",
     "LeakyRelu",
     "Elu",
@@ -20,6 +20,8 @@ const UNARY: [&str; 14] = [
     "Clip",
     "HardSwish",
     "Gelu",
+    "strandline.Gelu",
+    "strandline.Function",
 ];
 
 /// Moves an operator on single elements before the views that lead to it.
@@ -27,7 +29,7 @@ pub fn hoist(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
     let out = op.output.first()?.clone();
     let shape = net.shape(&out)?;
-    if UNARY.contains(&op.op_type.as_str()) || op.op_type == "strandline.Gelu" {
+    if UNARY.contains(&op.op_type.as_str()) {
         let view = View::trace(net, &op.input[0])?;
         if view.source == op.input[0] || !view.is_whole() {
             return None;

@@ -3,7 +3,6 @@
 
 use super::axes;
 use super::dim::Dim;
-use super::mask;
 use super::meaning::Meaning;
 use super::net::Net;
 use super::node::{self, PREFIX, label, node};
@@ -11,9 +10,13 @@ use super::probe;
 use super::rows::{Rows, finish};
 use super::view::View;
 use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::tensor_proto::DataType;
 
 /// Lengths at which indices of positions are computed.
 const LENGTHS: [usize; 2] = [4, 7];
+
+/// Inputs that differ from sequence to sequence.
+const TOKENS: [Meaning; 2] = [Meaning::OneHot, Meaning::Ids];
 
 /// `Gather` of a table's rows by token ids.
 pub fn embedding(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
@@ -49,6 +52,37 @@ pub fn embedding(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         &[],
     );
     finish(net, made, &of, width, &op.output[0])
+}
+
+/// `CumSum` over the tokens, by which positions are counted: tract has no such operator for
+/// integers. Counts are exact in f32 for any length that a network of tokens has.
+pub fn cumulative(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    let plain = ["exclusive", "reverse"].map(|name| node::int(&op, name).unwrap_or(0) == 0);
+    let axis = net.scalar(op.input.get(1)?)? as i64;
+    if op.op_type != "CumSum" || plain != [true; 2] || ![1, -1].contains(&axis) {
+        return None;
+    }
+    let (x, out) = (op.input.first()?, op.output.first()?);
+    if net.shape(x)?[..] != [Dim::ONE, net.rows] {
+        return None;
+    }
+    let to = net
+        .producer_of(x, "Cast")
+        .and_then(|cast| node::int(cast, "to"));
+    let (float, sum) = (format!("{out}.float"), format!("{out}.sum"));
+    let cast = |from: &str, to: i64, into: &str| {
+        node::with(
+            node("Cast", into, &[from], &[into]),
+            "to",
+            node::Value::Int(to),
+        )
+    };
+    Some(vec![
+        cast(x, DataType::Float as i64, &float),
+        node(&format!("{PREFIX}CumSum"), label(&op), &[&float], &[&sum]),
+        cast(&sum, to.unwrap_or(DataType::Int64 as i64), out),
+    ])
 }
 
 /// What is added to every token, by position or the same for all.
@@ -94,7 +128,17 @@ pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
                     }
                 }
                 // Padding that is zeroed here is not looked at later.
-                None => drop(mask_factor(net, &other)?),
+                None if is_mask_of_padding(net, &other) => {}
+                None if inputs.len() == 2 => {
+                    let mut table = net.floats(&inputs[1])?;
+                    let factors = token_factors(net, &other, table.len() / width)?;
+                    for (row, factor) in table.chunks_mut(width).zip(factors) {
+                        row.iter_mut().for_each(|v| *v *= factor);
+                    }
+                    let shape = [table.len() / width, width];
+                    inputs[1] = net.add_floats(format!("{out}.table"), &shape, &table);
+                }
+                None => return None,
             }
         } else {
             let term = term(net, &other, width)?;
@@ -138,21 +182,73 @@ pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     None
 }
 
-fn mask_factor(net: &Net, name: &str) -> Option<mask::Tokens> {
-    let (_, inputs) = net.ancestors(name);
-    let free = |i: &String| {
-        net.meanings
-            .iter()
-            .any(|(n, m)| n == i && *m != Meaning::OneHot)
+/// True for a factor that is 1 for every token of a sequence without padding.
+fn is_mask_of_padding(net: &Net, name: &str) -> bool {
+    let masks = !net.sources(name).is_empty() && net.is_free_of(name, &TOKENS);
+    let one = net.shape(name).is_some_and(|s| s.last() == Some(&Dim::ONE));
+    let values = probe::floats(net, name, &net.feeds(LENGTHS[0]));
+    masks && one && values.is_ok_and(|(_, values)| values.iter().all(|&v| v == 1.0))
+}
+
+/// Operators on each element by itself, or that only add and drop axes.
+const ELEMENTWISE: [&str; 21] = [
+    "Equal",
+    "Not",
+    "And",
+    "Or",
+    "Xor",
+    "Less",
+    "Greater",
+    "LessOrEqual",
+    "GreaterOrEqual",
+    "Cast",
+    "Where",
+    "Unsqueeze",
+    "Squeeze",
+    "Identity",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Neg",
+    "Abs",
+    "Clip",
+];
+
+/// The factor of each token, where it follows from that token alone: not from its neighbours, its
+/// position or the length.
+fn token_factors(net: &Net, name: &str, vocabulary: usize) -> Option<Vec<f32>> {
+    let (nodes, inputs) = net.ancestors(name);
+    let [input] = inputs.as_slice() else {
+        return None;
     };
-    if inputs.is_empty() || !inputs.iter().all(free) || net.shape(name)?.last() != Some(&Dim::ONE) {
+    let ids = (input.clone(), Meaning::Ids);
+    let alone = |at: &usize| {
+        let op = &net.nodes[*at];
+        let axes = ["Unsqueeze", "Squeeze"].contains(&op.op_type.as_str());
+        let mut constants = op.input.iter().filter_map(|i| net.constant_shape(i));
+        ELEMENTWISE.contains(&op.op_type.as_str())
+            && (axes || constants.all(|shape| shape.iter().product::<usize>() == 1))
+    };
+    if !net.meanings.contains(&ids) || net.shape(name)? != [Dim::ONE, net.rows, Dim::ONE] {
         return None;
     }
-    let (_, values) = probe::floats(net, name, &net.feeds(LENGTHS[0])).ok()?;
-    values
-        .iter()
-        .all(|&v| v == 1.0)
-        .then_some(mask::Tokens::All)
+    if !nodes.iter().all(alone) {
+        return None;
+    }
+    let at_once = net.rows.size().unwrap_or(vocabulary);
+    let mut factors = vec![];
+    while factors.len() < vocabulary {
+        let from = factors.len();
+        let ids: Vec<i64> = (from..from + at_once)
+            .map(|id| id.min(vocabulary - 1) as i64)
+            .collect();
+        let (_, values) = probe::floats(net, name, &net.feeds_with(at_once, input, &ids)).ok()?;
+        (values.len() == at_once).then_some(())?;
+        factors.extend(values);
+    }
+    factors.truncate(vocabulary);
+    Some(factors)
 }
 
 fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
@@ -230,6 +326,9 @@ fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
                     x as i64
                 }
             };
+            if !net.is_free_of(&node.input[1], &TOKENS) {
+                return None;
+            }
             let mut first = vec![];
             for length in LENGTHS {
                 let (_, values) = probe::floats(net, &node.input[1], &net.feeds(length)).ok()?;

@@ -169,7 +169,7 @@ pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         let mut made = with(
             made,
             "approximate",
-            Value::Text(if tanh { "tanh" } else { "none" }),
+            Value::Text(if tanh { "tanh" } else { "none" }.into()),
         );
         if net.fact(x).shape == net.fact(out).shape {
             return Some(vec![made]);

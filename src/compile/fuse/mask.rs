@@ -44,15 +44,16 @@ pub fn condition(net: &Net, name: &str, keeps: bool) -> Result<Tokens, String> {
 }
 
 fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<Tokens, String> {
-    let (_, inputs) = net.ancestors(name);
+    let inputs = net.sources(name);
     let meaning = |input: &String| {
         net.meanings
             .iter()
             .find(|(n, _)| n == input)
             .map(|(_, m)| *m)
     };
-    if inputs.iter().any(|i| meaning(i) == Some(Meaning::OneHot)) {
-        return Err(format!("{name} depends on the bases"));
+    // What a few sequences show would prove nothing of others.
+    if !net.is_free_of(name, &[Meaning::OneHot, Meaning::Ids]) {
+        return Err(format!("{name} depends on the bases or tokens"));
     }
     let read = |feeds: &[(String, Tensor)]| -> Result<Vec<bool>, String> {
         let (shape, values) =
@@ -131,13 +132,19 @@ pub fn masked_mean(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         if !view.is_whole() || !rows || view.channels_first {
             continue;
         }
-        let (_, inputs) = net.ancestors(&product.input[m]);
-        let only_mask = inputs.iter().all(|i| {
-            net.meanings
-                .iter()
-                .any(|(n, k)| n == i && *k == Meaning::Mask)
-        });
-        if !only_mask || inputs.is_empty() {
+        let only_mask = |name: &str| {
+            let inputs = net.sources(name);
+            let others = [
+                Meaning::OneHot,
+                Meaning::Ids,
+                Meaning::Types,
+                Meaning::Positions,
+            ];
+            inputs.len() == 1 && net.is_free_of(name, &others)
+        };
+        if !only_mask(&product.input[m])
+            || net.sources(&op.input[1]) != net.sources(&product.input[m])
+        {
             continue;
         }
         let tokens = mask_over(net, &product.input[m], over[0])?;
@@ -169,7 +176,7 @@ pub fn masked_mean(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
             &[&view.source, &input],
             &[&hidden],
         );
-        let made = with(made, "kind", Value::Text("mean"));
+        let made = with(made, "kind", Value::Text("mean".into()));
         let made = with(made, "axis", Value::Int(1));
         let made = with(made, "real", Value::Int(real));
         let sizes: Vec<i64> = shape.into_iter().map(Dim::fixed).collect::<Option<_>>()?;
@@ -189,7 +196,7 @@ fn mask_over(net: &Net, name: &str, along: usize) -> Option<Tokens> {
         .shape(name)?
         .get(along + 1..)
         .map(|s| s.iter().try_fold(1, |p, d| Some(p * d.size()?)))??;
-    let (_, inputs) = net.ancestors(name);
+    let inputs = net.sources(name);
     let input = inputs.first()?;
     for real in [1, 0] {
         let run =

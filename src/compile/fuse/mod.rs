@@ -16,7 +16,7 @@
 //! | reshapes, transposes, slices: which element of which source | `view`, `trace` |
 //! | the rules that recognise operators, node by node | `rules` |
 //! | linear layers, layer norms, pools | `rows`, `linear`, `layer_norm`, `pool` |
-//! | functions of single elements | `gelu`, `elementwise` |
+//! | functions of single elements | `function`, `gelu`, `elementwise` |
 //! | attention, rotation by position, masks | `attention`, `rotary`, `mask` |
 //! | tokens, positions, token types | `embed` |
 //! | convolutions in two dimensions, channels last, upsampling | `conv` |
@@ -28,6 +28,7 @@ mod dim;
 mod elementwise;
 mod embed;
 mod fault;
+mod function;
 mod gelu;
 mod import;
 mod imported;

@@ -207,12 +207,36 @@ impl Net {
     /// The names of all that a tensor is computed from: nodes (by index), in order, and graph
     /// inputs.
     pub fn ancestors(&self, tensor: &str) -> (Vec<usize>, Vec<String>) {
+        self.behind(tensor, |_| true)
+    }
+
+    /// The graph inputs whose values a tensor may depend on, not their shapes alone.
+    pub fn sources(&self, tensor: &str) -> Vec<String> {
+        let values = |node: &NodeProto| !["Shape", "Size"].contains(&node.op_type.as_str());
+        self.behind(tensor, values).1
+    }
+
+    /// True where no value of such an input can change a tensor.
+    pub fn is_free_of(&self, tensor: &str, meanings: &[Meaning]) -> bool {
+        let sources = self.sources(tensor);
+        let found = |(name, meaning): &(String, Meaning)| {
+            meanings.contains(meaning) && sources.contains(name)
+        };
+        !self.meanings.iter().any(found)
+    }
+
+    /// Nodes and inputs behind a tensor; behind a node only where `through` says so.
+    fn behind(
+        &self,
+        tensor: &str,
+        through: impl Fn(&NodeProto) -> bool,
+    ) -> (Vec<usize>, Vec<String>) {
         let mut nodes = HashSet::new();
         let mut inputs = vec![];
         let mut open = vec![tensor.to_string()];
         while let Some(name) = open.pop() {
             if let Some(&at) = self.producer.get(&name) {
-                if nodes.insert(at) {
+                if nodes.insert(at) && through(&self.nodes[at]) {
                     open.extend(
                         self.nodes[at]
                             .input

@@ -52,7 +52,7 @@ pub enum Value {
     /// A float.
     Float(f32),
     /// Text.
-    Text(&'static str),
+    Text(String),
 }
 
 /// A new node.

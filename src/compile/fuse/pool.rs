@@ -84,7 +84,7 @@ pub fn pool(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let out = &op.output[0];
     let shape = net.shape(out)?;
     let made = node(&format!("{PREFIX}Pool"), label(&op), &[&source], &[]);
-    let made = with(made, "kind", Value::Text(kind));
+    let made = with(made, "kind", Value::Text(kind.into()));
     let mut made = with(made, "axis", Value::Int(axis));
     if shape.len() == 2 && shape[0] == Dim::ONE {
         made.output = vec![out.clone()];

@@ -80,10 +80,23 @@ pub fn remove(net: &mut Net, ranges: &mut Ranges) -> Result<(), Fault> {
     }
     net.drop_dead();
     let left = net.nodes.iter().find(|n| quantised(n));
-    match left {
-        Some(node) => Err(lost(
+    if let Some(node) = left {
+        return Err(lost(
             node,
             "this use of a quantised operator is not understood",
+        ));
+    }
+    // Rows of bytes that nothing has turned to float would be read as numbers.
+    let bytes = [DataType::Uint8 as i32, DataType::Int8 as i32];
+    let is_table = |name: &String| {
+        let constant = net.constants.get(name);
+        constant.is_some_and(|c| bytes.contains(&c.data_type) && c.dims.len() > 1)
+    };
+    let reads = |n: &&NodeProto| n.op_type != "Cast" && n.input.iter().any(is_table);
+    match net.nodes.iter().find(reads) {
+        Some(node) => Err(lost(
+            node,
+            "its bytes are read by an operator that states no scale for them",
         )),
         None => Ok(()),
     }
@@ -197,10 +210,11 @@ fn scalar(net: &Net, op: &NodeProto, name: &str) -> Result<f32, Fault> {
 fn operand(net: &mut Net, op: &NodeProto, slot: usize, axis: i64) -> Result<String, Fault> {
     let name = op.input.get(slot).cloned().unwrap_or_default();
     let scale = op.input.get(slot + 1).cloned().unwrap_or_default();
+    let zero = op.input.get(slot + 2).cloned();
     if !net.constants.contains_key(&name) {
+        moved_constant(net, op, &name, &scale, zero.as_ref())?;
         return Ok(name);
     }
-    let zero = op.input.get(slot + 2).cloned();
     let out = format!("{name}.float");
     let tensor = floats(net, op, &name, &scale, zero.as_ref(), axis, out.clone())?;
     net.constants.insert(out.clone(), tensor);

@@ -1,6 +1,7 @@
 //! Rotation of queries and keys by position: `x · cos + rotate(x) · sin`, where rotate(x) is the
 //! second half, negated, then the first.
 
+use super::meaning::Meaning;
 use super::net::Net;
 use super::view::{Atom, View};
 use super::{axes, node, probe};
@@ -93,6 +94,10 @@ fn rotates(net: &Net, concat: &NodeProto, view: &View, follow: Follow) -> Option
 
 /// The base of angles t · base^(-2 j / d), where cosine and sine are of such.
 fn base(net: &Net, cosine: &str, sine: &str, d: usize) -> Option<f32> {
+    let read = [Meaning::OneHot, Meaning::Ids];
+    if !net.is_free_of(cosine, &read) || !net.is_free_of(sine, &read) {
+        return None;
+    }
     let feeds = net.feeds(ROWS);
     let (shape, cosine) = probe::floats(net, cosine, &feeds).ok()?;
     let (_, sine) = probe::floats(net, sine, &feeds).ok()?;

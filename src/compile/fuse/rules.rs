@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::net::Net;
 use super::node::{self, label};
-use super::{attention, conv, elementwise, embed, gelu, layer_norm, linear, mask, pool};
+use super::{attention, conv, elementwise, embed, function, gelu, layer_norm, linear, mask, pool};
 
 /// Puts fused operators in the place of what they recognise.
 pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
@@ -14,7 +14,9 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
         layer_norm::layer_norm,
         layer_norm::written_out,
         gelu::gelu,
+        function::function,
         embed::embedding,
+        embed::cumulative,
         pool::pool,
         mask::masked_mean,
         conv::absorb,
@@ -37,9 +39,9 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
         }
         // Its inputs may be known better than before.
         net.infer_node(at);
-        if net.nodes[at].op_type.starts_with(node::PREFIX)
-            && net.nodes[at].op_type != "strandline.Gelu"
-        {
+        let name = net.nodes[at].op_type.as_str();
+        let elementwise = ["strandline.Gelu", function::FUNCTION].contains(&name);
+        if name.starts_with(node::PREFIX) && !elementwise {
             at += 1;
             continue;
         }

@@ -397,9 +397,9 @@ proptest! {
         let y = d.op("Squeeze", &[&y, &last], &[]);
         let scales = d.constant("scales", &tensor1(&[1.0, 1.0, factor as f32 + 1.0]));
         let resized = [
-            ("mode", Value::Text("nearest")),
-            ("nearest_mode", Value::Text("floor")),
-            ("coordinate_transformation_mode", Value::Text("asymmetric")),
+            ("mode", Value::Text("nearest".into())),
+            ("nearest_mode", Value::Text("floor".into())),
+            ("coordinate_transformation_mode", Value::Text("asymmetric".into())),
         ];
         let y = d.op("Resize", &[&y, "", &scales], &resized);
         let y = d.transpose(&y, &[0, 2, 1]);

@@ -200,12 +200,11 @@ impl Finder<'_> {
 
     /// The function of single values that a node computes.
     pub(super) fn elementwise(&self, node: &TypedNode) -> Option<Activation> {
-        if let Some(Fused::Gelu { tanh }) = node.op_as::<Fused>() {
-            return Some(if *tanh {
-                Activation::GeluTanh
-            } else {
-                Activation::Gelu
-            });
+        match node.op_as::<Fused>() {
+            Some(Fused::Gelu { tanh: true }) => return Some(Activation::GeluTanh),
+            Some(Fused::Gelu { tanh: false }) => return Some(Activation::Gelu),
+            Some(Fused::Function(function)) => return Some(*function),
+            _ => {}
         }
         let op = &node.op_as::<ElementWiseOp>()?.0;
         if op.is::<Sigmoid>() {

@@ -89,7 +89,7 @@ impl Finder<'_> {
                     .map(|(conv, nodes)| (Step::Conv(conv), nodes)));
             }
             // Found as a function of single values where it is one of rows.
-            Fused::Gelu { .. } => return Ok(None),
+            Fused::Gelu { .. } | Fused::Function(_) | Fused::CumSum => return Ok(None),
         };
         Ok(Some((step, vec![id])))
     }

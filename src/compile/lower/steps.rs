@@ -310,6 +310,27 @@ impl Step {
         }
     }
 
+    /// The rows of which its own are made without arithmetic worth the name.
+    pub fn copied(&self) -> Vec<OutletId> {
+        match self {
+            Step::Join { inputs, .. } => inputs.clone(),
+            Step::Sum { inputs, .. } => inputs.to_vec(),
+            Step::Repeat { input, .. } | Step::Window { input, .. } | Step::View { input, .. } => {
+                vec![*input]
+            }
+            Step::Conv(_)
+            | Step::Affine(_)
+            | Step::Dense(_)
+            | Step::Embed(_)
+            | Step::LayerNorm(_)
+            | Step::Attention(_)
+            | Step::Pool { .. }
+            | Step::Softmax { .. }
+            | Step::Frames { .. }
+            | Step::Plain(_) => vec![],
+        }
+    }
+
     /// The rows that it reads as floats or integers of one scale: those with a scale of their own
     /// serve linear layers and attention only.
     pub fn plainly_read(&self) -> Vec<OutletId> {

@@ -33,6 +33,8 @@ pub(super) struct Emitter<'a> {
     pub(super) without_halo: HashSet<OutletId>,
     /// Values that something reads in float.
     pub(super) wanted_float: HashSet<OutletId>,
+    /// Values that an operator of tract's own reads, at once or behind layers that only copy.
+    pub(super) foreign_read: HashSet<OutletId>,
     /// Values that something reads in float or in one scale.
     pub(super) plainly_read: HashSet<OutletId>,
     pub(super) halo: usize,
@@ -85,6 +87,7 @@ impl<'a> Emitter<'a> {
             plain: vec![],
             without_halo: without_halo(network)?,
             wanted_float: network.steps.iter().filter_map(Step::float_rows).collect(),
+            foreign_read: foreign_read(network),
             plainly_read,
         })
     }
@@ -186,6 +189,19 @@ impl<'a> Emitter<'a> {
         let channels = shape[if last { 2 } else { 1 }].to_usize()?;
         Ok((channels, last))
     }
+}
+
+/// What an operator of tract's own reads is rounded to int8 by no layer before it.
+fn foreign_read(network: &Network) -> HashSet<OutletId> {
+    let mut found = HashSet::new();
+    for step in network.steps.iter().rev() {
+        match step {
+            Step::Plain(node) => found.extend(network.model.node(*node).inputs.iter().copied()),
+            _ if found.contains(&step.output()) => found.extend(step.copied()),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Values that are written without halo: the output, and what a soft-max at the end reads. Where

@@ -1,7 +1,8 @@
 //! What the values of the float graph have become, and the form in which a layer writes its output.
 
 use super::listing::Wire;
-use crate::model::ops::form::{Real, RowKind, Written};
+use crate::kernels::Real;
+use crate::model::ops::form::{RowKind, Written};
 use tract_nnef::internal::*;
 
 /// What a value of the float graph has become. `rate`: positions of the network's input for one

@@ -5,9 +5,10 @@ use super::form::{Form, Value, real};
 use super::listing::Wire;
 use crate::compile::lower::{AffineStep, Step};
 use crate::kernels::Activation;
+use crate::kernels::Real;
 use crate::kernels::pool::Pooling;
 use crate::model::ops::affine::AffineSpec;
-use crate::model::ops::form::{Real, RowKind, Written};
+use crate::model::ops::form::{RowKind, Written};
 use crate::model::ops::frames::FramesSpec;
 use crate::model::ops::join::JoinSpec;
 use crate::model::ops::pool::PoolSpec;
@@ -24,7 +25,12 @@ impl Emitter<'_> {
         let Some((rows, kind, rate)) = self.any_rows(step.input)? else {
             return Ok(false);
         };
-        let form = self.form(step.output, step.function == Activation::Relu)?;
+        let positive = match step.function {
+            Activation::Relu => true,
+            Activation::Clip { low, .. } => low.get() >= 0.0,
+            _ => false,
+        };
+        let form = self.form(step.output, positive)?;
         let linear = matches!(step.function, Activation::Identity | Activation::Relu);
         let unit = if linear { form.scale } else { 1.0 };
         let label = self.label(&step.name);

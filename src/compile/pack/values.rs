@@ -22,7 +22,8 @@ impl Emitter<'_> {
             return Ok(Form::float(Written::Last));
         }
         let integer = self.precision == Precision::Int8;
-        if !integer || (!positive && self.wanted_float.contains(&output)) {
+        let foreign = self.foreign_read.contains(&output);
+        if !integer || foreign || (!positive && self.wanted_float.contains(&output)) {
             return Ok(Form::float(Written::Rows));
         }
         let range = self.ranges.of(output)?;

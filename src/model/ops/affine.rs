@@ -1,8 +1,9 @@
 //! A factor and a term for each channel, and a function of the sum.
 
-use super::form::{Real, RowKind, Written};
+use super::form::{RowKind, Written};
 use super::operator::{Need, Operand, Operator, Run, bytes, floats};
 use crate::kernels::Activation;
+use crate::kernels::Real;
 use crate::kernels::affine::{Affine, Sink, Source};
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};

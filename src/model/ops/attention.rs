@@ -1,9 +1,10 @@
 //! Multi-head attention.
 
-use super::form::{Real, RowKind, Written};
+use super::form::{RowKind, Written};
 use super::int8_rows::int8_rows;
 use super::operator::{Attributes, Need, Operand, Operator, Run, bytes, check_size, floats};
 use super::scratch::ScratchBytes;
+use crate::kernels::Real;
 use crate::kernels::Scratch;
 use crate::kernels::attention::{Attention, MAX_TOKENS, MAX_WIDTH, Output, Projection, Rotary};
 use crate::model::manifest::Precision;

@@ -52,10 +52,15 @@ fn replacements(value: &Value) -> Vec<Value> {
         // Which of them an enumeration has is the reader's to say.
         _ => {
             let names = "unsigned signed dynamic rows last vector plain float none max mean first \
-                padded_mean identity relu relu_first gelu gelu_tanh sigmoid tanh";
+                padded_mean identity relu relu_first gelu gelu_tanh sigmoid tanh softplus mish";
             let scaled = ["unsigned", "signed"].map(|name| json!({name: 0.5}));
             let names = names.split_whitespace().map(|name| json!(name));
-            names.chain(scaled).collect()
+            let functions = [
+                json!({"swish": {"rate": 1e11}}),
+                json!({"elu": {"above": 1e11, "below": -1e11, "rate": -1e11}}),
+                json!({"clip": {"low": 6.0, "high": -6.0}}),
+            ];
+            names.chain(scaled).chain(functions).collect()
         }
     }
 }

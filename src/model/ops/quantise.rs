@@ -1,8 +1,9 @@
 //! Float rows to integer rows.
 
-use super::form::{Real, RowKind, Written};
+use super::form::{RowKind, Written};
 use super::int8_rows::int8_rows;
 use super::operator::{Operand, Operator, Run, floats};
+use crate::kernels::Real;
 use crate::kernels::norm;
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};

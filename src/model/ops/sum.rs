@@ -1,8 +1,9 @@
 //! The sum of two rows.
 
-use super::form::{Real, RowKind, Written};
+use super::form::{RowKind, Written};
 use super::operator::{Operand, Operator, Run};
 use super::scratch::{Scratch, zeros};
+use crate::kernels::Real;
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;

@@ -4,9 +4,10 @@ use super::code_rows::code_rows;
 use super::float;
 use super::int8::Int8;
 use super::spec::{Added, ConvSpec};
+use crate::kernels::Real;
 use crate::kernels::{self, BASES, Rows, View, padded};
 use crate::model::manifest::Precision;
-use crate::model::ops::form::{Input, Real, RowKind, Written};
+use crate::model::ops::form::{Input, RowKind, Written};
 use crate::model::ops::operator::{
     Attributes, Extent, Need, Operand, Operator, Run, bytes, check_size, floats, weight_type,
 };

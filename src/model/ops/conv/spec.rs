@@ -1,7 +1,8 @@
 //! What a convolution's specification says.
 
+use crate::kernels::Real;
 use crate::kernels::{Activation, ConvShape};
-use crate::model::ops::form::{Real, RowKind, Written};
+use crate::model::ops::form::{RowKind, Written};
 use serde::{Deserialize, Serialize};
 
 /// What is added to a convolution before its activation: the third input.
