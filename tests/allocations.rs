@@ -13,6 +13,7 @@ use strandline::annotate::Task;
 use strandline::annotate::builtin;
 use strandline::annotate::{Molecule, Options, Strands};
 use strandline::call::Call;
+use strandline::compile::check::Check;
 use strandline::compile::pack::pack;
 use strandline::lab::simulate::read_genes;
 use strandline::metrics::Metrics;
@@ -226,7 +227,7 @@ fn networks_allocate_nothing() {
         for precision in [Precision::Int8, Precision::Fp16] {
             let manifest = raw_manifest(ids, columns, multiple, precision);
             let sample: Vec<u32> = (0..32).map(|t| t * 7 % 4).collect();
-            let packed = pack(Path::new(&path), &manifest, &[sample]).unwrap();
+            let packed = pack(Path::new(&path), &manifest, &[sample], Check::Precision).unwrap();
             assert!(packed.plain.is_empty(), "{name}: {:?}", packed.plain);
             let mut runner = packed.model.spawn().unwrap();
             let values: Vec<u32> = (0..200).map(|t| t * 5 % 4).collect();

@@ -9,6 +9,7 @@ mod tiers;
 use draft::{Draft, Rows, Shape, attribute};
 use proptest::prelude::*;
 use std::path::Path;
+use strandline::compile::check::Check;
 use strandline::compile::pack::{Packed, pack};
 use strandline::kernels::Isa;
 use strandline::model::file::ModelFile;
@@ -125,7 +126,7 @@ fn packed(path: &Path, terms: &Terms, precision: Precision) -> Packed {
     let samples: Vec<Vec<u32>> = (0..12)
         .map(|seed| sequence(1000 + seed, terms.length(), terms.most()))
         .collect();
-    pack(path, &terms.manifest(precision), &samples).unwrap()
+    pack(path, &terms.manifest(precision), &samples, Check::Skip).unwrap()
 }
 
 impl Terms {

@@ -19,6 +19,9 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
     let reproducible = file.manifest().reproducible;
     let reproducible = reproducible.map_or("not declared", Reproducible::name);
     say!("reproducible  {reproducible}");
+    if let Some(checked) = file.manifest().checked {
+        say!("agreement     {checked}");
+    }
     // Of a file with tiers each is a network of its own.
     let tiers = Model::open_tier(&arguments.file, Tier::Auto)?;
     let growing = if tiers.keeps_rows() {

@@ -7,6 +7,7 @@ use super::guard::Files;
 use super::output::{End, Target, say};
 use super::sequences::samples;
 use crate::annotate::Task;
+use crate::compile::check::Check;
 use crate::compile::external_data;
 use crate::compile::pack::pack_watched;
 use crate::model::manifest::{Manifest, Tokeniser};
@@ -41,7 +42,12 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
         .read(&external_data(&arguments.onnx)?)
         .write([&arguments.output])
         .check()?;
-    let packed = pack_watched(&arguments.onnx, &manifest, &all, progress)?;
+    let checked = match arguments.allow_difference {
+        Some(least) => Check::Cosine(least),
+        None if arguments.no_check => Check::Skip,
+        None => Check::Precision,
+    };
+    let packed = pack_watched(&arguments.onnx, &manifest, &all, checked, progress)?;
     let written = packed.model.manifest();
     if arguments.require_bits && written.reproducible.is_none() {
         let reason = if packed.plain.is_empty() {
@@ -61,6 +67,12 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
     wrote.map_err(|source| target.failed(source))?;
     if target.path().is_some() {
         say!("{target}: {} bytes", packed.bytes.len());
+        for note in &packed.notes {
+            say!("{note}");
+        }
+        if let Some(agreement) = &packed.agreement {
+            say!("{agreement}");
+        }
         for plain in &packed.plain {
             say!("not lowered, stays in float: {plain}");
         }

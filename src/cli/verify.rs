@@ -5,11 +5,13 @@ use super::arguments::values::Budget;
 use super::budget;
 use super::error::CliError;
 use super::output::say;
-use super::records::each_record;
+use super::sequences::samples;
 use crate::annotate::Task;
+use crate::compile::check::Check;
 use crate::lab::verify::{Comparison, compare};
 use crate::model::Model;
 use crate::model::file::ModelFile;
+use crate::model::manifest::Tokeniser;
 use std::path::PathBuf;
 
 /// What is compared.
@@ -18,6 +20,8 @@ struct VerifyPlan {
     /// The network, and the reads that both run on.
     against: Option<(PathBuf, Vec<PathBuf>)>,
     budget: Budget,
+    /// The least cosine that will do, where one was stated.
+    least: Option<f64>,
 }
 
 impl VerifyPlan {
@@ -29,6 +33,7 @@ impl VerifyPlan {
             file: arguments.file,
             against: arguments.against.map(|onnx| (onnx, arguments.reads)),
             budget: arguments.budget,
+            least: arguments.allow_difference,
         })
     }
 }
@@ -52,17 +57,20 @@ fn verify(plan: &VerifyPlan, progress: &dyn Fn()) -> Result<(), CliError> {
     let Some((onnx, reads)) = &plan.against else {
         return Ok(());
     };
-    let mut samples = vec![];
+    let ids = file.manifest().tokeniser == Tokeniser::Ids;
+    let precision = file.manifest().precision;
+    let mut all = vec![];
     for path in reads {
-        each_record(path, |_, _, codes| {
-            samples.push(codes.to_vec());
-            Ok(())
-        })?;
+        all.extend(samples(path, ids)?);
     }
     // From here on the network is read: its time begins.
     progress();
-    let Comparison { columns, bases } = compare(Model::build(file)?, onnx, &samples, progress)?;
+    let compared = compare(Model::build(file)?, onnx, &all, progress)?;
+    let Comparison { columns, bases, .. } = &compared;
     say!("compared on {bases} positions with {}", onnx.display());
+    if let Some(reason) = &compared.rewritten {
+        say!("as it is read here: tract cannot run it as it is ({reason})");
+    }
     say!("output        largest    mean       cosine     calls      of them changed");
     for c in columns {
         say!(
@@ -75,5 +83,14 @@ fn verify(plan: &VerifyPlan, progress: &dyn Fn()) -> Result<(), CliError> {
             c.changed
         );
     }
-    Ok(())
+    let check = plan.least.map_or(Check::Precision, Check::Cosine);
+    match check.missed(precision, compared.cosine) {
+        Some(least) => Err(CliError::Input(format!(
+            "{} gives other numbers than {}: a cosine of {:.5}, not {least}",
+            plan.file.display(),
+            onnx.display(),
+            compared.cosine
+        ))),
+        None => Ok(()),
+    }
 }

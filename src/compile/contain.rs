@@ -27,6 +27,8 @@ pub(super) fn contained<T>(
 fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    // Where the environment asks for them, errors of tract have the stack behind them.
+    let text = text.and_then(|text| text.split("\n\nStack backtrace").next());
     text.unwrap_or("no reason is known")
 }
 

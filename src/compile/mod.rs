@@ -1,6 +1,7 @@
 //! An ONNX network to a packed file: fuse, lower, quantise, pack. The only user of tract-onnx and
 //! tract-nnef.
 
+pub mod check;
 mod contain;
 pub(crate) mod float;
 pub(crate) mod foreign;

@@ -2,7 +2,8 @@
 
 use crate::annotate::{AnnotateError, Scorer, WholeScorer};
 use crate::call::Strand;
-use crate::compile::float;
+use crate::compile::float::FloatModel;
+use crate::kernels::NO_BASE;
 use crate::model::manifest::Tokeniser;
 use crate::model::{Model, ModelError};
 use std::path::Path;
@@ -37,6 +38,10 @@ pub struct Comparison {
     pub columns: Vec<ColumnComparison>,
     /// Positions compared; sequences, for a model that scores them whole.
     pub bases: u64,
+    /// Cosine similarity of all columns together.
+    pub cosine: f64,
+    /// Why the network was run as the compiler rewrites it, not as its file has it.
+    pub rewritten: Option<String>,
 }
 
 #[derive(Default, Clone)]
@@ -50,6 +55,19 @@ struct Sums {
     changed: u64,
 }
 
+/// Pieces of at most so many positions, by length: the network is read anew for each.
+fn by_length(samples: &[Vec<u32>], most: usize) -> Vec<&[u32]> {
+    let pieces = samples.iter().flat_map(|sample| sample.chunks(most.max(1)));
+    let mut pieces: Vec<&[u32]> = pieces.collect();
+    pieces.sort_by_key(|piece| piece.len());
+    pieces
+}
+
+fn codes(piece: &[u32]) -> Vec<u8> {
+    let code = |&code: &u32| u8::try_from(code).unwrap_or(NO_BASE);
+    piece.iter().map(code).collect()
+}
+
 /// Runs both over the samples, forward strand; `progress` is called after each piece.
 ///
 /// # Errors
@@ -57,7 +75,7 @@ struct Sums {
 pub fn compare(
     model: Model,
     onnx: &Path,
-    samples: &[Vec<u8>],
+    samples: &[Vec<u32>],
     progress: &dyn Fn(),
 ) -> Result<Comparison, AnnotateError> {
     let manifest = model.manifest().clone();
@@ -89,34 +107,42 @@ pub fn compare(
             }
         }
     };
-    let mut reference = float::FloatModel::read(onnx, &manifest)?;
+    let mut reference = FloatModel::read(onnx, &manifest)?;
     if manifest.is_raw() {
-        if manifest.tokeniser == Tokeniser::Ids {
-            let reason = "reads hold no token ids to compare on".to_string();
-            return Err(ModelError::Pack(reason).into());
-        }
+        // A sequence of tokens is scored as it is, bases may be cut anywhere.
+        let most = match manifest.tokeniser {
+            Tokeniser::Ids => manifest.tile,
+            Tokeniser::OneHot => RAW_PIECE,
+        };
         let mut runner = model.spawn()?;
-        for piece in samples.iter().flat_map(|sample| sample.chunks(RAW_PIECE)) {
+        for piece in by_length(samples, most) {
             let piece = &piece[..piece.len() - piece.len() % manifest.multiple];
-            if !piece.is_empty() {
-                let own = runner.run(piece)?.to_vec();
-                add(&own, &reference.run(piece)?);
+            if piece.is_empty() {
+                continue;
             }
+            let own = match manifest.tokeniser {
+                Tokeniser::Ids => runner.run_ids(piece)?,
+                Tokeniser::OneHot => runner.run(&codes(piece))?,
+            };
+            let own = own.to_vec();
+            add(&own, &reference.run(piece)?);
         }
     } else if manifest.is_scan() {
         let mut scorer = Scorer::new(model)?;
-        for piece in samples.iter().flat_map(|sample| sample.chunks(PIECE)) {
-            let own = scorer.raw(piece, Strand::Forward)?;
+        for piece in by_length(samples, PIECE) {
+            let own = scorer.raw(&codes(piece), Strand::Forward)?;
             add(&own, &reference.run(piece)?);
         }
     } else {
         let mut scorer = WholeScorer::new(model)?;
-        for sample in samples {
-            if let Some(own) = scorer.raw(sample)? {
-                add(&own.raw, &reference.run(&own.padded)?);
+        for sample in by_length(samples, usize::MAX) {
+            if let Some(own) = scorer.raw(&codes(sample))? {
+                let padded: Vec<u32> = own.padded.iter().map(|&code| u32::from(code)).collect();
+                add(&own.raw, &reference.run(&padded)?);
             }
         }
     }
+    let rewritten = reference.rewritten().map(str::to_string);
     if bases == 0 {
         let reason = "no sample is long enough to compare on".to_string();
         return Err(ModelError::Pack(reason).into());
@@ -132,8 +158,16 @@ pub fn compare(
             changed: s.changed,
         }
     });
+    let sum = |of: fn(&Sums) -> f64| sums.iter().map(of).sum::<f64>();
+    let norm = (sum(|s| s.own) * sum(|s| s.other)).sqrt();
     Ok(Comparison {
+        cosine: if norm > 0.0 {
+            sum(|s| s.dot) / norm
+        } else {
+            1.0
+        },
         columns: columns.collect(),
         bases,
+        rewritten,
     })
 }

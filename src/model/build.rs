@@ -225,6 +225,7 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
 mod tests {
     use super::*;
     use crate::annotate::{Task, builtin};
+    use crate::compile::check::Check;
     use crate::compile::pack::pack;
     use crate::model::file::{GRAPH, TensorData, serialize};
     use crate::model::manifest::{Context, Precision};
@@ -249,7 +250,7 @@ mod tests {
             let path = Path::new(env!("CARGO_MANIFEST_DIR"));
             let path = path.join(format!("tests/data/{name}.onnx"));
             let samples = [(0..32).map(|t| t % 4).collect()];
-            let packed = pack(&path, &manifest(), &samples).unwrap();
+            let packed = pack(&path, &manifest(), &samples, Check::Precision).unwrap();
             assert!(packed.model.manifest().layers.len() > packed.plain.len());
             let found = first_foreign(packed.model.file()).unwrap();
             assert!(packed.plain[0].contains(&found.operator), "{found:?}");

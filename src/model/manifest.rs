@@ -96,6 +96,25 @@ impl fmt::Display for Reproducible {
     }
 }
 
+/// What `pack` was told of comparing a file with its network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checked {
+    /// Not to compare them.
+    Skipped,
+    /// That this cosine is enough.
+    Cosine(f64),
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Checked::Skipped => f.write_str("no: packed with --no-check"),
+            Checked::Cosine(least) => write!(f, "packed with --allow-difference {least}"),
+        }
+    }
+}
+
 /// Positions on either side of one that its score depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -296,6 +315,10 @@ pub struct Manifest {
     /// What is the same on every instruction set, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reproducible: Option<Reproducible>,
+    /// How far `pack` was told to go without agreement between file and network; absent where it
+    /// found them to agree as they should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
     /// Every layer, written by `pack`.
     #[serde(default)]
     pub layers: Vec<LayerRecord>,

@@ -370,6 +370,7 @@ mod tests {
     use super::*;
     use crate::annotate::Task;
     use crate::annotate::builtin;
+    use crate::compile::check::Check;
     use crate::compile::pack::{Packed, pack};
     use crate::model::manifest::{Manifest, Precision};
     use std::path::Path;
@@ -393,7 +394,13 @@ mod tests {
         manifest.precision = Precision::Int8;
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"));
-        pack(&path, &manifest, &[(0..32).map(|t| t % 4).collect()]).unwrap()
+        pack(
+            &path,
+            &manifest,
+            &[(0..32).map(|t| t % 4).collect()],
+            Check::Precision,
+        )
+        .unwrap()
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::draft::{Draft, Shape};
 use super::{cases, sequence, shape};
 use proptest::prelude::*;
+use strandline::compile::check::Check;
 use strandline::compile::pack::pack;
 use strandline::model::Model;
 use strandline::model::file::ModelFile;
@@ -83,7 +84,7 @@ proptest! {
         let samples: Vec<Vec<u32>> = (0..8).map(|n| sequence(seed + n, 300, 5)).collect();
         let least = {
             let manifest = manifest(trunk.reach() + 2, reach, separation, 0.0);
-            let packed = pack(&path, &manifest, &samples).unwrap();
+            let packed = pack(&path, &manifest, &samples, Check::Precision).unwrap();
             let mut runner = packed.model.spawn().unwrap();
             let mut best: Vec<f32> = runner
                 .run(&codes(seed, 200))
@@ -95,7 +96,7 @@ proptest! {
             best[((best.len() - 1) as f32 * rare) as usize]
         };
         let manifest = manifest(trunk.reach() + 2, reach, separation, least);
-        let packed = pack(&path, &manifest, &samples).unwrap();
+        let packed = pack(&path, &manifest, &samples, Check::Precision).unwrap();
         prop_assert!(packed.plain.is_empty(), "{:?}", packed.plain);
         let model = |tier| {
             let file = ModelFile::parse(Bytes::copy_of(&packed.bytes).unwrap(), "draft").unwrap();

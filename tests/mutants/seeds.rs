@@ -4,6 +4,7 @@
 use crate::draft::{Draft, Rows, Shape, attribute};
 use std::path::Path;
 use strandline::annotate::{Task, builtin};
+use strandline::compile::check::Check;
 use strandline::compile::pack::pack;
 use strandline::model::file::ModelFile;
 use strandline::model::manifest::{Manifest, Precision};
@@ -150,7 +151,7 @@ pub fn packed(folder: &Path) -> Vec<(bool, ModelFile)> {
         for precision in [Precision::Int8, Precision::Fp16, Precision::F32] {
             let mut manifest = Manifest::from_toml(&network.manifest).unwrap();
             manifest.precision = precision;
-            let packed = pack(&onnx, &manifest, &samples).unwrap();
+            let packed = pack(&onnx, &manifest, &samples, Check::Precision).unwrap();
             let bytes = Bytes::copy_of(&packed.bytes).unwrap();
             all.push((network.ids, ModelFile::parse(bytes, network.name).unwrap()));
         }

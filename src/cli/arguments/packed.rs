@@ -1,6 +1,6 @@
 //! What the commands on packed model files take: `pack`, `inspect`, `verify`.
 
-use super::values::Budget;
+use super::values::{Budget, cosine};
 use crate::model::manifest::Precision;
 use clap::Args;
 use std::path::PathBuf;
@@ -21,6 +21,13 @@ pub struct PackArguments {
     /// Fail unless every instruction set will give the same bits
     #[arg(long)]
     pub require_bits: bool,
+    /// The least cosine of outputs and the network's own that will do; the file says so [default:
+    /// .98 for int8, .9998 for fp16, .99999 for f32]
+    #[arg(long, value_name = "COSINE", value_parser = cosine)]
+    pub allow_difference: Option<f64>,
+    /// Write the file without comparing it with the network; the file says so
+    #[arg(long, conflicts_with = "allow_difference")]
+    pub no_check: bool,
     /// Time for reading the network and for each sample, and memory for all
     #[arg(long, value_name = "TIME,MEMORY", default_value = "60s,4GB")]
     pub budget: Budget,
@@ -42,10 +49,14 @@ pub struct VerifyArguments {
     /// The network it was packed from
     #[arg(long, value_name = "MODEL.onnx")]
     pub against: Option<PathBuf>,
+    /// The least cosine of outputs and the network's own that will do [default: .98 for int8, .9998
+    /// for fp16, .99999 for f32]
+    #[arg(long, value_name = "COSINE", value_parser = cosine, requires = "against")]
+    pub allow_difference: Option<f64>,
     /// Time for reading the network and for each sample, and memory for all
     #[arg(long, value_name = "TIME,MEMORY", default_value = "60s,4GB")]
     pub budget: Budget,
-    /// Reads to compare on; without them and the network only the file's hashes are checked
+    /// Reads to compare on, or token ids, one sequence a line; without them and the network only the file's hashes are checked
     #[arg(value_name = "READS", requires = "against")]
     pub reads: Vec<PathBuf>,
 }

@@ -205,6 +205,14 @@ pub fn is_link(argument: &Path) -> bool {
     argument.to_str().is_some_and(|text| text.contains("://"))
 }
 
+/// A cosine that outputs may have.
+pub fn cosine(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(cosine) if (-1.0..=1.0).contains(&cosine) => Ok(cosine),
+        _ => Err("a number from -1 to 1".to_string()),
+    }
+}
+
 /// A time or a rate.
 pub fn time(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

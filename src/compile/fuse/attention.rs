@@ -62,48 +62,123 @@ pub fn attention(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, Str
             "query, key and value are not of one sequence, or are rotated differently".to_string(),
         );
     }
+    let scale = scores.scale * q.scale * k.scale;
+    let all = [(q, q_heads), (k, k_heads), (v, v_heads)];
+    fused(net, &op, &all, scale, scores.mask).map(Some)
+}
+
+/// `Attention` of opset 23, on rows `[1, T, D]` or on heads `[1, h, T, d]`.
+pub fn operator(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, String> {
+    let op = net.nodes[at].clone();
+    if !["", "ai.onnx"].contains(&op.domain.as_str()) {
+        return Ok(None);
+    }
+    let flag = |name: &str| node::int(&op, name).unwrap_or(0);
+    let more = |names: &[String], from: usize| names.iter().skip(from).any(|n| !n.is_empty());
+    if op.input.len() < 3 || more(&op.input, 4) || more(&op.output, 1) {
+        return Err("it has a cache, or gives more than its result".to_string());
+    }
+    if flag("is_causal") != 0 || node::float(&op, "softcap").unwrap_or(0.0) != 0.0 {
+        return Err("it is causal, or caps its scores".to_string());
+    }
+    let mut all = vec![];
+    for (name, count) in [
+        (&op.input[0], "q_num_heads"),
+        (&op.input[1], "kv_num_heads"),
+        (&op.input[2], "kv_num_heads"),
+    ] {
+        let view = View::trace(net, name).ok_or_else(|| format!("{name} is no view of rows"))?;
+        let heads = match net.rank(name) {
+            Some(3) => {
+                let count = usize::try_from(flag(count)).unwrap_or(0).max(1);
+                let size = view.width / count;
+                let whole = view.keeps_order() && size * count == view.width;
+                whole.then_some(Heads {
+                    count,
+                    size,
+                    offset: 0,
+                    stride: size,
+                })
+            }
+            _ => view.heads(false),
+        };
+        let heads = heads.ok_or_else(|| format!("{name} is not split into heads"))?;
+        all.push((view, heads));
+    }
+    let [(q, q_heads), (k, k_heads), (v, v_heads)] = all.as_slice() else {
+        return Ok(None);
+    };
+    let same = |a: &Heads, b: &Heads| (a.count, a.size) == (b.count, b.size);
+    let plain = q.rotary == k.rotary && v.rotary.is_none() && v.scale == 1.0;
+    if !same(q_heads, k_heads) || !same(q_heads, v_heads) || !plain {
+        return Err("heads of different number or size".to_string());
+    }
+    if q.rows != k.rows || k.rows != v.rows {
+        return Err("query, key and value are not of one sequence".to_string());
+    }
+    let mask = match op.input.get(3).filter(|mask| !mask.is_empty()) {
+        None => Tokens::All,
+        Some(mask) => mask::additive(net, mask).or_else(|_| mask::condition(net, mask, true))?,
+    };
+    let mask = match mask {
+        Tokens::All => None,
+        Tokens::Mask { input, real } => Some((input, real)),
+    };
+    let stated = node::float(&op, "scale").filter(|scale| *scale != 0.0);
+    let scale = stated.unwrap_or(1.0 / (q_heads.size as f32).sqrt()) * q.scale * k.scale;
+    fused(net, &op, &all, scale, mask).map(Some)
+}
+
+/// The fused operator in the place of `op`: query, key and value with their heads, the factor on
+/// their products, and the mask of real tokens.
+fn fused(
+    net: &mut Net,
+    op: &NodeProto,
+    views: &[(View, Heads)],
+    scale: f32,
+    mask: Option<(String, i64)>,
+) -> Result<Vec<NodeProto>, String> {
     let out = op.output[0].clone();
     let mut nodes = vec![];
     let mut inputs = vec![];
-    for (view, heads, name) in [
-        (&q, &q_heads, "q"),
-        (&k, &k_heads, "k"),
-        (&v, &v_heads, "v"),
-    ] {
+    for ((view, heads), name) in views.iter().zip(["q", "k", "v"]) {
         let input = columns(net, view, heads, &format!("{out}.{name}"), &mut nodes);
         inputs.push(
             input.ok_or_else(|| format!("the columns of {} cannot be taken apart", view.source))?,
         );
     }
-    let real = scores.mask.as_ref().map(|(_, real)| *real);
-    inputs.extend(scores.mask.map(|(name, _)| name));
+    let (first, heads) = views.first().ok_or("it has no query")?;
+    let real = mask.as_ref().map(|(_, real)| *real);
+    inputs.extend(mask.map(|(name, _)| name));
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let hidden = format!("{out}.plain");
     let made = node(
         &format!("{PREFIX}Attention"),
-        label(&op),
+        label(op),
         &inputs,
         &[&hidden],
     );
-    let made = with(made, "heads", Value::Int(q_heads.count as i64));
-    let mut made = with(
-        made,
-        "scale",
-        Value::Float(scores.scale * q.scale * k.scale),
-    );
-    if let Some(base) = q.rotary {
+    let made = with(made, "heads", Value::Int(heads.count as i64));
+    let mut made = with(made, "scale", Value::Float(scale));
+    if let Some(base) = first.rotary {
         made = with(made, "rotary_base", Value::Float(base));
     }
     if let Some(real) = real {
         made = with(made, "real", Value::Int(real));
     }
+    // Rows are what comes out already, where the graph has no heads apart.
+    let shape = net.shape(&out).ok_or("its shape is unknown")?;
+    if shape.len() == 3 && op.op_type == "Attention" {
+        made.output = vec![out];
+        nodes.push(made);
+        return Ok(nodes);
+    }
     nodes.push(made);
     // The heads apart again, as the graph goes on; its merging of them is then a view of the fused
     // output.
-    let shape = net.shape(&out).ok_or("its shape is unknown")?;
     let split = net.add_integers(
         format!("{out}.heads"),
-        &[1, -1, q_heads.count as i64, q_heads.size as i64],
+        &[1, -1, heads.count as i64, heads.size as i64],
     );
     let (a, b) = (format!("{out}.split"), format!("{out}.moved"));
     nodes.push(node("Reshape", &a, &[&hidden, &split], &[&a]));
@@ -115,7 +190,7 @@ pub fn attention(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, Str
     let sizes = open_shape(&shape).ok_or("its shape is not open in one axis")?;
     let target = net.add_integers(format!("{out}.shape"), &sizes);
     nodes.push(node("Reshape", &out, &[&b, &target], &[&out]));
-    Ok(Some(nodes))
+    Ok(nodes)
 }
 
 /// The soft-max behind a tensor, through what guards it against rows without any token.

@@ -3,6 +3,7 @@
 
 use super::axes;
 use super::dim::Dim;
+use super::elementwise;
 use super::net::Net;
 use super::node::{self, PREFIX, Value, label, node, with};
 use super::view::{Atom, View};
@@ -147,6 +148,50 @@ pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         return Some(vec![made]);
     }
     None
+}
+
+/// A slice of the channels that a convolution gives is a convolution with fewer; a function of
+/// single elements between the two is done behind it.
+pub fn slice(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    if op.op_type != "Slice" || net.rank(op.input.first()?)? != 3 {
+        return None;
+    }
+    let slices = axes::slices(net, &op)?;
+    let [(1, from, to, 1)] = slices.as_slice() else {
+        return None;
+    };
+    let (from, to) = (from.size()?, to.size()?);
+    let out = op.output.first()?;
+    let source = net.producer(&op.input[0])?.clone();
+    if elementwise::is_unary(&source) {
+        let hidden = format!("{out}.sliced");
+        let mut sliced = op.clone();
+        sliced.input[0].clone_from(source.input.first()?);
+        sliced.output = vec![hidden.clone()];
+        let mut made = source;
+        made.input[0] = hidden;
+        made.name = format!("{}.of", label(&op));
+        made.output = op.output.clone();
+        return Some(vec![sliced, made]);
+    }
+    if source.op_type != "Conv" || node::int(&source, "group").unwrap_or(1) != 1 {
+        return None;
+    }
+    let mut made = source;
+    let shape = net.constant_shape(made.input.get(1)?)?;
+    let weight = net.floats(&made.input[1])?;
+    let row = weight.len() / shape.first().filter(|&&n| n > 0)?;
+    let rows = weight.get(from * row..to * row).filter(|w| !w.is_empty())?;
+    let shape = [&[to - from], &shape[1..]].concat();
+    made.input[1] = net.add_floats(format!("{out}.weight"), &shape, rows);
+    if let Some(bias) = made.input.get(2).filter(|b| !b.is_empty()) {
+        let bias = net.floats(bias)?.get(from..to)?.to_vec();
+        made.input[2] = net.add_floats(format!("{out}.bias"), &[to - from], &bias);
+    }
+    made.name = label(&op).to_string();
+    made.output = op.output.clone();
+    Some(vec![made])
 }
 
 /// Transpositions in front of a convolution or pool of one axis that cancel with those behind the

@@ -3,6 +3,7 @@
 use super::net::Net;
 use super::view::{Atom, View};
 use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::tensor_proto::DataType;
 
 /// Operators on each element by itself.
 const UNARY: [&str; 16] = [
@@ -24,12 +25,17 @@ const UNARY: [&str; 16] = [
     "strandline.Function",
 ];
 
+/// True for an operator on each element by itself.
+pub fn is_unary(op: &NodeProto) -> bool {
+    UNARY.contains(&op.op_type.as_str())
+}
+
 /// Moves an operator on single elements before the views that lead to it.
 pub fn hoist(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
     let out = op.output.first()?.clone();
     let shape = net.shape(&out)?;
-    if UNARY.contains(&op.op_type.as_str()) {
+    if is_unary(&op) {
         let view = View::trace(net, &op.input[0])?;
         if view.source == op.input[0] || !view.is_whole() {
             return None;
@@ -83,6 +89,11 @@ pub fn hoist(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         Some(slot) => {
             let view = View::trace(net, &op.input[1 - slot])?;
             let dims = net.constant_shape(&op.input[slot])?;
+            // Positions are counted in integers, which stay so.
+            let kind = net.constants.get(&op.input[slot])?.data_type;
+            if kind != DataType::Float as i32 {
+                return None;
+            }
             if view.source == op.input[1 - slot] || !view.is_whole() || dims.len() > view.axes.len()
             {
                 return None;

@@ -8,10 +8,11 @@ use super::net::Net;
 use super::node::{self, label};
 use super::qdq::Ranges;
 use super::{inputs, qdq, rules, shape, tidy, window};
+use crate::compile::reference;
 use crate::model::error::ModelError;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use tract_onnx::pb::{GraphProto, ModelProto, OperatorSetIdProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 use tract_onnx::prelude::Framework;
 
 /// Strides in all that a network may have.
@@ -103,6 +104,7 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     tidy::settle_shapes(&mut net);
     tidy::drop_views(&mut net);
     net.drop_dead();
+    known_operators(&net)?;
     tidy::name_apart(&mut net);
     let read: HashSet<String> = net.nodes.iter().flat_map(|n| n.input.clone()).collect();
     let (inputs, dropped) = inputs.into_iter().partition(|i| read.contains(&i.name));
@@ -136,6 +138,38 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
         notes,
         name: name.to_string(),
     })
+}
+
+/// Every operator is one that can be run at all.
+fn known_operators(net: &Net) -> Result<(), Fault> {
+    let known = reference::framework().op_register.0;
+    let constant = |name: &String| name.is_empty() || net.constants.contains_key(name);
+    let open = |n: &&NodeProto| n.op_type == "Pad" && !n.input.iter().skip(1).all(constant);
+    if let Some(node) = net.nodes.iter().find(open) {
+        return Err(Fault::new(
+            format!("{} (Pad)", label(node)),
+            "it pads by what follows from the length, as a dilated convolution written as \
+             space-to-batch does: export the network at a fixed length, which is opened again here",
+        ));
+    }
+    let unknown = |n: &&NodeProto| !known.contains_key(&n.op_type);
+    let Some(node) = net.nodes.iter().find(unknown) else {
+        return Ok(());
+    };
+    let name = format!("{} ({})", label(node), node.op_type);
+    let default = ["", "ai.onnx"].contains(&node.domain.as_str());
+    Err(Fault::new(
+        name,
+        if default {
+            format!("no such operator is known, of opset {}", net.opset)
+        } else {
+            format!(
+                "an operator of {}, not of ONNX: export the network without it, or without an \
+                 optimiser that merges operators",
+                node.domain
+            )
+        },
+    ))
 }
 
 /// Takes the length for a multiple of what strides divide it by; gives that multiple.

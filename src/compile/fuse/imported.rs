@@ -8,6 +8,7 @@ use crate::model::layers::TILE;
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_nnef::internal::*;
+use tract_nnef::tract_core::ops::array::StridedSlice;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::InferenceModelExt;
 
@@ -73,6 +74,7 @@ pub fn to_tract(imported: &Imported, length: Option<usize>) -> TractResult<Typed
         }
         let mut model = model.into_typed()?;
         model.prop_consts()?;
+        settle_slices(&mut model)?;
         Ok(model)
     };
     // A graph is foreign input to tract's reader, which has places that panic.
@@ -80,6 +82,19 @@ pub fn to_tract(imported: &Imported, length: Option<usize>) -> TractResult<Typed
         Ok(built) => built,
         Err(_) => bail!("{}: tract could not read it", imported.name),
     }
+}
+
+/// Slices whose bounds are known by now, as operators that can be written to a file.
+fn settle_slices(model: &mut TypedModel) -> TractResult<()> {
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        if node.op_is::<StridedSlice>()
+            && let Some(patch) = node.op.declutter(model, node)?
+        {
+            patch.apply(model)?;
+        }
+    }
+    Ok(())
 }
 
 impl Imported {

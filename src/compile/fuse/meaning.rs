@@ -25,6 +25,14 @@ impl Meaning {
             _ => vec![Dim::ONE, rows],
         }
     }
+
+    /// The same of a known length.
+    pub fn shape_of(self, length: usize) -> Vec<usize> {
+        match self {
+            Meaning::OneHot => vec![1, 4, length],
+            _ => vec![1, length],
+        }
+    }
 }
 
 /// A graph input.

@@ -10,7 +10,7 @@
 //! | a file from beginning to end, and what comes out | `import`, `imported` |
 //! | what a file must be, what its inputs mean, why it is refused | `inputs`, `meaning`, `fault` |
 //! | the graph, its nodes, its constants | `net`, `node`, `tensor` |
-//! | quantised files back to float | `qdq` |
+//! | quantised files back to float | `qdq`, `nbits` |
 //! | shapes and small integers in terms of the length T | `dim`, `shape`, `axes`, `window` |
 //! | constants folded, pieces of the graph tried out | `tidy`, `probe` |
 //! | reshapes, transposes, slices: which element of which source | `view`, `trace` |
@@ -37,6 +37,7 @@ mod layer_norm;
 mod linear;
 mod mask;
 mod meaning;
+mod nbits;
 mod net;
 mod node;
 mod pool;
@@ -56,3 +57,4 @@ mod window;
 
 pub use import::{external_data, read, rewritten};
 pub use imported::to_tract;
+pub use meaning::{Input, Meaning};

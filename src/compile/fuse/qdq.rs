@@ -8,6 +8,7 @@
 
 use super::axes;
 use super::fault::Fault;
+use super::nbits;
 use super::net::Net;
 use super::node::{self, label, node};
 use super::tensor;
@@ -50,6 +51,7 @@ pub fn remove(net: &mut Net, ranges: &mut Ranges) -> Result<(), Fault> {
         n.op_type.contains("Quantize")
             || n.op_type.starts_with('Q')
             || n.op_type.ends_with("Integer")
+            || n.op_type == "MatMulNBits"
     };
     if !net.nodes.iter().any(quantised) {
         return Ok(());
@@ -135,6 +137,7 @@ fn rewrite(
             vec![node("Identity", label(op), &[&x], &[&out])]
         }
         "Mul" => return dynamic(net, op),
+        "MatMulNBits" => nbits::rewrite(net, op)?,
         "QLinearConv" => {
             let bias = op.input.get(8).filter(|b| !b.is_empty()).cloned();
             let weight = operand(net, op, 3, 0)?;

@@ -20,6 +20,7 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
         pool::pool,
         mask::masked_mean,
         conv::absorb,
+        conv::slice,
         conv::upsample,
         conv::flat,
         conv::untwist,
@@ -47,7 +48,11 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
         }
         let mut new = rules.iter().find_map(|rule| rule(net, at));
         if new.is_none() {
-            match attention::attention(net, at) {
+            let found = match net.nodes[at].op_type.as_str() {
+                "Attention" => attention::operator(net, at),
+                _ => attention::attention(net, at),
+            };
+            match found {
                 Ok(found) => new = found,
                 Err(reason) => notes.push(format!(
                     "{}: attention was not recognised: {reason}",

@@ -145,6 +145,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "Unsqueeze" | "Squeeze" => unit_axes(net, node, fact(0)?),
         "Concat" => concat(net, node),
         "Gather" => gather(node, &fact(0)?, &fact(1)?),
+        "GatherElements" => Some(Fact::shaped(fact(1)?.shape?)),
         "Slice" => slice(net, node, fact(0)?),
         "Transpose" => {
             let dims = fact(0)?.shape?;
@@ -329,6 +330,7 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         | "Swish"
         | "QuickGelu"
         | "strandline.Attention"
+        | "Attention"
         | "Round"
         | "Mish"
         | "HardSwish" => Some(Fact::shaped(fact(0)?.shape?)),

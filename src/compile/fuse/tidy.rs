@@ -6,6 +6,7 @@ use super::view::{View, open_shape};
 use super::{node, probe, tensor};
 use std::collections::HashSet;
 use tract_nnef::internal::*;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{NodeProto, TensorProto};
 
 /// Elements of a constant that may be computed ahead; more is a mistake or an attack.
@@ -127,13 +128,7 @@ pub fn drop_identities(net: &mut Net) {
         let same = match op.op_type.as_str() {
             "Identity" => true,
             "Dropout" => op.output.len() == 1 || net.readers(&op.output[1]).is_empty(),
-            "Cast" => {
-                let float = |name: &str| {
-                    net.producer(name)
-                        .is_some_and(|n| n.op_type.starts_with(node::PREFIX))
-                };
-                node::int(&op, "to") == Some(1) && float(&op.input[0])
-            }
+            "Cast" => node::int(&op, "to") == Some(1) && is_float(net, &op.input[0]),
             _ => false,
         };
         let (input, output) = (op.input.first().cloned().unwrap_or_default(), &op.output[0]);
@@ -158,6 +153,58 @@ pub fn drop_identities(net: &mut Net) {
             net.index();
         } else {
             at += 1;
+        }
+    }
+}
+
+/// True where a tensor is known to be f32 already.
+fn is_float(net: &Net, name: &str) -> bool {
+    // Operators whose result has the type of their first input.
+    const SAME: [&str; 27] = [
+        "Add",
+        "AveragePool",
+        "BatchNormalization",
+        "Clip",
+        "Concat",
+        "Conv",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Gather",
+        "Gemm",
+        "Identity",
+        "LayerNormalization",
+        "LeakyRelu",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Pad",
+        "Relu",
+        "Reshape",
+        "Sigmoid",
+        "Slice",
+        "Softmax",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+    ];
+    let mut name = name.to_string();
+    loop {
+        if let Some(constant) = net.constants.get(&name) {
+            return constant.data_type == DataType::Float as i32;
+        }
+        let Some(node) = net.producer(&name) else {
+            let input = net.inputs.iter().find(|input| input.name == name);
+            return input.and_then(node::element_type) == Some(f32::datum_type());
+        };
+        match node.op_type.as_str() {
+            fused if fused.starts_with(node::PREFIX) => return true,
+            "Cast" => return node::int(node, "to") == Some(1),
+            same if SAME.contains(&same) && !node.input.is_empty() => {
+                name.clone_from(&node.input[0]);
+            }
+            _ => return false,
         }
     }
 }

@@ -11,7 +11,7 @@ use tract_nnef::internal::*;
 
 /// Imports an ONNX file as tract's typed graph; `None` leaves the length open. Gives what its
 /// positions must be a multiple of, too.
-pub fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize), ModelError> {
+fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize), ModelError> {
     let imported = fuse::read(path)?.unpadded();
     let model = fuse::to_tract(&imported, length);
     let model = model.map_err(failed(path, "reading the ONNX file"))?;

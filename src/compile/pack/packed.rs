@@ -2,14 +2,15 @@
 
 use super::contents::Contents;
 use super::emitter::Emitter;
+use crate::compile::check::{Agreement, Check, check};
 use crate::compile::contain::contained;
-use crate::compile::lower;
+use crate::compile::lower::{self, Step};
 use crate::compile::quantize::{self, Ranges};
 use crate::kernels::NO_BASE;
 use crate::model::Model;
 use crate::model::error::ModelError;
 use crate::model::file::{self, ModelFile};
-use crate::model::manifest::{Manifest, Precision};
+use crate::model::manifest::{Checked, Manifest, Precision};
 use crate::model::map::Bytes;
 use std::iter;
 use std::path::Path;
@@ -24,23 +25,33 @@ pub struct Packed {
     pub model: Model,
     /// Operators that stayed tract's own, in float.
     pub plain: Vec<String>,
+    /// What of the manifest was changed, and why.
+    pub notes: Vec<String>,
+    /// How much it agrees with the network, where that was looked at.
+    pub agreement: Option<Agreement>,
 }
 
 /// Packs an ONNX file. `samples` are base codes, or token ids where the manifest's tokeniser is
-/// `ids`, to calibrate activations on; int8 needs some.
+/// `ids`, to calibrate activations on; int8 needs some. What comes out is run beside the network,
+/// and an error where it does not agree as `checked` asks.
 ///
 /// tract reads the file and runs the float network. A network made to harm can have it take any
 /// memory and time; the program's `pack` does this in a child with limits.
 ///
 /// # Errors
-/// Where the file is not ONNX, has other inputs than one-hot bases or token ids, or needs more
-/// context than the manifest states.
-pub fn pack(onnx: &Path, manifest: &Manifest, samples: &[Vec<u32>]) -> Result<Packed, ModelError> {
-    pack_watched(onnx, manifest, samples, &|| ())
+/// Where the file is not ONNX, has other inputs than one-hot bases or token ids, needs more
+/// context than the manifest states, or what was packed gives other numbers.
+pub fn pack(
+    onnx: &Path,
+    manifest: &Manifest,
+    samples: &[Vec<u32>],
+    checked: Check,
+) -> Result<Packed, ModelError> {
+    pack_watched(onnx, manifest, samples, checked, &|| ())
 }
 
 /// The same; `progress` is called after each step that should not take long: the reading, each
-/// sample, the model file.
+/// sample, the model file, each comparison.
 ///
 /// # Errors
 /// As of [`pack`].
@@ -48,19 +59,49 @@ pub fn pack_watched(
     onnx: &Path,
     manifest: &Manifest,
     samples: &[Vec<u32>],
+    checked: Check,
     progress: &dyn Fn(),
 ) -> Result<Packed, ModelError> {
-    contained(onnx, "packing", || whole(onnx, manifest, samples, progress))
+    contained(onnx, "packing", || {
+        let (mut packed, vocabulary) = unchecked(onnx, manifest, samples, checked, progress)?;
+        let model = &packed.model;
+        packed.agreement = check(checked, model, onnx, samples, vocabulary, progress)?;
+        Ok(packed)
+    })
 }
 
-fn whole(
+/// The packed file, and how many token ids its network has rows for.
+fn unchecked(
     onnx: &Path,
     manifest: &Manifest,
     samples: &[Vec<u32>],
+    checked: Check,
     progress: &dyn Fn(),
-) -> Result<Packed, ModelError> {
+) -> Result<(Packed, usize), ModelError> {
     let network = lower::read(onnx, manifest)?;
     progress();
+    let mut manifest = manifest.clone();
+    manifest.checked = match checked {
+        Check::Precision => None,
+        Check::Cosine(least) => Some(Checked::Cosine(least)),
+        Check::Skip => Some(Checked::Skipped),
+    };
+    let mut notes = vec![];
+    let mut vocabulary = 0;
+    for step in &network.steps {
+        let Step::Embed(embed) = step else { continue };
+        vocabulary = embed.tokens.len() / embed.width.max(1);
+        let most = embed.positions.len() / embed.width.max(1);
+        let most = most - most % manifest.multiple;
+        if (1..manifest.tile).contains(&most) {
+            notes.push(format!(
+                "tile {most}, not {}: the network has learned no more positions",
+                manifest.tile
+            ));
+            manifest.tile = most;
+        }
+    }
+    let manifest = &manifest;
     for (output, (left, right)) in network.reach().unwrap_or_default().into_iter().enumerate() {
         let stated = match &manifest.cascade {
             Some(cascade) if output == 0 => &cascade.context,
@@ -115,11 +156,14 @@ fn whole(
     })?;
     let model = Model::build(ModelFile::parse(copy, &onnx.display().to_string())?)?;
     try_out(&model, samples)?;
-    Ok(Packed {
+    let packed = Packed {
         bytes,
         model,
         plain,
-    })
+        notes,
+        agreement: None,
+    };
+    Ok((packed, vocabulary))
 }
 
 /// Runs the model on its shortest and its longest piece: what is written also runs.

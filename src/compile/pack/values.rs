@@ -247,7 +247,12 @@ impl Emitter<'_> {
             }
             Some(Value::Codes) => {
                 let label = self.label("one_hot");
-                self.wire(&label, OneHotSpec {}.into(), &[self.input, self.length])?
+                let wired = self.wire(&label, OneHotSpec {}.into(), &[self.input, self.length])?;
+                if self.network.channels_last(outlet)? {
+                    self.transpose(wired)
+                } else {
+                    wired
+                }
             }
             Some(value @ (Value::Integer { .. } | Value::Rows { .. })) => {
                 let label = self.label(&format!("{}_plain", source.name));

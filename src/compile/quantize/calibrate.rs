@@ -4,6 +4,7 @@
 //! error of rounding and clipping together is least.
 
 use crate::compile::lower::Network;
+use crate::kernels::NO_BASE;
 use crate::model::error::ModelError;
 use crate::model::manifest::{Manifest, Tokeniser};
 use tract_nnef::internal::*;
@@ -85,6 +86,13 @@ pub fn measure(
     if pieces.is_empty() {
         return Err(ModelError::Pack(
             "int8 needs sample reads to calibrate on (--calibrate)".to_string(),
+        ));
+    }
+    if !varies(&pieces, manifest) {
+        return Err(ModelError::Pack(
+            "the sequences to calibrate on hold one letter again and again, or N alone: scales \
+             chosen on them would fit no others"
+                .to_string(),
         ));
     }
     let run = || -> TractResult<Ranges> {
@@ -209,6 +217,17 @@ impl Sums {
 }
 
 /// Sample sequences as the model will see them.
+/// True where the pieces hold two different tokens, or letters beside N.
+fn varies(pieces: &[Vec<u32>], manifest: &Manifest) -> bool {
+    let means = |token: &u32| match manifest.tokeniser {
+        Tokeniser::Ids => true,
+        Tokeniser::OneHot => *token < u32::from(NO_BASE),
+    };
+    let mut tokens = pieces.iter().flatten().copied().filter(means);
+    let first = tokens.next();
+    tokens.any(|token| Some(token) != first)
+}
+
 fn pieces(samples: &[Vec<u32>], manifest: &Manifest) -> Vec<Vec<u32>> {
     let mut total = 0;
     let mut pieces = vec![];
@@ -219,7 +238,7 @@ fn pieces(samples: &[Vec<u32>], manifest: &Manifest) -> Vec<Vec<u32>> {
                 // The imported graph has one length: the longest, padded.
                 let longest = sequence.longest.next_multiple_of(sequence.multiple);
                 let tail = &sample[sample.len().saturating_sub(sequence.longest)..];
-                let mut piece = vec![u32::from(crate::kernels::NO_BASE); longest - tail.len()];
+                let mut piece = vec![u32::from(NO_BASE); longest - tail.len()];
                 piece.extend_from_slice(tail);
                 pieces.push(piece);
             }

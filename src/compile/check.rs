@@ -1,0 +1,285 @@
+//! The finished file beside the network that it was made of.
+
+use super::float::FloatModel;
+use crate::kernels::{BASES, NO_BASE};
+use crate::model::error::ModelError;
+use crate::model::manifest::{Manifest, Precision, Tokeniser};
+use crate::model::{Model, Runner};
+use std::fmt;
+use std::path::Path;
+
+/// Most sequences that are compared, and most multiply-accumulates in all: some seconds of tract.
+const SEQUENCES: usize = 32;
+const MACS: u64 = 100_000_000_000;
+
+/// How much a packed file must agree with its network.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Check {
+    /// As closely as its precision can: a cosine of .98 in int8, .9998 in fp16, .99999 in f32.
+    #[default]
+    Precision,
+    /// By this cosine at least.
+    Cosine(f64),
+    /// However much: it is not compared.
+    Skip,
+}
+
+impl Check {
+    /// The least cosine that passes.
+    fn bound(self, precision: Precision) -> Option<f64> {
+        match (self, precision) {
+            (Check::Skip, _) => None,
+            (Check::Cosine(least), _) => Some(least),
+            (Check::Precision, Precision::Int8) => Some(0.98),
+            (Check::Precision, Precision::Fp16) => Some(0.9998),
+            (Check::Precision, Precision::F32) => Some(0.99999),
+        }
+    }
+
+    /// The bound that a cosine, or what is none, falls short of.
+    pub fn missed(self, precision: Precision, cosine: f64) -> Option<f64> {
+        let passes = |least: &f64| cosine >= *least;
+        self.bound(precision).filter(|least| !passes(least))
+    }
+}
+
+/// How much a packed model and its network agree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agreement {
+    /// Sequences compared.
+    pub sequences: usize,
+    /// Positions of them.
+    pub positions: usize,
+    /// Largest difference of two raw outputs.
+    pub largest: f32,
+    /// Largest magnitude of the network's own.
+    pub magnitude: f32,
+    /// Cosine similarity of all raw outputs.
+    pub cosine: f64,
+    /// Why the network was run as this compiler rewrites it, not as its file has it.
+    pub rewritten: Option<String>,
+    /// The network's file rounds as int8 does.
+    pub quantised: bool,
+}
+
+impl fmt::Display for Agreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "agrees with the network by a cosine of {:.6}, largest difference {:.2e} of {:.2e}, in \
+             {} sequences of {} positions",
+            self.cosine, self.largest, self.magnitude, self.sequences, self.positions
+        )?;
+        match &self.rewritten {
+            None => Ok(()),
+            Some(reason) => write!(
+                f,
+                "; with the network as it is read here: tract cannot run it as it is ({reason})"
+            ),
+        }
+    }
+}
+
+/// Compares a model with its network, where `check` asks for it. `vocabulary`: the token ids that
+/// the network has rows for.
+pub fn check(
+    check: Check,
+    model: &Model,
+    onnx: &Path,
+    samples: &[Vec<u32>],
+    vocabulary: usize,
+    progress: &dyn Fn(),
+) -> Result<Option<Agreement>, ModelError> {
+    let manifest = model.manifest();
+    if check == Check::Skip {
+        return Ok(None);
+    }
+    let sequences = sequences(manifest, samples, vocabulary);
+    let found = agreement(model, onnx, &sequences, progress)?;
+    let precision = if found.quantised {
+        Precision::Int8
+    } else {
+        manifest.precision
+    };
+    let Some(least) = check.missed(precision, found.cosine) else {
+        return Ok(Some(found));
+    };
+    Err(ModelError::Pack(format!(
+        "the packed file would give other numbers than the network: a cosine of {:.5}, not {least}, \
+         largest difference {:.3e} of {:.3e}, in {} sequences; --precision fp16 or f32 keeps more, \
+         --calibrate takes more or other sequences, --allow-difference {:.2} takes it as it is",
+        found.cosine,
+        found.largest,
+        found.magnitude,
+        found.sequences,
+        (found.cosine * 100.0).floor() / 100.0,
+    )))
+}
+
+fn agreement(
+    model: &Model,
+    onnx: &Path,
+    sequences: &[Vec<u32>],
+    progress: &dyn Fn(),
+) -> Result<Agreement, ModelError> {
+    let mut network = FloatModel::read(onnx, model.manifest())?;
+    let mut runner = model.spawn()?;
+    let mut found = Agreement {
+        sequences: 0,
+        positions: 0,
+        largest: 0.0,
+        magnitude: 0.0,
+        cosine: 0.0,
+        rewritten: None,
+        quantised: network.is_quantised(),
+    };
+    let (mut dot, mut own, mut other) = (0.0, 0.0, 0.0);
+    for sequence in sequences {
+        let expected = network.run(sequence)?;
+        let rows = run(&mut runner, sequence)?;
+        if rows.len() != expected.len() {
+            return Err(ModelError::Pack(format!(
+                "{} numbers come out for {} positions, and {} of the network",
+                rows.len(),
+                sequence.len(),
+                expected.len()
+            )));
+        }
+        // What has no value has none in either.
+        let both = rows.iter().zip(&expected);
+        for (a, b) in both.filter(|(a, b)| !(a.is_nan() && b.is_nan())) {
+            let difference = (a - b).abs();
+            // A NaN stays.
+            if difference > found.largest || difference.is_nan() {
+                found.largest = difference;
+            }
+            found.magnitude = found.magnitude.max(b.abs());
+            let (a, b) = (f64::from(*a), f64::from(*b));
+            dot += a * b;
+            own += a * a;
+            other += b * b;
+        }
+        found.sequences += 1;
+        found.positions += sequence.len();
+        progress();
+    }
+    found.cosine = match (own * other).sqrt() {
+        0.0 if own == other => 1.0,
+        0.0 => 0.0,
+        norm => dot / norm,
+    };
+    found.rewritten = network.rewritten().map(str::to_string);
+    Ok(found)
+}
+
+/// Raw outputs of the packed model.
+fn run<'a>(runner: &'a mut Runner, sequence: &[u32]) -> Result<&'a [f32], ModelError> {
+    if runner.reads_ids() {
+        return runner.run_ids(sequence);
+    }
+    let codes = sequence.iter().map(|&code| u8::try_from(code));
+    let codes: Vec<u8> = codes.map(|code| code.unwrap_or(NO_BASE)).collect();
+    runner.run(&codes)
+}
+
+/// What both run on, by length, of which there are few: the shortest sequence, more than a tile,
+/// one that holds N, every token of a vocabulary as far as there is room, and samples.
+fn sequences(manifest: &Manifest, samples: &[Vec<u32>], vocabulary: usize) -> Vec<Vec<u32>> {
+    let ids = manifest.tokeniser == Tokeniser::Ids;
+    let whole = |length: usize| (length - length % manifest.multiple).max(manifest.multiple);
+    let (shortest, longest) = match &manifest.sequence {
+        Some(sequence) => (
+            sequence.shortest.next_multiple_of(sequence.multiple),
+            whole(sequence.longest),
+        ),
+        None if ids => (whole(1), whole(manifest.tile)),
+        None => (whole(1), whole(manifest.tile + manifest.multiple)),
+    };
+    let mut lengths: Vec<usize> = samples.iter().map(Vec::len).collect();
+    lengths.sort_unstable();
+    let median = lengths.get(lengths.len() / 2).copied();
+    let middle = whole(median.unwrap_or(longest / 2).clamp(shortest, longest));
+    let mut source = samples.concat();
+    if source.len() < longest {
+        source.extend(made_up(longest, if ids { vocabulary } else { BASES }));
+    }
+    let first = |length: usize| source[..length].to_vec();
+    let mut all = vec![first(shortest), first(longest)];
+    if ids {
+        let every: Vec<u32> = (0..vocabulary as u32).collect();
+        all.extend(every.chunks(longest).take(4).map(<[u32]>::to_vec));
+    } else {
+        let mut broken = first(middle);
+        broken[middle / 3..][..middle.div_ceil(4)].fill(u32::from(NO_BASE));
+        all.push(broken);
+    }
+    let macs: u64 = manifest.layers.iter().map(|layer| layer.macs).sum();
+    let most = (MACS / macs.max(1)) as usize;
+    let mut positions: usize = all.iter().map(Vec::len).sum();
+    for sample in samples.iter().filter(|sample| sample.len() >= middle) {
+        positions += middle;
+        if all.len() == SEQUENCES || positions > most {
+            break;
+        }
+        all.push(sample[..middle].to_vec());
+    }
+    all.sort_by_key(Vec::len);
+    all
+}
+
+/// Tokens of no meaning, always the same.
+fn made_up(length: usize, kinds: usize) -> Vec<u32> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % kinds.max(1) as u32
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(ids: bool, tile: usize, multiple: usize) -> Manifest {
+        let text = format!(
+            "name = \"n\"\nversion = \"1\"\ntask = \"raw\"\ndescription = \"\"\n\
+             alphabet = \"ACGT\"\ntokeniser = \"{}\"\nstride = 1\nlicence = \"\"\n\
+             tile = {tile}\nmultiple = {multiple}\ncontext = {{ left = 0, right = 0 }}\n\
+             training = {{ data = \"\", split = \"\", recipe = \"\" }}\n\
+             [[outputs]]\nname = \"c\"\nmeaning = \"\"\nlink = \"identity\"\n",
+            if ids { "ids" } else { "one-hot" },
+        );
+        Manifest::from_toml(&text).unwrap()
+    }
+
+    #[test]
+    fn short_long_and_special_sequences_are_among_them() {
+        let samples: Vec<Vec<u32>> = (1..60).map(|n| vec![n % 4; 10 * n as usize]).collect();
+        let all = sequences(&manifest(false, 128, 4), &samples, 0);
+        let lengths: Vec<usize> = all.iter().map(Vec::len).collect();
+        assert!(
+            lengths.is_sorted() && lengths.iter().all(|n| n % 4 == 0),
+            "{lengths:?}"
+        );
+        assert_eq!((lengths[0], lengths[lengths.len() - 1]), (4, 132));
+        assert_eq!(all.len(), SEQUENCES);
+        assert!(all.iter().any(|s| s.contains(&u32::from(NO_BASE))));
+        // Few lengths: the network is read anew for each.
+        assert!(lengths.chunk_by(|a, b| a == b).count() <= 3);
+
+        let all = sequences(&manifest(true, 16, 1), &[vec![7, 8, 9]], 40);
+        for id in 0..40 {
+            assert!(all.iter().any(|s| s.contains(&id)), "{id}");
+        }
+        assert!(all.iter().all(|s| (1..=16).contains(&s.len())));
+        assert!(sequences(&manifest(true, 16, 1), &[], 1 << 20).len() < 8);
+    }
+
+    #[test]
+    fn a_bound_is_one_of_the_precision_unless_it_is_stated() {
+        assert_eq!(Check::Precision.bound(Precision::Int8), Some(0.98));
+        assert_eq!(Check::Cosine(0.5).bound(Precision::F32), Some(0.5));
+        assert_eq!(Check::Skip.bound(Precision::Int8), None);
+    }
+}
