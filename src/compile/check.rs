@@ -94,8 +94,10 @@ pub fn check(
     if check == Check::Skip {
         return Ok(None);
     }
-    let sequences = sequences(manifest, samples, vocabulary);
-    let found = agreement(model, onnx, &sequences, progress)?;
+    let network = FloatModel::read(onnx, manifest)?;
+    let least = network.cut().iter().sum::<usize>() + 1;
+    let sequences = sequences(manifest, samples, vocabulary, least);
+    let found = agreement(model, network, &sequences, progress)?;
     let precision = if found.quantised {
         Precision::Int8
     } else {
@@ -118,11 +120,10 @@ pub fn check(
 
 fn agreement(
     model: &Model,
-    onnx: &Path,
+    mut network: FloatModel,
     sequences: &[Vec<u32>],
     progress: &dyn Fn(),
 ) -> Result<Agreement, ModelError> {
-    let mut network = FloatModel::read(onnx, model.manifest())?;
     let mut runner = model.spawn()?;
     let mut found = Agreement {
         sequences: 0,
@@ -137,6 +138,11 @@ fn agreement(
     for sequence in sequences {
         let expected = network.run(sequence)?;
         let rows = run(&mut runner, sequence)?;
+        // Both have rows there.
+        let columns = model.manifest().outputs.len();
+        let [first, last] = network.cut().map(|positions| positions * columns);
+        let rows = rows.get(first..rows.len().saturating_sub(last));
+        let rows = rows.unwrap_or_default();
         if rows.len() != expected.len() {
             return Err(ModelError::Pack(format!(
                 "{} numbers come out for {} positions, and {} of the network",
@@ -184,7 +190,12 @@ fn run<'a>(runner: &'a mut Runner, sequence: &[u32]) -> Result<&'a [f32], ModelE
 
 /// What both run on, by length, of which there are few: the shortest sequence, more than a tile,
 /// one that holds N, every token of a vocabulary as far as there is room, and samples.
-fn sequences(manifest: &Manifest, samples: &[Vec<u32>], vocabulary: usize) -> Vec<Vec<u32>> {
+fn sequences(
+    manifest: &Manifest,
+    samples: &[Vec<u32>],
+    vocabulary: usize,
+    least: usize,
+) -> Vec<Vec<u32>> {
     let ids = manifest.tokeniser == Tokeniser::Ids;
     let whole = |length: usize| (length - length % manifest.multiple).max(manifest.multiple);
     let (shortest, longest) = match &manifest.sequence {
@@ -193,7 +204,11 @@ fn sequences(manifest: &Manifest, samples: &[Vec<u32>], vocabulary: usize) -> Ve
             whole(sequence.longest),
         ),
         None if ids => (whole(1), whole(manifest.tile)),
-        None => (whole(1), whole(manifest.tile + manifest.multiple)),
+        None => {
+            let shortest = least.next_multiple_of(manifest.multiple);
+            let longest = whole(manifest.tile + manifest.multiple);
+            (shortest, longest.max(whole(2 * shortest)))
+        }
     };
     let mut lengths: Vec<usize> = samples.iter().map(Vec::len).collect();
     lengths.sort_unstable();
@@ -256,7 +271,7 @@ mod tests {
     #[test]
     fn short_long_and_special_sequences_are_among_them() {
         let samples: Vec<Vec<u32>> = (1..60).map(|n| vec![n % 4; 10 * n as usize]).collect();
-        let all = sequences(&manifest(false, 128, 4), &samples, 0);
+        let all = sequences(&manifest(false, 128, 4), &samples, 0, 1);
         let lengths: Vec<usize> = all.iter().map(Vec::len).collect();
         assert!(
             lengths.is_sorted() && lengths.iter().all(|n| n % 4 == 0),
@@ -268,12 +283,12 @@ mod tests {
         // Few lengths: the network is read anew for each.
         assert!(lengths.chunk_by(|a, b| a == b).count() <= 3);
 
-        let all = sequences(&manifest(true, 16, 1), &[vec![7, 8, 9]], 40);
+        let all = sequences(&manifest(true, 16, 1), &[vec![7, 8, 9]], 40, 1);
         for id in 0..40 {
             assert!(all.iter().any(|s| s.contains(&id)), "{id}");
         }
         assert!(all.iter().all(|s| (1..=16).contains(&s.len())));
-        assert!(sequences(&manifest(true, 16, 1), &[], 1 << 20).len() < 8);
+        assert!(sequences(&manifest(true, 16, 1), &[], 1 << 20, 1).len() < 8);
     }
 
     #[test]

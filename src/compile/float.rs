@@ -24,6 +24,8 @@ pub struct FloatModel {
     inputs: Vec<Input>,
     rewritten: Option<String>,
     quantised: bool,
+    /// Positions at either end without a row of the file's graph.
+    cut: [usize; 2],
     /// For the length of the last sequence: shapes often need one that is known.
     plan: Option<(usize, Plan)>,
 }
@@ -39,6 +41,7 @@ impl FloatModel {
             path: path.to_path_buf(),
             columns: manifest.outputs.len(),
             quantised: !imported.ranges.is_empty(),
+            cut: [imported.crop.0, imported.crop.1].map(|n| usize::try_from(n).unwrap_or(0)),
             inputs: [imported.inputs, imported.dropped].concat(),
             rewritten: None,
             plan: None,
@@ -55,7 +58,16 @@ impl FloatModel {
         self.quantised
     }
 
-    /// Raw outputs, `[positions, outputs]` or `[outputs]`. Fastest where sequences of one length
+    /// Positions at the beginning and at the end of a sequence of which nothing comes out.
+    pub fn cut(&self) -> [usize; 2] {
+        match self.rewritten {
+            Some(_) => [0, 0],
+            None => self.cut,
+        }
+    }
+
+    /// Raw outputs, `[positions, outputs]` without those of [`FloatModel::cut`], or `[outputs]`.
+    /// Fastest where sequences of one length
     /// follow one another.
     ///
     /// # Errors
@@ -157,6 +169,7 @@ impl FloatModel {
 
     /// All outputs side by side, row by row. Channels come first or last.
     fn rows(&self, outputs: &[TValue], length: usize) -> TractResult<Vec<f32>> {
+        let length = length - self.cut().iter().sum::<usize>().min(length);
         let mut all = vec![];
         for output in outputs {
             let output = output.cast_to::<f32>()?.into_owned();

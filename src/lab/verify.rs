@@ -90,12 +90,20 @@ pub fn compare(
         .collect();
     let mut sums = vec![Sums::default(); columns];
     let mut bases = 0;
-    let mut add = |own: &[f32], other: &[f32]| {
+    let mut add = |own: &[f32], other: &[f32], cut: [usize; 2]| {
         progress();
+        // Both have rows there.
+        let [first, last] = cut.map(|positions| positions * columns);
+        let own = own.get(first..own.len().saturating_sub(last));
+        let own = own.unwrap_or_default();
         for (rows, others) in own.chunks_exact(columns).zip(other.chunks_exact(columns)) {
             bases += 1;
             for (c, sum) in sums.iter_mut().enumerate() {
                 let (a, b) = (f64::from(rows[c]), f64::from(others[c]));
+                // What has no value has none in either.
+                if a.is_nan() && b.is_nan() {
+                    continue;
+                }
                 sum.largest = sum.largest.max((a - b).abs());
                 sum.difference += (a - b).abs();
                 sum.dot += a * b;
@@ -108,6 +116,7 @@ pub fn compare(
         }
     };
     let mut reference = FloatModel::read(onnx, &manifest)?;
+    let least = reference.cut().iter().sum::<usize>() + 1;
     if manifest.is_raw() {
         // A sequence of tokens is scored as it is, bases may be cut anywhere.
         let most = match manifest.tokeniser {
@@ -117,7 +126,7 @@ pub fn compare(
         let mut runner = model.spawn()?;
         for piece in by_length(samples, most) {
             let piece = &piece[..piece.len() - piece.len() % manifest.multiple];
-            if piece.is_empty() {
+            if piece.len() < least {
                 continue;
             }
             let own = match manifest.tokeniser {
@@ -125,20 +134,25 @@ pub fn compare(
                 Tokeniser::OneHot => runner.run(&codes(piece))?,
             };
             let own = own.to_vec();
-            add(&own, &reference.run(piece)?);
+            let other = reference.run(piece)?;
+            add(&own, &other, reference.cut());
         }
     } else if manifest.is_scan() {
         let mut scorer = Scorer::new(model)?;
-        for piece in by_length(samples, PIECE) {
+        for piece in by_length(samples, PIECE)
+            .into_iter()
+            .filter(|p| p.len() >= least)
+        {
             let own = scorer.raw(&codes(piece), Strand::Forward)?;
-            add(&own, &reference.run(piece)?);
+            let other = reference.run(piece)?;
+            add(&own, &other, reference.cut());
         }
     } else {
         let mut scorer = WholeScorer::new(model)?;
         for sample in by_length(samples, usize::MAX) {
             if let Some(own) = scorer.raw(&codes(sample))? {
                 let padded: Vec<u32> = own.padded.iter().map(|&code| u32::from(code)).collect();
-                add(&own.raw, &reference.run(&padded)?);
+                add(&own.raw, &reference.run(&padded)?, reference.cut());
             }
         }
     }

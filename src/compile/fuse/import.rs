@@ -7,7 +7,7 @@ use super::meaning::Input;
 use super::net::Net;
 use super::node::{self, label};
 use super::qdq::Ranges;
-use super::{inputs, qdq, rules, shape, tidy, window};
+use super::{crop, inputs, qdq, rules, shape, tidy, window};
 use crate::compile::reference;
 use crate::model::error::ModelError;
 use std::collections::{BTreeMap, HashSet};
@@ -97,9 +97,15 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     tidy::drop_identities(&mut net);
     tidy::constants(&mut net, false);
     net.infer();
+    let mut notes = vec![];
+    let crop = crop::open(&mut net).unwrap_or_else(|reason| {
+        notes.push(reason);
+        None
+    });
+    tidy::drop_identities(&mut net);
     let stride = divide_length(&mut net, &inputs)?;
     tidy::constants(&mut net, false);
-    let mut notes = written_lengths(&net);
+    notes.extend(written_lengths(&net));
     rules::fuse(&mut net, &mut notes)?;
     tidy::settle_shapes(&mut net);
     tidy::drop_views(&mut net);
@@ -134,6 +140,7 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
         inputs,
         dropped,
         stride,
+        crop: crop.unwrap_or((0, 0)),
         fused,
         notes,
         name: name.to_string(),

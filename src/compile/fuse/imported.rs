@@ -1,5 +1,6 @@
 //! A float graph after its rewriting, and as tract has it.
 
+use super::crop::Crop;
 use super::meaning::{Input, Meaning};
 use super::node;
 use super::qdq::Ranges;
@@ -27,6 +28,8 @@ pub struct Imported {
     pub dropped: Vec<Input>,
     /// What the length must be a multiple of, because of strided layers.
     pub stride: usize,
+    /// Positions at the beginning and at the end for which the file's own graph gives no row.
+    pub crop: Crop,
     /// Fused operators by kind, and how many.
     pub fused: BTreeMap<String, usize>,
     /// What looked like a pattern and was not understood, and why.

@@ -19,11 +19,13 @@
 //! | functions of single elements | `function`, `gelu`, `elementwise` |
 //! | attention, rotation by position, masks | `attention`, `rotary`, `mask` |
 //! | tokens, positions, token types | `embed` |
+//! | convolutions without padding, and outputs that are cut | `crop` |
 //! | convolutions in two dimensions, channels last, upsampling | `conv` |
 
 mod attention;
 mod axes;
 mod conv;
+mod crop;
 mod dim;
 mod elementwise;
 mod embed;

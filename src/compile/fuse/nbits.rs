@@ -28,7 +28,9 @@ pub fn rewrite(net: &mut Net, op: &NodeProto) -> Result<Vec<NodeProto>, Fault> {
     else {
         return Err(fault("it lacks an input"));
     };
-    let sizes = [depth, width, block].iter().all(|size| (1..=MOST).contains(size));
+    let sizes = [depth, width, block]
+        .iter()
+        .all(|size| (1..=MOST).contains(size));
     if !matches!(bits, 2 | 4 | 8) || !sizes || given(4).is_some() {
         return Err(fault("its weights are not packed in a way that is known"));
     }

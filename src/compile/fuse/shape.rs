@@ -145,6 +145,12 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
         "Unsqueeze" | "Squeeze" => unit_axes(net, node, fact(0)?),
         "Concat" => concat(net, node),
         "Gather" => gather(node, &fact(0)?, &fact(1)?),
+        "GatherND" if node::int(node, "batch_dims").unwrap_or(0) == 0 => {
+            let (data, mut indices) = (fact(0)?.shape?, fact(1)?.shape?);
+            let depth = indices.pop()??.size()?;
+            indices.extend(data.get(depth..)?);
+            Some(Fact::shaped(indices))
+        }
         "GatherElements" => Some(Fact::shaped(fact(1)?.shape?)),
         "Slice" => slice(net, node, fact(0)?),
         "Transpose" => {
