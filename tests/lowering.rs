@@ -3,6 +3,8 @@
 
 #[path = "lowering/draft.rs"]
 mod draft;
+#[path = "lowering/exported.rs"]
+mod exported;
 #[path = "lowering/tiers.rs"]
 mod tiers;
 

@@ -3,6 +3,7 @@
 use super::contain::contained;
 use super::fuse::{self, Input, Meaning};
 use super::lower::one_hot;
+use super::reference;
 use crate::model::error::ModelError;
 use crate::model::manifest::Manifest;
 use std::path::{Path, PathBuf};
@@ -115,9 +116,8 @@ impl FloatModel {
         let model = if self.rewritten.is_some() {
             fuse::to_tract(&fuse::read(&self.path)?.unpadded(), Some(length))?
         } else {
-            let mut model = tract_onnx::onnx()
+            let mut model = reference::onnx()
                 .with_ignore_output_shapes(true)
-                .with_ignore_value_info(true)
                 .model_for_path(&self.path)?;
             for at in 0..model.input_outlets()?.len() {
                 let outlet = model.input_outlets()?[at];

@@ -533,9 +533,27 @@ impl Expansion for Import {
     }
 }
 
-/// tract's ONNX operators and the fused ones.
-pub fn framework() -> Onnx {
+/// tract's ONNX operators, as ONNX defines them: tract 0.23.9 leaves alpha out of the negative
+/// branch of Celu.
+pub fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx();
+    onnx.op_register.insert("Celu", |_, node| {
+        let alpha = node.get_attr_opt::<f32>("alpha")?.unwrap_or(1.0);
+        let real = |x: f32| Real::try_from(x).map_err(|e| format_err!("{e}"));
+        let function = Activation::Elu {
+            above: Real::ONE,
+            below: real(alpha)?,
+            rate: real(1.0 / alpha)?,
+        };
+        Ok((expand(Import(Fused::Function(function))), vec![]))
+    });
+    // Shapes stated for the unfused graph may name its symbols otherwise.
+    onnx.with_ignore_value_info(true)
+}
+
+/// The same and the fused ones.
+pub fn framework() -> Onnx {
+    let mut onnx = onnx();
     for name in [
         "strandline.LayerNorm",
         "strandline.Gelu",
@@ -549,8 +567,7 @@ pub fn framework() -> Onnx {
     ] {
         onnx.op_register.insert(name, read);
     }
-    // Shapes stated for the unfused graph may name its symbols otherwise.
-    onnx.with_ignore_value_info(true)
+    onnx
 }
 
 fn read(

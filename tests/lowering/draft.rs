@@ -95,6 +95,7 @@ pub struct Rows {
 pub struct Draft {
     graph: GraphProto,
     state: u32,
+    opset: i64,
 }
 
 impl Draft {
@@ -115,6 +116,19 @@ impl Draft {
         draft
     }
 
+    /// The same as Keras has it: bases `[1, T, 4]`.
+    pub fn rows(seed: u32) -> Draft {
+        let mut draft = Draft::empty(seed);
+        draft.input("x", FLOAT, &[Some(1), None, Some(4)]);
+        draft
+    }
+
+    /// Another version of the operators.
+    pub fn opset(mut self, version: i64) -> Draft {
+        self.opset = version;
+        self
+    }
+
     fn empty(seed: u32) -> Draft {
         Draft {
             graph: GraphProto {
@@ -122,6 +136,7 @@ impl Draft {
                 ..GraphProto::default()
             },
             state: seed | 1,
+            opset: 17,
         }
     }
 
@@ -158,7 +173,8 @@ impl Draft {
         (self.state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
     }
 
-    fn store(&mut self, kind: i32, shape: &[usize], raw_data: Vec<u8>) -> String {
+    /// A constant of raw bytes; `kind` as ONNX counts them.
+    pub fn store(&mut self, kind: i32, shape: &[usize], raw_data: Vec<u8>) -> String {
         let name = format!("c{}", self.graph.initializer.len());
         self.graph.initializer.push(TensorProto {
             name: name.clone(),
@@ -170,18 +186,20 @@ impl Draft {
         name
     }
 
-    fn floats(&mut self, shape: &[usize], values: &[f32]) -> String {
+    /// A constant.
+    pub fn floats(&mut self, shape: &[usize], values: &[f32]) -> String {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.store(FLOAT, shape, bytes)
     }
 
-    fn integers(&mut self, shape: &[usize], values: &[i64]) -> String {
+    /// A constant.
+    pub fn integers(&mut self, shape: &[usize], values: &[i64]) -> String {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.store(INT64, shape, bytes)
     }
 
     /// Weights whose products with `fan` inputs stay near the inputs' magnitude.
-    fn weights(&mut self, shape: &[usize], fan: usize) -> String {
+    pub fn weights(&mut self, shape: &[usize], fan: usize) -> String {
         let factor = (3.0 / fan as f32).sqrt();
         let values: Vec<f32> = (0..shape.iter().product())
             .map(|_| self.random() * factor)
@@ -189,18 +207,36 @@ impl Draft {
         self.floats(shape, &values)
     }
 
-    fn around(&mut self, middle: f32, count: usize) -> String {
+    /// A constant near a value.
+    pub fn around(&mut self, middle: f32, count: usize) -> String {
         let values: Vec<f32> = (0..count).map(|_| middle + self.random() / 4.0).collect();
         self.floats(&[count], &values)
     }
 
-    fn scalar(&mut self, value: f32) -> String {
+    /// A constant without an axis.
+    pub fn scalar(&mut self, value: f32) -> String {
         self.floats(&[], &[value])
     }
 
     /// An index without an axis.
     pub fn scalar_index(&mut self, value: i64) -> String {
         self.integers(&[], &[value])
+    }
+
+    /// Adds a node with several outputs and gives their names.
+    pub fn parts(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        attributes: &[AttributeProto],
+        count: usize,
+    ) -> Vec<String> {
+        let first = self.op(operator, inputs, attributes);
+        let all: Vec<String> = (0..count).map(|i| format!("{first}.{i}")).collect();
+        if let Some(node) = self.graph.node.last_mut() {
+            node.output.clone_from(&all);
+        }
+        all
     }
 
     /// Adds a node and gives the name of its output.
@@ -234,7 +270,7 @@ impl Draft {
             ir_version: 8,
             opset_import: vec![OperatorSetIdProto {
                 domain: String::new(),
-                version: 17,
+                version: self.opset,
             }],
             graph: Some(self.graph),
             ..ModelProto::default()

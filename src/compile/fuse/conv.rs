@@ -150,6 +150,35 @@ pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     None
 }
 
+/// A split of the channels of what such a slice can be taken of is so many slices.
+pub fn split(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    if op.op_type != "Split" || net.rank(op.input.first()?)? != 3 {
+        return None;
+    }
+    let (1, sizes) = axes::split_sizes(net, &op)? else {
+        return None;
+    };
+    let source = net.producer(&op.input[0])?;
+    let known = ["Conv", "BatchNormalization"].contains(&source.op_type.as_str());
+    if !known && !elementwise::is_unary(source) || sizes.len() != op.output.len() {
+        return None;
+    }
+    let axis = net.add_integers(format!("{}.axis", op.output[0]), &[1]);
+    let mut from = 0;
+    let mut nodes = vec![];
+    for (output, size) in op.output.iter().zip(sizes) {
+        let bounds = [from, from + size];
+        from += size;
+        let [start, end] = ["from", "to"].map(|name| format!("{output}.{name}"));
+        net.add_integers(start.clone(), &bounds[..1]);
+        net.add_integers(end.clone(), &bounds[1..]);
+        let inputs = [op.input[0].as_str(), &start, &end, &axis];
+        nodes.push(node("Slice", output, &inputs, &[output]));
+    }
+    Some(nodes)
+}
+
 /// A slice of the channels that a convolution gives is a convolution with fewer; a function of
 /// single elements between the two is done behind it.
 pub fn slice(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
@@ -170,6 +199,21 @@ pub fn slice(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         sliced.input[0].clone_from(source.input.first()?);
         sliced.output = vec![hidden.clone()];
         let mut made = source;
+        made.input[0] = hidden;
+        made.name = format!("{}.of", label(&op));
+        made.output = op.output.clone();
+        return Some(vec![sliced, made]);
+    }
+    if source.op_type == "BatchNormalization" && source.input.len() == 5 {
+        let hidden = format!("{out}.sliced");
+        let mut sliced = op.clone();
+        sliced.input[0].clone_from(&source.input[0]);
+        sliced.output = vec![hidden.clone()];
+        let mut made = source;
+        for (slot, input) in made.input.iter_mut().enumerate().skip(1) {
+            let part = net.floats(input)?.get(from..to)?.to_vec();
+            *input = net.add_floats(format!("{out}.{slot}"), &[to - from], &part);
+        }
         made.input[0] = hidden;
         made.name = format!("{}.of", label(&op));
         made.output = op.output.clone();

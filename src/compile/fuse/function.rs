@@ -13,6 +13,15 @@ pub const FUNCTION: &str = "strandline.Function";
 /// A function by its operator, or at the product that ends it.
 pub fn function(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = &net.nodes[at];
+    if op.op_type == "Where" {
+        let same = settled(net, op)?;
+        return Some(vec![node(
+            "Identity",
+            label(op),
+            &[&same],
+            &[op.output.first()?],
+        )]);
+    }
     let (x, function) = match op.op_type.as_str() {
         "Mul" => product(net, op)?,
         "Log" => logarithm(net, op)?,
@@ -173,4 +182,27 @@ fn logarithm(net: &Net, op: &NodeProto) -> Option<(String, Activation)> {
     };
     let exp = net.producer_of(power, "Exp")?;
     Some((exp.input.first()?.clone(), Activation::Softplus))
+}
+
+/// From here on ln(1 + e^x) is x, to the last bit of an f32.
+const STRAIGHT: f32 = 17.0;
+
+/// A softplus that is replaced with x where x is large, as PyTorch writes it: `Where(b x > 20, x,
+/// softplus(b x) / b)`.
+fn settled(net: &Net, op: &NodeProto) -> Option<String> {
+    let [condition, x, curve] = op.input.as_slice() else {
+        return None;
+    };
+    let greater = net.producer_of(condition, "Greater")?;
+    let large = net.scalar(greater.input.get(1)?)? >= STRAIGHT;
+    let (of, rate) = scaled(net, greater.input.first()?, x)?;
+    let (inner, factor) = match net.producer(curve)? {
+        div if div.op_type == "Div" => (&div.input[0], net.scalar(div.input.get(1)?)?),
+        mul if mul.op_type == "Mul" => (&mul.input[0], 1.0 / net.scalar(mul.input.get(1)?)?),
+        _ => (curve, 1.0),
+    };
+    let (argument, function) = written(net, inner)?;
+    let (argument, own) = scaled(net, &argument, x)?;
+    let same = of == *x && argument == *x && own == rate && (factor - rate).abs() < 1e-6 * rate;
+    (large && same && function == Activation::Softplus).then(|| curve.clone())
 }

@@ -39,8 +39,8 @@ fn behind<'a>(net: &'a Net, name: &str, operator: &str) -> Option<&'a NodeProto>
     net.producer_of(&settled(net, name), operator)
 }
 
-/// Takes a product apart, at most so many operators deep.
-fn product(net: &Net, name: &str, depth: usize) -> Product {
+/// Takes a product apart, at most so many operators deep, and not what is called `leaf`.
+fn product(net: &Net, name: &str, depth: usize, leaf: &str) -> Product {
     let name = settled(net, name);
     let name = name.as_str();
     if let Some(constant) = net.scalar(name) {
@@ -55,15 +55,15 @@ fn product(net: &Net, name: &str, depth: usize) -> Product {
     };
     let Some(node) = net
         .producer(name)
-        .filter(|n| depth > 0 && n.input.len() == 2)
+        .filter(|n| depth > 0 && n.input.len() == 2 && name != leaf)
     else {
         return whole();
     };
     match node.op_type.as_str() {
         "Mul" => {
             let (a, b) = (
-                product(net, &node.input[0], depth - 1),
-                product(net, &node.input[1], depth - 1),
+                product(net, &node.input[0], depth - 1, leaf),
+                product(net, &node.input[1], depth - 1, leaf),
             );
             Product {
                 factors: [a.factors, b.factors].concat(),
@@ -72,7 +72,7 @@ fn product(net: &Net, name: &str, depth: usize) -> Product {
         }
         "Div" => match net.scalar(&node.input[1]) {
             Some(by) => {
-                let of = product(net, &node.input[0], depth - 1);
+                let of = product(net, &node.input[0], depth - 1, leaf);
                 Product {
                     factors: of.factors,
                     constant: of.constant / by,
@@ -115,15 +115,15 @@ fn plus_constant(net: &Net, name: &str, constant: f32) -> Option<String> {
 /// The x of `erf(x / √2)`.
 fn erf_of(net: &Net, name: &str) -> Option<String> {
     let erf = behind(net, name, "Erf")?;
-    let inner = product(net, &erf.input[0], 1);
+    let inner = product(net, &erf.input[0], 1, "");
     let one = near(inner.constant, std::f32::consts::FRAC_1_SQRT_2) && inner.factors.len() == 1;
     one.then(|| inner.factors[0].clone())
 }
 
 /// The x of `tanh(√(2/π) (x + 0.044715 x³))`, or of x times `1 + 0.044715 x²` in the bracket.
-fn tanh_of(net: &Net, name: &str) -> Option<String> {
+fn tanh_of(net: &Net, name: &str, leaf: &str) -> Option<String> {
     let tanh = behind(net, name, "Tanh")?;
-    let inner = product(net, &tanh.input[0], 1);
+    let inner = product(net, &tanh.input[0], 1, "");
     let factor = (2.0 / std::f32::consts::PI).sqrt();
     if near(inner.constant, factor)
         && let [sum] = inner.factors.as_slice()
@@ -134,7 +134,7 @@ fn tanh_of(net: &Net, name: &str) -> Option<String> {
             &settled(net, sum.input.get(1)?),
         );
         let is_cube = |cube: &str, x: &str| {
-            let cube = product(net, cube, 4);
+            let cube = product(net, cube, 4, x);
             let all = cube.factors.iter().all(|f| f == x);
             near(cube.constant, 0.044_715) && cube.factors.len() == 3 && all
         };
@@ -144,13 +144,13 @@ fn tanh_of(net: &Net, name: &str) -> Option<String> {
             _ => None,
         };
     }
-    let inner = product(net, &tanh.input[0], 2);
+    let inner = product(net, &tanh.input[0], 2, leaf);
     if !near(inner.constant, factor) || inner.factors.len() != 2 {
         return None;
     }
     for (x, bracket) in [(0, 1), (1, 0)] {
         if let Some(square) = plus_constant(net, &inner.factors[bracket], 1.0) {
-            let square = product(net, &square, 3);
+            let square = product(net, &square, 3, &inner.factors[x]);
             let all = square.factors.iter().all(|f| *f == inner.factors[x]);
             if near(square.constant, 0.044_715) && square.factors.len() == 2 && all {
                 return Some(inner.factors[x].clone());
@@ -158,6 +158,24 @@ fn tanh_of(net: &Net, name: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// What the error functions in the factors of a product are of.
+fn arguments(net: &Net, name: &str, depth: usize) -> Vec<String> {
+    let name = settled(net, name);
+    if let Some(bracket) = plus_constant(net, &name, 1.0) {
+        let of = erf_of(net, &bracket).or_else(|| tanh_of(net, &bracket, ""));
+        return of.into_iter().collect();
+    }
+    match net.producer(&name).filter(|_| depth > 0) {
+        Some(node) if ["Mul", "Div"].contains(&node.op_type.as_str()) => {
+            let inputs = node.input.iter();
+            inputs
+                .flat_map(|input| arguments(net, input, depth - 1))
+                .collect()
+        }
+        _ => vec![],
+    }
 }
 
 /// `Gelu`, and its two written forms at their last product.
@@ -190,8 +208,11 @@ pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     if op.op_type != "Mul" && op.op_type != "Div" {
         return None;
     }
-    for depth in 1..4 {
-        let whole = product(net, &op.output[0], depth);
+    // What GELU is of may be a product itself, which is not to be taken apart.
+    let mut leaves = vec![String::new()];
+    leaves.extend(arguments(net, &op.output[0], 3));
+    for (depth, leaf) in (1..4).flat_map(|depth| leaves.iter().map(move |leaf| (depth, leaf))) {
+        let whole = product(net, &op.output[0], depth, leaf);
         if !near(whole.constant, 0.5) || whole.factors.len() != 2 {
             continue;
         }
@@ -203,7 +224,7 @@ pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
             if erf_of(net, &inner).as_ref() == Some(x) {
                 return write(net, x, false);
             }
-            if tanh_of(net, &inner).as_ref() == Some(x) {
+            if tanh_of(net, &inner, leaf).as_ref() == Some(x) {
                 return write(net, x, true);
             }
         }

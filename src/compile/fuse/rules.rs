@@ -20,6 +20,7 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
         pool::pool,
         mask::masked_mean,
         conv::absorb,
+        conv::split,
         conv::slice,
         conv::upsample,
         conv::flat,

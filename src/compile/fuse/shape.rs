@@ -162,6 +162,20 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
                 .map(|&p| dims.get(usize::try_from(p).ok()?).copied());
             Some(Fact::shaped(dims.collect::<Option<_>>()?))
         }
+        "Pad" => {
+            let dims = fact(0)?.shape?;
+            let pads = match input(1) {
+                Some(pads) => net.integers(pads)?,
+                None => node::ints(node, "pads")?,
+            };
+            let rank = dims.len();
+            let whole = pads.len() == 2 * rank && input(3).is_none();
+            let wider = |(at, dim): (usize, &Option<Dim>)| {
+                (*dim)?.add(Dim::new(pads[at].checked_add(pads[at + rank])?))
+            };
+            let dims = whole.then(|| dims.iter().enumerate().map(wider).collect());
+            Some(Fact::shaped(dims?))
+        }
         "Reshape" => reshape(node, fact(0)?, fact(1)?),
         "Flatten" => {
             let dims = fact(0)?.shape?;

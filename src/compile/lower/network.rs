@@ -4,6 +4,7 @@
 use super::steps::Step;
 use crate::kernels::{BASES, NO_BASE};
 use tract_nnef::internal::*;
+use tract_nnef::tract_core::ops::nn::{Reduce, Softmax};
 
 /// A float network and its steps.
 #[derive(Debug)]
@@ -121,6 +122,29 @@ impl Network {
         let whole = rows > 0 && positions.is_multiple_of(rows);
         ensure!(whole, "{rows} rows for {positions} positions");
         Ok(positions / rows)
+    }
+
+    /// An operator of tract's own that reads all positions at once: what it gives would depend on
+    /// where a sequence is cut.
+    pub fn mixes_positions(&self) -> TractResult<Option<String>> {
+        let Some(symbol) = &self.symbol else {
+            return Ok(None);
+        };
+        for step in &self.steps {
+            let Step::Plain(id) = step else { continue };
+            let node = self.model.node(*id);
+            let reduced = match (node.op_as::<Reduce>(), node.op_as::<Softmax>()) {
+                (Some(reduce), _) => &reduce.axes,
+                (_, Some(softmax)) => &softmax.axes,
+                _ => continue,
+            };
+            let shape = &self.model.outlet_fact(node.inputs[0])?.shape;
+            let open = |axis: &usize| shape[*axis].symbols().contains(symbol);
+            if reduced.iter().any(open) {
+                return Ok(Some(format!("{} ({})", node.name, node.op.name())));
+            }
+        }
+        Ok(None)
     }
 
     /// True where a row stands for several positions somewhere.

@@ -115,6 +115,14 @@ fn unchecked(
             )));
         }
     }
+    if !network.ids
+        && let Some(node) = network.mixes_positions().map_err(|e| lowering(onnx, &e))?
+    {
+        return Err(ModelError::Pack(format!(
+            "{node} reads all positions at once, as a group or instance norm does: its scores would \
+             depend on where a read is cut"
+        )));
+    }
     if manifest.is_scan() && network.strided() {
         return Err(ModelError::Pack(format!(
             "task {} takes no strides: scores would depend on where a read is cut",
@@ -132,11 +140,7 @@ fn unchecked(
         }
         emitter.finish()
     };
-    let contents = emit().map_err(|error| ModelError::Graph {
-        file: onnx.display().to_string(),
-        action: "lowering",
-        reason: format!("{error:#}"),
-    })?;
+    let contents = emit().map_err(|error| lowering(onnx, &error))?;
     let Contents {
         tensors,
         manifest,
@@ -164,6 +168,14 @@ fn unchecked(
         agreement: None,
     };
     Ok((packed, vocabulary))
+}
+
+fn lowering(onnx: &Path, error: &TractError) -> ModelError {
+    ModelError::Graph {
+        file: onnx.display().to_string(),
+        action: "lowering",
+        reason: format!("{error:#}"),
+    }
 }
 
 /// Runs the model on its shortest and its longest piece: what is written also runs.

@@ -233,9 +233,16 @@ impl Emitter<'_> {
         let source = self.network.model.node(outlet.node);
         let wired = match self.values.get(&outlet).copied() {
             Some(Value::Plain(wired)) => wired,
-            Some(Value::Vector(vector)) => {
-                let label = self.label(&format!("{}_plain", source.name));
-                self.wire_foreign(&label, AxisOp::Add(0), vector)
+            Some(Value::Vector(mut vector)) => {
+                // Its one long axis stands where the float graph has it.
+                let shape = &self.network.model.outlet_fact(outlet)?.shape;
+                let long = shape.iter().position(|dim| *dim != 1.to_dim());
+                let long = long.unwrap_or(shape.rank() - 1);
+                for axis in (0..shape.rank()).filter(|axis| *axis != long) {
+                    let label = self.label(&format!("{}_plain", source.name));
+                    vector = self.wire_foreign(&label, AxisOp::Add(axis), vector);
+                }
+                vector
             }
             Some(Value::Ids) => {
                 let wanted = self.network.model.outlet_fact(outlet)?.datum_type;

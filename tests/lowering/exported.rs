@@ -1,0 +1,448 @@
+//! What exporters write, packed and compared by `pack` itself with tract's run of the very file.
+
+use super::draft::{Draft, Shape, attribute};
+use super::{Terms, sequence};
+use std::fs;
+use strandline::compile::check::{Check, check};
+use strandline::compile::pack::{Packed, pack};
+use strandline::model::ModelError;
+use strandline::model::manifest::Precision;
+
+const UINT8: i32 = 2;
+const INT8: i32 = 3;
+
+const TOKENS: Terms = Terms {
+    ids: true,
+    columns: 3,
+    context: 0,
+    tile: 24,
+    multiple: 1,
+};
+
+const BASES: Terms = Terms {
+    ids: false,
+    columns: 3,
+    context: 40,
+    tile: 160,
+    multiple: 1,
+};
+
+/// A convolution of three taps.
+const THREE: Shape = Shape {
+    width: 3,
+    dilation: 1,
+    before: 1,
+};
+
+fn packed(
+    file: &[u8],
+    terms: &Terms,
+    precision: Precision,
+    samples: &[Vec<u32>],
+) -> Result<Packed, ModelError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("draft.onnx");
+    fs::write(&path, file).unwrap();
+    let manifest = terms.manifest(precision);
+    pack(&path, &manifest, samples, Check::Precision)
+}
+
+fn samples(terms: &Terms) -> Vec<Vec<u32>> {
+    let length = if terms.ids {
+        terms.tile
+    } else {
+        2 * terms.tile
+    };
+    (0..9)
+        .map(|seed| sequence(seed, length, if terms.ids { 9 } else { 5 }))
+        .collect()
+}
+
+/// Packs in both precisions; gives what stayed tract's own. Each is compared with the file's own
+/// graph, where tract can run that.
+fn agrees(draft: Draft, output: &str, terms: &Terms, original: bool) -> Vec<String> {
+    let file = draft.finish(output);
+    let mut plain = vec![];
+    for precision in [Precision::F32, Precision::Int8] {
+        let packed = packed(&file, terms, precision, &samples(terms)).unwrap();
+        let agreement = packed.agreement.unwrap();
+        assert!(
+            agreement.sequences > 5 && agreement.magnitude > 0.0,
+            "{agreement}"
+        );
+        assert_eq!(agreement.rewritten.is_none(), original, "{agreement}");
+        plain = packed.plain;
+    }
+    plain
+}
+
+fn lowered_whole(draft: Draft, output: &str, terms: &Terms) {
+    let plain = agrees(draft, output, terms, true);
+    assert!(plain.is_empty(), "{plain:?}");
+}
+
+#[test]
+fn a_function_is_one_operator() {
+    type Write = fn(&mut Draft, &str) -> String;
+    let all: [(&str, Write); 17] = [
+        ("elu", |d, x| d.op("Elu", &[x], &[attribute("alpha", 0.7)])),
+        ("selu", |d, x| d.op("Selu", &[x], &[])),
+        ("celu", |d, x| {
+            d.op("Celu", &[x], &[attribute("alpha", 0.6)])
+        }),
+        ("softplus", |d, x| d.op("Softplus", &[x], &[])),
+        ("mish", |d, x| d.op("Mish", &[x], &[])),
+        ("hard swish", |d, x| d.op("HardSwish", &[x], &[])),
+        ("hard sigmoid", |d, x| {
+            d.op("HardSigmoid", &[x], &[attribute("alpha", 0.3)])
+        }),
+        ("leaky", |d, x| {
+            d.op("LeakyRelu", &[x], &[attribute("alpha", 0.1)])
+        }),
+        ("one slope", |d, x| {
+            let slope = d.floats(&[1], &[0.3]);
+            d.op("PRelu", &[x, &slope], &[])
+        }),
+        ("relu 6", |d, x| {
+            let (low, high) = (d.scalar(0.0), d.scalar(0.6));
+            d.op("Clip", &[x, &low, &high], &[])
+        }),
+        ("hard tanh", |d, x| {
+            let (low, high) = (d.scalar(-0.5), d.scalar(0.4));
+            d.op("Clip", &[x, &low, &high], &[])
+        }),
+        ("silu", |d, x| {
+            let y = d.op("Sigmoid", &[x], &[]);
+            d.op("Mul", &[x, &y], &[])
+        }),
+        ("swish", |d, x| {
+            let rate = d.scalar(1.702);
+            let y = d.op("Mul", &[&rate, x], &[]);
+            let y = d.op("Sigmoid", &[&y], &[]);
+            d.op("Mul", &[&y, x], &[])
+        }),
+        ("mish in parts", |d, x| {
+            let y = d.op("Softplus", &[x], &[]);
+            let y = d.op("Tanh", &[&y], &[]);
+            d.op("Mul", &[x, &y], &[])
+        }),
+        ("softplus in parts", |d, x| {
+            let one = d.scalar(1.0);
+            let y = d.op("Exp", &[x], &[]);
+            let y = d.op("Add", &[&y, &one], &[]);
+            d.op("Log", &[&y], &[])
+        }),
+        ("softplus of PyTorch", |d, x| {
+            let (rate, one, far) = (d.scalar(3.0), d.scalar(1.0), d.scalar(20.0));
+            let of = d.op("Mul", &[x, &rate], &[]);
+            let y = d.op("Exp", &[&of], &[]);
+            let y = d.op("Add", &[&y, &one], &[]);
+            let y = d.op("Log", &[&y], &[]);
+            let y = d.op("Div", &[&y, &rate], &[]);
+            let large = d.op("Greater", &[&of, &far], &[]);
+            d.op("Where", &[&large, x, &y], &[])
+        }),
+        ("GELU of a product", |d, x| {
+            let (two, half, one) = (d.scalar(2.0), d.scalar(0.5), d.scalar(1.0));
+            let root = d.scalar(std::f32::consts::FRAC_1_SQRT_2);
+            let x = d.op("Mul", &[x, &two], &[]);
+            let y = d.op("Mul", &[&x, &root], &[]);
+            let y = d.op("Erf", &[&y], &[]);
+            let y = d.op("Add", &[&y, &one], &[]);
+            let y = d.op("Mul", &[&half, &y], &[]);
+            d.op("Mul", &[&x, &y], &[])
+        }),
+    ];
+    for (name, write) in all {
+        let mut d = Draft::bases(7);
+        let x = d.conv("x", 4, 8, THREE, 1, 1);
+        let x = write(&mut d, &x);
+        let out = d.conv(&x, 8, 3, THREE, 1, 1);
+        println!("{name}");
+        lowered_whole(d, &out, &BASES);
+    }
+}
+
+#[test]
+fn what_no_layer_computes_gets_no_rounded_input() {
+    let mut d = Draft::bases(7);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let (shift, small) = (d.scalar(1.5), d.scalar(1e-3));
+    // Values that int8 would round to a few steps, between two operators that it has not.
+    let y = d.op("Abs", &[&x], &[]);
+    let y = d.op("Mul", &[&y, &small], &[]);
+    let y = d.op("Add", &[&y, &shift], &[]);
+    let y = d.op("Log", &[&y], &[]);
+    let y = d.op("Sub", &[&y, &shift], &[]);
+    let y = d.op("Exp", &[&y], &[]);
+    let out = d.conv(&y, 8, 3, THREE, 1, 1);
+    let plain = agrees(d, &out, &BASES, true);
+    assert_eq!(plain.len(), 3, "{plain:?}");
+}
+
+/// A factor of 0 or 1 a token, `[1, T, 1]`.
+fn gate(d: &mut Draft, operator: &str, token: i64, inverted: bool) -> String {
+    let (token, axis) = (d.scalar_index(token), d.integers(&[1], &[2]));
+    let mut y = d.op(operator, &["ids", &token], &[]);
+    if inverted {
+        y = d.op("Not", &[&y], &[]);
+    }
+    let y = d.op("Unsqueeze", &[&y, &axis], &[]);
+    d.op("Cast", &[&y], &[attribute("to", 1)])
+}
+
+#[test]
+fn what_depends_on_tokens_stays() {
+    // A factor that follows from a token alone goes into the table.
+    for (operator, token, inverted) in [("Equal", 5, false), ("Less", 3, false), ("Equal", 1, true)]
+    {
+        let mut d = Draft::ids(3, false);
+        let x = d.embedding(8, None);
+        let factor = gate(&mut d, operator, token, inverted);
+        let x = d.op("Mul", &[&x, &factor], &[]);
+        let out = d.linear(&x, 8, 3);
+        lowered_whole(d, &out, &TOKENS);
+    }
+    // Behind positions it does not, and neither does one of all tokens together.
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, Some(24));
+    let factor = gate(&mut d, "Equal", 5, true);
+    let x = d.op("Mul", &[&x, &factor], &[]);
+    let out = d.linear(&x, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, None);
+    let factor = gate(&mut d, "Less", 3, false);
+    let most = d.op("ReduceMax", &[&factor], &[attribute("axes", vec![1])]);
+    let x = d.op("Mul", &[&x, &most], &[]);
+    let out = d.linear(&x, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+}
+
+#[test]
+fn a_mask_of_attention_that_depends_on_tokens_stays() {
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, None);
+    let factor = gate(&mut d, "Equal", 1, true);
+    let (one, large) = (d.scalar(1.0), d.scalar(-1e4));
+    let hidden = d.op("Sub", &[&one, &factor], &[]);
+    let hidden = d.op("Mul", &[&hidden, &large], &[]);
+    let hidden = d.op("Transpose", &[&hidden], &[attribute("perm", vec![0, 2, 1])]);
+    let k = d.op("Transpose", &[&x], &[attribute("perm", vec![0, 2, 1])]);
+    let scores = d.op("MatMul", &[&x, &k], &[]);
+    let scores = d.op("Add", &[&scores, &hidden], &[]);
+    let p = d.op("Softmax", &[&scores], &[attribute("axis", -1)]);
+    let y = d.op("MatMul", &[&p, &x], &[]);
+    let out = d.linear(&y, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+}
+
+#[test]
+fn positions_that_are_counted_run() {
+    // RoBERTa: padding has no position of its own.
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, None);
+    let (padding, axis) = (d.scalar_index(1), d.scalar_index(1));
+    let real = d.op("Equal", &["ids", &padding], &[]);
+    let real = d.op("Not", &[&real], &[]);
+    let real = d.op("Cast", &[&real], &[attribute("to", 7)]);
+    let at = d.op("CumSum", &[&real, &axis], &[]);
+    let at = d.op("Mul", &[&at, &real], &[]);
+    let at = d.op("Add", &[&at, &padding], &[]);
+    let table = d.weights(&[30, 8], 3);
+    let rows = d.op("Gather", &[&table, &at], &[]);
+    let x = d.op("Add", &[&x, &rows], &[]);
+    let out = d.linear(&x, 8, 3);
+    // tract has no such sum of integers.
+    agrees(d, &out, &TOKENS, false);
+}
+
+#[test]
+fn attention_of_opset_23() {
+    let mut d = Draft::ids(3, false).opset(23);
+    let x = d.embedding(8, None);
+    let heads = [attribute("q_num_heads", 2), attribute("kv_num_heads", 2)];
+    let y = d.op("Attention", &[&x, &x, &x], &heads);
+    let out = d.linear(&y, 8, 3);
+    lowered_whole(d, &out, &TOKENS);
+}
+
+#[test]
+fn outputs_that_are_cut_and_convolutions_without_padding() {
+    let open = |d: &mut Draft, x: &str, pads: [i64; 2], width: usize| {
+        let weight = d.weights(&[8, 8, width], 8 * width);
+        d.op("Conv", &[x, &weight], &[attribute("pads", pads.to_vec())])
+    };
+    let cut = |d: &mut Draft, x: &str, from: i64, to: i64| {
+        let [from, to, axis] = [from, to, 2].map(|at| d.integers(&[1], &[at]));
+        d.op("Slice", &[x, &from, &to, &axis], &[])
+    };
+    // Cut behind the last layer.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 3, THREE, 1, 1);
+    let out = cut(&mut d, &x, 20, -19);
+    lowered_whole(d, &out, &BASES);
+    // A residual that is cut as the convolutions beside it shorten theirs.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let y = open(&mut d, &x, [0, 0], 5);
+    let y = d.op("Relu", &[&y], &[]);
+    let y = open(&mut d, &y, [0, 0], 3);
+    let x = cut(&mut d, &x, 3, -3);
+    let x = d.op("Add", &[&x, &y], &[]);
+    let x = open(&mut d, &x, [0, 0], 4);
+    let out = d.conv(
+        &x,
+        8,
+        3,
+        Shape {
+            width: 1,
+            dilation: 1,
+            before: 0,
+        },
+        1,
+        1,
+    );
+    lowered_whole(d, &out, &BASES);
+    // Padding of its own, as much on one side.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let pads = d.integers(&[6], &[0, 0, 4, 0, 0, 0]);
+    let x = d.op("Pad", &[&x, &pads], &[]);
+    let x = open(&mut d, &x, [0, 0], 5);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    lowered_whole(d, &out, &BASES);
+    // A convolution that pads what was cut sees zeros where the network had values.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let x = cut(&mut d, &x, 3, -3);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    let refused = packed(&d.finish(&out), &BASES, Precision::F32, &samples(&BASES));
+    assert!(refused.is_err());
+}
+
+#[test]
+fn channels_that_are_sliced_or_split() {
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let x = d.batch_norm(&x, 8);
+    let x = d.op("Relu", &[&x], &[]);
+    let [from, to, axis] = [2, 5, 1].map(|at| d.integers(&[1], &[at]));
+    let out = d.op("Slice", &[&x, &from, &to, &axis], &[]);
+    lowered_whole(d, &out, &BASES);
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let sizes = d.integers(&[2], &[4, 4]);
+    let parts = d.parts("Split", &[&x, &sizes], &[attribute("axis", 1)], 2);
+    let x = d.op("Add", &[&parts[0], &parts[1]], &[]);
+    let out = d.conv(&x, 4, 3, THREE, 1, 1);
+    lowered_whole(d, &out, &BASES);
+}
+
+#[test]
+fn bases_with_channels_last() {
+    // Cast first, and read beside their transposition.
+    let mut d = Draft::rows(3);
+    let cast = d.op("Cast", &["x"], &[attribute("to", 1)]);
+    let x = d.op("Transpose", &[&cast], &[attribute("perm", vec![0, 2, 1])]);
+    let x = d.conv(&x, 4, 3, THREE, 1, 1);
+    let x = d.op("Transpose", &[&x], &[attribute("perm", vec![0, 2, 1])]);
+    let known = d.op("ReduceMax", &["x"], &[attribute("axes", vec![2])]);
+    let out = d.op("Mul", &[&x, &known], &[]);
+    agrees(d, &out, &BASES, true);
+}
+
+#[test]
+fn bytes_of_a_table_are_no_values() {
+    let mut d = Draft::ids(3, false);
+    let table: Vec<u8> = (0..9 * 8).map(|i| (i * 37 % 256) as u8).collect();
+    let table = d.store(UINT8, &[9, 8], table);
+    let weight: Vec<u8> = (0..8 * 3).map(|i| (i * 53 % 251) as u8).collect();
+    let weight = d.store(INT8, &[8, 3], weight);
+    let [small, scale, wide] = [0.004, 0.01, 0.03].map(|scale| d.scalar(scale));
+    let middle = d.store(UINT8, &[], vec![128]);
+    let zero = d.store(INT8, &[], vec![0]);
+    let rows = d.op("Gather", &[&table, "ids"], &[]);
+    let inputs = [
+        &rows, &small, &middle, &weight, &scale, &zero, &wide, &middle,
+    ];
+    let product = d.op("QLinearMatMul", &inputs.map(String::as_str), &[]);
+    let out = d.op("DequantizeLinear", &[&product, &wide, &middle], &[]);
+    lowered_whole(d, &out, &TOKENS);
+}
+
+#[test]
+fn weights_of_four_bits_are_read() {
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(32, None);
+    let bytes: Vec<u8> = (0..3 * 16).map(|i| (i * 29 % 256) as u8).collect();
+    let weight = d.store(UINT8, &[3, 2, 8], bytes);
+    let scales = d.around(0.5, 6);
+    let attributes = [
+        attribute("K", 32),
+        attribute("N", 3),
+        attribute("bits", 4),
+        attribute("block_size", 16),
+    ];
+    let out = d.op("MatMulNBits", &[&x, &weight, &scales], &attributes);
+    lowered_whole(d, &out, &TOKENS);
+}
+
+#[test]
+fn another_network_is_no_match() {
+    let network = |seed| {
+        let mut d = Draft::bases(seed);
+        let x = d.conv("x", 4, 8, THREE, 1, 1);
+        let x = d.op("Relu", &[&x], &[]);
+        let out = d.conv(&x, 8, 3, THREE, 1, 1);
+        d.finish(&out)
+    };
+    let own = packed(&network(3), &BASES, Precision::Int8, &samples(&BASES)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.onnx");
+    fs::write(&other, network(4)).unwrap();
+    let compare = |least| check(least, &own.model, &other, &samples(&BASES), 0, &|| ());
+    let refused = compare(Check::Precision).unwrap_err().to_string();
+    assert!(refused.contains("would give other numbers"), "{refused}");
+    assert!(compare(Check::Cosine(-1.0)).unwrap().is_some());
+    assert_eq!(compare(Check::Skip).unwrap(), None);
+    assert_eq!(own.model.manifest().checked, None);
+}
+
+#[test]
+fn sequences_that_say_nothing_calibrate_nothing() {
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    let file = d.finish(&out);
+    for letters in [vec![4; 400], vec![2; 400], vec![2, 4].repeat(200)] {
+        let refused = packed(&file, &BASES, Precision::Int8, &[letters]).unwrap_err();
+        assert!(refused.to_string().contains("calibrate"), "{refused}");
+    }
+}
+
+#[test]
+fn what_reads_all_positions_is_refused_by_name() {
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let (scale, bias) = (d.around(1.0, 8), d.around(0.0, 8));
+    let x = d.op("InstanceNormalization", &[&x, &scale, &bias], &[]);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    let refused = packed(&d.finish(&out), &BASES, Precision::F32, &samples(&BASES));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("reads all positions at once"), "{refused}");
+}
+
+#[test]
+fn operators_that_are_not_known_are_named() {
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let x = d.op("MadeUp", &[&x], &[]);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    let refused = packed(&d.finish(&out), &BASES, Precision::F32, &samples(&BASES));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("madeup_1 (MadeUp): no such operator"),
+        "{refused}"
+    );
+}
