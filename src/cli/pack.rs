@@ -8,29 +8,36 @@ use super::output::{End, Target, say};
 use super::sequences::samples;
 use crate::annotate::Task;
 use crate::compile::check::Check;
-use crate::compile::external_data;
 use crate::compile::pack::pack_watched;
+use crate::compile::{external_data, manifest_of};
 use crate::model::manifest::{Manifest, Tokeniser};
 use std::fs;
 use std::io::Write;
 
 pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
     Files::default()
-        .read([&arguments.onnx, &arguments.manifest])
+        .read([&arguments.onnx])
+        .read(&arguments.manifest)
         .read(&arguments.calibrate)
-        .write([&arguments.output])
+        .write(&arguments.output)
         .check()?;
     budget::within(&arguments.budget, &arguments.onnx, |progress| {
+        if arguments.print_manifest {
+            say!("{}", manifest_of(&arguments.onnx)?.trim_end());
+            return Ok(());
+        }
         pack(arguments, progress)
     })
 }
 
 fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> {
-    let path = &arguments.manifest;
-    let text = fs::read_to_string(path).map_err(CliError::io(path))?;
+    let (text, source) = match &arguments.manifest {
+        Some(path) => (fs::read_to_string(path).map_err(CliError::io(path))?, path),
+        None => (manifest_of(&arguments.onnx)?, &arguments.onnx),
+    };
     let mut manifest = Manifest::from_toml(&text)
         .and_then(|manifest| Task::of(&manifest).map(|_| manifest))
-        .map_err(|reason| CliError::Input(format!("{}: {reason}", path.display())))?;
+        .map_err(|reason| CliError::Input(format!("{}: {reason}", source.display())))?;
     manifest.precision = arguments.precision;
     let mut all = vec![];
     for path in &arguments.calibrate {
@@ -40,7 +47,7 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
     progress();
     Files::default()
         .read(&external_data(&arguments.onnx)?)
-        .write([&arguments.output])
+        .write(&arguments.output)
         .check()?;
     let checked = match arguments.allow_difference {
         Some(least) => Check::Cosine(least),
@@ -60,7 +67,7 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
         )));
     }
     // Renamed when it is whole: a model file that is mapped must never change in place.
-    let target = Target::new(Some(arguments.output.clone()));
+    let target = Target::new(arguments.output.clone());
     let mut out = target.open()?;
     let wrote = out.write_all(&packed.bytes);
     let wrote = wrote.and_then(|()| out.end(End::Complete));

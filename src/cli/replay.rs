@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 /// How long a host is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// After so long the user is told of the wait.
-const TOLD: Duration = Duration::from_secs(1);
+/// After so long a line says what is waited for.
+const NOTED: Duration = Duration::from_secs(1);
 
 /// What is played, and to whom.
 struct ReplayPlan {
@@ -124,7 +124,7 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
 
 /// Waits for a host, until a signal ends the wait.
 fn connect(url: &str, interrupt: &Interrupt, quiet: bool) -> Result<Sender, CliError> {
-    let (begun, mut told) = (Instant::now(), quiet);
+    let (begun, mut noted) = (Instant::now(), quiet);
     loop {
         let error = match Sender::connect(url, Duration::ZERO) {
             Ok(sender) => return Ok(sender),
@@ -136,12 +136,12 @@ fn connect(url: &str, interrupt: &Interrupt, quiet: bool) -> Result<Sender, CliE
         if begun.elapsed() >= PATIENCE || matches!(error, SenderError::Url(_)) {
             return Err(CliError::Input(format!("{url}: {error}")));
         }
-        if !told && begun.elapsed() >= TOLD {
+        if !noted && begun.elapsed() >= NOTED {
             note(format_args!(
                 "waiting {} s for {url}: {error}",
                 PATIENCE.as_secs()
             ));
-            told = true;
+            noted = true;
         }
         std::thread::sleep(Duration::from_millis(50));
     }

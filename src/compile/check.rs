@@ -96,8 +96,10 @@ pub fn check(
     }
     let network = FloatModel::read(onnx, manifest)?;
     let least = network.cut().iter().sum::<usize>() + 1;
-    let sequences = sequences(manifest, samples, vocabulary, least);
-    let found = agreement(model, network, &sequences, progress)?;
+    let mut runner = model.spawn()?;
+    let tiles = runner.takes_tiles() && !runner.reads_ids();
+    let sequences = sequences(manifest, samples, vocabulary, (least, tiles));
+    let found = agreement(&mut runner, network, &sequences, progress)?;
     let precision = if found.quantised {
         Precision::Int8
     } else {
@@ -107,9 +109,9 @@ pub fn check(
         return Ok(Some(found));
     };
     Err(ModelError::Pack(format!(
-        "the packed file would give other numbers than the network: a cosine of {:.5}, not {least}, \
-         largest difference {:.3e} of {:.3e}, in {} sequences; --precision fp16 or f32 keeps more, \
-         --calibrate takes more or other sequences, --allow-difference {:.2} takes it as it is",
+        "the packed file would give other numbers than the network: a cosine of {:.5}, not \
+         {least}, largest difference {:.3e} of {:.3e}, in {} sequences. --precision fp16 or f32 \
+         keeps more, --calibrate takes other sequences, --allow-difference {:.2} takes it as it is",
         found.cosine,
         found.largest,
         found.magnitude,
@@ -119,12 +121,11 @@ pub fn check(
 }
 
 fn agreement(
-    model: &Model,
+    runner: &mut Runner,
     mut network: FloatModel,
     sequences: &[Vec<u32>],
     progress: &dyn Fn(),
 ) -> Result<Agreement, ModelError> {
-    let mut runner = model.spawn()?;
     let mut found = Agreement {
         sequences: 0,
         positions: 0,
@@ -137,9 +138,9 @@ fn agreement(
     let (mut dot, mut own, mut other) = (0.0, 0.0, 0.0);
     for sequence in sequences {
         let expected = network.run(sequence)?;
-        let rows = run(&mut runner, sequence)?;
+        let rows = run(runner, sequence)?;
         // Both have rows there.
-        let columns = model.manifest().outputs.len();
+        let columns = network.columns();
         let [first, last] = network.cut().map(|positions| positions * columns);
         let rows = rows.get(first..rows.len().saturating_sub(last));
         let rows = rows.unwrap_or_default();
@@ -188,28 +189,27 @@ fn run<'a>(runner: &'a mut Runner, sequence: &[u32]) -> Result<&'a [f32], ModelE
     runner.run(&codes)
 }
 
-/// What both run on, by length, of which there are few: the shortest sequence, more than a tile,
-/// one that holds N, every token of a vocabulary as far as there is room, and samples.
+/// What both run on, by length, of which there are few: the shortest sequence, more than a tile
+/// where there are `tiles`, one that holds N, every token of a vocabulary as far as there is room,
+/// and samples. Of fewer positions than `least` nothing would come out.
 fn sequences(
     manifest: &Manifest,
     samples: &[Vec<u32>],
     vocabulary: usize,
-    least: usize,
+    (least, tiles): (usize, bool),
 ) -> Vec<Vec<u32>> {
     let ids = manifest.tokeniser == Tokeniser::Ids;
-    let whole = |length: usize| (length - length % manifest.multiple).max(manifest.multiple);
-    let (shortest, longest) = match &manifest.sequence {
-        Some(sequence) => (
-            sequence.shortest.next_multiple_of(sequence.multiple),
-            whole(sequence.longest),
-        ),
-        None if ids => (whole(1), whole(manifest.tile)),
-        None => {
-            let shortest = least.next_multiple_of(manifest.multiple);
-            let longest = whole(manifest.tile + manifest.multiple);
-            (shortest, longest.max(whole(2 * shortest)))
+    let (step, shortest, longest) = match &manifest.sequence {
+        Some(sequence) => (sequence.multiple, sequence.shortest, sequence.longest),
+        None if tiles => {
+            let most = manifest.tile + manifest.multiple;
+            (manifest.multiple, least, most.max(2 * least))
         }
+        None => (manifest.multiple, least, manifest.tile),
     };
+    let whole = |length: usize| (length - length % step).max(step);
+    let shortest = shortest.next_multiple_of(step);
+    let longest = whole(longest).max(shortest);
     let mut lengths: Vec<usize> = samples.iter().map(Vec::len).collect();
     lengths.sort_unstable();
     let median = lengths.get(lengths.len() / 2).copied();
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn short_long_and_special_sequences_are_among_them() {
         let samples: Vec<Vec<u32>> = (1..60).map(|n| vec![n % 4; 10 * n as usize]).collect();
-        let all = sequences(&manifest(false, 128, 4), &samples, 0, 1);
+        let all = sequences(&manifest(false, 128, 4), &samples, 0, (1, true));
         let lengths: Vec<usize> = all.iter().map(Vec::len).collect();
         assert!(
             lengths.is_sorted() && lengths.iter().all(|n| n % 4 == 0),
@@ -283,12 +283,12 @@ mod tests {
         // Few lengths: the network is read anew for each.
         assert!(lengths.chunk_by(|a, b| a == b).count() <= 3);
 
-        let all = sequences(&manifest(true, 16, 1), &[vec![7, 8, 9]], 40, 1);
+        let all = sequences(&manifest(true, 16, 1), &[vec![7, 8, 9]], 40, (1, false));
         for id in 0..40 {
             assert!(all.iter().any(|s| s.contains(&id)), "{id}");
         }
         assert!(all.iter().all(|s| (1..=16).contains(&s.len())));
-        assert!(sequences(&manifest(true, 16, 1), &[], 1 << 20, 1).len() < 8);
+        assert!(sequences(&manifest(true, 16, 1), &[], 1 << 20, (1, false)).len() < 8);
     }
 
     #[test]

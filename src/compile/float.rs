@@ -54,6 +54,11 @@ impl FloatModel {
         self.rewritten.as_deref()
     }
 
+    /// Columns of all outputs together.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// True where the file itself rounds what it computes: it is read as the network before that.
     pub fn is_quantised(&self) -> bool {
         self.quantised

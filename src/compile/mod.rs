@@ -3,6 +3,7 @@
 
 pub mod check;
 mod contain;
+mod derive;
 pub(crate) mod float;
 pub(crate) mod foreign;
 mod fuse;
@@ -10,6 +11,8 @@ mod lower;
 pub mod pack;
 mod quantize;
 mod reference;
+
+pub use derive::manifest_of;
 
 use crate::model::error::ModelError;
 use std::path::{Path, PathBuf};

@@ -96,13 +96,13 @@ impl fmt::Display for Reproducible {
     }
 }
 
-/// What `pack` was told of comparing a file with its network.
+/// How a file was compared with its network, where not by the bounds of its precision.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checked {
-    /// Not to compare them.
+    /// Not at all.
     Skipped,
-    /// That this cosine is enough.
+    /// This cosine was enough.
     Cosine(f64),
 }
 
@@ -315,8 +315,8 @@ pub struct Manifest {
     /// What is the same on every instruction set, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reproducible: Option<Reproducible>,
-    /// How far `pack` was told to go without agreement between file and network; absent where it
-    /// found them to agree as they should.
+    /// How far file and network may disagree, or that nobody has looked; absent where `pack` found
+    /// them to agree as they should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<Checked>,
     /// Every layer, written by `pack`.

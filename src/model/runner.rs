@@ -261,6 +261,12 @@ impl Runner {
         })
     }
 
+    /// True where a sequence longer than a tile can be run: there are rows, and more of them in a
+    /// tile than its context takes.
+    pub(crate) fn takes_tiles(&self) -> bool {
+        self.rows && self.tile >= self.margins.0 + self.margins.1 + self.multiple
+    }
+
     /// True where it reads token ids, not codes.
     pub fn reads_ids(&self) -> bool {
         self.tokeniser == Tokeniser::Ids

@@ -151,7 +151,7 @@ pub fn packed(folder: &Path) -> Vec<(bool, ModelFile)> {
         for precision in [Precision::Int8, Precision::Fp16, Precision::F32] {
             let mut manifest = Manifest::from_toml(&network.manifest).unwrap();
             manifest.precision = precision;
-            let packed = pack(&onnx, &manifest, &samples, Check::Precision).unwrap();
+            let packed = pack(&onnx, &manifest, &samples, Check::Skip).unwrap();
             let bytes = Bytes::copy_of(&packed.bytes).unwrap();
             all.push((network.ids, ModelFile::parse(bytes, network.name).unwrap()));
         }

@@ -284,6 +284,21 @@ impl View {
             .iter()
             .filter(|a| !matches!(a, Atom::Column { size: 1, .. }))
             .collect();
+        let whole = Atom::Column {
+            size: self.width,
+            stride: 1,
+        };
+        // Rows and columns exchanged are what the lowering takes for the same rows.
+        let width = Dim::new(self.width as i64);
+        let (turned, turned_shape) = if self.channels_first {
+            ([&Atom::Row, &whole], [Dim::ONE, self.rows, width])
+        } else {
+            ([&whole, &Atom::Row], [Dim::ONE, width, self.rows])
+        };
+        if atoms == turned && shape == turned_shape {
+            let made = node("Transpose", output, &[source], &[output]);
+            return Some(vec![with(made, "perm", Value::Ints(vec![0, 2, 1]))]);
+        }
         for atom in &atoms {
             if let Atom::Column { size, stride } = atom {
                 columns.push((*stride, *size));

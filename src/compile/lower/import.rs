@@ -23,13 +23,24 @@ pub fn read(path: &Path, manifest: &Manifest) -> Result<Network, ModelError> {
     // A sequence scored as a whole has one length at most, and what depends on it is pooled;
     // else the length stays open.
     let length = manifest.sequence.is_some().then_some(manifest.tile);
-    let (model, stride) = import(path, length)?;
+    let network = of_length(path, length)?;
+    let stride = network.stride;
     if !manifest.multiple.is_multiple_of(stride) {
         return Err(ModelError::Pack(format!(
             "lengths must be multiples of {stride}, the manifest states multiple = {}",
             manifest.multiple
         )));
     }
+    Ok(network)
+}
+
+/// The same, of any length, where no manifest says anything of the network yet.
+pub fn open(path: &Path) -> Result<Network, ModelError> {
+    of_length(path, None)
+}
+
+fn of_length(path: &Path, length: Option<usize>) -> Result<Network, ModelError> {
+    let (model, stride) = import(path, length)?;
     let find = || -> TractResult<Network> {
         let input = *model.input_outlets()?.first().context("it has no input")?;
         let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();

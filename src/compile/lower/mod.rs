@@ -22,6 +22,6 @@ mod rows;
 mod steps;
 mod walk;
 
-pub use import::read;
+pub use import::{open, read};
 pub use network::{Network, one_hot};
 pub use steps::{AffineStep, AttentionStep, ConvStep, DenseStep, EmbedStep, LayerNormStep, Step};

@@ -119,8 +119,8 @@ fn unchecked(
         && let Some(node) = network.mixes_positions().map_err(|e| lowering(onnx, &e))?
     {
         return Err(ModelError::Pack(format!(
-            "{node} reads all positions at once, as a group or instance norm does: its scores would \
-             depend on where a read is cut"
+            "{node} reads all positions at once, as a group or instance norm does: its scores \
+             would depend on where a read is cut"
         )));
     }
     if manifest.is_scan() && network.strided() {

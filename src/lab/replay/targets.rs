@@ -147,7 +147,8 @@ enum Growing {
 }
 
 /// FASTQ files in a folder, the last of them growing, as basecallers leave them:
-/// `reads_1.fastq.gz.part` until it is full, then without `.part`. A file that is there is an error.
+/// `reads_1.fastq.gz.part` until it is full, then without `.part`. A file that is there is an
+/// error.
 pub struct Folder {
     path: PathBuf,
     per_file: u64,
