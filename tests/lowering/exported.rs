@@ -415,7 +415,7 @@ fn sequences_that_say_nothing_calibrate_nothing() {
     let x = d.conv("x", 4, 8, THREE, 1, 1);
     let out = d.conv(&x, 8, 3, THREE, 1, 1);
     let file = d.finish(&out);
-    for letters in [vec![4; 400], vec![2; 400], vec![2, 4].repeat(200)] {
+    for letters in [vec![4; 400], vec![2; 400], [2, 4].repeat(200)] {
         let refused = packed(&file, &BASES, Precision::Int8, &[letters]).unwrap_err();
         assert!(refused.to_string().contains("calibrate"), "{refused}");
     }

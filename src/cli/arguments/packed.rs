@@ -65,8 +65,8 @@ pub struct VerifyArguments {
     /// Time for reading the network and for each sample, and memory for all
     #[arg(long, value_name = "TIME,MEMORY", default_value = "60s,4GB")]
     pub budget: Budget,
-    /// Reads to compare on, or token ids, one sequence a line; without them and the network only the
-    /// file's hashes are checked
+    /// Reads to compare on, or token ids, one sequence a line; without them and the network only
+    /// the file's hashes are checked
     #[arg(value_name = "READS", requires = "against")]
     pub reads: Vec<PathBuf>,
 }

@@ -290,12 +290,12 @@ impl View {
         };
         // Rows and columns exchanged are what the lowering takes for the same rows.
         let width = Dim::new(self.width as i64);
-        let (turned, turned_shape) = if self.channels_first {
+        let (swapped, swapped_shape) = if self.channels_first {
             ([&Atom::Row, &whole], [Dim::ONE, self.rows, width])
         } else {
             ([&whole, &Atom::Row], [Dim::ONE, width, self.rows])
         };
-        if atoms == turned && shape == turned_shape {
+        if atoms == swapped && shape == swapped_shape {
             let made = node("Transpose", output, &[source], &[output]);
             return Some(vec![with(made, "perm", Value::Ints(vec![0, 2, 1]))]);
         }
