@@ -10,6 +10,8 @@ pub struct Calibration {
     link: Link,
     /// Added to a calibrated logit.
     shift: f32,
+    /// Multiplied to the odds of a calibrated probability.
+    odds: f32,
 }
 
 impl Calibration {
@@ -19,6 +21,7 @@ impl Calibration {
             knots: knots.to_vec(),
             link,
             shift: 0.0,
+            odds: 1.0,
         }
     }
 
@@ -26,9 +29,11 @@ impl Calibration {
     /// and below 1: the odds change by the ratio of the two rates' odds. Nothing changes for a
     /// score that is no probability.
     pub fn with_prior(mut self, prior: f64, base_rate: f64) -> Calibration {
-        let logit = |p: f64| (p / (1.0 - p)).ln();
-        if self.link == Link::Logit {
-            self.shift = (logit(prior) - logit(base_rate)) as f32;
+        let odds = |p: f64| p / (1.0 - p);
+        match self.link {
+            Link::Logit => self.shift = (odds(prior).ln() - odds(base_rate).ln()) as f32,
+            Link::Probability => self.odds = (odds(prior) / odds(base_rate)) as f32,
+            Link::Identity => {}
         }
         self
     }
@@ -44,6 +49,11 @@ impl Calibration {
         };
         match self.link {
             Link::Logit => sigmoid(y + self.shift),
+            // Without a logarithm, which is not the same to the bit everywhere.
+            Link::Probability => {
+                let p = y.clamp(0.0, 1.0);
+                p * self.odds / (1.0 - p + p * self.odds)
+            }
             Link::Identity => y,
         }
     }
@@ -104,6 +114,16 @@ mod tests {
         let odds = |p: f32| f64::from(p) / (1.0 - f64::from(p));
         let expected = odds(sigmoid(1.5)) * (0.001 / 0.999) / (0.01 / 0.99);
         assert!((odds(logit.score(1.5)) / expected - 1.0).abs() < 1e-5);
+        let probability = Calibration::new(&[], Link::Probability);
+        for p in [0.0, 0.25, 1.0] {
+            assert_eq!(probability.score(p), p);
+        }
+        assert_eq!(
+            (probability.score(-3.0), probability.score(7.0)),
+            (0.0, 1.0)
+        );
+        let rarer = probability.with_prior(0.001, 0.01);
+        assert!((odds(rarer.score(sigmoid(1.5))) / expected - 1.0).abs() < 1e-5);
         assert_eq!(
             Calibration::new(&[], Link::Identity)
                 .with_prior(0.001, 0.01)

@@ -1,7 +1,7 @@
 //! What a program can ask of the models in use.
 
 use super::options::Priors;
-use super::task::{Task, called};
+use super::task::{Task, kind};
 use crate::call::CallKind;
 use crate::model::{Model, ModelError};
 
@@ -30,9 +30,9 @@ impl ModelInfo {
             base_rates: manifest
                 .outputs
                 .iter()
-                .map(|o| {
-                    let kind = called(o);
-                    (kind, priors.of(kind).unwrap_or(o.base_rate))
+                .filter_map(|o| {
+                    let kind = kind(o).ok().flatten()?;
+                    Some((kind, priors.of(kind).unwrap_or(o.base_rate)))
                 })
                 .collect(),
             hash: model.file().content_hash().to_string(),

@@ -4,7 +4,7 @@ use super::calibrate::Calibration;
 use super::error::AnnotateError;
 use super::options::Priors;
 use super::piece::Piece;
-use super::task::{called, kind};
+use super::task::kind;
 use crate::call::{Call, CallKind, Flags, Strand};
 use crate::model::manifest::Link;
 use crate::model::{Model, ModelError, Runner};
@@ -15,7 +15,8 @@ use std::ops::Range;
 const AMBIGUITY: usize = 20;
 
 struct Column {
-    kind: CallKind,
+    /// None for a column that makes no calls, such as "none" of a soft-max.
+    kind: Option<CallKind>,
     calibration: Calibration,
     /// With the distance from the nearer end of a read below which it counts.
     short: Vec<(u64, Calibration)>,
@@ -59,13 +60,13 @@ impl Scan {
                 .map(|s| (s.below as u64, calibration(&s.calibration)))
                 .collect();
             let calibration = calibration(&output.calibration);
-            let probability = output.link == Link::Logit;
+            let probability = output.link != Link::Identity;
             let least = min_score
                 .filter(|_| probability)
                 .unwrap_or(output.threshold);
             let floors = short.iter().map(|(_, short)| short.raw_floor(least));
             Column {
-                kind: called(output),
+                kind: kind(output).ok().flatten(),
                 floor: floors.fold(calibration.raw_floor(least), f32::min),
                 short,
                 calibration,
@@ -203,7 +204,7 @@ impl Scan {
             Strand::Forward => from - window.start..to - window.start,
             Strand::Reverse => window.end - to..window.end - from,
         };
-        for (c, column) in self.columns.iter().enumerate() {
+        for (c, column, kind) in self.called() {
             for row in own.clone() {
                 let score = raw[row * width + c];
                 // Almost every position ends here.
@@ -214,10 +215,16 @@ impl Scan {
                     Strand::Forward => window.start + row,
                     Strand::Reverse => window.end - 1 - row,
                 };
-                calls.extend(self.call_at(piece, index, strand, column, score));
+                calls.extend(self.call_at(piece, index, strand, (column, kind), score));
             }
         }
         Ok(())
+    }
+
+    /// The columns that make calls, with their numbers and kinds.
+    fn called(&self) -> impl Iterator<Item = (usize, &Column, CallKind)> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter_map(|(number, column)| Some((number, column, column.kind?)))
     }
 
     /// The call of a peak at an index of the piece, where its score reaches the threshold.
@@ -226,7 +233,7 @@ impl Scan {
         piece: &Piece,
         index: usize,
         strand: Strand,
-        column: &Column,
+        (column, kind): (&Column, CallKind),
         raw: f32,
     ) -> Option<Call> {
         let start = piece.first + index as u64;
@@ -240,7 +247,7 @@ impl Scan {
             start,
             end: start + 1,
             strand,
-            kind: column.kind,
+            kind,
             score,
             flags: self.flags(piece, index, strand),
             model: self.number,
@@ -259,14 +266,14 @@ impl Scan {
     ) {
         let width = self.columns.len();
         let own = (range.start - first) as usize..(range.end - first) as usize;
-        for (c, column) in self.columns.iter().enumerate() {
+        for (c, column, kind) in self.called() {
             for row in own.clone() {
                 let score = rows[row * width + c];
                 if score < column.floor || !self.is_kept_peak(rows, row, c, strand) {
                     continue;
                 }
                 let index = first + row as u64 - piece.first;
-                calls.extend(self.call_at(piece, index as usize, strand, column, score));
+                calls.extend(self.call_at(piece, index as usize, strand, (column, kind), score));
             }
         }
     }

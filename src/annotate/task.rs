@@ -110,10 +110,17 @@ impl Task {
             }
             _ => (),
         }
+        let mut calls = false;
         for output in &manifest.outputs {
-            if kind(output)?.is_none() && task.makes_calls() {
+            let called = kind(output)?.is_some();
+            calls |= called;
+            // A scan may have columns beside those that are called, as a soft-max has.
+            if !called && task.makes_calls() && !task.is_scan() {
                 return Err(format!("output {}: no kind of calls", output.name));
             }
+        }
+        if task.makes_calls() && !calls {
+            return Err("no output has a kind of calls".into());
         }
         Ok(task)
     }

@@ -6,7 +6,7 @@ use super::output::say;
 use super::records::each_record;
 use super::report::{models_in_use, note};
 use super::scorer::{OneModel, scorer};
-use crate::annotate::{Priors, Strands, Task, called};
+use crate::annotate::{Priors, Strands, Task, kind};
 use crate::call::CallKind;
 use crate::lab::evaluate::Evaluation;
 use crate::lab::truth::ReadSites;
@@ -51,8 +51,16 @@ pub(super) fn run(arguments: EvalArguments, quiet: bool) -> Result<(), CliError>
     let mut truth = ReadSites::read(BufReader::new(truth), &name).map_err(CliError::input)?;
     let mut scorer = scorer(model, &plan.priors)?;
     let outputs = scorer.manifest().outputs.iter();
-    let kinds: Vec<(CallKind, f32)> = outputs
-        .map(|output| (called(output), output.threshold))
+    let width = outputs.len();
+    let columns: Vec<(usize, CallKind)> = outputs
+        .clone()
+        .enumerate()
+        .filter_map(|(c, output)| Some((c, kind(output).ok().flatten()?)))
+        .collect();
+    let thresholds: Vec<f32> = outputs.map(|output| output.threshold).collect();
+    let kinds: Vec<(CallKind, f32)> = columns
+        .iter()
+        .map(|&(c, kind)| (kind, thresholds[c]))
         .collect();
     let mut evaluation = Evaluation::new(&kinds);
     let mut rows: Vec<f32> = vec![];
@@ -65,9 +73,9 @@ pub(super) fn run(arguments: EvalArguments, quiet: bool) -> Result<(), CliError>
                 rows.extend_from_slice(scores);
                 Ok::<(), CliError>(())
             })?;
-            for (c, &(kind, _)) in kinds.iter().enumerate() {
+            for &(c, kind) in &columns {
                 column.clear();
-                column.extend(rows.chunks_exact(kinds.len()).map(|row| row[c]));
+                column.extend(rows.chunks_exact(width).map(|row| row[c]));
                 let own = sites
                     .iter()
                     .filter(|s| s.kind == kind && s.strand == strand);

@@ -107,7 +107,7 @@ mod tests {
             (&["bench"], &["--on-overload", "block"], "--deadline"),
             (&["verify", "m"], &["--against", "n.onnx"], "verify"),
             (&["verify", "m"], &["r.fa"], "--against"),
-            (&["pack", "n.onnx"], &["-o", "o"], "--manifest"),
+            (&["pack", "n.onnx"], &[], "--output"),
         ] {
             let expected = match (expected, cfg!(feature = "pack")) {
                 ("verify", true) => "--against needs READS",

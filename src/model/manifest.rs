@@ -16,6 +16,8 @@ pub const RAW: &str = "raw";
 pub enum Link {
     /// The output is a logit; the score is the logistic function of the calibrated logit.
     Logit,
+    /// The output is a probability, such as that of a soft-max; the score is the calibrated one.
+    Probability,
     /// The score is the output.
     Identity,
 }

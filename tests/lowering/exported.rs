@@ -6,7 +6,8 @@ use std::fs;
 use strandline::compile::check::{Check, check};
 use strandline::compile::pack::{Packed, pack};
 use strandline::model::ModelError;
-use strandline::model::manifest::Precision;
+use strandline::model::manifest::{Link, Precision};
+use strandline::{Annotator, CallKind, Options, Strands};
 
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
@@ -445,4 +446,62 @@ fn operators_that_are_not_known_are_named() {
         refused.contains("madeup_1 (MadeUp): no such operator"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_soft_max_of_three_classes_calls_two() {
+    let mut d = Draft::bases(9);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let x = d.op("Relu", &[&x], &[]);
+    let x = d.conv(&x, 8, 3, THREE, 1, 1);
+    let out = d.op("Softmax", &[&x], &[attribute("axis", 1)]);
+    let mut manifest = BASES.manifest(Precision::Int8);
+    manifest.task = "splice".to_string();
+    for (output, kind) in manifest
+        .outputs
+        .iter_mut()
+        .zip([None, Some("acceptor"), Some("donor")])
+    {
+        output.kind = kind.map(str::to_string);
+        output.link = Link::Probability;
+        (output.threshold, output.separation, output.base_rate) = (0.4, 2, 0.01);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("draft.onnx");
+    fs::write(&path, d.finish(&out)).unwrap();
+    let packed = pack(&path, &manifest, &samples(&BASES), Check::Precision).unwrap();
+    let codes: Vec<u8> = sequence(77, 700, 4)
+        .iter()
+        .map(|&code| code as u8)
+        .collect();
+    let mut runner = packed.model.spawn().unwrap();
+    let rows = runner.run(&codes).unwrap().to_vec();
+    let options = Options {
+        strands: Strands::Forward,
+        ..Options::default()
+    };
+    let annotator = Annotator::new(vec![packed.model], options).unwrap();
+    let (mut read, mut calls) = (annotator.read(), vec![]);
+    read.push_codes(&codes, &mut calls).unwrap();
+    read.finish(&mut calls).unwrap();
+    let mut expected = vec![];
+    for (column, kind) in [(1, CallKind::Acceptor), (2, CallKind::Donor)] {
+        let at = |row: usize| rows[3 * row + column];
+        for row in 0..codes.len() {
+            let near = row.saturating_sub(2)..(row + 3).min(codes.len());
+            let peak = near
+                .into_iter()
+                .all(|other| at(other) < at(row) || (other >= row && at(other) <= at(row)));
+            if peak && at(row) >= 0.4 {
+                expected.push((row as u64, kind, at(row).to_bits()));
+            }
+        }
+    }
+    expected.sort_unstable();
+    let found: Vec<_> = calls
+        .iter()
+        .map(|c| (c.start, c.kind, c.score.to_bits()))
+        .collect();
+    assert!(found.len() > 10, "{found:?}");
+    assert_eq!(found, expected);
 }
