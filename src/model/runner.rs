@@ -263,7 +263,7 @@ impl Runner {
 
     /// True where a sequence longer than a tile can be run: there are rows, and more of them in a
     /// tile than its context takes.
-    pub(crate) fn takes_tiles(&self) -> bool {
+    pub fn takes_tiles(&self) -> bool {
         self.rows && self.tile >= self.margins.0 + self.margins.1 + self.multiple
     }
 
