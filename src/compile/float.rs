@@ -5,7 +5,7 @@ use super::fuse::{self, Input, Meaning};
 use super::lower::one_hot;
 use super::reference;
 use crate::model::error::ModelError;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, Tokeniser};
 use std::path::{Path, PathBuf};
 use tract_nnef::internal::*;
 use tract_onnx::prelude::{Framework, InferenceModelExt};
@@ -27,8 +27,22 @@ pub struct FloatModel {
     quantised: bool,
     /// Positions at either end without a row of the file's graph.
     cut: [usize; 2],
-    /// For the length of the last sequence: shapes often need one that is known.
-    plan: Option<(usize, Plan)>,
+    /// The last length that tract could not run the file's own graph at.
+    given_up: Option<usize>,
+    /// The rewritten graph and the file's own, for the length of the last sequence: shapes often
+    /// need one that is known.
+    plans: [Option<(usize, Plan)>; 2],
+}
+
+/// What came out of a run.
+#[derive(Debug)]
+pub struct Rows {
+    /// `[positions, outputs]`, or `[outputs]`.
+    pub values: Vec<f32>,
+    /// Positions at the beginning and at the end without a row.
+    pub cut: [usize; 2],
+    /// True of the file's own graph.
+    pub original: bool,
 }
 
 impl FloatModel {
@@ -38,18 +52,27 @@ impl FloatModel {
     /// Where it cannot be understood.
     pub fn read(path: &Path, manifest: &Manifest) -> Result<FloatModel, ModelError> {
         let imported = contained(path, "reading the ONNX file", || fuse::read(path))?;
+        let ids = imported.inputs.iter().any(|i| i.meaning == Meaning::Ids);
+        if ids != (manifest.tokeniser == Tokeniser::Ids) {
+            let read = if ids { "token ids" } else { "bases" };
+            let file = path.display();
+            return Err(ModelError::Pack(format!(
+                "{file} reads {read}, the model does not"
+            )));
+        }
         Ok(FloatModel {
             path: path.to_path_buf(),
             columns: manifest.outputs.len(),
-            quantised: !imported.ranges.is_empty(),
+            quantised: imported.quantised,
             cut: [imported.crop.0, imported.crop.1].map(|n| usize::try_from(n).unwrap_or(0)),
             inputs: [imported.inputs, imported.dropped].concat(),
             rewritten: None,
-            plan: None,
+            given_up: None,
+            plans: [None, None],
         })
     }
 
-    /// Why the rewritten graph was run, not the file's own.
+    /// Why the rewritten graph was run somewhere, not the file's own.
     pub fn rewritten(&self) -> Option<&str> {
         self.rewritten.as_deref()
     }
@@ -64,34 +87,50 @@ impl FloatModel {
         self.quantised
     }
 
-    /// Positions at the beginning and at the end of a sequence of which nothing comes out.
+    /// Positions at the beginning and at the end of a sequence for which the file's own graph gives
+    /// nothing.
     pub fn cut(&self) -> [usize; 2] {
-        match self.rewritten {
-            Some(_) => [0, 0],
-            None => self.cut,
-        }
+        self.cut
     }
 
-    /// Raw outputs, `[positions, outputs]` without those of [`FloatModel::cut`], or `[outputs]`.
-    /// Fastest where sequences of one length
-    /// follow one another.
+    /// Raw outputs of the file's own graph, or where tract cannot run that, of the rewritten one.
+    /// Fastest where sequences of one length follow one another.
     ///
     /// # Errors
     /// Where tract fails.
-    pub fn run(&mut self, sequence: &[u32]) -> Result<Vec<f32>, ModelError> {
-        if self.rewritten.is_none() {
-            match self.evaluate(sequence) {
-                Ok(rows) => return Ok(rows),
+    pub fn run(&mut self, sequence: &[u32]) -> Result<Rows, ModelError> {
+        let length = sequence.len();
+        if self.given_up != Some(length) {
+            match self.evaluate(sequence, true) {
+                Ok(values) => {
+                    return Ok(Rows {
+                        values,
+                        cut: self.cut,
+                        original: true,
+                    });
+                }
                 Err(error) => {
-                    self.rewritten = Some(error.to_string());
-                    self.plan = None;
+                    self.given_up = Some(length);
+                    self.rewritten.get_or_insert(error.to_string());
                 }
             }
         }
-        self.evaluate(sequence)
+        self.run_rewritten(sequence)
     }
 
-    fn evaluate(&mut self, sequence: &[u32]) -> Result<Vec<f32>, ModelError> {
+    /// Raw outputs of the graph as it is read here.
+    ///
+    /// # Errors
+    /// Where tract fails.
+    pub fn run_rewritten(&mut self, sequence: &[u32]) -> Result<Rows, ModelError> {
+        Ok(Rows {
+            values: self.evaluate(sequence, false)?,
+            cut: [0, 0],
+            original: false,
+        })
+    }
+
+    fn evaluate(&mut self, sequence: &[u32], original: bool) -> Result<Vec<f32>, ModelError> {
         let path = self.path.clone();
         let failed = |error: TractError| ModelError::Graph {
             file: path.display().to_string(),
@@ -100,25 +139,28 @@ impl FloatModel {
         };
         contained(&path, "running the float network", || {
             let length = sequence.len();
-            let plan = match &self.plan {
+            let slot = usize::from(original);
+            let plan = match &self.plans[slot] {
                 Some((of, plan)) if *of == length => plan.clone(),
                 _ => {
                     // The old one goes first: a network may fill the memory.
-                    self.plan = None;
-                    let plan = self.plan(length).map_err(failed)?;
-                    self.plan.insert((length, plan)).1.clone()
+                    self.plans[slot] = None;
+                    let plan = self.plan(length, original).map_err(failed)?;
+                    self.plans[slot].insert((length, plan)).1.clone()
                 }
             };
             let run = || -> TractResult<Vec<f32>> {
-                let outputs = plan.run(self.feed(&plan, sequence)?)?;
+                let outputs = plan.run(self.feed(&plan, sequence, original)?)?;
+                let cut = if original { self.cut } else { [0, 0] };
+                let length = length - cut.iter().sum::<usize>().min(length);
                 self.rows(&outputs, length)
             };
             run().map_err(failed)
         })
     }
 
-    fn plan(&self, length: usize) -> TractResult<Plan> {
-        let model = if self.rewritten.is_some() {
+    fn plan(&self, length: usize, original: bool) -> TractResult<Plan> {
+        let model = if !original {
             fuse::to_tract(&fuse::read(&self.path)?.unpadded(), Some(length))?
         } else {
             let mut model = reference::onnx()
@@ -146,7 +188,7 @@ impl FloatModel {
     }
 
     /// The sequence, every token of it real, for each input.
-    fn feed(&self, plan: &Plan, sequence: &[u32]) -> TractResult<TVec<TValue>> {
+    fn feed(&self, plan: &Plan, sequence: &[u32], original: bool) -> TractResult<TVec<TValue>> {
         let model = plan.model();
         let length = sequence.len();
         let mut values = tvec!();
@@ -163,7 +205,7 @@ impl FloatModel {
                 Meaning::OneHot => one_hot(sequence)?.into_tensor(),
                 _ => Tensor::from_shape(&[1, length], &ids)?,
             };
-            if input.transposed && self.rewritten.is_none() {
+            if input.transposed && original {
                 tensor = tensor.permute_axes(&[0, 2, 1])?;
             }
             let kind = model.outlet_fact(*outlet)?.datum_type;
@@ -174,7 +216,6 @@ impl FloatModel {
 
     /// All outputs side by side, row by row. Channels come first or last.
     fn rows(&self, outputs: &[TValue], length: usize) -> TractResult<Vec<f32>> {
-        let length = length - self.cut().iter().sum::<usize>().min(length);
         let mut all = vec![];
         for output in outputs {
             let output = output.cast_to::<f32>()?.into_owned();
@@ -187,7 +228,15 @@ impl FloatModel {
         }
         let values = |at: usize| all[at].try_as_plain_ram()?.as_slice::<f32>();
         if all.len() == 1 {
-            return Ok(values(0)?.to_vec());
+            let values = values(0)?;
+            let fits = [self.columns, length * self.columns].contains(&values.len());
+            ensure!(
+                fits,
+                "{} numbers for {length} positions of {} columns",
+                values.len(),
+                self.columns
+            );
+            return Ok(values.to_vec());
         }
         let mut rows = vec![0.0; length * self.columns];
         let mut first = 0;

@@ -2,7 +2,7 @@
 
 use crate::annotate::{AnnotateError, Scorer, WholeScorer};
 use crate::call::Strand;
-use crate::compile::float::FloatModel;
+use crate::compile::float::{FloatModel, Rows};
 use crate::kernels::NO_BASE;
 use crate::model::manifest::Tokeniser;
 use crate::model::{Model, ModelError};
@@ -90,12 +90,19 @@ pub fn compare(
         .collect();
     let mut sums = vec![Sums::default(); columns];
     let mut bases = 0;
-    let mut add = |own: &[f32], other: &[f32], cut: [usize; 2]| {
+    let mut add = |own: &[f32], other: &Rows| -> Result<(), ModelError> {
         progress();
         // Both have rows there.
-        let [first, last] = cut.map(|positions| positions * columns);
+        let [first, last] = other.cut.map(|positions| positions * columns);
         let own = own.get(first..own.len().saturating_sub(last));
         let own = own.unwrap_or_default();
+        let other = &other.values;
+        if own.len() != other.len() {
+            let (own, other) = (own.len(), other.len());
+            return Err(ModelError::Pack(format!(
+                "{own} numbers of the file, {other} of the network: these are two networks"
+            )));
+        }
         for (rows, others) in own.chunks_exact(columns).zip(other.chunks_exact(columns)) {
             bases += 1;
             for (c, sum) in sums.iter_mut().enumerate() {
@@ -114,6 +121,7 @@ pub fn compare(
                 sum.changed += u64::from(called != was_called);
             }
         }
+        Ok(())
     };
     let mut reference = FloatModel::read(onnx, &manifest)?;
     let least = reference.cut().iter().sum::<usize>() + 1;
@@ -126,7 +134,7 @@ pub fn compare(
         let mut runner = model.spawn()?;
         for piece in by_length(samples, most) {
             let piece = &piece[..piece.len() - piece.len() % manifest.multiple];
-            if piece.len() < least {
+            if piece.len() < least || piece.len() == columns + least - 1 {
                 continue;
             }
             let own = match manifest.tokeniser {
@@ -135,24 +143,24 @@ pub fn compare(
             };
             let own = own.to_vec();
             let other = reference.run(piece)?;
-            add(&own, &other, reference.cut());
+            add(&own, &other)?;
         }
     } else if manifest.is_scan() {
         let mut scorer = Scorer::new(model)?;
         for piece in by_length(samples, PIECE)
             .into_iter()
-            .filter(|p| p.len() >= least)
+            .filter(|p| p.len() >= least && p.len() != columns + least - 1)
         {
             let own = scorer.raw(&codes(piece), Strand::Forward)?;
             let other = reference.run(piece)?;
-            add(&own, &other, reference.cut());
+            add(&own, &other)?;
         }
     } else {
         let mut scorer = WholeScorer::new(model)?;
         for sample in by_length(samples, usize::MAX) {
             if let Some(own) = scorer.raw(&codes(sample))? {
                 let padded: Vec<u32> = own.padded.iter().map(|&code| u32::from(code)).collect();
-                add(&own.raw, &reference.run(&padded)?, reference.cut());
+                add(&own.raw, &reference.run(&padded)?)?;
             }
         }
     }

@@ -419,7 +419,7 @@ impl Draft {
     }
 
     /// T, without an axis.
-    fn length(&mut self) -> String {
+    pub fn length(&mut self) -> String {
         let shape = self.op("Shape", &["ids"], &[]);
         let one = self.scalar_index(1);
         self.op("Gather", &[&shape, &one], &[attribute("axis", 0)])

@@ -238,6 +238,49 @@ fn a_mask_of_attention_that_depends_on_tokens_stays() {
     assert!(!agrees(d, &out, &TOKENS, true).is_empty());
 }
 
+/// 0, 1, 2 and so on, i64 `[T]`.
+fn count_up(d: &mut Draft) -> String {
+    let (zero, one, length) = (d.scalar_index(0), d.scalar_index(1), d.length());
+    d.op("Range", &[&zero, &length, &one], &[])
+}
+
+#[test]
+fn a_window_of_attention_is_no_mask_of_padding() {
+    // Wider than the few tokens that a mask is first tried on.
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, None);
+    let at = count_up(&mut d);
+    let at = d.op("Cast", &[&at], &[attribute("to", 1)]);
+    let [across, down] = [0, 1].map(|axis| {
+        let axis = d.integers(&[1], &[axis]);
+        d.op("Unsqueeze", &[&at, &axis], &[])
+    });
+    let apart = d.op("Sub", &[&across, &down], &[]);
+    let apart = d.op("Abs", &[&apart], &[]);
+    let (width, low) = (d.scalar(7.5), d.scalar(-1e9));
+    let near = d.op("Less", &[&apart, &width], &[]);
+    let k = d.op("Transpose", &[&x], &[attribute("perm", vec![0, 2, 1])]);
+    let scores = d.op("MatMul", &[&x, &k], &[]);
+    let scores = d.op("Where", &[&near, &scores, &low], &[]);
+    let p = d.op("Softmax", &[&scores], &[attribute("axis", -1)]);
+    let y = d.op("MatMul", &[&p, &x], &[]);
+    let out = d.linear(&y, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+}
+
+#[test]
+fn positions_that_do_not_count_on_are_no_positions() {
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, None);
+    let (at, most) = (count_up(&mut d), d.scalar_index(9));
+    let at = d.op("Min", &[&at, &most], &[]);
+    let table = d.weights(&[30, 8], 3);
+    let rows = d.op("Gather", &[&table, &at], &[]);
+    let x = d.op("Add", &[&x, &rows], &[]);
+    let out = d.linear(&x, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+}
+
 #[test]
 fn positions_that_are_counted_run() {
     // RoBERTa: padding has no position of its own.
@@ -313,6 +356,17 @@ fn outputs_that_are_cut_and_convolutions_without_padding() {
     let x = open(&mut d, &x, [0, 0], 5);
     let out = d.conv(&x, 8, 3, THREE, 1, 1);
     lowered_whole(d, &out, &BASES);
+    // Zeros that the first convolution does not use up become its bias.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let pads = d.integers(&[6], &[0, 0, 4, 0, 0, 4]);
+    let x = d.op("Pad", &[&x, &pads], &[]);
+    let (weight, bias) = (d.weights(&[8, 8, 5], 40), d.around(0.5, 8));
+    let x = d.op("Conv", &[&x, &weight, &bias], &[]);
+    let x = d.op("Relu", &[&x], &[]);
+    let x = open(&mut d, &x, [0, 0], 5);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    assert!(!agrees(d, &out, &BASES, true).is_empty());
     // A convolution that pads what was cut sees zeros where the network had values.
     let mut d = Draft::bases(3);
     let x = d.conv("x", 4, 8, THREE, 1, 1);

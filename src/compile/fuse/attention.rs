@@ -29,7 +29,9 @@ pub fn attention(net: &mut Net, at: usize) -> Result<Option<Vec<NodeProto>>, Str
         return Ok(None);
     };
     let rank = net.rank(&softmax.input[0]).unwrap_or(0);
-    let axis = node::int(&softmax, "axis").unwrap_or(-1);
+    // Before opset 13 it flattens from its axis on, which is the last one only if it says so.
+    let default = if net.opset < 13 { 1 } else { -1 };
+    let axis = node::int(&softmax, "axis").unwrap_or(default);
     if rank < 3 || axes::axis(axis, rank) != Some(rank - 1) {
         return Ok(None);
     }

@@ -64,8 +64,11 @@ pub fn open(net: &mut Net) -> Result<Option<Crop>, String> {
         }
         let crop = match op.op_type.as_str() {
             "Slice" => slice(net, op, first),
-            "Pad" => pad(net, op, first),
+            "Pad" => pad(net, op, first)?,
             "Conv" => convolution(net, op, first)?,
+            _ if first.0 < 0 || first.1 < 0 => {
+                return Err(format!("{name} reads zeros that lie around the rows"));
+            }
             row if BY_ROW.contains(&row) || is_unary(op) || first == (0, 0) => Some(first),
             _ => return Err(format!("{name} reads rows without the ends")),
         };
@@ -123,7 +126,18 @@ fn slice(net: &Net, op: &mut NodeProto, crop: Crop) -> Option<Crop> {
 }
 
 /// Zeros around what only convolutions read are their padding.
-fn pad(net: &Net, op: &mut NodeProto, crop: Crop) -> Option<Crop> {
+fn pad(net: &Net, op: &mut NodeProto, crop: Crop) -> Result<Option<Crop>, String> {
+    if crop != (0, 0) {
+        return Err(format!(
+            "{} (Pad) puts zeros where rows were cut",
+            label(op)
+        ));
+    }
+    Ok(padding(net, op))
+}
+
+fn padding(net: &Net, op: &mut NodeProto) -> Option<Crop> {
+    let crop = (0, 0);
     let at = along(net, &op.input[0], crop)?;
     let mode = node::text(op, "mode").unwrap_or_else(|| "constant".to_string());
     let pads = match op.input.get(1) {
@@ -141,10 +155,10 @@ fn pad(net: &Net, op: &mut NodeProto, crop: Crop) -> Option<Crop> {
     let readers = net.readers(&op.output[0]);
     let convolutions = readers.iter().all(|&at| net.nodes[at].op_type == "Conv");
     if mode != "constant" || value != 0.0 || !none || op.input.len() > 3 || !convolutions {
-        return (crop == (0, 0)).then_some(crop);
+        return Some(crop);
     }
     *op = node("Identity", label(op), &[&op.input[0]], &[&op.output[0]]);
-    Some((crop.0 - before, crop.1 - behind))
+    Some((-before, -behind))
 }
 
 /// Padding that keeps the length.
@@ -207,5 +221,9 @@ fn convolution(net: &Net, op: &mut NodeProto, crop: Crop) -> Result<Option<Crop>
     op.attribute
         .retain(|a| !["pads", "auto_pad"].contains(&a.name.as_str()));
     *op = with(op.clone(), "pads", Value::Ints(pads));
-    Ok(Some((crop.0 + front - before, crop.1 + back - behind)))
+    let left = (crop.0 + front - before, crop.1 + back - behind);
+    if left.0 < 0 || left.1 < 0 {
+        return Err(format!("{name} leaves zeros around its rows"));
+    }
+    Ok(Some(left))
 }

@@ -15,6 +15,9 @@ use tract_onnx::pb::tensor_proto::DataType;
 /// Lengths at which indices of positions are computed.
 const LENGTHS: [usize; 2] = [4, 7];
 
+/// Longer ones, at which indices must go on as they began; a table of them may end before.
+const LONG: [usize; 2] = [67, 1031];
+
 /// Inputs that differ from sequence to sequence.
 const TOKENS: [Meaning; 2] = [Meaning::OneHot, Meaning::Ids];
 
@@ -349,6 +352,17 @@ fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
             let (start, counts) = first[0];
             if first[1] != first[0] {
                 return None;
+            }
+            for length in LONG {
+                let Ok((_, values)) = probe::floats(net, &node.input[1], &net.feeds(length)) else {
+                    break;
+                };
+                let goes_on = |(at, value): (i64, f32)| {
+                    index(value) == if counts { start + at } else { start }
+                };
+                if !(0..).zip(values).all(goes_on) {
+                    return None;
+                }
             }
             let start = usize::try_from(start).ok().filter(|&s| s < rows)?;
             let values = table.get(start * width..)?;

@@ -91,6 +91,7 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     inputs::check(&graph)?;
     let (mut net, inputs) = inputs::open(graph, opset, folder)?;
     let mut ranges = Ranges::new();
+    let quantised = net.nodes.iter().any(qdq::is_quantised);
     // Products of scales must stay apart until the integers are gone.
     tidy::constants(&mut net, true);
     qdq::remove(&mut net, &mut ranges)?;
@@ -141,6 +142,7 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
         dropped,
         stride,
         crop: crop.unwrap_or((0, 0)),
+        quantised,
         fused,
         notes,
         name: name.to_string(),

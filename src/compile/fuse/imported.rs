@@ -28,6 +28,8 @@ pub struct Imported {
     pub dropped: Vec<Input>,
     /// What the length must be a multiple of, because of strided layers.
     pub stride: usize,
+    /// True where the file holds operators that round, before it was brought back to float.
+    pub quantised: bool,
     /// Positions at the beginning and at the end for which the file's own graph gives no row.
     pub crop: Crop,
     /// Fused operators by kind, and how many.

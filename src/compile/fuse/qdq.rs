@@ -45,15 +45,18 @@ fn lost(node: &NodeProto, reason: impl Into<String>) -> Fault {
     }
 }
 
+/// True for an operator that rounds, or reads what was rounded.
+pub fn is_quantised(n: &NodeProto) -> bool {
+    n.op_type.contains("Quantize")
+        || n.op_type.starts_with("QLinear")
+        || n.op_type == "QGemm"
+        || n.op_type.ends_with("Integer")
+        || n.op_type == "MatMulNBits"
+}
+
 /// Turns a quantised graph to float.
 pub fn remove(net: &mut Net, ranges: &mut Ranges) -> Result<(), Fault> {
-    let quantised = |n: &NodeProto| {
-        n.op_type.contains("Quantize")
-            || n.op_type.starts_with('Q')
-            || n.op_type.ends_with("Integer")
-            || n.op_type == "MatMulNBits"
-    };
-    if !net.nodes.iter().any(quantised) {
+    if !net.nodes.iter().any(is_quantised) {
         return Ok(());
     }
     let mut at = 0;
@@ -81,7 +84,7 @@ pub fn remove(net: &mut Net, ranges: &mut Ranges) -> Result<(), Fault> {
         net.rename(&integers, &floats);
     }
     net.drop_dead();
-    let left = net.nodes.iter().find(|n| quantised(n));
+    let left = net.nodes.iter().find(|n| is_quantised(n));
     if let Some(node) = left {
         return Err(lost(
             node,

@@ -8,7 +8,7 @@ use super::{axes, node, probe};
 use tract_onnx::pb::NodeProto;
 
 /// Positions at which the angles are computed.
-const ROWS: usize = 6;
+const ROWS: usize = 131;
 
 /// Finds the view that a tensor is.
 type Follow<'a> = &'a dyn Fn(&str) -> Option<View>;

@@ -31,7 +31,12 @@ impl Emitter<'_> {
                 None => {
                     let rows = self.last_rows(output)?;
                     let (outlet, rate) = rows.with_context(|| {
-                        format!("the output became {:?}", self.values.get(&output))
+                        let name = &self.network.model.node(output.node).name;
+                        format!(
+                            "{name}: the output has no row for each position of the input; a cut, \
+                             a padding or a stride in the network is not understood (-vv says \
+                             which)"
+                        )
                     })?;
                     ensure!(
                         rate == 1,
