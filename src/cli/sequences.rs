@@ -8,13 +8,21 @@ use std::path::Path;
 
 /// Sequences of a file: ids, bases of FASTA or FASTQ, or bases with one sequence a line.
 pub(super) fn samples(path: &Path, ids: bool) -> Result<Vec<Vec<u32>>, CliError> {
+    // Looked at, then read: a pipe gives its bytes once.
+    let standard = path.as_os_str() == "-";
+    if !standard && !fs::metadata(path).map_err(CliError::io(path))?.is_file() {
+        let message = format!("{}: is no file", path.display());
+        return Err(CliError::Input(message));
+    }
     if ids {
         return token_lines(path);
     }
     let mut first = [0u8; 1];
-    let letters = fs::File::open(path)
-        .and_then(|mut file| file.read(&mut first))
-        .map_err(CliError::io(path))?;
+    let mut letters = 0;
+    if !standard {
+        let mut file = fs::File::open(path).map_err(CliError::io(path))?;
+        letters = file.read(&mut first).map_err(CliError::io(path))?;
+    }
     if letters == 1 && first[0].is_ascii_alphabetic() {
         let text = fs::read_to_string(path).map_err(CliError::io(path))?;
         let code = |letter: u8| u32::from(crate::reads::nucleotide::code(letter));
