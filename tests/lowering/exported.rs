@@ -486,6 +486,16 @@ fn what_reads_all_positions_is_refused_by_name() {
     let refused = packed(&d.finish(&out), &BASES, Precision::F32, &samples(&BASES));
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("reads all positions at once"), "{refused}");
+    // "Squeeze and excite": a factor for each channel from all positions.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let mean = d.op("GlobalAveragePool", &[&x], &[]);
+    let factor = d.op("Sigmoid", &[&mean], &[]);
+    let x = d.op("Mul", &[&x, &factor], &[]);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    let refused = packed(&d.finish(&out), &BASES, Precision::Int8, &samples(&BASES));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("reads all positions"), "{refused}");
 }
 
 #[test]

@@ -124,14 +124,24 @@ impl Network {
         Ok(positions / rows)
     }
 
-    /// An operator of tract's own that reads all positions at once: what it gives would depend on
-    /// where a sequence is cut.
+    /// What reads all positions at once in a network that gives rows: they would depend on where a
+    /// sequence is cut.
     pub fn mixes_positions(&self) -> TractResult<Option<String>> {
         let Some(symbol) = &self.symbol else {
             return Ok(None);
         };
+        let outputs = self.model.output_outlets()?.iter();
+        let mut shapes = outputs.map(|output| self.model.outlet_fact(*output));
+        let rows = shapes.any(|fact| fact.is_ok_and(|fact| fact.rank() == 3));
         for step in &self.steps {
-            let Step::Plain(id) = step else { continue };
+            let id = match step {
+                Step::Plain(id) => id,
+                Step::Pool { name, .. } if rows => return Ok(Some(format!("{name} (pool)"))),
+                Step::Attention(step) if rows => {
+                    return Ok(Some(format!("{} (attention)", step.name)));
+                }
+                _ => continue,
+            };
             let node = self.model.node(*id);
             let reduced = match (node.op_as::<Reduce>(), node.op_as::<Softmax>()) {
                 (Some(reduce), _) => &reduce.axes,

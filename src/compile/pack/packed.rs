@@ -119,7 +119,7 @@ fn unchecked(
         && let Some(node) = network.mixes_positions().map_err(|e| lowering(onnx, &e))?
     {
         return Err(ModelError::Pack(format!(
-            "{node} reads all positions at once, as a group or instance norm does: its scores \
+            "{node} reads all positions at once, as a group norm or a global pool does: scores \
              would depend on where a read is cut"
         )));
     }
