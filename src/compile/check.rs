@@ -339,8 +339,8 @@ fn sequences(
         }
         all.push(sample[..middle].to_vec());
     }
-    // As many positions as columns could be either.
-    all.retain(|sequence| sequence.len() - (least - 2) != manifest.outputs.len());
+    // As many positions as columns could be either; token models have channels last.
+    all.retain(|sequence| ids || sequence.len() - (least - 2) != manifest.outputs.len());
     all.sort_by_key(Vec::len);
     all
 }
@@ -392,6 +392,10 @@ mod tests {
         }
         assert!(all.iter().all(|s| (1..=16).contains(&s.len())));
         assert!(sequences(&manifest(true, 16, 1), &[], 1 << 20, (2, false)).len() < 8);
+        // Something is left to compare, however short all are.
+        let mut short = manifest(true, 2, 1);
+        short.outputs.push(short.outputs[0].clone());
+        assert!(!sequences(&short, &[], 9, (2, false)).is_empty());
     }
 
     #[test]
