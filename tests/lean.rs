@@ -101,5 +101,5 @@ fn pack_and_verify_say_what_to_build() {
     }
     // Wrong arguments are said first.
     let ran = run(["pack"]).exit(2);
-    assert!(ran.err.contains("--manifest"), "{}", ran.err);
+    assert!(ran.err.contains("--output"), "{}", ran.err);
 }
