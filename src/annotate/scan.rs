@@ -174,12 +174,14 @@ impl Scan {
         reverse: &mut Vec<u8>,
     ) -> Result<&'a [f32], ModelError> {
         let codes = &piece.codes[window.clone()];
+        let begins = piece.first == 0 && window.start == 0;
+        let ends = piece.ended && window.end == piece.codes.len();
         match strand {
-            Strand::Forward => runner.run(codes),
+            Strand::Forward => runner.run_part(codes, [begins, ends]),
             Strand::Reverse => {
                 reverse.resize(codes.len(), N);
                 nucleotide::reverse_complement(codes, reverse);
-                runner.run(reverse)
+                runner.run_part(reverse, [ends, begins])
             }
         }
     }

@@ -43,7 +43,7 @@ fn run(command: Command, quiet: bool) -> Result<(), CliError> {
         Command::Replay(arguments) => replay::run(arguments, quiet),
         Command::Eval(arguments) => eval::run(arguments, quiet),
         #[cfg(feature = "pack")]
-        Command::Pack(arguments) => pack::run(&arguments),
+        Command::Pack(arguments) => pack::run(&arguments, quiet),
         Command::Inspect(arguments) => inspect::run(&arguments),
         #[cfg(feature = "pack")]
         Command::Verify(arguments) => verify::run(arguments),

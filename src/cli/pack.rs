@@ -11,10 +11,12 @@ use crate::compile::check::Check;
 use crate::compile::pack::pack_watched;
 use crate::compile::{external_data, manifest_of};
 use crate::model::manifest::{Manifest, Tokeniser};
+use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
 use std::io::Write;
+use std::time::Duration;
 
-pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
+pub(super) fn run(arguments: &PackArguments, quiet: bool) -> Result<(), CliError> {
     Files::default()
         .read([&arguments.onnx])
         .read(&arguments.manifest)
@@ -26,11 +28,25 @@ pub(super) fn run(arguments: &PackArguments) -> Result<(), CliError> {
             say!("{}", manifest_of(&arguments.onnx)?.trim_end());
             return Ok(());
         }
-        pack(arguments, progress)
+        pack(arguments, quiet, progress)
     })
 }
 
-fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> {
+/// A bar on standard error, where that is a terminal.
+fn bar(quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(1).with_message("reading");
+    let style = ProgressStyle::with_template("{elapsed:>4} {bar:30} {pos}/{len} {msg}");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+fn pack(arguments: &PackArguments, quiet: bool, step: &dyn Fn()) -> Result<(), CliError> {
     let (text, source) = match &arguments.manifest {
         Some(path) => (fs::read_to_string(path).map_err(CliError::io(path))?, path),
         None => (manifest_of(&arguments.onnx)?, &arguments.onnx),
@@ -39,12 +55,15 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
         .and_then(|manifest| Task::of(&manifest).map(|_| manifest))
         .map_err(|reason| CliError::Input(format!("{}: {reason}", source.display())))?;
     manifest.precision = arguments.precision;
+    if arguments.min_snr.is_some() {
+        manifest.min_snr = arguments.min_snr;
+    }
     let mut all = vec![];
     for path in &arguments.calibrate {
         all.extend(samples(path, manifest.tokeniser == Tokeniser::Ids)?);
     }
     // From here on the network is read: its time begins.
-    progress();
+    step();
     Files::default()
         .read(&external_data(&arguments.onnx)?)
         .write(&arguments.output)
@@ -54,13 +73,24 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
         None if arguments.no_check => Check::Skip,
         None => Check::Precision,
     };
-    let packed = pack_watched(&arguments.onnx, &manifest, &all, checked, progress)?;
+    let bar = bar(quiet);
+    let watch = |stage: &'static str, done: usize, of: usize| {
+        step();
+        bar.set_length(of as u64);
+        bar.set_message(stage);
+        bar.set_position(done as u64);
+    };
+    let packed = pack_watched(&arguments.onnx, &manifest, &all, checked, &watch);
+    bar.finish_and_clear();
+    let packed = packed?;
     let written = packed.model.manifest();
     if arguments.require_bits && written.reproducible.is_none() {
-        let reason = if packed.plain.is_empty() {
-            format!("precision {}", written.precision)
-        } else {
+        let reason = if !packed.plain.is_empty() {
             format!("not lowered: {}", packed.plain.join(", "))
+        } else if !packed.kept.is_empty() {
+            format!("kept in fp16: {}", packed.kept.join(", "))
+        } else {
+            format!("precision {}", written.precision)
         };
         return Err(CliError::Input(format!(
             "scores cannot be reproducible to the bit: {reason}"
@@ -79,6 +109,9 @@ fn pack(arguments: &PackArguments, progress: &dyn Fn()) -> Result<(), CliError> 
         }
         if let Some(agreement) = &packed.agreement {
             say!("{agreement}");
+        }
+        for kept in &packed.kept {
+            say!("too much noise in int8, stays in fp16: {kept}");
         }
         for plain in &packed.plain {
             say!("not lowered, stays in float: {plain}");

@@ -1,16 +1,23 @@
 //! The finished file beside the network that it was made of.
 
+use super::Watch;
 use super::float::{FloatModel, Rows};
 use crate::kernels::{BASES, NO_BASE};
 use crate::model::error::ModelError;
 use crate::model::manifest::{Manifest, Precision, Tokeniser};
 use crate::model::{Model, Runner};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
-/// Most sequences that are compared, and most multiply-accumulates in all: some seconds of tract.
+/// Most sequences that are compared, and most multiply-accumulates in all, of the network and of what
+/// was understood of it: some seconds of tract.
 const SEQUENCES: usize = 32;
-const MACS: u64 = 100_000_000_000;
+const MACS: u64 = 40_000_000_000;
+const MACS_UNDERSTOOD: u64 = 20_000_000_000;
+
+/// Rows on either side of where two tiles meet, in whole multiples.
+const JOINT: usize = 64;
 
 /// How much a packed file must agree with its network.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -89,7 +96,7 @@ pub fn check(
     onnx: &Path,
     samples: &[Vec<u32>],
     vocabulary: usize,
-    progress: &dyn Fn(),
+    progress: Watch,
 ) -> Result<Option<Agreement>, ModelError> {
     let manifest = model.manifest();
     if check == Check::Skip {
@@ -101,7 +108,13 @@ pub fn check(
     let mut runner = model.spawn()?;
     let tiles = runner.takes_tiles() && !runner.reads_ids();
     let sequences = sequences(manifest, samples, vocabulary, (least, tiles));
-    let found = agreement(&mut runner, network, &sequences, check, progress)?;
+    let found = agreement(
+        &mut runner,
+        network,
+        (manifest, &sequences),
+        check,
+        progress,
+    )?;
     let precision = if found.quantised {
         Precision::Int8
     } else {
@@ -125,9 +138,9 @@ pub fn check(
 fn agreement(
     runner: &mut Runner,
     mut network: FloatModel,
-    sequences: &[Vec<u32>],
+    (manifest, sequences): (&Manifest, &[Vec<u32>]),
     check: Check,
-    progress: &dyn Fn(),
+    progress: Watch,
 ) -> Result<Agreement, ModelError> {
     let mut found = Agreement {
         sequences: 0,
@@ -140,18 +153,45 @@ fn agreement(
     };
     let columns = network.columns();
     let (mut sums, mut float) = (Sums::new(columns), Sums::new(columns));
-    for sequence in sequences {
-        let expected = network.run(sequence)?;
+    // Whatever int8 may cost, what was read is the network, or is not. Of a file in f32 that shows in
+    // the file itself.
+    let apart = manifest.precision != Precision::F32 && !found.quantised;
+    let affordable = MACS_UNDERSTOOD / macs(manifest);
+    let padding: usize = manifest.padding().iter().sum();
+    let mut kept: Vec<(&[u32], Rows)> = vec![];
+    for (at, sequence) in sequences.iter().enumerate() {
         let rows = run(runner, sequence)?;
-        sums.add(rows, &expected, sequence.len())?;
-        // Whatever int8 may cost, what was read is the network, or is not.
-        if expected.original && !found.quantised {
-            let rewritten = network.run_rewritten(sequence)?;
-            float.add(&rewritten.values, &expected, sequence.len())?;
-        }
+        let joint = joint(manifest, sequence.len());
+        let (rows, expected, positions) = match &joint {
+            Some((part, joined)) => {
+                let mut expected = network.run_part(&sequence[part.clone()])?;
+                expected.narrow(part, joined, columns)?;
+                let rows = &rows[joined.start * columns..joined.end * columns];
+                (rows, expected, joined.len())
+            }
+            None => (rows, network.run(sequence)?, sequence.len()),
+        };
+        sums.add(rows, &expected, positions)?;
         found.sequences += 1;
-        found.positions += sequence.len();
-        progress();
+        found.positions += positions;
+        let cost = |sequence: &[u32]| sequence.len() + padding;
+        let before: usize = kept.iter().map(|(sequence, _)| cost(sequence)).sum();
+        let cheap = (before + cost(sequence)) as u64 <= affordable || kept.len() < 2;
+        if apart && expected.original && joint.is_none() && cheap {
+            kept.push((sequence, expected));
+        }
+        progress("comparing", at + 1, sequences.len());
+    }
+    // The two graphs need not be in memory at once.
+    network.forget();
+    let all = kept.len();
+    for (at, (sequence, expected)) in kept.into_iter().enumerate() {
+        let rewritten = network.run_rewritten(sequence)?;
+        float.add(&rewritten.values, &expected, sequence.len())?;
+        progress("comparing in float", at + 1, all);
+    }
+    if !apart && !found.quantised {
+        float.clone_from(&sums);
     }
     (found.largest, found.magnitude) = (sums.largest, sums.magnitude);
     found.cosine = sums.cosine();
@@ -170,6 +210,28 @@ fn agreement(
     Ok(found)
 }
 
+/// Multiply-accumulates a position, at least 1.
+fn macs(manifest: &Manifest) -> u64 {
+    let layers = manifest.layers.iter().map(|layer| layer.macs);
+    layers.sum::<u64>().max(1)
+}
+
+/// Where the first two tiles of a sequence meet, if that is long and the context is: the part that
+/// the network is run on, and the rows of it that have all of their context.
+fn joint(manifest: &Manifest, length: usize) -> Option<(Range<usize>, Range<usize>)> {
+    if length <= manifest.tile || manifest.tokeniser == Tokeniser::Ids {
+        return None;
+    }
+    let multiple = manifest.multiple;
+    let [left, right] =
+        [manifest.context.left, manifest.context.right].map(|side| side.next_multiple_of(multiple));
+    let step = manifest.tile.checked_sub(left + right)? / multiple * multiple;
+    let around = JOINT * multiple;
+    let rows = step.saturating_sub(around)..(step + around).min(length);
+    let part = rows.start.saturating_sub(left)..(rows.end + right).min(length);
+    (2 * part.len() < length).then_some((part, rows))
+}
+
 /// The cosine and the largest difference, in standard deviations, of two float runs of one network.
 const SAME: f64 = 0.99999;
 const NEAR: f64 = 0.01;
@@ -186,7 +248,7 @@ struct Column {
 }
 
 /// What two runs have in common.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sums {
     columns: Vec<Column>,
     largest: f32,
@@ -321,19 +383,25 @@ fn sequences(
     }
     let first = |length: usize| source[..length].to_vec();
     let mut all = vec![first(shortest), first(longest)];
+    let most = (MACS / macs(manifest)) as usize;
     if ids {
         let every: Vec<u32> = (0..vocabulary as u32).collect();
-        all.extend(every.chunks(longest).take(4).map(<[u32]>::to_vec));
+        let affordable = most.saturating_sub(longest) / longest;
+        let chunks = every.chunks(longest).take(affordable.clamp(1, 4));
+        all.extend(chunks.map(<[u32]>::to_vec));
     } else {
         let mut broken = first(middle);
         broken[middle / 3..][..middle.div_ceil(4)].fill(u32::from(NO_BASE));
         all.push(broken);
     }
-    let macs: u64 = manifest.layers.iter().map(|layer| layer.macs).sum();
-    let most = (MACS / macs.max(1)) as usize;
-    let mut positions: usize = all.iter().map(Vec::len).sum();
+    let padding: usize = manifest.padding().iter().sum();
+    let cost = |sequence: &Vec<u32>| match joint(manifest, sequence.len()) {
+        Some((part, _)) => part.len(),
+        None => sequence.len() + padding,
+    };
+    let mut positions: usize = all.iter().map(cost).sum();
     for sample in samples.iter().filter(|sample| sample.len() >= middle) {
-        positions += middle;
+        positions += middle + padding;
         if all.len() == SEQUENCES || positions > most {
             break;
         }

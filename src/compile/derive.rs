@@ -3,6 +3,7 @@
 use super::lower::{self, Network, Step};
 use crate::compile::contain::contained;
 use crate::model::error::ModelError;
+use crate::model::manifest::Ends;
 use std::fmt::Write;
 use std::path::Path;
 use tract_nnef::internal::*;
@@ -70,6 +71,11 @@ fn write(network: &Network, name: &str) -> TractResult<Result<String, String>> {
     };
     let tile = tile.next_multiple_of(multiple);
     let tokeniser = if network.ids { "ids" } else { "one-hot" };
+    let ends = if network.cropped && !network.ids {
+        Ends::NPadded
+    } else {
+        Ends::Masked
+    };
     let mut text = format!(
         "name = \"{name}\"\n\
          version = \"0.1.0\"\n\
@@ -81,6 +87,7 @@ fn write(network: &Network, name: &str) -> TractResult<Result<String, String>> {
          multiple = {multiple}\n\
          tile = {tile}\n\
          context = {{ left = {left}, right = {right} }}\n\
+         ends = \"{ends}\"\n\
          licence = \"unknown\"\n\
          \n\
          [training]\n\

@@ -4,8 +4,10 @@ use super::contain::contained;
 use super::fuse::{self, Input, Meaning};
 use super::lower::one_hot;
 use super::reference;
+use crate::kernels::NO_BASE;
 use crate::model::error::ModelError;
 use crate::model::manifest::{Manifest, Tokeniser};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tract_nnef::internal::*;
 use tract_onnx::prelude::{Framework, InferenceModelExt};
@@ -27,6 +29,8 @@ pub struct FloatModel {
     quantised: bool,
     /// Positions at either end without a row of the file's graph.
     cut: [usize; 2],
+    /// N before and behind a sequence, as the packed model reads them.
+    padding: [usize; 2],
     /// The last length that tract could not run the file's own graph at.
     given_up: Option<usize>,
     /// The rewritten graph and the file's own, for the length of the last sequence: shapes often
@@ -43,6 +47,33 @@ pub struct Rows {
     pub cut: [usize; 2],
     /// True of the file's own graph.
     pub original: bool,
+}
+
+impl Rows {
+    /// Keeps the rows of `joined`, where the sequence that was run is `part`, of positions of one
+    /// and the same sequence.
+    ///
+    /// # Errors
+    /// Where there are none for all of them.
+    pub fn narrow(
+        &mut self,
+        part: &Range<usize>,
+        joined: &Range<usize>,
+        columns: usize,
+    ) -> Result<(), ModelError> {
+        let first = joined.start.checked_sub(part.start + self.cut[0]);
+        let rows = first.and_then(|first| {
+            let values = self.values.get(first * columns..)?;
+            values.get(..joined.len() * columns)
+        });
+        let rows = rows.ok_or_else(|| {
+            let cut = self.cut[0] + self.cut[1];
+            ModelError::Pack(format!("the network leaves {cut} positions out"))
+        })?;
+        self.values = rows.to_vec();
+        self.cut = [0, 0];
+        Ok(())
+    }
 }
 
 impl FloatModel {
@@ -65,6 +96,7 @@ impl FloatModel {
             columns: manifest.outputs.len(),
             quantised: imported.quantised,
             cut: [imported.crop.0, imported.crop.1].map(|n| usize::try_from(n).unwrap_or(0)),
+            padding: manifest.padding(),
             inputs: [imported.inputs, imported.dropped].concat(),
             rewritten: None,
             given_up: None,
@@ -75,6 +107,11 @@ impl FloatModel {
     /// Why the rewritten graph was run somewhere, not the file's own.
     pub fn rewritten(&self) -> Option<&str> {
         self.rewritten.as_deref()
+    }
+
+    /// Gives the memory of its graphs back; they are read again when they are needed.
+    pub fn forget(&mut self) {
+        self.plans = [None, None];
     }
 
     /// Columns of all outputs together.
@@ -90,7 +127,28 @@ impl FloatModel {
     /// Positions at the beginning and at the end of a sequence for which the file's own graph gives
     /// nothing.
     pub fn cut(&self) -> [usize; 2] {
-        self.cut
+        [0, 1].map(|side| self.cut[side].saturating_sub(self.padding[side]))
+    }
+
+    /// Rows of a sequence between the N that the packed model reads around it.
+    fn rows_of(
+        &mut self,
+        sequence: &[u32],
+        padding: [usize; 2],
+        original: bool,
+    ) -> Result<Rows, ModelError> {
+        let [before, behind] = padding.map(|n| vec![u32::from(NO_BASE); n]);
+        let padded = [&before, sequence, &behind].concat();
+        let mut values = self.evaluate(&padded, original)?;
+        let cut = if original { self.cut } else { [0, 0] };
+        let more = |side: usize| padding[side].saturating_sub(cut[side]) * self.columns;
+        values.truncate(values.len().saturating_sub(more(1)));
+        values.drain(..more(0).min(values.len()));
+        Ok(Rows {
+            values,
+            cut: [0, 1].map(|side| cut[side].saturating_sub(padding[side])),
+            original,
+        })
     }
 
     /// Raw outputs of the file's own graph, or where tract cannot run that, of the rewritten one.
@@ -99,23 +157,29 @@ impl FloatModel {
     /// # Errors
     /// Where tract fails.
     pub fn run(&mut self, sequence: &[u32]) -> Result<Rows, ModelError> {
+        self.run_padded(sequence, self.padding)
+    }
+
+    /// The same of a part of a sequence, without N around it.
+    ///
+    /// # Errors
+    /// Where tract fails.
+    pub fn run_part(&mut self, part: &[u32]) -> Result<Rows, ModelError> {
+        self.run_padded(part, [0, 0])
+    }
+
+    fn run_padded(&mut self, sequence: &[u32], padding: [usize; 2]) -> Result<Rows, ModelError> {
         let length = sequence.len();
         if self.given_up != Some(length) {
-            match self.evaluate(sequence, true) {
-                Ok(values) => {
-                    return Ok(Rows {
-                        values,
-                        cut: self.cut,
-                        original: true,
-                    });
-                }
+            match self.rows_of(sequence, padding, true) {
+                Ok(rows) => return Ok(rows),
                 Err(error) => {
                     self.given_up = Some(length);
                     self.rewritten.get_or_insert(error.to_string());
                 }
             }
         }
-        self.run_rewritten(sequence)
+        self.rows_of(sequence, padding, false)
     }
 
     /// Raw outputs of the graph as it is read here.
@@ -123,11 +187,7 @@ impl FloatModel {
     /// # Errors
     /// Where tract fails.
     pub fn run_rewritten(&mut self, sequence: &[u32]) -> Result<Rows, ModelError> {
-        Ok(Rows {
-            values: self.evaluate(sequence, false)?,
-            cut: [0, 0],
-            original: false,
-        })
+        self.rows_of(sequence, self.padding, false)
     }
 
     fn evaluate(&mut self, sequence: &[u32], original: bool) -> Result<Vec<f32>, ModelError> {
@@ -163,9 +223,14 @@ impl FloatModel {
         let model = if !original {
             fuse::to_tract(&fuse::read(&self.path)?.unpadded(), Some(length))?
         } else {
-            let mut model = reference::onnx()
-                .with_ignore_output_shapes(true)
-                .model_for_path(&self.path)?;
+            let reader = reference::onnx().with_ignore_output_shapes(true);
+            let mut model = match fuse::standardised(&self.path)? {
+                Some(proto) => {
+                    let folder = self.path.parent().and_then(Path::to_str);
+                    reader.parse(&proto, folder)?.model
+                }
+                None => reader.model_for_path(&self.path)?,
+            };
             for at in 0..model.input_outlets()?.len() {
                 let outlet = model.input_outlets()?[at];
                 let input = self.input(&model.node(outlet.node).name)?;

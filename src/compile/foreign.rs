@@ -18,6 +18,7 @@ use tract_nnef::ProtoModel;
 use tract_nnef::ast::Identifier;
 use tract_nnef::internal::*;
 use tract_onnx::WithOnnx;
+use tract_transformers::WithTractTransformers;
 
 /// The resource under which primitives find the model file.
 pub const FILE: &str = "strandline_file";
@@ -59,9 +60,9 @@ pub fn framework() -> Nnef {
         TypeName::String.named("operator"),
     ];
     registry.register_primitive(REFERENCE, &parameters, &output, load_reference);
-    // tract-onnx keeps operators of its own beside NNEF's: a graph that was not lowered whole may
-    // hold some.
-    tract_nnef::nnef().with_registry(registry).with_onnx()
+    // tract keeps more operators beside NNEF's: a graph that was not lowered whole may hold some.
+    let nnef = tract_nnef::nnef().with_registry(registry);
+    nnef.with_onnx().with_tract_transformers()
 }
 
 fn dump_reference(

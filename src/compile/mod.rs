@@ -1,5 +1,5 @@
-//! An ONNX network to a packed file: fuse, lower, quantise, pack. The only user of tract-onnx and
-//! tract-nnef.
+//! An ONNX network to a packed file: fuse, lower, quantise, pack. The only user of tract-onnx,
+//! tract-nnef and tract-transformers.
 
 pub mod check;
 mod contain;
@@ -16,6 +16,10 @@ pub use derive::manifest_of;
 
 use crate::model::error::ModelError;
 use std::path::{Path, PathBuf};
+
+/// Called after each step of a packing, with what it is at, how many such steps are done, and how
+/// many there are.
+pub type Watch<'a> = &'a dyn Fn(&'static str, usize, usize);
 
 /// The files beside an ONNX file that hold weights of it.
 ///

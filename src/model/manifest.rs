@@ -117,6 +117,27 @@ impl fmt::Display for Checked {
     }
 }
 
+/// What a network reads beyond the ends of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ends {
+    /// Nothing: every layer takes what lies beyond for zeros, as convolutions that keep the length
+    /// do in training.
+    Masked,
+    /// As many bases N as the context holds, through all layers: what a network was trained on
+    /// whose windows are filled up with zeros.
+    NPadded,
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ends::Masked => "masked",
+            Ends::NPadded => "n-padded",
+        })
+    }
+}
+
 /// Positions on either side of one that its score depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -286,6 +307,10 @@ pub struct Manifest {
     pub tokeniser: Tokeniser,
     /// Dependence of a score on its neighbours.
     pub context: Context,
+    /// What lies beyond the ends of a sequence; absent for `masked`. `pack` states it: `n-padded`
+    /// where a network's output is shorter than its input, unless the manifest says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Ends>,
     /// Positions from one score to the next; 1.
     pub stride: usize,
     /// Lengths must be a multiple of this, where the network has strides.
@@ -314,6 +339,11 @@ pub struct Manifest {
     /// Precision asked for at packing.
     #[serde(default = "default_precision")]
     pub precision: Precision,
+    /// With `int8`: decibels by which the rounding error of integer rows must lie below them on the
+    /// calibration data. Rows with more noise stay float, and what reads them has weights in fp16.
+    /// Absent for [`LEAST_SIGNAL_TO_NOISE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_snr: Option<f32>,
     /// What is the same on every instruction set, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reproducible: Option<Reproducible>,
@@ -334,9 +364,19 @@ fn default_precision() -> Precision {
     Precision::Int8
 }
 
+/// Decibels that integer rows have at least, where no manifest says it: noise of a tenth of the
+/// signal's amplitude.
+pub const LEAST_SIGNAL_TO_NOISE: f32 = 20.0;
+
 /// Longest context, separation and halo, largest tile and most columns that a file may ask for:
 /// memory is bounded by what it says.
 pub(super) const MOST_POSITIONS: usize = 1 << 20;
+
+/// Most outputs; networks of thousands of tracks have some 20,000.
+const MOST_OUTPUTS: usize = 1 << 15;
+
+/// Most numbers of a tile, for the same reason.
+const MOST_SCORES: usize = 1 << 26;
 
 impl Manifest {
     /// Reads the TOML that `pack` takes.
@@ -354,6 +394,20 @@ impl Manifest {
     /// True where every position has scores of its own, which depend on its context alone.
     pub fn is_scan(&self) -> bool {
         !self.is_raw() && self.sequence.is_none()
+    }
+
+    /// Decibels that integer rows have at least.
+    pub fn least_signal_to_noise(&self) -> f32 {
+        self.min_snr.unwrap_or(LEAST_SIGNAL_TO_NOISE)
+    }
+
+    /// Positions before and behind a sequence that are filled with N.
+    pub fn padding(&self) -> [usize; 2] {
+        match self.ends {
+            Some(Ends::NPadded) => [self.context.left, self.context.right]
+                .map(|side| side.next_multiple_of(self.multiple)),
+            _ => [0, 0],
+        }
     }
 
     /// Positions beyond one that must be there before its calls are certain: context and call
@@ -438,8 +492,22 @@ impl Manifest {
         if self.stride != 1 {
             return Err(format!("stride {}: only 1", self.stride));
         }
-        if self.outputs.is_empty() || self.outputs.len() > 64 {
-            return Err(format!("{} outputs: 1 to 64", self.outputs.len()));
+        if self.outputs.is_empty() || self.outputs.len() > MOST_OUTPUTS {
+            return Err(format!(
+                "{} outputs: 1 to {MOST_OUTPUTS}",
+                self.outputs.len()
+            ));
+        }
+        if self.sequence.is_none() && self.outputs.len().saturating_mul(self.tile) > MOST_SCORES {
+            return Err(format!(
+                "a tile of {} with {} outputs: at most {MOST_SCORES} numbers",
+                self.tile,
+                self.outputs.len()
+            ));
+        }
+        let fixed = self.sequence.is_some() || self.tokeniser == Tokeniser::Ids;
+        if self.ends == Some(Ends::NPadded) && fixed {
+            return Err("ends = \"n-padded\" is for networks with a row for every base".into());
         }
         if self.context.left > MOST_POSITIONS
             || self.context.right > MOST_POSITIONS

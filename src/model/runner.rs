@@ -63,6 +63,9 @@ impl Model {
                 (context.left + around).next_multiple_of(multiple),
                 (context.right + around).next_multiple_of(multiple),
             ),
+            padding: self.manifest().padding(),
+            no_base: u8::try_from(self.manifest().alphabet.len()).unwrap_or(u8::MAX),
+            padded: Vec::new(),
             whole: Vec::new(),
             file: self.file.clone(),
         })
@@ -89,6 +92,10 @@ pub struct Runner {
     exact_length: bool,
     /// Context to the left and right, in whole multiples.
     margins: (usize, usize),
+    /// Positions before and behind a sequence that are filled with N, its code, and a tile with it.
+    padding: [usize; 2],
+    no_base: u8,
+    padded: Vec<u8>,
     /// The output of more than one tile.
     whole: Vec<f32>,
     file: Arc<ModelFile>,
@@ -97,7 +104,8 @@ pub struct Runner {
 impl Runner {
     /// Runs the model on `codes`, each of which stands for a letter of the manifest's alphabet or,
     /// from its length on, for none, and gives its raw output: `[codes.len(), columns]`, or
-    /// `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the sequence.
+    /// `[columns]` for a sequence scored as a whole. The ends of `codes` are ends of the sequence;
+    /// what lies beyond them is up to the manifest's `ends`.
     /// More codes than the tile holds are run in tiles that overlap by the context, which changes
     /// nothing.
     ///
@@ -105,15 +113,30 @@ impl Runner {
     /// Where tract fails, the model reads ids, there are no multiple of the codes that the manifest
     /// asks for, or more than the tile where the output is no rows.
     pub fn run(&mut self, codes: &[u8]) -> Result<&[f32], ModelError> {
-        if codes.len() <= self.tile || !self.rows {
+        self.run_part(codes, [true, true])
+    }
+
+    /// The same of a part of a sequence: whether its beginning and its end are those of the
+    /// sequence. Where they are not, rows within the context of them mean nothing.
+    pub(crate) fn run_part(&mut self, codes: &[u8], ends: [bool; 2]) -> Result<&[f32], ModelError> {
+        let padding = self.padding_of(ends);
+        if padding == [0, 0] && (codes.len() <= self.tile || !self.rows) {
             return self.evaluate(codes);
         }
         let mut whole = std::mem::take(&mut self.whole);
         whole.resize(codes.len() * self.columns, 0.0);
-        let result = self.run_range(codes, 0..codes.len(), &mut whole);
+        let result = self.run_padded(codes, 0..codes.len(), padding, &mut whole);
         self.whole = whole;
         result?;
         Ok(&self.whole)
+    }
+
+    fn padding_of(&self, ends: [bool; 2]) -> [usize; 2] {
+        let [before, behind] = self.padding;
+        [
+            if ends[0] { before } else { 0 },
+            if ends[1] { behind } else { 0 },
+        ]
     }
 
     /// Runs the model on those tiles of `codes` that make up `range`, into `out` of `[range.len(),
@@ -128,6 +151,16 @@ impl Runner {
         range: Range<usize>,
         out: &mut [f32],
     ) -> Result<(), ModelError> {
+        self.run_padded(codes, range, self.padding, out)
+    }
+
+    fn run_padded(
+        &mut self,
+        codes: &[u8],
+        range: Range<usize>,
+        [before, behind]: [usize; 2],
+        out: &mut [f32],
+    ) -> Result<(), ModelError> {
         let (left, right) = self.margins;
         let step = self.tile.saturating_sub(left + right) / self.multiple * self.multiple;
         if step == 0 || !self.rows || !range.start.is_multiple_of(self.multiple) {
@@ -140,9 +173,27 @@ impl Runner {
             let to = (from + step).min(range.end);
             let first = from.saturating_sub(left);
             let last = (to + right).min(codes.len());
-            let rows = self.evaluate(&codes[first..last])?;
-            let rows = &rows[(from - first) * columns..(to - first) * columns];
+            let own = &codes[first..last];
+            // As much of the context as there are no codes for.
+            let [n_before, n_behind] = [
+                before.min(left.saturating_sub(from)),
+                behind.min((to + right).saturating_sub(codes.len())),
+            ];
+            let mut padded = std::mem::take(&mut self.padded);
+            let window = if n_before + n_behind == 0 {
+                own
+            } else {
+                padded.clear();
+                padded.resize(n_before, self.no_base);
+                padded.extend_from_slice(own);
+                padded.resize(padded.len() + n_behind, self.no_base);
+                &padded
+            };
+            let rows = self.evaluate(window)?;
+            let first_row = from - first + n_before;
+            let rows = &rows[first_row * columns..(first_row + to - from) * columns];
             out[(from - range.start) * columns..(to - range.start) * columns].copy_from_slice(rows);
+            self.padded = padded;
             from = to;
         }
         Ok(())

@@ -312,6 +312,29 @@ fn attention_of_opset_23() {
 }
 
 #[test]
+fn what_tract_alone_runs_is_written_or_named() {
+    let mut d = Draft::ids(3, false).opset(23);
+    let x = d.embedding(8, None);
+    let heads = [("q_num_heads", 2), ("kv_num_heads", 2), ("is_causal", 1)];
+    let heads = heads.map(|(name, value)| attribute(name, value));
+    let y = d.op("Attention", &[&x, &x, &x], &heads);
+    let out = d.linear(&y, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+    // A remainder of floats has no form in a file.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let by = d.scalar(0.75);
+    let x = d.op("Mod", &[&x, &by], &[attribute("fmod", 1)]);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    let refused = packed(&d.finish(&out), &BASES, Precision::F32, &samples(&BASES));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("no way to write it to a file"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn outputs_that_are_cut_and_convolutions_without_padding() {
     let open = |d: &mut Draft, x: &str, pads: [i64; 2], width: usize| {
         let weight = d.weights(&[8, 8, width], 8 * width);
@@ -456,7 +479,8 @@ fn another_network_is_no_match() {
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("other.onnx");
     fs::write(&other, network(4)).unwrap();
-    let compare = |least| check(least, &own.model, &other, &samples(&BASES), 0, &|| ());
+    let watch = |_: &str, _, _| ();
+    let compare = |least| check(least, &own.model, &other, &samples(&BASES), 0, &watch);
     let refused = compare(Check::Precision).unwrap_err().to_string();
     assert!(refused.contains("would give other numbers"), "{refused}");
     assert!(compare(Check::Cosine(-1.0)).unwrap().is_some());

@@ -2,13 +2,15 @@
 
 They are what each exporter and quantiser makes of the same few layers.
 
+    pip install -r tests/onnx/requirements-make.txt
     python tests/onnx/make.py [FOLDER]
 
-Needs torch, onnx, onnxscript and onnxruntime. Every NAME.onnx comes with NAME.txt: inputs, and what
-ONNX Runtime gives for them on the float network, as plain numbers. Weights are random with a fixed
-seed. Files are kept below 50 kB.
+Every NAME.onnx comes with NAME.txt: inputs, and what ONNX Runtime gives for them on the float
+network, as plain numbers; SHA256SUMS holds the hashes. Weights are random with a fixed seed. Files
+are kept below 50 kB.
 """
 
+import hashlib
 import math
 import sys
 import warnings
@@ -27,6 +29,7 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
+from onnxruntime.transformers import optimizer
 from torch import nn
 
 D, HEADS, FF, VOCABULARY = 8, 2, 12, 12
@@ -243,6 +246,112 @@ def keras(path):
     )
 
 
+def space_to_batch(path):
+    """A dilated Conv1D as TensorFlow writes it at open length: channels last, padded to a multiple of
+    the dilation by what the shape says, every third position a sequence of its own."""
+    rng = np.random.default_rng(6)
+    taps, dilation = 5, 3
+    reach = (taps - 1) * dilation
+    init = {
+        "w1": (rng.standard_normal((8, 4, 3)) * 0.4).astype(np.float32),
+        "w2": (rng.standard_normal((8, 8, 1, taps)) * 0.3).astype(np.float32),
+        "w3": (rng.standard_normal((3, 8, 1)) * 0.4).astype(np.float32),
+    }
+    names = {
+        "zero": [0], "one": [1], "two": [2], "minus": [-1], "third": [-3], "end": [2**63 - 1],
+        "d": [dilation], "reach": [reach], "half": [reach // 2], "pair": [-1, 1],
+        "before": [0], "front": [0, reach // 2, 0, 0], "last": [0, 0], "order": [2, 0, 1, 3],
+    }
+    init |= {name: np.array(value, np.int64) for name, value in names.items()}
+    nodes = []
+
+    def op(kind, inputs, output, **attributes):
+        nodes.append(helper.make_node(kind, inputs.split(), [output], name=output, **attributes))
+
+    op("Transpose", "sequence", "first", perm=[0, 2, 1])
+    op("Conv", "first w1", "c1", pads=[1, 1])
+    op("Relu", "c1", "r1")
+    op("Transpose", "r1", "x", perm=[0, 2, 1])
+    op("Shape", "x", "shape")
+    op("Slice", "shape one two zero", "length")
+    op("Add", "length reach", "wide")
+    op("Mod", "wide d", "rest")
+    op("Sub", "d rest", "open")
+    op("Mod", "open d", "more")
+    op("Add", "half more", "behind")
+    op("Concat", "front behind zero", "pads", axis=0)
+    op("Pad", "x pads", "padded")
+    op("Shape", "padded", "padded_shape")
+    op("Slice", "padded_shape two end", "channels")
+    op("Slice", "padded_shape one two", "padded_length")
+    op("Div", "padded_length d", "part")
+    op("Concat", "minus part d channels", "apart_shape", axis=0)
+    op("Concat", "minus part channels", "parts_shape", axis=0)
+    op("Reshape", "padded apart_shape", "apart")
+    op("Transpose", "apart", "apart_first", perm=[2, 0, 1, 3])
+    op("Reshape", "apart_first parts_shape", "parts")
+    op("Unsqueeze", "parts third", "expanded")
+    op("Transpose", "expanded", "c2_input", perm=[0, 3, 1, 2])
+    op("Conv", "c2_input w2", "c2", kernel_shape=[1, taps])
+    op("Squeeze", "c2 two", "squeezed")
+    op("Transpose", "squeezed", "sums", perm=[0, 2, 1])
+    op("Shape", "sums", "sums_shape")
+    op("Slice", "sums_shape two end", "sums_channels")
+    op("Slice", "sums_shape one two", "sums_length")
+    op("Mul", "sums_length d", "whole")
+    op("Sub", "whole more", "cut")
+    op("Concat", "minus whole sums_channels", "whole_shape", axis=0)
+    op("Concat", "d minus sums_length sums_channels", "stacked_shape", axis=0)
+    op("Reshape", "sums stacked_shape", "stacked")
+    op("Transpose", "stacked", "woven", perm=[1, 2, 0, 3])
+    op("Reshape", "woven whole_shape", "together")
+    op("Slice", "together zero cut one", "dilated")
+    op("Relu", "dilated", "r2")
+    op("Add", "x r2", "sum")
+    op("Transpose", "sum", "sum_first", perm=[0, 2, 1])
+    op("Conv", "sum_first w3", "y")
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "space_to_batch",
+        [helper.make_tensor_value_info("sequence", TensorProto.FLOAT, ["N", "T", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3, "T"])],
+        [numpy_helper.from_array(v, k) for k, v in init.items() if k in used],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path
+    )
+
+
+def optimised(folder):
+    """What ONNX Runtime's two optimisers save: operators merged; and half precision."""
+    levels = ort.GraphOptimizationLevel
+    for name, level, suffix in (
+        ("bert_script", levels.ORT_ENABLE_EXTENDED, "extended"),
+        ("bert_dynamo", levels.ORT_ENABLE_EXTENDED, "extended"),
+        ("esm_script", levels.ORT_ENABLE_EXTENDED, "extended"),
+        ("branches_script", levels.ORT_ENABLE_EXTENDED, "extended"),
+        ("bert_script_dynamic", levels.ORT_ENABLE_EXTENDED, "extended"),
+        ("branches_script_static", levels.ORT_ENABLE_ALL, "all"),
+    ):
+        options = ort.SessionOptions()
+        options.graph_optimization_level = level
+        options.optimized_model_filepath = str(folder / f"{name}_{suffix}.onnx")
+        source = folder / f"{name}.onnx"
+        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        float_name = name.removesuffix("_dynamic").removesuffix("_static")
+        record(folder / f"{name}_{suffix}.onnx", folder / f"{float_name}.onnx")
+    for name, half in (("bert_script_merged", False), ("bert_script_half", True)):
+        source = folder / "bert_script.onnx"
+        merged = optimizer.optimize_model(
+            str(source), model_type="bert", num_heads=HEADS, hidden_size=D, opt_level=0
+        )
+        if half:
+            merged.convert_float_to_float16()
+        merged.save_model_to_file(str(folder / f"{name}.onnx"))
+        record(folder / f"{name}.onnx", source)
+
+
 class Reader(CalibrationDataReader):
     def __init__(self, feeds):
         self.feeds = iter(feeds)
@@ -325,8 +434,9 @@ def main():
                 record(path, path)
             except Exception as error:
                 print(path.name, type(error).__name__, str(error)[:300])
-    keras(folder / "keras.onnx")
-    record(folder / "keras.onnx", folder / "keras.onnx")
+    for name, write in (("keras", keras), ("space_to_batch", space_to_batch)):
+        write(folder / f"{name}.onnx")
+        record(folder / f"{name}.onnx", folder / f"{name}.onnx")
     for name in ("branches_script", "pooled_script", "bert_script", "encoder_script"):
         source = folder / f"{name}.onnx"
         feeds = [feed(source, 16, seed) for seed in range(20)]
@@ -359,6 +469,12 @@ def main():
             written.append(operators)
         for path in written:
             record(path, source)
+    optimised(folder)
+    hashes = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
+        for path in sorted(folder.glob("*.onnx"))
+    ]
+    (folder / "SHA256SUMS").write_text("\n".join(hashes) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ pub struct PackArguments {
     /// int8, fp16 or f32
     #[arg(long, default_value = "int8")]
     pub precision: Precision,
+    /// With int8: rows whose rounding error lies less than so many decibels below them stay float,
+    /// and what reads them keeps weights in fp16 [default: 20]
+    #[arg(long, value_name = "DECIBELS")]
+    pub min_snr: Option<f32>,
     /// Reads to choose activation scales on
     #[arg(long, value_name = "READS")]
     pub calibrate: Vec<PathBuf>,

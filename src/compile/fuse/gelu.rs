@@ -178,11 +178,31 @@ fn arguments(net: &Net, name: &str, depth: usize) -> Vec<String> {
     }
 }
 
+/// True for what is multiplied by a constant next.
+fn is_scaled(net: &Net, name: &str) -> bool {
+    net.readers(name).iter().any(|&at| {
+        let reader = &net.nodes[at];
+        let constant = reader.input.iter().any(|input| net.scalar(input).is_some());
+        ["Mul", "Div"].contains(&reader.op_type.as_str()) && constant
+    })
+}
+
 /// `Gelu`, and its two written forms at their last product.
 pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
     let out = &op.output[0];
-    let write = |net: &mut Net, x: &str, tanh: bool| {
+    // An optimiser may have moved the half, or what else is multiplied, elsewhere.
+    let write = |net: &mut Net, x: &str, tanh: bool, factor: f32| {
+        if !near(factor, 1.0) {
+            let (gelu, by) = (format!("{out}.gelu"), format!("{out}.factor"));
+            let by = net.add_floats(by, &[1], &[factor]);
+            let how = Value::Text(if tanh { "tanh" } else { "none" }.into());
+            let made = node("Gelu", label(&op), &[x], &[&gelu]);
+            return Some(vec![
+                with(made, "approximate", how),
+                node("Mul", out, &[&gelu, &by], &[out]),
+            ]);
+        }
         let made = node(&format!("{PREFIX}Gelu"), label(&op), &[x], &[out]);
         let mut made = with(
             made,
@@ -203,7 +223,7 @@ pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     };
     if op.op_type == "Gelu" && op.domain != node::DOMAIN {
         let tanh = node::text(&op, "approximate").is_some_and(|a| a == "tanh");
-        return write(net, op.input.first()?, tanh);
+        return write(net, op.input.first()?, tanh, 1.0);
     }
     if op.op_type != "Mul" && op.op_type != "Div" {
         return None;
@@ -213,7 +233,11 @@ pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     leaves.extend(arguments(net, &op.output[0], 3));
     for (depth, leaf) in (1..4).flat_map(|depth| leaves.iter().map(move |leaf| (depth, leaf))) {
         let whole = product(net, &op.output[0], depth, leaf);
-        if !near(whole.constant, 0.5) || whole.factors.len() != 2 {
+        if whole.factors.len() != 2 {
+            continue;
+        }
+        let factor = whole.constant / 0.5;
+        if !near(factor, 1.0) && is_scaled(net, &op.output[0]) {
             continue;
         }
         for (x, bracket) in [(0, 1), (1, 0)] {
@@ -222,10 +246,10 @@ pub fn gelu(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
             };
             let x = &whole.factors[x];
             if erf_of(net, &inner).as_ref() == Some(x) {
-                return write(net, x, false);
+                return write(net, x, false, factor);
             }
             if tanh_of(net, &inner, leaf).as_ref() == Some(x) {
-                return write(net, x, true);
+                return write(net, x, true, factor);
             }
         }
     }

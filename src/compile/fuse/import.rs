@@ -7,7 +7,7 @@ use super::meaning::Input;
 use super::net::Net;
 use super::node::{self, label};
 use super::qdq::Ranges;
-use super::{crop, inputs, qdq, rules, shape, tidy, window};
+use super::{crop, dilate, half, inputs, qdq, rules, shape, standard, tidy, window};
 use crate::compile::reference;
 use crate::model::error::ModelError;
 use std::collections::{BTreeMap, HashSet};
@@ -66,6 +66,41 @@ pub fn external_data(path: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Ok(files)
 }
 
+/// An ONNX file in operators and types that tract computes as they are meant; `None` where the file
+/// itself is so.
+///
+/// # Errors
+/// Where it is no ONNX, or an operator cannot be written so.
+pub fn standardised(path: &Path) -> Result<Option<ModelProto>, ModelError> {
+    let failed = |reason: String| ModelError::Graph {
+        file: path.display().to_string(),
+        action: "reading the ONNX file",
+        reason,
+    };
+    let proto = tract_onnx::onnx().proto_model_for_path(path);
+    let mut proto = proto.map_err(|error| failed(format!("{error:#}")))?;
+    let opset = opset(&proto);
+    let folder = path.parent().and_then(Path::to_str);
+    let Some(graph) = proto.graph.as_mut() else {
+        return Ok(None);
+    };
+    if !half::is_needed(graph) && !standard::is_needed(graph) {
+        return Ok(None);
+    }
+    let standard = inputs::check(graph)
+        .and_then(|()| half::widen(graph, folder))
+        .and_then(|()| standard::take_apart(graph, opset, folder));
+    standard.map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))?;
+    Ok(Some(proto))
+}
+
+/// The version of the default operator set.
+fn opset(proto: &ModelProto) -> i64 {
+    let default = |set: &&OperatorSetIdProto| set.domain.is_empty() || set.domain == "ai.onnx";
+    let set = proto.opset_import.iter().find(default);
+    set.map_or(1, |set| set.version)
+}
+
 /// Checks and rewrites a model whose external data is nowhere.
 pub fn rewritten(onnx: &[u8]) -> Result<(), String> {
     let proto = tract_onnx::onnx().proto_model_for_read(&mut &*onnx);
@@ -78,17 +113,16 @@ pub fn rewritten(onnx: &[u8]) -> Result<(), String> {
 /// Reads an ONNX model that is in memory; `folder` is where its external data lies, `name` what
 /// errors call it.
 pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result<Imported, Fault> {
-    let graph = proto
+    let opset = opset(&proto);
+    let mut graph = proto
         .graph
         .take()
         .ok_or_else(|| Fault::new("the model", "it has no graph"))?;
-    let default = |set: &&OperatorSetIdProto| set.domain.is_empty() || set.domain == "ai.onnx";
-    let opset = proto
-        .opset_import
-        .iter()
-        .find(default)
-        .map_or(1, |set| set.version);
     inputs::check(&graph)?;
+    if half::is_needed(&graph) {
+        half::widen(&mut graph, folder)?;
+    }
+    standard::take_apart(&mut graph, opset, folder)?;
     let (mut net, inputs) = inputs::open(graph, opset, folder)?;
     let mut ranges = Ranges::new();
     let quantised = net.nodes.iter().any(qdq::is_quantised);
@@ -98,6 +132,7 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     tidy::drop_identities(&mut net);
     tidy::constants(&mut net, false);
     net.infer();
+    dilate::recognise(&mut net);
     let mut notes = vec![];
     let crop = crop::open(&mut net).unwrap_or_else(|reason| {
         notes.push(reason);
@@ -157,8 +192,8 @@ fn known_operators(net: &Net) -> Result<(), Fault> {
     if let Some(node) = net.nodes.iter().find(open) {
         return Err(Fault::new(
             format!("{} (Pad)", label(node)),
-            "it pads by what follows from the length, as a dilated convolution written as \
-             space-to-batch does: export the network at a fixed length, which is opened again here",
+            "it pads by what follows from the length: export the network at a fixed length, which \
+             is opened again here",
         ));
     }
     let unknown = |n: &&NodeProto| !known.contains_key(&n.op_type);
@@ -171,6 +206,10 @@ fn known_operators(net: &Net) -> Result<(), Fault> {
         name,
         if default {
             format!("no such operator is known, of opset {}", net.opset)
+        } else if node.domain == "com.microsoft.nchwc" {
+            "its weights are laid out for one processor: save the optimised network at \
+             ORT_ENABLE_EXTENDED, or export it without an optimiser"
+                .to_string()
         } else {
             format!(
                 "an operator of {}, not of ONNX: export the network without it, or without an \

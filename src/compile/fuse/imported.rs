@@ -104,9 +104,9 @@ fn settle_slices(model: &mut TypedModel) -> TractResult<()> {
 
 impl Imported {
     /// The same graph for sequences without padding: masks are no longer read.
-    pub fn unpadded(&self) -> Imported {
-        let mut all = self.clone();
-        let masks: Vec<Input> = self
+    pub fn unpadded(self) -> Imported {
+        let mut all = self;
+        let masks: Vec<Input> = all
             .inputs
             .iter()
             .filter(|i| i.meaning == Meaning::Mask)

@@ -25,28 +25,36 @@ pub fn linear(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         return None;
     };
     let mut nodes = vec![];
-    let from = rows(net, x, &mut nodes)?;
+    let (x, scale) = unscaled(net, x);
+    let from = rows(net, &x, &mut nodes)?;
     if from.rows == Dim::ONE {
-        return None;
+        return scaled_vector(net, &op, gemm, [depth, width]);
     }
     let mut inputs = vec![from.name.clone(), weight.clone()];
+    if !gemm && scale != 1.0 {
+        let mut values = net.floats(weight)?;
+        values.iter_mut().for_each(|w| *w *= scale);
+        let name = format!("{}.scaled", op.output[0]);
+        inputs[1] = net.add_floats(name, &[depth, width], &values);
+    }
     if gemm {
         let factor = |name| node::float(&op, name).unwrap_or(1.0);
         if node::int(&op, "transA").unwrap_or(0) != 0 {
             return None;
         }
         let bias = op.input.get(2).filter(|i| !i.is_empty());
-        if node::int(&op, "transB").unwrap_or(0) != 0 || factor("alpha") != 1.0 {
+        let alpha = factor("alpha") * scale;
+        if node::int(&op, "transB").unwrap_or(0) != 0 || alpha != 1.0 {
             let flip = node::int(&op, "transB").unwrap_or(0) != 0;
             let mut values = net.floats(weight)?;
             if flip {
                 values = transposed(&values, width);
                 (depth, width) = (width, depth);
             }
-            values.iter_mut().for_each(|w| *w *= factor("alpha"));
+            values.iter_mut().for_each(|w| *w *= alpha);
             let name = format!(
                 "{weight}.by_input{}",
-                if factor("alpha") == 1.0 {
+                if alpha == 1.0 {
                     String::new()
                 } else {
                     format!(".{at}")
@@ -70,7 +78,7 @@ pub fn linear(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
                 net.add_floats(format!("{}.bias", op.output[0]), &[width], &values)
             });
         }
-    } else if net.constant_shape(weight)?.len() != 2 {
+    } else if inputs[1] == *weight && net.constant_shape(weight)?.len() != 2 {
         let values = net.floats(weight)?;
         inputs[1] = net.add_floats(format!("{weight}.matrix"), &[depth, width], &values);
     }
@@ -81,6 +89,57 @@ pub fn linear(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let made = node(&format!("{PREFIX}Linear"), label(&op), &inputs, &[]);
     nodes.extend(finish(net, made, &from, width, &op.output[0])?);
     Some(nodes)
+}
+
+/// A product whose one row is multiplied with one constant a column, as smooth quantisation writes
+/// it: the constants go into the weights, which are float.
+fn scaled_vector(
+    net: &mut Net,
+    op: &NodeProto,
+    gemm: bool,
+    [rows, columns]: [usize; 2],
+) -> Option<Vec<NodeProto>> {
+    let product = net.producer_of(op.input.first()?, "Mul")?.clone();
+    let flip = gemm && node::int(op, "transB").unwrap_or(0) != 0;
+    let depth = if flip { columns } else { rows };
+    for (x, factors) in [(0, 1), (1, 0)] {
+        let Some(factors) = net.floats(&product.input[factors]) else {
+            continue;
+        };
+        let same = net.shape(&product.input[x])? == net.shape(&product.output[0])?;
+        if !same || factors.len() != depth {
+            return None;
+        }
+        let mut values = net.floats(&op.input[1])?;
+        for (at, weight) in values.iter_mut().enumerate() {
+            let row = if flip { at % columns } else { at / columns };
+            *weight *= factors[row];
+        }
+        let mut made = op.clone();
+        made.input[0] = product.input[x].clone();
+        let name = format!("{}.unscaled", op.output[0]);
+        made.input[1] = net.add_floats(name, &[rows, columns], &values);
+        return Some(vec![made]);
+    }
+    None
+}
+
+/// What a tensor is a multiple of, and by which factor.
+fn unscaled(net: &Net, name: &str) -> (String, f32) {
+    let (mut name, mut scale) = (name.to_string(), 1.0);
+    while let Some(product) = net.producer_of(&name, "Mul") {
+        let (other, by) = match (net.scalar(&product.input[0]), net.scalar(&product.input[1])) {
+            (None, Some(by)) => (0, by),
+            (Some(by), None) => (1, by),
+            _ => break,
+        };
+        // A constant of more axes would add some.
+        if net.fact(&product.input[other]).shape != net.fact(&name).shape {
+            break;
+        }
+        (name, scale) = (product.input[other].clone(), scale * by);
+    }
+    (name, scale)
 }
 
 /// `[rows][columns]` as `[columns][rows]`.

@@ -10,7 +10,8 @@
 //! | a file from beginning to end, and what comes out | `import`, `imported` |
 //! | what a file must be, what its inputs mean, why it is refused | `inputs`, `meaning`, `fault` |
 //! | the graph, its nodes, its constants | `net`, `node`, `tensor` |
-//! | quantised files back to float | `qdq`, `nbits` |
+//! | quantised files back to float, half precision widened | `qdq`, `nbits`, `half` |
+//! | operators that an optimiser has merged, taken apart | `standard` |
 //! | shapes and small integers in terms of the length T | `dim`, `shape`, `axes`, `window` |
 //! | constants folded, pieces of the graph tried out | `tidy`, `probe` |
 //! | reshapes, transposes, slices: which element of which source | `view`, `trace` |
@@ -20,18 +21,21 @@
 //! | attention, rotation by position, masks | `attention`, `rotary`, `mask` |
 //! | tokens, positions, token types | `embed` |
 //! | convolutions without padding, and outputs that are cut | `crop` |
+//! | dilated convolutions, written as space-to-batch | `dilate` |
 //! | convolutions in two dimensions, channels last, upsampling | `conv` |
 
 mod attention;
 mod axes;
 mod conv;
 mod crop;
+mod dilate;
 mod dim;
 mod elementwise;
 mod embed;
 mod fault;
 mod function;
 mod gelu;
+mod half;
 mod import;
 mod imported;
 mod inputs;
@@ -49,6 +53,7 @@ mod rotary;
 mod rows;
 mod rules;
 mod shape;
+mod standard;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -57,6 +62,6 @@ mod trace;
 mod view;
 mod window;
 
-pub use import::{external_data, read, rewritten};
+pub use import::{external_data, read, rewritten, standardised};
 pub use imported::to_tract;
 pub use meaning::{Input, Meaning};

@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
+/// Bytes of a constant that is not kept longer than it is read: weights that were copied into others
+/// are most of a large network's memory.
+const LARGE: usize = 1 << 16;
+
 /// A graph in order of evaluation.
 #[derive(Debug, Clone)]
 pub struct Net {
@@ -186,6 +190,17 @@ impl Net {
             }
         }
         true
+    }
+
+    /// Drops large constants that a node has read, which is no longer there, and no other reads.
+    pub fn drop_unread(&mut self, gone: &NodeProto) {
+        for name in &gone.input {
+            let large = |tensor: &TensorProto| tensor.raw_data.len() > LARGE;
+            let unread = || self.readers(name).is_empty() && !self.is_output(name);
+            if self.constants.get(name).is_some_and(large) && unread() {
+                self.constants.remove(name);
+            }
+        }
     }
 
     /// Drops nodes and constants that no output needs.

@@ -31,12 +31,9 @@ fn matched(net: &Net, straight: &NodeProto, crossed: &NodeProto, follow: Follow)
                 && view.rotary.is_none()
                 && rotates(net, concat, &view, follow).is_some()
             {
-                view.rotary = Some(base(
-                    net,
-                    &straight.input[cosine],
-                    &crossed.input[sine],
-                    elements(&view)?,
-                )?);
+                let (elements, back) = elements(&view)?;
+                let tables = [&straight.input[cosine], &crossed.input[sine]];
+                view.rotary = Some(base(net, tables, elements, back)?);
                 return Some(view);
             }
         }
@@ -44,20 +41,19 @@ fn matched(net: &Net, straight: &NodeProto, crossed: &NodeProto, follow: Follow)
     None
 }
 
-/// Elements of the last axis, where they lie next to each other behind an axis of rows.
-fn elements(view: &View) -> Option<usize> {
-    let rank = view.axes.len();
-    match (
-        view.axes.last()?.as_slice(),
-        view.axes.get(rank.checked_sub(2)?)?.as_slice(),
-    ) {
-        ([Atom::Column { size, stride: 1 }], [Atom::Row]) if size % 2 == 0 => Some(*size),
+/// Elements of the last axis, where they lie next to each other, and how many axes before it is that
+/// of the rows.
+fn elements(view: &View) -> Option<(usize, usize)> {
+    let (last, before) = view.axes.split_last()?;
+    let back = before.iter().rev().position(|axis| axis == &[Atom::Row])?;
+    match last.as_slice() {
+        [Atom::Column { size, stride: 1 }] if size % 2 == 0 => Some((*size, back + 1)),
         _ => None,
     }
 }
 
 fn rotates(net: &Net, concat: &NodeProto, view: &View, follow: Follow) -> Option<()> {
-    let half = elements(view)? / 2;
+    let half = elements(view)?.0 / 2;
     let rank = view.axes.len();
     if axes::axis(node::int(concat, "axis")?, rank)? != rank - 1 {
         return None;
@@ -92,8 +88,9 @@ fn rotates(net: &Net, concat: &NodeProto, view: &View, follow: Follow) -> Option
     is_half(first, 0, 1.0)
 }
 
-/// The base of angles t · base^(-2 j / d), where cosine and sine are of such.
-fn base(net: &Net, cosine: &str, sine: &str, d: usize) -> Option<f32> {
+/// The base of angles t · base^(-2 j / d), where cosine and sine are of such, t along an axis `back`
+/// before the last.
+fn base(net: &Net, [cosine, sine]: [&String; 2], d: usize, back: usize) -> Option<f32> {
     let read = [Meaning::OneHot, Meaning::Ids];
     if !net.is_free_of(cosine, &read) || !net.is_free_of(sine, &read) {
         return None;
@@ -104,7 +101,12 @@ fn base(net: &Net, cosine: &str, sine: &str, d: usize) -> Option<f32> {
     let half = d / 2;
     // A constant table may be longer than the positions asked for, or be cut to a fixed length.
     let rows = cosine.len() / d;
+    let along = shape
+        .len()
+        .checked_sub(1 + back)
+        .and_then(|axis| shape.get(axis));
     if shape.last() != Some(&d)
+        || along != Some(&rows)
         || rows < 2
         || cosine.len() != sine.len()
         || cosine.len() != rows * d

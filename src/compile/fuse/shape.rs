@@ -32,8 +32,11 @@ impl Net {
     /// Puts `new` in the place of node `at`; the last of them writes its output.
     pub fn replace(&mut self, at: usize, new: Vec<NodeProto>) {
         let count = new.len();
-        self.nodes.splice(at..=at, new);
+        let gone: Vec<NodeProto> = self.nodes.splice(at..=at, new).collect();
         self.index();
+        for node in &gone {
+            self.drop_unread(node);
+        }
         for at in at..at + count {
             self.infer_node(at);
         }

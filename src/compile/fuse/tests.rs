@@ -1,6 +1,7 @@
 //! Drafts of graphs in every way of writing, and the files of exporters and quantisers.
 
 mod draft;
+mod merged;
 
 use super::import::{import, read};
 use super::imported::{Imported, to_tract};
@@ -505,6 +506,15 @@ fn files_of_exporters_and_quantisers() {
         ("pooled_script_dynamic", "Pool 2, Upsample 1", 0.02),
         ("pooled_script_operators", "Pool 2, Upsample 1", 0.02),
         ("keras", "Pool 1", 1e-4),
+        ("bert_script_extended", bert, 1e-4),
+        ("bert_dynamo_extended", bert, 1e-4),
+        ("bert_script_merged", bert, 1e-4),
+        ("bert_script_half", bert, 0.02),
+        ("bert_script_dynamic_extended", bert, 0.02),
+        ("esm_script_extended", esm, 1e-4),
+        ("branches_script_extended", "Upsample 1", 1e-4),
+        ("branches_script_static_all", "Upsample 1", 0.02),
+        ("space_to_batch", "", 1e-4),
     ];
     for (name, fused, tolerance) in files {
         println!("{name}");

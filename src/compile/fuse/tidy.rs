@@ -27,6 +27,7 @@ pub fn constants(net: &mut Net, stated: bool) {
             Some(tensors) => {
                 let node = net.nodes.remove(at);
                 net.index();
+                net.drop_unread(&node);
                 for (name, mut tensor) in node.output.into_iter().zip(tensors) {
                     if !name.is_empty() {
                         tensor.name.clone_from(&name);

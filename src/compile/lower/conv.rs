@@ -16,9 +16,9 @@ impl Finder<'_> {
     pub(super) fn linear(&self, id: usize) -> TractResult<Option<(ConvStep, Vec<usize>)>> {
         let node = self.model.node(id);
         let shape = &self.model.outlet_fact(node.inputs[1])?.shape;
-        let Some(by_input) = self.constant(node.inputs[1]) else {
+        if self.model.outlet_fact(node.inputs[1])?.konst.is_none() {
             return Ok(None);
-        };
+        }
         let (channels_in, channels_out) = (shape[0].to_usize()?, shape[1].to_usize()?);
         if self.channels(OutletId::new(id, 0)) != Some(channels_out) {
             return Ok(None);
@@ -30,14 +30,12 @@ impl Finder<'_> {
             },
             None => vec![0.0; channels_out],
         };
-        let weight = (0..channels_out * channels_in)
-            .map(|at| by_input[at % channels_in * channels_out + at / channels_in])
-            .collect();
         let step = ConvStep {
             name: node.name.clone(),
             input: node.inputs[0],
             shape: ConvShape::linear(channels_in, channels_out),
-            weight,
+            weight: vec![],
+            by_input: Some(node.inputs[1]),
             bias,
             residual: None,
             function: Activation::Identity,
@@ -180,6 +178,7 @@ impl Finder<'_> {
                 stride,
             },
             weight,
+            by_input: None,
             bias,
             residual: None,
             function: Activation::Identity,

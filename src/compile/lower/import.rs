@@ -10,12 +10,12 @@ use std::path::Path;
 use tract_nnef::internal::*;
 
 /// Imports an ONNX file as tract's typed graph; `None` leaves the length open. Gives what its
-/// positions must be a multiple of, too.
-fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize), ModelError> {
+/// positions must be a multiple of, and whether it has no rows at its ends, too.
+fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize, bool), ModelError> {
     let imported = fuse::read(path)?.unpadded();
     let model = fuse::to_tract(&imported, length);
     let model = model.map_err(failed(path, "reading the ONNX file"))?;
-    Ok((model, imported.stride))
+    Ok((model, imported.stride, imported.crop != (0, 0)))
 }
 
 /// Reads an ONNX file and finds its steps.
@@ -40,7 +40,7 @@ pub fn open(path: &Path) -> Result<Network, ModelError> {
 }
 
 fn of_length(path: &Path, length: Option<usize>) -> Result<Network, ModelError> {
-    let (model, stride) = import(path, length)?;
+    let (model, stride, cropped) = import(path, length)?;
     let find = || -> TractResult<Network> {
         let input = *model.input_outlets()?.first().context("it has no input")?;
         let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();
@@ -51,6 +51,7 @@ fn of_length(path: &Path, length: Option<usize>) -> Result<Network, ModelError> 
             input,
             ids,
             stride,
+            cropped,
             symbol,
         };
         network.steps = walk::steps(&network)?;

@@ -19,6 +19,8 @@ pub struct Network {
     pub ids: bool,
     /// Positions for one of the symbol of the length.
     pub stride: usize,
+    /// True where the file's own graph gives no rows at the ends of a sequence.
+    pub cropped: bool,
     /// Symbol of the length, where that is open.
     pub symbol: Option<Symbol>,
 }
@@ -122,6 +124,19 @@ impl Network {
         let whole = rows > 0 && positions.is_multiple_of(rows);
         ensure!(whole, "{rows} rows for {positions} positions");
         Ok(positions / rows)
+    }
+
+    /// Multiply-accumulates of convolutions and linear layers a position of the input.
+    pub fn macs(&self) -> u64 {
+        let of = |step: &Step| match step {
+            Step::Conv(conv) => {
+                let s = &conv.shape;
+                let whole = (s.channels_in * s.channels_out * s.width) as u64;
+                whole / self.rate(conv.output).unwrap_or(1).max(1) as u64
+            }
+            _ => 0,
+        };
+        self.steps.iter().map(of).sum()
     }
 
     /// What reads all positions at once in a network that gives rows: they would depend on where a

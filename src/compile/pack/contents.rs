@@ -46,7 +46,11 @@ impl Emitter<'_> {
                 }
             });
         }
-        if self.plain.is_empty() && self.precision == Precision::Int8 {
+        let layers = &self.manifest.layers;
+        let integer = layers.iter().all(|layer| {
+            layer.operator == "strandline_dense" || layer.precision == Precision::Int8.to_string()
+        });
+        if self.plain.is_empty() && integer && self.precision == Precision::Int8 {
             self.manifest.reproducible = Some(Reproducible::Bits);
         }
         let whole = self

@@ -15,6 +15,31 @@ use tract_nnef::internal::*;
 
 impl Emitter<'_> {
     pub(super) fn conv(&mut self, step: &ConvStep) -> TractResult<bool> {
+        let mut step = step.clone();
+        if let Some(by_input) = step.by_input {
+            step.weight = self.transposed(by_input, step.shape.channels_out)?;
+        }
+        let whole = self.precision;
+        if self.kept.contains(&step.input) {
+            self.precision = Precision::Fp16;
+        }
+        let done = self.conv_of_precision(&step);
+        self.precision = whole;
+        done
+    }
+
+    /// A constant of two axes, its rows as columns.
+    fn transposed(&self, constant: OutletId, columns: usize) -> TractResult<Vec<f32>> {
+        let konst = self.network.model.outlet_fact(constant)?.konst.clone();
+        let values = konst.context("weights that are no constant")?;
+        let values = values.cast_to::<f32>()?;
+        let values = values.try_as_plain_ram()?.as_slice::<f32>()?;
+        let rows = values.len() / columns.max(1);
+        let by_output = |at: usize| values[at % rows * columns + at / rows];
+        Ok((0..values.len()).map(by_output).collect())
+    }
+
+    fn conv_of_precision(&mut self, step: &ConvStep) -> TractResult<bool> {
         let integer = self.precision == Precision::Int8;
         let codes = matches!(self.values.get(&step.input), Some(Value::Codes));
         if codes && (step.shape.channels_in != 4 || step.repeat != 1) {

@@ -35,6 +35,9 @@ pub(super) struct Emitter<'a> {
     pub(super) wanted_float: HashSet<OutletId>,
     /// Values that an operator of tract's own reads, at once or behind layers that only copy.
     pub(super) foreign_read: HashSet<OutletId>,
+    /// Values that would lose too much as integers: they stay float, and so do the weights of the
+    /// convolutions and linear layers that read them.
+    pub(super) kept: HashSet<OutletId>,
     /// Values that something reads in float or in one scale.
     pub(super) plainly_read: HashSet<OutletId>,
     pub(super) halo: usize,
@@ -49,8 +52,14 @@ impl<'a> Emitter<'a> {
     ) -> TractResult<Self> {
         let integer = manifest.precision == Precision::Int8;
         let source = network.input;
+        let kept = if integer {
+            kept(network, ranges, manifest.least_signal_to_noise())?
+        } else {
+            HashSet::new()
+        };
         let reach = network.steps.iter().filter_map(|step| match step {
             Step::Conv(conv) if conv.input != source => {
+                let integer = integer && !kept.contains(&conv.input);
                 Some(Layout::of(conv, integer, false).shape.reach())
             }
             _ => None,
@@ -88,6 +97,7 @@ impl<'a> Emitter<'a> {
             without_halo: without_halo(network)?,
             wanted_float: network.steps.iter().filter_map(Step::float_rows).collect(),
             foreign_read: foreign_read(network),
+            kept,
             plainly_read,
         })
     }
@@ -189,6 +199,22 @@ impl<'a> Emitter<'a> {
         let channels = shape[if last { 2 } else { 1 }].to_usize()?;
         Ok((channels, last))
     }
+}
+
+/// Values whose integer rows would have more noise than allowed.
+fn kept(network: &Network, ranges: &Ranges, least: f32) -> TractResult<HashSet<OutletId>> {
+    let mut found = HashSet::new();
+    for (outlet, channels) in network.hidden() {
+        let Ok(range) = ranges.of(outlet) else {
+            continue;
+        };
+        let last = network.channels_last(outlet)?;
+        let by_row = last && range.by_row() && channels.is_multiple_of(4);
+        if range.signal_to_noise(by_row) < least {
+            found.insert(outlet);
+        }
+    }
+    Ok(found)
 }
 
 /// What an operator of tract's own reads is rounded to int8 by no layer before it.

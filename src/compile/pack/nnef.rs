@@ -18,7 +18,7 @@ pub(super) fn write(
 ) -> TractResult<(Vec<u8>, Vec<TensorData>)> {
     let model = graph(listing, outputs, network, halo)?;
     let nnef = framework();
-    let proto = tract_nnef::ser::to_proto_model(&nnef, &model)?;
+    let proto = tract_nnef::ser::to_proto_model(&nnef, &model).map_err(unwritten)?;
     let mut tensors = vec![];
     // By name: a packing gives the same bytes each time.
     let mut constants: Vec<_> = proto.tensors.iter().collect();
@@ -40,6 +40,18 @@ pub(super) fn write(
     let mut text = vec![];
     tract_nnef::ast::dump::Dumper::new(&nnef, &mut text).document(&proto.doc)?;
     Ok((text, tensors))
+}
+
+/// Says what to do about an operator that tract runs and cannot write to a file.
+fn unwritten(error: TractError) -> TractError {
+    let text = format!("{error:#}");
+    let Some((_, node)) = text.split_once("No serializer found for node ") else {
+        return error;
+    };
+    format_err!(
+        "node {node}: it is not lowered here, and tract, which could run it, has no way to write \
+         it to a file; export the network without this operator"
+    )
 }
 
 /// The list as a graph of tract's.

@@ -2,6 +2,7 @@
 
 use super::contents::Contents;
 use super::emitter::Emitter;
+use crate::compile::Watch;
 use crate::compile::check::{Agreement, Check, check};
 use crate::compile::contain::contained;
 use crate::compile::lower::{self, Step};
@@ -10,7 +11,7 @@ use crate::kernels::NO_BASE;
 use crate::model::Model;
 use crate::model::error::ModelError;
 use crate::model::file::{self, ModelFile};
-use crate::model::manifest::{Checked, Manifest, Precision};
+use crate::model::manifest::{Checked, Ends, LayerRecord, Manifest, Precision};
 use crate::model::map::Bytes;
 use std::iter;
 use std::path::Path;
@@ -25,6 +26,8 @@ pub struct Packed {
     pub model: Model,
     /// Operators that stayed tract's own, in float.
     pub plain: Vec<String>,
+    /// Layers with weights in fp16 in an int8 file: their input would lose too much as integers.
+    pub kept: Vec<String>,
     /// What of the manifest was changed, and why.
     pub notes: Vec<String>,
     /// How much it agrees with the network, where that was looked at.
@@ -47,11 +50,11 @@ pub fn pack(
     samples: &[Vec<u32>],
     checked: Check,
 ) -> Result<Packed, ModelError> {
-    pack_watched(onnx, manifest, samples, checked, &|| ())
+    pack_watched(onnx, manifest, samples, checked, &|_, _, _| ())
 }
 
-/// The same; `progress` is called after each step that should not take long: the reading, each
-/// sample, the model file, each comparison.
+/// The same; `progress` is called after the reading, each sample, the model file and each
+/// comparison, none of which should take long.
 ///
 /// # Errors
 /// As of [`pack`].
@@ -60,7 +63,7 @@ pub fn pack_watched(
     manifest: &Manifest,
     samples: &[Vec<u32>],
     checked: Check,
-    progress: &dyn Fn(),
+    progress: Watch,
 ) -> Result<Packed, ModelError> {
     contained(onnx, "packing", || {
         let (mut packed, vocabulary) = unchecked(onnx, manifest, samples, checked, progress)?;
@@ -76,10 +79,10 @@ fn unchecked(
     manifest: &Manifest,
     samples: &[Vec<u32>],
     checked: Check,
-    progress: &dyn Fn(),
+    progress: Watch,
 ) -> Result<(Packed, usize), ModelError> {
     let network = lower::read(onnx, manifest)?;
-    progress();
+    progress("reading", 1, 1);
     let mut manifest = manifest.clone();
     manifest.checked = match checked {
         Check::Precision => None,
@@ -87,6 +90,10 @@ fn unchecked(
         Check::Skip => Some(Checked::Skipped),
     };
     let mut notes = vec![];
+    if network.cropped && manifest.ends.is_none() && manifest.sequence.is_none() && !network.ids {
+        manifest.ends = Some(Ends::NPadded);
+        notes.push("ends = \"n-padded\": the network gives no rows at its own ends".to_string());
+    }
     let mut vocabulary = 0;
     for step in &network.steps {
         let Step::Embed(embed) = step else { continue };
@@ -152,7 +159,15 @@ fn unchecked(
             plain.join(", ")
         )));
     }
-    progress();
+    progress("writing", 0, 1);
+    let half = Precision::Fp16.to_string();
+    let in_half = |layer: &&LayerRecord| {
+        manifest.precision == Precision::Int8
+            && layer.precision == half
+            && layer.operator != "strandline_dense"
+    };
+    let kept = manifest.layers.iter().filter(in_half);
+    let kept = kept.map(|layer| layer.name.clone()).collect();
     let bytes = file::serialize(&manifest, tensors)?;
     let copy = Bytes::copy_of(&bytes).map_err(|source| ModelError::Io {
         file: onnx.to_path_buf(),
@@ -164,6 +179,7 @@ fn unchecked(
         bytes,
         model,
         plain,
+        kept,
         notes,
         agreement: None,
     };

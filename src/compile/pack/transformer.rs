@@ -52,6 +52,7 @@ impl Emitter<'_> {
         let (output, channels) = (step.output, step.gamma.len());
         // The graph's output, too, is made of float rows.
         let plain = self.wanted_float.contains(&output)
+            || self.kept.contains(&output)
             || self.plainly_read.contains(&output)
             || self.without_halo.contains(&output);
         let integer = self.precision == Precision::Int8 && !plain;

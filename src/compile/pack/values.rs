@@ -22,7 +22,7 @@ impl Emitter<'_> {
             return Ok(Form::float(Written::Last));
         }
         let integer = self.precision == Precision::Int8;
-        let foreign = self.foreign_read.contains(&output);
+        let foreign = self.foreign_read.contains(&output) || self.kept.contains(&output);
         if !integer || foreign || (!positive && self.wanted_float.contains(&output)) {
             return Ok(Form::float(Written::Rows));
         }

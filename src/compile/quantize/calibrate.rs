@@ -3,6 +3,7 @@
 //! A scale is chosen from a histogram of the values, as the clipping point at which the squared
 //! error of rounding and clipping together is least.
 
+use crate::compile::Watch;
 use crate::compile::lower::Network;
 use crate::kernels::NO_BASE;
 use crate::model::error::ModelError;
@@ -11,8 +12,14 @@ use tract_nnef::internal::*;
 
 const BINS: usize = 2048;
 
-/// Most bases of sample input that are used.
+/// Most positions of sample input that are used.
 const MOST_BASES: usize = 400_000;
+
+/// From so many multiply-accumulates a position on, they are fewer: what these may come to in all,
+/// but for so many positions in any case.
+const LARGE: u64 = 150_000;
+const MACS: u64 = 15_000_000_000;
+const LEAST: usize = 512;
 
 /// Longest piece of a sample, so that memory stays bounded.
 const PIECE: usize = 20_000;
@@ -76,13 +83,17 @@ pub fn measure(
     network: &Network,
     manifest: &Manifest,
     samples: &[Vec<u32>],
-    progress: &dyn Fn(),
+    progress: Watch,
 ) -> Result<Ranges, ModelError> {
     let wanted = network.hidden();
     if wanted.is_empty() {
         return Ok(Ranges::default());
     }
-    let pieces = pieces(samples, manifest);
+    let most = match network.macs() {
+        macs if macs < LARGE => MOST_BASES,
+        macs => ((MACS / macs) as usize).clamp(LEAST, MOST_BASES),
+    };
+    let pieces = pieces(samples, manifest, most);
     if pieces.is_empty() {
         return Err(ModelError::Pack(
             "int8 needs sample reads to calibrate on (--calibrate)".to_string(),
@@ -102,16 +113,16 @@ pub fn measure(
         let plan = SimplePlan::new(model.into_optimized()?)?;
         let mut state = plan.spawn()?;
         let mut largest = vec![0f32; wanted.len()];
-        for piece in &pieces {
+        for (at, piece) in pieces.iter().enumerate() {
             for (large, value) in largest.iter_mut().zip(state.run(network.feed(piece)?)?) {
                 for x in value.try_as_plain_ram()?.as_slice::<f32>()? {
                     *large = large.max(x.abs());
                 }
             }
-            progress();
+            progress("calibrating", at + 1, 2 * pieces.len());
         }
         let mut sums: Vec<Sums> = wanted.iter().map(|(_, c)| Sums::new(*c)).collect();
-        for piece in &pieces {
+        for (at, piece) in pieces.iter().enumerate() {
             let values = state.run(network.feed(piece)?)?;
             for (((sums, large), value), (outlet, channels)) in
                 sums.iter_mut().zip(&largest).zip(values).zip(&wanted)
@@ -121,7 +132,7 @@ pub fn measure(
                 let by_row = network.channels_last(*outlet)?;
                 sums.add(values, *large, by_row.then_some(*channels));
             }
-            progress();
+            progress("calibrating", pieces.len() + at + 1, 2 * pieces.len());
         }
         let ranges = sums.iter().zip(&largest).map(|(s, large)| s.range(*large));
         let found = outlets.iter().copied().zip(ranges).collect();
@@ -216,7 +227,6 @@ impl Sums {
     }
 }
 
-/// Sample sequences as the model will see them.
 /// True where the pieces hold two different tokens, or letters beside N.
 fn varies(pieces: &[Vec<u32>], manifest: &Manifest) -> bool {
     let means = |token: &u32| match manifest.tokeniser {
@@ -228,7 +238,8 @@ fn varies(pieces: &[Vec<u32>], manifest: &Manifest) -> bool {
     tokens.any(|token| Some(token) != first)
 }
 
-fn pieces(samples: &[Vec<u32>], manifest: &Manifest) -> Vec<Vec<u32>> {
+/// Sample sequences as the model will see them.
+fn pieces(samples: &[Vec<u32>], manifest: &Manifest, most: usize) -> Vec<Vec<u32>> {
     let mut total = 0;
     let mut pieces = vec![];
     let whole = |len: usize| len - len % manifest.multiple;
@@ -244,16 +255,21 @@ fn pieces(samples: &[Vec<u32>], manifest: &Manifest) -> Vec<Vec<u32>> {
             }
             None => {
                 // Tokens have a longest sequence, bases may be cut anywhere.
-                let most = match manifest.tokeniser {
+                let longest = match manifest.tokeniser {
                     Tokeniser::Ids => manifest.tile,
                     Tokeniser::OneHot => whole(PIECE),
                 };
-                let cut = sample[..whole(sample.len())].chunks(most.max(1));
+                let left = match most {
+                    // The last one whole, where that is no matter.
+                    MOST_BASES => sample.len(),
+                    _ => sample.len().min(most.saturating_sub(total)),
+                };
+                let cut = sample[..whole(left)].chunks(longest.max(1));
                 pieces.extend(cut.map(<[u32]>::to_vec));
             }
         }
         total += sample.len();
-        if total > MOST_BASES {
+        if total > most {
             break;
         }
     }

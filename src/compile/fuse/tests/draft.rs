@@ -86,6 +86,20 @@ impl OnnxDraft {
         output
     }
 
+    /// An operator of ONNX Runtime's optimiser.
+    pub fn merged(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        attributes: &[(&str, Value)],
+    ) -> String {
+        let output = self.op(operator, inputs, attributes);
+        if let Some(made) = self.graph.node.last_mut() {
+            made.domain = "com.microsoft".to_string();
+        }
+        output
+    }
+
     pub fn reshape(&mut self, x: &str, to: &[i64]) -> String {
         let shape = self.shape(to);
         self.op("Reshape", &[x, &shape], &[])

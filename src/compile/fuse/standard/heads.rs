@@ -1,0 +1,283 @@
+//! Attention and rotation by position, as ONNX Runtime's optimiser writes them.
+
+use super::parts::Parts;
+use crate::compile::fuse::net::Net;
+use crate::compile::fuse::node::{self, Value};
+use tract_onnx::pb::{GraphProto, NodeProto};
+
+/// Why a network that generates is refused.
+pub const CACHE: &str = "it is causal or has a cache: a network that generates is not run here";
+
+/// What hides a token, where nothing is stated.
+const HIDDEN: f32 = -10_000.0;
+
+fn given(op: &NodeProto, at: usize) -> Option<&str> {
+    op.input
+        .get(at)
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
+}
+
+fn refuse_others(op: &NodeProto, cache: std::ops::Range<usize>) -> Result<(), String> {
+    let flag = |name: &str| node::int(op, name).unwrap_or(0) != 0;
+    let more = op.output.iter().skip(1).any(|name| !name.is_empty());
+    let past = cache.into_iter().any(|at| given(op, at).is_some());
+    if flag("unidirectional") || flag("do_rotary") || past || more {
+        return Err(CACHE.to_string());
+    }
+    Ok(())
+}
+
+/// `Attention`: one product makes queries, keys and values.
+pub fn attention(
+    net: &Net,
+    graph: &GraphProto,
+    op: &NodeProto,
+    parts: &mut Parts,
+) -> Result<String, String> {
+    refuse_others(op, 6..7)?;
+    if given(op, 4).is_some() {
+        return Err(CACHE.to_string());
+    }
+    let (Some(x), Some(weight)) = (given(op, 0), given(op, 1)) else {
+        return Err("it lacks an input".to_string());
+    };
+    let width = net.shape(weight).and_then(|shape| shape.last()?.size());
+    let width = width.ok_or("the shape of its weights is not known")?;
+    let mask = mask(net, graph, op, given(op, 3), parts)?;
+    projected(
+        op,
+        [x, weight],
+        given(op, 2),
+        width,
+        mask,
+        given(op, 5),
+        parts,
+    )
+}
+
+/// Queries, keys and values by one product, `width` wide in all, and their attention.
+pub fn projected(
+    op: &NodeProto,
+    [x, weight]: [&str; 2],
+    bias: Option<&str>,
+    width: usize,
+    mask: Option<String>,
+    added: Option<&str>,
+    parts: &mut Parts,
+) -> Result<String, String> {
+    let sizes = node::ints(op, "qkv_hidden_sizes").filter(|sizes| sizes.len() == 3);
+    let sizes = sizes.unwrap_or_else(|| vec![width as i64 / 3; 3]);
+    if sizes.iter().sum::<i64>() != width as i64 || sizes[0] != sizes[1] {
+        return Err(format!("{width} columns are not {sizes:?}"));
+    }
+    let product = parts.op("MatMul", &[x, weight]);
+    let product = parts.plus(&product, bias);
+    let mut from = 0;
+    let mut all = vec![];
+    for size in sizes {
+        all.push((parts.last(&product, from, from + size, 1), size));
+        from += size;
+    }
+    attend(op, &all, mask, added, parts)
+}
+
+/// `MultiHeadAttention`: queries, keys and values made before it, without their biases.
+pub fn multi_head(
+    net: &Net,
+    graph: &GraphProto,
+    op: &NodeProto,
+    parts: &mut Parts,
+) -> Result<String, String> {
+    refuse_others(op, 6..10)?;
+    let mut all = vec![];
+    let mut from = 0;
+    for at in 0..3 {
+        let name = given(op, at).ok_or("queries, keys and values are packed into one")?;
+        let shape = net.shape(name).filter(|shape| shape.len() == 3);
+        let size = shape.and_then(|shape| shape[2].size());
+        let size = size.ok_or("its inputs are not rows [1, T, width]")? as i64;
+        let bias = given(op, 3).map(|bias| parts.last(bias, from, from + size, 1));
+        all.push((parts.plus(name, bias.as_deref()), size));
+        from += size;
+    }
+    let mask = mask(net, graph, op, given(op, 4), parts)?;
+    attend(op, &all, mask, given(op, 5), parts)
+}
+
+/// Heads apart, products, soft-max, heads together. `all` are queries, keys and values with their
+/// columns; `mask` and `added` are added to the scores.
+fn attend(
+    op: &NodeProto,
+    all: &[(String, i64)],
+    mask: Option<String>,
+    added: Option<&str>,
+    parts: &mut Parts,
+) -> Result<String, String> {
+    let heads = node::int(op, "num_heads").filter(|&heads| heads > 0);
+    let heads = heads.ok_or("it states no number of heads")?;
+    let [(q, size), (k, _), (v, values)] = all else {
+        return Err("it lacks an input".to_string());
+    };
+    if size % heads != 0 || values % heads != 0 {
+        return Err(format!("{size} columns of {heads} heads"));
+    }
+    let mut apart = |x: &str, size: i64, order: Vec<i64>| {
+        let split = parts.reshape(x, &[0, 0, heads, size / heads]);
+        parts.transpose(&split, order)
+    };
+    let q = apart(q, *size, vec![0, 2, 1, 3]);
+    let k = apart(k, *size, vec![0, 2, 3, 1]);
+    let v = apart(v, *values, vec![0, 2, 1, 3]);
+    let scale = node::float(op, "scale").filter(|&scale| scale != 0.0);
+    let scale = scale.unwrap_or(1.0 / ((size / heads) as f32).sqrt());
+    let scores = parts.op("MatMul", &[&q, &k]);
+    let scores = parts.times(&scores, scale);
+    let scores = parts.plus(&scores, mask.as_deref());
+    let scores = parts.plus(&scores, added);
+    let shares = parts.op_with("Softmax", &[&scores], &[("axis", Value::Int(-1))]);
+    let result = parts.op("MatMul", &[&shares, &v]);
+    let result = parts.transpose(&result, vec![0, 2, 1, 3]);
+    Ok(parts.reshape(&result, &[0, 0, *values]))
+}
+
+/// What hides the tokens that a mask of integers calls padding, as a term of the scores.
+pub fn mask(
+    net: &Net,
+    graph: &GraphProto,
+    op: &NodeProto,
+    name: Option<&str>,
+    parts: &mut Parts,
+) -> Result<Option<String>, String> {
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    let of_tokens = match token_mask(graph, name)? {
+        None => return Ok(None),
+        Some(mask) => mask,
+    };
+    let axes: &[i64] = match net.rank(&of_tokens) {
+        Some(2) => &[1, 2],
+        Some(3) => &[1],
+        _ => return Err(format!("{name} is no mask of tokens")),
+    };
+    let hidden = node::float(op, "mask_filter_value").unwrap_or(HIDDEN);
+    let real = parts.float(&of_tokens);
+    let one = parts.number(1.0);
+    let padding = parts.op("Sub", &[&one, &real]);
+    let term = parts.times(&padding, hidden);
+    Ok(Some(parts.unsqueeze(&term, axes)))
+}
+
+/// The mask of tokens behind a number of real tokens, which the optimiser puts in its place; `None`
+/// where there is none.
+fn token_mask(graph: &GraphProto, name: &str) -> Result<Option<String>, String> {
+    let producer = |name: &str| {
+        graph
+            .node
+            .iter()
+            .find(|n| n.output.iter().any(|o| o == name))
+    };
+    let Some(node) = producer(name) else {
+        return Ok(Some(name.to_string()));
+    };
+    match node.op_type.as_str() {
+        "EmbedLayerNormalization" | "QEmbedLayerNormalization" => {
+            Ok(given(node, 7).map(str::to_string))
+        }
+        "ReduceSum" => {
+            let mut of = node.input[0].clone();
+            while let Some(cast) = producer(&of).filter(|n| n.op_type == "Cast") {
+                of = cast.input[0].clone();
+            }
+            Ok(Some(of))
+        }
+        _ => Ok(Some(name.to_string())),
+    }
+}
+
+/// `RotaryEmbedding`, of ONNX (rows, cosines, sines, positions) or of ONNX Runtime (rows,
+/// positions, cosines, sines).
+pub fn rotation(net: &Net, op: &NodeProto, parts: &mut Parts) -> Result<String, String> {
+    let own = op.domain == super::DOMAIN;
+    let (positions, cosine, sine) = if own { (1, 2, 3) } else { (3, 1, 2) };
+    let (Some(x), Some(cosine), Some(sine)) = (given(op, 0), given(op, cosine), given(op, sine))
+    else {
+        return Err("it lacks an input".to_string());
+    };
+    let scale = node::float(op, "scale").unwrap_or(1.0);
+    if node::int(op, "is_packed_batching").unwrap_or(0) != 0 || scale != 1.0 {
+        return Err("a packed batch, or scaled positions".to_string());
+    }
+    let shape = net.shape(x).ok_or("the shape of its input is not known")?;
+    let last = |name: &str| net.shape(name).and_then(|shape| shape.last()?.size());
+    let (Some(width), Some(angles)) = (last(x), last(cosine)) else {
+        return Err("the shape of its input or of its cosines is not known".to_string());
+    };
+    let heads = node::int(op, "num_heads").unwrap_or(0);
+    let rows = shape.len() == 3;
+    let heads_apart = match (rows, heads) {
+        (true, heads) if heads > 0 && width as i64 % heads == 0 => {
+            let split = parts.reshape(x, &[0, 0, heads, width as i64 / heads]);
+            parts.transpose(&split, vec![0, 2, 1, 3])
+        }
+        (false, _) if shape.len() == 4 => x.to_string(),
+        _ => return Err("it is on rows, and states no number of heads".to_string()),
+    };
+    let size = if rows {
+        width as i64 / heads
+    } else {
+        width as i64
+    };
+    let half = angles as i64;
+    let turned = 2 * half;
+    let stated = node::int(op, "rotary_embedding_dim").unwrap_or(0);
+    if turned > size || ![0, turned].contains(&stated) {
+        return Err(format!("{half} angles for heads of {size}"));
+    }
+    let mut angle = |table: &str| -> Result<String, String> {
+        let of_rows = match given(op, positions) {
+            Some(positions) if net.rank(positions) == Some(2) => {
+                parts.op("Gather", &[table, positions])
+            }
+            Some(_) => return Err("its positions are no [1, T]".to_string()),
+            None => table.to_string(),
+        };
+        Ok(parts.unsqueeze(&of_rows, &[1]))
+    };
+    let (cosine, sine) = (angle(cosine)?, angle(sine)?);
+    let x = if turned == size {
+        heads_apart.clone()
+    } else {
+        parts.last(&heads_apart, 0, turned, 1)
+    };
+    let mut result = if node::int(op, "interleaved").unwrap_or(0) == 0 {
+        let (first, second) = (parts.last(&x, 0, half, 1), parts.last(&x, half, turned, 1));
+        let minus = parts.op("Neg", &[&second]);
+        let crossed = parts.concat(&[&minus, &first]);
+        let cosine = parts.concat(&[&cosine, &cosine]);
+        let sine = parts.concat(&[&sine, &sine]);
+        let straight = parts.op("Mul", &[&x, &cosine]);
+        let crossed = parts.op("Mul", &[&crossed, &sine]);
+        parts.op("Add", &[&straight, &crossed])
+    } else {
+        let (first, second) = (parts.last(&x, 0, turned, 2), parts.last(&x, 1, turned, 2));
+        let mut mixed = |a: &str, b: &str, operator: &str| {
+            let (a, b) = (parts.op("Mul", &[a, &cosine]), parts.op("Mul", &[b, &sine]));
+            let sum = parts.op(operator, &[&a, &b]);
+            parts.unsqueeze(&sum, &[4])
+        };
+        let (even, odd) = (mixed(&first, &second, "Sub"), mixed(&second, &first, "Add"));
+        let pairs = parts.concat(&[&even, &odd]);
+        parts.reshape(&pairs, &[0, 0, 0, turned])
+    };
+    if turned != size {
+        let rest = parts.last(&heads_apart, turned, size, 1);
+        result = parts.concat(&[&result, &rest]);
+    }
+    if rows {
+        let together = parts.transpose(&result, vec![0, 2, 1, 3]);
+        result = parts.reshape(&together, &[0, 0, width as i64]);
+    }
+    Ok(result)
+}
