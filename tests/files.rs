@@ -266,6 +266,80 @@ fn a_signal_leaves_what_there_is_and_says_so() {
     }
 }
 
+/// Files have an end of their own, in whatever order they are read.
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_files_unread_in_live_order_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let reads: String = (0..4000)
+        .map(|number| record(&number.to_string()))
+        .collect();
+    fs::write(at("reads.fastq"), reads).unwrap();
+    fs::write(at("calls.tsv"), "earlier").unwrap();
+    let line = [
+        "annotate",
+        "reads.fastq",
+        "--order=live",
+        "--min-score=0",
+        "-o",
+        "calls.tsv",
+    ];
+    let mut child = strandline(&line, folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while fs::metadata(at("calls.tsv.part")).map_or(0, |about| about.len()) < 1000 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_to_string(at("calls.tsv")).unwrap(), "earlier");
+    assert!(at("calls.tsv.part").exists());
+}
+
+/// What the shell opens has a name, too.
+#[cfg(unix)]
+#[test]
+fn redirected_files_are_read_and_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (line, redirected) in [
+        ("annotate -o r.fastq", "< r.fastq"),
+        ("annotate - -o link.fastq", "< r.fastq"),
+        ("annotate --order live - -o r.fastq", "< r.fastq"),
+        ("score - --whole --task te -o r.fastq", "< r.fastq"),
+        ("annotate r.fastq", ">> r.fastq"),
+        ("annotate r.fastq -o -", ">> link.fastq"),
+    ] {
+        drop(fs::remove_file(at("link.fastq")));
+        fs::write(at("r.fastq"), record("a")).unwrap();
+        fs::hard_link(at("r.fastq"), at("link.fastq")).unwrap();
+        let ran = Command::new("sh")
+            .args(["-c", &format!("\"$0\" {line} {redirected}")])
+            .arg(env!("CARGO_BIN_EXE_strandline"))
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains("is read"), "{line}: {said}");
+        assert_eq!(
+            fs::read_to_string(at("r.fastq")).unwrap(),
+            record("a"),
+            "{line}"
+        );
+    }
+    // Another file is nobody's.
+    let ran = Command::new("sh")
+        .args(["-c", "\"$0\" annotate - < r.fastq > calls.tsv"])
+        .arg(env!("CARGO_BIN_EXE_strandline"))
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(0));
+}
+
 /// A file that may grow no larger stands for a disk that is full.
 #[cfg(unix)]
 #[test]

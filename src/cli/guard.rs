@@ -6,6 +6,10 @@ use crate::stream::follow::may_hold_reads;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// What the shell may have redirected; there is no such name on other systems.
+const STANDARD_INPUT: &str = "/dev/stdin";
+const STANDARD_OUTPUT: &str = "/dev/stdout";
+
 /// What a command reads and writes.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -87,6 +91,10 @@ impl Files {
     /// followed: by its identity, so that no link hides it.
     pub(super) fn check(&self) -> Result<(), CliError> {
         let read: Vec<Identity> = self.read.iter().filter_map(|path| existing(path)).collect();
+        if existing(Path::new(STANDARD_OUTPUT)).is_some_and(|own| read.contains(&own)) {
+            let message = "standard output: its file is read, and cannot be written as well";
+            return Err(CliError::usage(message));
+        }
         let mut written: Vec<Identity> = vec![];
         for file in &self.written {
             let refuse = |reason: &str| {
@@ -141,9 +149,13 @@ enum Identity {
     Path(PathBuf),
 }
 
-/// The identity of a file that is there. Devices and pipes have none: they can be read and written
-/// at the same time.
+/// The identity of a file that is there; `-` is what standard input was redirected from. Devices
+/// and pipes have none: they can be read and written at the same time.
 fn existing(path: &Path) -> Option<Identity> {
+    let path = match path.to_str() {
+        Some("-") => Path::new(STANDARD_INPUT),
+        _ => path,
+    };
     let about = fs::metadata(path).ok()?;
     if !about.is_file() {
         return None;

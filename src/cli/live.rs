@@ -7,6 +7,7 @@ use super::plan::{LivePlan, Source};
 use super::run::{Ended, Run};
 use crate::annotate::Annotator;
 use crate::call::CallKind;
+use crate::reads::source::Input;
 use crate::sink::{CallWriter, Format};
 use crate::stream::decide::{Decider, DecisionWriter, Policy};
 use crate::stream::link;
@@ -14,6 +15,7 @@ use crate::stream::live::{
     self, LiveConfig, LiveError, LiveOutcome, LiveOutput, LiveSource, Records,
 };
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 /// A live run whose sources are open.
 pub(super) struct Opened {
@@ -23,6 +25,8 @@ pub(super) struct Opened {
     policy: Option<Policy>,
     /// Where decisions are written.
     decisions: Option<PathBuf>,
+    /// All sources are files: they have an end of their own.
+    files: bool,
 }
 
 /// Opens the sources. Nothing is written yet.
@@ -34,6 +38,11 @@ pub(super) fn open(plan: LivePlan, annotator: &Annotator) -> Result<Opened, CliE
             .collect();
         check::policy(file, policy, &called)?;
     }
+    let is_file = |source: &Source| match source {
+        Source::Records(Input::Path(path)) => path.is_file(),
+        _ => false,
+    };
+    let files = plan.sources.iter().all(is_file);
     let mut sources: Vec<Box<dyn LiveSource>> = vec![];
     for source in plan.sources {
         match source {
@@ -54,10 +63,12 @@ pub(super) fn open(plan: LivePlan, annotator: &Annotator) -> Result<Opened, CliE
         format: plan.format,
         policy: plan.policy.map(|(_, policy)| policy),
         decisions: plan.decisions,
+        files,
     })
 }
 
-/// Runs until the sources end or the run is stopped, which is its normal end.
+/// Runs until the sources end or the run is stopped, which is its normal end where a source has none
+/// of its own.
 pub(super) fn run(run: &Run, opened: Opened) -> Result<Ended, CliError> {
     let Opened {
         sources,
@@ -65,11 +76,15 @@ pub(super) fn run(run: &Run, opened: Opened) -> Result<Ended, CliError> {
         format,
         policy,
         decisions: path,
+        files,
     } = opened;
     let mut calls = run.begin(format)?;
     let (ended, lost) = match policy {
-        None => (ended(run, live(run, &config, sources, &mut calls)), false),
-        Some(policy) => decide(run, &config, sources, &mut calls, policy, path)?,
+        None => {
+            let ran = live(run, &config, sources, &mut calls);
+            (ended(run, files, ran), false)
+        }
+        Some(policy) => decide(run, &config, (sources, files), &mut calls, policy, path)?,
     };
     let closed = run.end(calls, &ended);
     let ended = ended?;
@@ -82,7 +97,7 @@ pub(super) fn run(run: &Run, opened: Opened) -> Result<Ended, CliError> {
 fn decide(
     run: &Run,
     config: &LiveConfig,
-    sources: Vec<Box<dyn LiveSource>>,
+    (sources, files): (Vec<Box<dyn LiveSource>>, bool),
     calls: &mut CallWriter<Writer>,
     policy: Policy,
     path: Option<PathBuf>,
@@ -96,7 +111,7 @@ fn decide(
         None => None,
     };
     let mut decider = Decider::new(calls, policy, decisions, run.metrics.clone());
-    let ended = ended(run, live(run, config, sources, &mut decider));
+    let ended = ended(run, files, live(run, config, sources, &mut decider));
     let lost = decider.lost();
     if let (Some(decisions), Some(path)) = (decider.into_inner().1, &path) {
         let file = decisions.into_inner();
@@ -128,13 +143,15 @@ fn live(
     )
 }
 
-/// An error of the output goes under its name.
-fn ended(run: &Run, ran: Result<LiveOutcome, LiveError>) -> Result<Ended, CliError> {
+/// An error of the output goes under its name. A stop leaves `files` unread.
+fn ended(run: &Run, files: bool, ran: Result<LiveOutcome, LiveError>) -> Result<Ended, CliError> {
     let outcome = ran.map_err(|error| match error {
         LiveError::Output(source) => run.output.failed(source),
         error => CliError::input(error),
     })?;
-    Ok(if outcome.errors.is_empty() {
+    Ok(if files && run.interrupt.stop.load(Ordering::SeqCst) {
+        Ended::Stopped
+    } else if outcome.errors.is_empty() {
         Ended::Whole
     } else {
         Ended::Lacking

@@ -371,6 +371,11 @@ fn sequences(
         None => (manifest.multiple, least, manifest.tile),
     };
     let whole = |length: usize| (length - length % step).max(step);
+    let columns = manifest.outputs.len();
+    let shortest = match manifest.sequence {
+        None if !ids && least + columns < longest => shortest.max(least + columns - 1),
+        _ => shortest,
+    };
     let shortest = shortest.next_multiple_of(step);
     let longest = whole(longest).max(shortest);
     let mut lengths: Vec<usize> = samples.iter().map(Vec::len).collect();
@@ -407,8 +412,11 @@ fn sequences(
         }
         all.push(sample[..middle].to_vec());
     }
-    // As many positions as columns could be either; token models have channels last.
-    all.retain(|sequence| ids || sequence.len() - (least - 2) != manifest.outputs.len());
+    // As many positions as an output has columns could be either; token models have channels last.
+    let either = |sequence: &Vec<u32>| sequence.len() - (least - 2) <= columns;
+    if !ids && manifest.sequence.is_none() && !all.iter().all(either) {
+        all.retain(|sequence| !either(sequence));
+    }
     all.sort_by_key(Vec::len);
     all
 }

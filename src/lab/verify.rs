@@ -125,6 +125,11 @@ pub fn compare(
     };
     let mut reference = FloatModel::read(onnx, &manifest)?;
     let least = reference.cut().iter().sum::<usize>() + 1;
+    // As many positions as an output has columns could be either; token models have channels last.
+    let least = match manifest.tokeniser {
+        Tokeniser::Ids => least,
+        Tokeniser::OneHot => least + columns,
+    };
     if manifest.is_raw() {
         // A sequence of tokens is scored as it is, bases may be cut anywhere.
         let most = match manifest.tokeniser {
@@ -134,7 +139,7 @@ pub fn compare(
         let mut runner = model.spawn()?;
         for piece in by_length(samples, most) {
             let piece = &piece[..piece.len() - piece.len() % manifest.multiple];
-            if piece.len() < least || piece.len() == columns + least - 1 {
+            if piece.len() < least {
                 continue;
             }
             let own = match manifest.tokeniser {
@@ -149,7 +154,7 @@ pub fn compare(
         let mut scorer = Scorer::new(model)?;
         for piece in by_length(samples, PIECE)
             .into_iter()
-            .filter(|p| p.len() >= least && p.len() != columns + least - 1)
+            .filter(|p| p.len() >= least)
         {
             let own = scorer.raw(&codes(piece), Strand::Forward)?;
             let other = reference.run(piece)?;

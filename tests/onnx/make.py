@@ -309,13 +309,15 @@ def space_to_batch(path):
     op("Relu", "dilated", "r2")
     op("Add", "x r2", "sum")
     op("Transpose", "sum", "sum_first", perm=[0, 2, 1])
-    op("Conv", "sum_first w3", "y")
+    op("Conv", "sum_first w3", "c3")
+    op("Softmax", "c3", "shares", axis=1)
+    op("Transpose", "shares", "y", perm=[0, 2, 1])
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
         "space_to_batch",
         [helper.make_tensor_value_info("sequence", TensorProto.FLOAT, ["N", "T", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3, "T"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "T", 3])],
         [numpy_helper.from_array(v, k) for k, v in init.items() if k in used],
     )
     onnx.save(

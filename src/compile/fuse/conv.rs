@@ -409,3 +409,21 @@ pub fn upsample(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     nodes.push(unsqueeze(net, &hidden, &out, single as i64));
     Some(nodes)
 }
+
+/// A soft-max over channels in front of the transposition that ends a network: behind it.
+pub fn closing(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = &net.nodes[at];
+    if op.op_type != "Transpose" || !net.is_output(&op.output[0]) || net.opset < 13 {
+        return None;
+    }
+    let softmax = net.producer_of(op.input.first()?, "Softmax")?;
+    let order = node::ints(op, "perm")?;
+    let axis = axes::axis(node::int(softmax, "axis").unwrap_or(-1), order.len())?;
+    let axis = order.iter().position(|&from| from == axis as i64)?;
+    let (hidden, out) = (format!("{}.turned", op.output[0]), op.output[0].clone());
+    let mut turned = op.clone();
+    turned.input[0].clone_from(softmax.input.first()?);
+    turned.output = vec![hidden.clone()];
+    let made = node("Softmax", label(softmax), &[&hidden], &[&out]);
+    Some(vec![turned, with(made, "axis", Value::Int(axis as i64))])
+}

@@ -4,10 +4,10 @@
 //!
 //! What these do is not followed: the whole is run beside the dilated convolution that it may be.
 
-use super::dim::Dim;
+use super::dim::{Dim, Fact};
 use super::net::Net;
 use super::node::{self, Value, label, node, with};
-use super::probe;
+use super::{probe, tensor, tidy};
 use tract_nnef::internal::*;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
@@ -21,8 +21,8 @@ const DEEPEST: usize = 8;
 /// Lengths at which both are run, beside those around the dilation.
 const LENGTHS: [usize; 2] = [67, 1031];
 
-/// Puts a dilated convolution in the place of each such group of operators.
-pub fn recognise(net: &mut Net) {
+/// Puts a dilated convolution in the place of each such group of operators; notes why one is none.
+pub fn recognise(net: &mut Net, notes: &mut Vec<String>) {
     let convolutions: Vec<String> = net
         .nodes
         .iter()
@@ -33,8 +33,12 @@ pub fn recognise(net: &mut Net) {
         let Some(group) = Group::around(net, &output) else {
             continue;
         };
-        let Some((new, weight)) = group.dilated(net) else {
-            continue;
+        let (new, weight) = match group.dilated(net) {
+            Ok(found) => found,
+            Err(reason) => {
+                notes.push(format!("{output}: no dilated convolution: {reason}"));
+                continue;
+            }
         };
         if let Some(at) = net.nodes.iter().position(|n| n.output[0] == group.to) {
             net.constants.insert(weight.name.clone(), weight);
@@ -102,22 +106,22 @@ impl Group {
     }
 
     /// The dilated convolution that it is, where it is one, and its weights.
-    fn dilated(&self, net: &Net) -> Option<(Vec<NodeProto>, TensorProto)> {
+    fn dilated(&self, net: &Net) -> Result<(Vec<NodeProto>, TensorProto), String> {
         let own = self.alone(net);
-        let weight = net.constants.get(self.convolution.input.get(1)?)?;
+        let inputs = &self.convolution.input;
+        let weight = inputs.get(1).and_then(|weight| net.constants.get(weight));
+        let weight = weight.ok_or("its weights are no constant")?;
         let [out, depth, a, b] = weight.dims[..] else {
-            return None;
+            return Err("its weights have other axes".to_string());
         };
-        let width = if a == 1 {
-            b
-        } else if b == 1 {
-            a
-        } else {
-            return None;
+        let width = match (a, b) {
+            (1, width) | (width, 1) => width,
+            _ => return Err("its windows have two dimensions".to_string()),
         };
-        let long = self.feed(LENGTHS[1]);
-        let rows = probe::evaluate(&own, self.convolution.input.first()?, &[long]).ok()?;
-        let dilation = *rows.shape().first()?;
+        let long = [self.feed(LENGTHS[1])];
+        let of_length = self.of_length(&own, LENGTHS[1]);
+        let rows = probe::evaluate(&of_length, &inputs[0], &long).map_err(|e| format!("{e:#}"))?;
+        let dilation = rows.shape().first().copied().unwrap_or(1);
         let reach = (width - 1) * dilation as i64;
         let mut weight = weight.clone();
         weight.name = format!("{}.dilated", self.to);
@@ -131,21 +135,34 @@ impl Group {
         ];
         let lengths = lengths.into_iter().chain(LENGTHS);
         // As keras pads: the same length, or causal, or not at all.
-        let pads = [(reach / 2, reach - reach / 2), (reach, 0), (0, 0)];
-        pads.into_iter().find_map(|(before, behind)| {
-            let nodes = self.written(&weight.name, dilation as i64, [before, behind]);
+        let pads = [[0, 0], [reach, 0], [reach / 2, reach - reach / 2]];
+        let mut differs = String::new();
+        for pads in pads {
+            let nodes = self.written(&weight.name, dilation as i64, pads);
             let mut other = own.clone();
             other.constants.insert(weight.name.clone(), weight.clone());
-            other.nodes = nodes.clone();
+            other.nodes.clone_from(&nodes);
             other.index();
-            let same = |length: usize| {
+            let mut lengths = lengths.clone().filter(|&length| length > 1);
+            let odd = lengths.find_map(|length| {
                 let feed = [self.feed(length)];
                 let run = |net: &Net| probe::floats(net, &self.to, &feed);
-                matches!((run(&own), run(&other)), (Ok(own), Ok(other)) if is_close(&own, &other))
-            };
-            let mut lengths = lengths.clone().filter(|&length| length > 1);
-            lengths.all(same).then_some((nodes, weight.clone()))
-        })
+                match (run(&self.of_length(&own, length)), run(&other)) {
+                    (Ok(own), Ok(other)) if is_close(&own, &other) => None,
+                    (Ok(_), Ok(_)) => Some(format!("it gives other numbers at length {length}")),
+                    // Too short for either.
+                    (Err(_), Err(_)) if length as i64 <= reach => None,
+                    (Err(error), _) | (_, Err(error)) => {
+                        Some(format!("at length {length}: {error:#}"))
+                    }
+                }
+            });
+            match odd {
+                None => return Ok((nodes, weight)),
+                Some(odd) => differs = odd,
+            }
+        }
+        Err(differs)
     }
 
     /// The graph with the rows before the padding as its only input.
@@ -166,6 +183,35 @@ impl Group {
         }];
         own.index();
         own
+    }
+
+    /// The graph for one length, its sums over the shape worked out: tract fails at some of them.
+    fn of_length(&self, own: &Net, length: usize) -> Net {
+        let mut net = own.clone();
+        let shape = [1, length, self.channels].map(|size| Some(Dim::new(size as i64)));
+        net.set_fact(&self.from, Fact::shaped(shape.to_vec()));
+        let mut at = 0;
+        while at < net.nodes.len() {
+            net.infer_node(at);
+            let op = &net.nodes[at];
+            let tensors = if op.op_type == "Shape" {
+                let sizes = net.integers(&op.output[0]);
+                sizes.and_then(|sizes| Some(vec![tensor::store("", &tensor1(&sizes)).ok()?]))
+            } else {
+                tidy::folded(&net, at)
+            };
+            let Some(tensors) = tensors else {
+                at += 1;
+                continue;
+            };
+            let op = net.nodes.remove(at);
+            net.index();
+            for (name, mut tensor) in op.output.into_iter().zip(tensors) {
+                tensor.name.clone_from(&name);
+                net.constants.insert(name, tensor);
+            }
+        }
+        net
     }
 
     /// Rows that differ from each other, from a row of numbers without a period.

@@ -40,9 +40,7 @@ pub fn read(path: &Path) -> Result<Imported, ModelError> {
         imported.fused,
         imported.ranges.len()
     );
-    for note in &imported.notes {
-        log::debug!("{file}: {note}");
-    }
+    log(&file, &imported.notes);
     Ok(imported)
 }
 
@@ -132,8 +130,8 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     tidy::drop_identities(&mut net);
     tidy::constants(&mut net, false);
     net.infer();
-    dilate::recognise(&mut net);
     let mut notes = vec![];
+    dilate::recognise(&mut net, &mut notes);
     let crop = crop::open(&mut net).unwrap_or_else(|reason| {
         notes.push(reason);
         None
@@ -146,7 +144,7 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     tidy::settle_shapes(&mut net);
     tidy::drop_views(&mut net);
     net.drop_dead();
-    known_operators(&net)?;
+    known_operators(&net).inspect_err(|_| log(name, &notes))?;
     tidy::name_apart(&mut net);
     let read: HashSet<String> = net.nodes.iter().flat_map(|n| n.input.clone()).collect();
     let (inputs, dropped) = inputs.into_iter().partition(|i| read.contains(&i.name));
@@ -182,6 +180,12 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
         notes,
         name: name.to_string(),
     })
+}
+
+fn log(file: &str, notes: &[String]) {
+    for note in notes {
+        log::debug!("{file}: {note}");
+    }
 }
 
 /// Every operator is one that can be run at all.

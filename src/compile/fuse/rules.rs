@@ -25,6 +25,7 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
         conv::upsample,
         conv::flat,
         conv::untwist,
+        conv::closing,
         conv::hoist,
         elementwise::hoist,
     ];

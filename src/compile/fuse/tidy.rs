@@ -40,7 +40,7 @@ pub fn constants(net: &mut Net, stated: bool) {
     }
 }
 
-fn folded(net: &Net, at: usize) -> Option<Vec<TensorProto>> {
+pub fn folded(net: &Net, at: usize) -> Option<Vec<TensorProto>> {
     let node = &net.nodes[at];
     if node.output.iter().any(|o| net.is_output(o)) {
         return None;

@@ -174,7 +174,7 @@ fn unchecked(
         source,
     })?;
     let model = Model::build(ModelFile::parse(copy, &onnx.display().to_string())?)?;
-    try_out(&model, samples)?;
+    try_out(&model, onnx, samples)?;
     let packed = Packed {
         bytes,
         model,
@@ -195,7 +195,7 @@ fn lowering(onnx: &Path, error: &TractError) -> ModelError {
 }
 
 /// Runs the model on its shortest and its longest piece: what is written also runs.
-fn try_out(model: &Model, samples: &[Vec<u32>]) -> Result<(), ModelError> {
+fn try_out(model: &Model, onnx: &Path, samples: &[Vec<u32>]) -> Result<(), ModelError> {
     let manifest = model.manifest();
     let lengths = match &manifest.sequence {
         Some(sequence) => [sequence.shortest, sequence.longest]
@@ -209,13 +209,17 @@ fn try_out(model: &Model, samples: &[Vec<u32>]) -> Result<(), ModelError> {
     for length in lengths {
         let sample = samples.iter().flatten().copied();
         let piece: Vec<u32> = sample.chain(iter::repeat(0)).take(length).collect();
-        if runner.reads_ids() {
-            runner.run_ids(&piece)?;
-        } else {
+        let ran = contained(onnx, "running it", || {
+            if runner.reads_ids() {
+                return runner.run_ids(&piece).map(drop);
+            }
             let codes = piece.iter().map(|&code| u8::try_from(code));
             let codes: Vec<u8> = codes.map(|code| code.unwrap_or(NO_BASE)).collect();
-            runner.run(&codes)?;
-        }
+            runner.run(&codes).map(drop)
+        });
+        ran.map_err(|error| {
+            ModelError::Pack(format!("a sequence of {length} cannot be run: {error}"))
+        })?;
     }
     Ok(())
 }

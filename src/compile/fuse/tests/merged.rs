@@ -17,7 +17,10 @@ fn int(name: &'static str, value: usize) -> (&'static str, Value) {
 /// What a draft computes once it is taken apart and fused.
 fn computed(draft: OnnxDraft, output: &str, ids: &Tensor) -> Vec<f32> {
     let imported = import(draft.finish(output), None, "draft").unwrap();
-    run(to_tract(&imported, None).unwrap(), &[ids.clone()])
+    run(
+        to_tract(&imported, None).unwrap(),
+        std::slice::from_ref(ids),
+    )
 }
 
 proptest! {
