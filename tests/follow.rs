@@ -233,3 +233,47 @@ fn what_stays_incomplete_or_is_bad_is_reported_and_the_rest_goes_on() {
     assert_eq!(other.status.code(), Some(1));
     assert_eq!(fs::read(&output).unwrap(), b"x");
 }
+
+/// The output was cut back, and the file whose reads must be annotated again has another name by
+/// now, is compressed, or is nowhere.
+#[test]
+fn only_what_is_nowhere_is_said_to_be_gone() {
+    let reads = load(Input::Path(data("reads.fastq.gz"))).unwrap();
+    for (name, code) in [(Some("other.fastq"), 0), (Some("b.fastq.gz"), 0), (None, 1)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("run");
+        fs::create_dir(&folder).unwrap();
+        let output = scratch.path().join("calls.tsv");
+        let run = || {
+            let ran = follow(&folder, &output, &["--until-idle", "0"])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+            (ran.status.code(), said)
+        };
+        // One after the other, so that the second is the last of the journal.
+        fs::write(folder.join("a.fastq"), fastq(&reads[..20])).unwrap();
+        assert_eq!(run().0, Some(0));
+        fs::write(folder.join("b.fastq"), fastq(&reads[20..40])).unwrap();
+        assert_eq!(run().0, Some(0));
+        let whole = sorted(&output);
+        let cut = fs::metadata(&output).unwrap().len() - 1;
+        File::options()
+            .write(true)
+            .open(&output)
+            .unwrap()
+            .set_len(cut)
+            .unwrap();
+        let bytes = fs::read(folder.join("b.fastq")).unwrap();
+        fs::remove_file(folder.join("b.fastq")).unwrap();
+        if let Some(name) = name {
+            let packed = name.ends_with(".gz");
+            let bytes = if packed { gzip(&bytes) } else { bytes };
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+        let (ended, said) = run();
+        assert_eq!(ended, Some(code), "{said}");
+        assert_eq!(said.contains("is gone"), name.is_none(), "{said}");
+        assert_eq!(sorted(&output) == whole, name.is_some());
+    }
+}

@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 const CHILD: &str = "STRANDLINE_BUDGETED";
 
 /// Runs `work`, which reads the network `file`, in a child of the program, which is given the very
-/// same command line. `work` calls what it is given when it begins to read the network, and after
-/// each step that has a time of its own.
+/// same command line. `work` steps the clock when it begins to read the network and after each step
+/// that has a time of its own, and stops it while it waits for anything else.
 pub(super) fn within(
     budget: &Budget,
     file: &Path,
-    work: impl FnOnce(&dyn Fn()) -> Result<(), CliError>,
+    work: impl FnOnce(&Clock) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let Some(parent) = env::var_os(CHILD) else {
         return in_child(budget, file);
@@ -35,7 +35,7 @@ pub(super) fn within(
     std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
     let clock = Clock::start(budget.time, file)?;
     limit_memory(budget.memory)?;
-    work(&|| clock.step())
+    work(&clock)
 }
 
 fn in_child(budget: &Budget, file: &Path) -> Result<(), CliError> {
@@ -122,16 +122,16 @@ fn limit_memory(_: u64) -> Result<(), CliError> {
 }
 
 /// Ends the process where a step takes too long.
-struct Clock {
+pub(super) struct Clock {
     started: Instant,
-    /// Milliseconds from the start to the end of the last step; before the first no time runs.
+    /// Milliseconds from the start to the end of the last step, or [`NEVER`].
     last: Arc<AtomicU64>,
 }
 
 /// The watch does not look more often.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// Before the first step.
+/// Before the first step, and while the clock is stopped: no time runs.
 const NEVER: u64 = u64::MAX;
 
 impl Clock {
@@ -166,9 +166,15 @@ impl Clock {
         Ok(clock)
     }
 
-    fn step(&self) {
+    /// Ends a step and begins another.
+    pub(super) fn step(&self) {
         let now = self.started.elapsed().as_millis();
         let now = u64::try_from(now).unwrap_or(NEVER - 1);
         self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// Ends a step; none begins.
+    pub(super) fn stop(&self) {
+        self.last.store(NEVER, Ordering::Relaxed);
     }
 }

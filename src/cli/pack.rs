@@ -1,7 +1,7 @@
 //! `pack`: from a float network to a model file.
 
 use super::arguments::packed::PackArguments;
-use super::budget;
+use super::budget::{self, Clock};
 use super::error::CliError;
 use super::guard::Files;
 use super::output::{End, Target, say};
@@ -23,12 +23,13 @@ pub(super) fn run(arguments: &PackArguments, quiet: bool) -> Result<(), CliError
         .read(&arguments.calibrate)
         .write(&arguments.output)
         .check()?;
-    budget::within(&arguments.budget, &arguments.onnx, |progress| {
+    budget::within(&arguments.budget, &arguments.onnx, |clock| {
         if arguments.print_manifest {
+            clock.step();
             say!("{}", manifest_of(&arguments.onnx)?.trim_end());
             return Ok(());
         }
-        pack(arguments, quiet, progress)
+        pack(arguments, quiet, clock)
     })
 }
 
@@ -46,11 +47,16 @@ fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-fn pack(arguments: &PackArguments, quiet: bool, step: &dyn Fn()) -> Result<(), CliError> {
+fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), CliError> {
     let (text, source) = match &arguments.manifest {
         Some(path) => (fs::read_to_string(path).map_err(CliError::io(path))?, path),
-        None => (manifest_of(&arguments.onnx)?, &arguments.onnx),
+        None => {
+            clock.step();
+            (manifest_of(&arguments.onnx)?, &arguments.onnx)
+        }
     };
+    // Samples may come as slowly as they like.
+    clock.stop();
     let mut manifest = Manifest::from_toml(&text)
         .and_then(|manifest| Task::of(&manifest).map(|_| manifest))
         .map_err(|reason| CliError::Input(format!("{}: {reason}", source.display())))?;
@@ -62,8 +68,8 @@ fn pack(arguments: &PackArguments, quiet: bool, step: &dyn Fn()) -> Result<(), C
     for path in &arguments.calibrate {
         all.extend(samples(path, manifest.tokeniser == Tokeniser::Ids)?);
     }
-    // From here on the network is read: its time begins.
-    step();
+    // From here on the network is read.
+    clock.step();
     Files::default()
         .read(&external_data(&arguments.onnx)?)
         .write(&arguments.output)
@@ -75,7 +81,7 @@ fn pack(arguments: &PackArguments, quiet: bool, step: &dyn Fn()) -> Result<(), C
     };
     let bar = bar(quiet);
     let watch = |stage: &'static str, done: usize, of: usize| {
-        step();
+        clock.step();
         bar.set_length(of as u64);
         bar.set_message(stage);
         bar.set_position(done as u64);

@@ -41,7 +41,9 @@ impl VerifyPlan {
 pub(super) fn run(arguments: VerifyArguments) -> Result<(), CliError> {
     let plan = VerifyPlan::new(arguments)?;
     match &plan.against {
-        Some((onnx, _)) => budget::within(&plan.budget, onnx, |progress| verify(&plan, progress)),
+        Some((onnx, _)) => {
+            budget::within(&plan.budget, onnx, |clock| verify(&plan, &|| clock.step()))
+        }
         None => verify(&plan, &|| ()),
     }
 }

@@ -7,7 +7,11 @@ use tract_onnx::pb::NodeProto;
 
 /// An axis counted from the start.
 pub fn axis(axis: i64, rank: usize) -> Option<usize> {
-    let counted = if axis < 0 { axis + rank as i64 } else { axis };
+    let counted = if axis < 0 {
+        axis.checked_add(rank as i64)?
+    } else {
+        axis
+    };
     usize::try_from(counted).ok().filter(|&a| a < rank)
 }
 

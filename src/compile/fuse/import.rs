@@ -7,7 +7,7 @@ use super::meaning::Input;
 use super::net::Net;
 use super::node::{self, label};
 use super::qdq::Ranges;
-use super::{crop, dilate, half, inputs, qdq, rules, shape, standard, tidy, window};
+use super::{axes, crop, dilate, half, inputs, qdq, rules, shape, standard, tidy, window};
 use crate::compile::reference;
 use crate::model::error::ModelError;
 use std::collections::{BTreeMap, HashSet};
@@ -132,6 +132,7 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     net.infer();
     let mut notes = vec![];
     dilate::recognise(&mut net, &mut notes);
+    axes_exist(&net)?;
     let crop = crop::open(&mut net).unwrap_or_else(|reason| {
         notes.push(reason);
         None
@@ -222,6 +223,37 @@ fn known_operators(net: &Net) -> Result<(), Fault> {
             )
         },
     ))
+}
+
+/// Every axis that is named is one of the input's: tract counts far beyond.
+fn axes_exist(net: &Net) -> Result<(), Fault> {
+    const OF_INPUT: [&str; 8] = [
+        "ArgMax",
+        "Gather",
+        "GatherElements",
+        "Hardmax",
+        "LayerNormalization",
+        "LogSoftmax",
+        "Softmax",
+        "Split",
+    ];
+    for node in &net.nodes {
+        let named: Vec<i64> = match node.op_type.as_str() {
+            name if OF_INPUT.contains(&name) => node::int(node, "axis").into_iter().collect(),
+            name if name.starts_with("Reduce") => axes::axes(net, node).unwrap_or_default(),
+            _ => continue,
+        };
+        let Some(rank) = node.input.first().and_then(|input| net.rank(input)) else {
+            continue;
+        };
+        if let Some(axis) = named.iter().find(|&&axis| axes::axis(axis, rank).is_none()) {
+            return Err(Fault::new(
+                format!("{} ({})", label(node), node.op_type),
+                format!("axis {axis} of {rank}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Takes the length for a multiple of what strides divide it by; gives that multiple.

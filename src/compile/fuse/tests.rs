@@ -573,4 +573,14 @@ fn what_is_not_understood_is_named() {
 
     let d = OnnxDraft::new("bases", 1, &[Some(1), Some(4), None], 1);
     assert!(import(d.finish("nowhere"), None, "draft").is_err());
+
+    let mut d = OnnxDraft::new("bases", 1, &[Some(1), Some(4), None], 1);
+    let gamma = d.weights("gamma", &[4]);
+    let y = d.op(
+        "LayerNormalization",
+        &["bases", &gamma],
+        &[("axis", Value::Int(-4))],
+    );
+    let fault = import(d.finish(&y), None, "draft").unwrap_err();
+    assert_eq!(fault.reason, "axis -4 of 3");
 }

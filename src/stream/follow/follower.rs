@@ -132,8 +132,8 @@ pub struct Follower {
     config: FollowConfig,
     journal: Journal,
     journal_path: PathBuf,
-    /// Files whose calls were lost with the output's end.
-    given_up: Vec<PathBuf>,
+    /// Files whose calls were lost with the output's end, and how far they had been annotated.
+    given_up: Vec<(PathBuf, Entry)>,
     file: File,
     added: Added,
     calls: CallWriter<BufWriter<Added>>,
@@ -258,14 +258,6 @@ impl Follower {
         } = &self.config;
         let progress = Arc::new(Progress::new(self.journal));
         let finder = Finder::new(folder.clone(), *until_idle, progress.clone(), stop.clone());
-        let mut gone = self.given_up;
-        gone.retain(|path| !path.exists());
-        for path in &gone {
-            log::error!(
-                "{}: is gone, and its calls were lost with the output's end",
-                path.display()
-            );
-        }
         let mut committer = Committer {
             calls: self.calls,
             file: self.file,
@@ -288,7 +280,21 @@ impl Follower {
             return Err(FollowError::io(folder)(source));
         }
         let mut incomplete: Vec<PathBuf> = progress.lock().bad.iter().cloned().collect();
-        incomplete.extend(gone);
+        for (path, entry) in self.given_up {
+            // Its bytes may have another name by now.
+            let again = progress
+                .lock()
+                .journal
+                .entry(entry.offset, &entry.hash)
+                .is_some();
+            if !again && !path.exists() {
+                log::error!(
+                    "{}: is gone, and its calls were lost with the output's end",
+                    path.display()
+                );
+                incomplete.push(path);
+            }
+        }
         committer.calls.finish().map_err(FollowError::io(output))?;
         Ok(FollowOutcome {
             incomplete,

@@ -6,7 +6,7 @@
 //! known.
 
 use crate::reads::growing::Position;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -111,13 +111,13 @@ impl From<io::Error> for JournalError {
 impl Journal {
     /// Opens a journal, or begins one, and cuts the output and it back to the last commit that is
     /// true of both. `header` is what the output begins with. Also gives the files whose commits
-    /// were given up.
+    /// were given up, and how far they had been annotated.
     pub(super) fn open(
         path: &Path,
         options: &str,
         output: &mut File,
         header: &[u8],
-    ) -> Result<(Journal, Vec<PathBuf>), JournalError> {
+    ) -> Result<(Journal, Vec<(PathBuf, Entry)>), JournalError> {
         let open = OpenOptions::new()
             .read(true)
             .write(true)
@@ -184,10 +184,15 @@ impl Journal {
         for commit in commits {
             journal.remember(commit.entry, &commit.path, commit.output);
         }
-        let mut given_up: Vec<PathBuf> = given_up.into_iter().map(|commit| commit.path).collect();
-        given_up.sort();
-        given_up.dedup();
-        Ok((journal, given_up))
+        // Of each file the furthest.
+        let mut furthest: BTreeMap<PathBuf, Entry> = BTreeMap::new();
+        for Commit { path, entry, .. } in given_up {
+            let before = furthest.get(&path).map_or(0, |before| before.offset);
+            if entry.offset >= before {
+                furthest.insert(path, entry);
+            }
+        }
+        Ok((journal, furthest.into_iter().collect()))
     }
 
     fn remember(&mut self, entry: Entry, path: &Path, output: u64) {
@@ -391,7 +396,7 @@ mod tests {
             self.folder.path().join("output")
         }
 
-        fn open(&self) -> Result<(Journal, Vec<PathBuf>), JournalError> {
+        fn open(&self) -> Result<(Journal, Vec<(PathBuf, Entry)>), JournalError> {
             let mut open = OpenOptions::new();
             open.read(true).write(true).create(true).truncate(false);
             let mut output = open.open(self.output()).unwrap();
