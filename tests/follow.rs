@@ -245,7 +245,7 @@ fn only_what_is_nowhere_is_said_to_be_gone() {
         fs::create_dir(&folder).unwrap();
         let output = scratch.path().join("calls.tsv");
         let run = || {
-            let ran = follow(&folder, &output, &["--until-idle", "0"])
+            let ran = follow(&folder, &output, &["--until-idle", "0.3"])
                 .output()
                 .unwrap();
             let said = String::from_utf8_lossy(&ran.stderr).into_owned();
