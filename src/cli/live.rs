@@ -67,8 +67,8 @@ pub(super) fn open(plan: LivePlan, annotator: &Annotator) -> Result<Opened, CliE
     })
 }
 
-/// Runs until the sources end or the run is stopped, which is its normal end where a source has none
-/// of its own.
+/// Runs until the sources end or the run is stopped, which is its normal end where a source has
+/// none of its own.
 pub(super) fn run(run: &Run, opened: Opened) -> Result<Ended, CliError> {
     let Opened {
         sources,

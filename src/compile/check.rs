@@ -10,8 +10,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-/// Most sequences that are compared, and most multiply-accumulates in all, of the network and of what
-/// was understood of it: some seconds of tract.
+/// Most sequences that are compared, and most multiply-accumulates in all, of the network and of
+/// what was understood of it: some seconds of tract.
 const SEQUENCES: usize = 32;
 const MACS: u64 = 40_000_000_000;
 const MACS_UNDERSTOOD: u64 = 20_000_000_000;
@@ -153,8 +153,8 @@ fn agreement(
     };
     let columns = network.columns();
     let (mut sums, mut float) = (Sums::new(columns), Sums::new(columns));
-    // Whatever int8 may cost, what was read is the network, or is not. Of a file in f32 that shows in
-    // the file itself.
+    // Whatever int8 may cost, what was read is the network, or is not. Of a file in f32 that shows
+    // in the file itself.
     let apart = manifest.precision != Precision::F32 && !found.quantised;
     let affordable = MACS_UNDERSTOOD / macs(manifest);
     let padding: usize = manifest.padding().iter().sum();

@@ -1,5 +1,5 @@
-//! What a manifest says of a network beside its layers: what lies beyond a read's ends, and how much
-//! noise int8 may add.
+//! What a manifest says of a network beside its layers: what lies beyond a read's ends, and how
+//! much noise int8 may add.
 
 use super::draft::{Draft, Shape};
 use super::{Terms, sequence};

@@ -247,8 +247,8 @@ def keras(path):
 
 
 def space_to_batch(path):
-    """A dilated Conv1D as TensorFlow writes it at open length: channels last, padded to a multiple of
-    the dilation by what the shape says, every third position a sequence of its own."""
+    """A dilated Conv1D as TensorFlow writes it at open length: channels last, padded to a multiple
+    of the dilation by what the shape says, every third position a sequence of its own."""
     rng = np.random.default_rng(6)
     taps, dilation = 5, 3
     reach = (taps - 1) * dilation

@@ -420,10 +420,10 @@ pub fn closing(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let order = node::ints(op, "perm")?;
     let axis = axes::axis(node::int(softmax, "axis").unwrap_or(-1), order.len())?;
     let axis = order.iter().position(|&from| from == axis as i64)?;
-    let (hidden, out) = (format!("{}.turned", op.output[0]), op.output[0].clone());
-    let mut turned = op.clone();
-    turned.input[0].clone_from(softmax.input.first()?);
-    turned.output = vec![hidden.clone()];
+    let (hidden, out) = (format!("{}.rows", op.output[0]), op.output[0].clone());
+    let mut moved = op.clone();
+    moved.input[0].clone_from(softmax.input.first()?);
+    moved.output = vec![hidden.clone()];
     let made = node("Softmax", label(softmax), &[&hidden], &[&out]);
-    Some(vec![turned, with(made, "axis", Value::Int(axis as i64))])
+    Some(vec![moved, with(made, "axis", Value::Int(axis as i64))])
 }

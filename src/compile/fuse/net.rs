@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
-/// Bytes of a constant that is not kept longer than it is read: weights that were copied into others
-/// are most of a large network's memory.
+/// Bytes of a constant that is not kept longer than it is read: weights that were copied into
+/// others are most of a large network's memory.
 const LARGE: usize = 1 << 16;
 
 /// A graph in order of evaluation.

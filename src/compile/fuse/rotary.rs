@@ -41,8 +41,8 @@ fn matched(net: &Net, straight: &NodeProto, crossed: &NodeProto, follow: Follow)
     None
 }
 
-/// Elements of the last axis, where they lie next to each other, and how many axes before it is that
-/// of the rows.
+/// Elements of the last axis, where they lie next to each other, and how many axes before it is
+/// that of the rows.
 fn elements(view: &View) -> Option<(usize, usize)> {
     let (last, before) = view.axes.split_last()?;
     let back = before.iter().rev().position(|axis| axis == &[Atom::Row])?;
@@ -88,8 +88,8 @@ fn rotates(net: &Net, concat: &NodeProto, view: &View, follow: Follow) -> Option
     is_half(first, 0, 1.0)
 }
 
-/// The base of angles t · base^(-2 j / d), where cosine and sine are of such, t along an axis `back`
-/// before the last.
+/// The base of angles t · base^(-2 j / d), where cosine and sine are of such, t along an axis
+/// `back` before the last.
 fn base(net: &Net, [cosine, sine]: [&String; 2], d: usize, back: usize) -> Option<f32> {
     let read = [Meaning::OneHot, Meaning::Ids];
     if !net.is_free_of(cosine, &read) || !net.is_free_of(sine, &read) {

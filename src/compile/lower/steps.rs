@@ -19,8 +19,8 @@ pub struct ConvStep {
     /// `[channels_out][channels_in][width]`, batch norm folded; a grouped convolution has zeros
     /// between its groups. Empty where `by_input` is.
     pub weight: Vec<f32>,
-    /// Weights of a linear layer as the graph has them, `[channels_in][channels_out]`: a copy of all
-    /// of them at once would double the memory of a large network.
+    /// Weights of a linear layer as the graph has them, `[channels_in][channels_out]`: a copy of
+    /// all of them at once would double the memory of a large network.
     pub by_input: Option<OutletId>,
     /// One an output channel.
     pub bias: Vec<f32>,

@@ -1,7 +1,8 @@
 //! Products and tables of integers that give floats.
 
+use super::embeddings::embeddings as float_embeddings;
+use super::heads;
 use super::parts::Parts;
-use super::{embeddings as float_embeddings, heads};
 use crate::compile::fuse::net::Net;
 use tract_onnx::pb::{GraphProto, NodeProto};
 

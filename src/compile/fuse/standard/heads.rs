@@ -1,6 +1,6 @@
 //! Attention and rotation by position, as ONNX Runtime's optimiser writes them.
 
-use super::parts::Parts;
+use super::parts::{DOMAIN, Parts};
 use crate::compile::fuse::net::Net;
 use crate::compile::fuse::node::{self, Value};
 use tract_onnx::pb::{GraphProto, NodeProto};
@@ -199,7 +199,7 @@ fn token_mask(graph: &GraphProto, name: &str) -> Result<Option<String>, String> 
 /// `RotaryEmbedding`, of ONNX (rows, cosines, sines, positions) or of ONNX Runtime (rows,
 /// positions, cosines, sines).
 pub fn rotation(net: &Net, op: &NodeProto, parts: &mut Parts) -> Result<String, String> {
-    let own = op.domain == super::DOMAIN;
+    let own = op.domain == DOMAIN;
     let (positions, cosine, sine) = if own { (1, 2, 3) } else { (3, 1, 2) };
     let (Some(x), Some(cosine), Some(sine)) = (given(op, 0), given(op, cosine), given(op, sine))
     else {
@@ -230,9 +230,9 @@ pub fn rotation(net: &Net, op: &NodeProto, parts: &mut Parts) -> Result<String, 
         width as i64
     };
     let half = angles as i64;
-    let turned = 2 * half;
+    let rotated = 2 * half;
     let stated = node::int(op, "rotary_embedding_dim").unwrap_or(0);
-    if turned > size || ![0, turned].contains(&stated) {
+    if rotated > size || ![0, rotated].contains(&stated) {
         return Err(format!("{half} angles for heads of {size}"));
     }
     let mut angle = |table: &str| -> Result<String, String> {
@@ -246,13 +246,13 @@ pub fn rotation(net: &Net, op: &NodeProto, parts: &mut Parts) -> Result<String, 
         Ok(parts.unsqueeze(&of_rows, &[1]))
     };
     let (cosine, sine) = (angle(cosine)?, angle(sine)?);
-    let x = if turned == size {
+    let x = if rotated == size {
         heads_apart.clone()
     } else {
-        parts.last(&heads_apart, 0, turned, 1)
+        parts.last(&heads_apart, 0, rotated, 1)
     };
     let mut result = if node::int(op, "interleaved").unwrap_or(0) == 0 {
-        let (first, second) = (parts.last(&x, 0, half, 1), parts.last(&x, half, turned, 1));
+        let (first, second) = (parts.last(&x, 0, half, 1), parts.last(&x, half, rotated, 1));
         let minus = parts.op("Neg", &[&second]);
         let crossed = parts.concat(&[&minus, &first]);
         let cosine = parts.concat(&[&cosine, &cosine]);
@@ -261,7 +261,7 @@ pub fn rotation(net: &Net, op: &NodeProto, parts: &mut Parts) -> Result<String, 
         let crossed = parts.op("Mul", &[&crossed, &sine]);
         parts.op("Add", &[&straight, &crossed])
     } else {
-        let (first, second) = (parts.last(&x, 0, turned, 2), parts.last(&x, 1, turned, 2));
+        let (first, second) = (parts.last(&x, 0, rotated, 2), parts.last(&x, 1, rotated, 2));
         let mut mixed = |a: &str, b: &str, operator: &str| {
             let (a, b) = (parts.op("Mul", &[a, &cosine]), parts.op("Mul", &[b, &sine]));
             let sum = parts.op(operator, &[&a, &b]);
@@ -269,10 +269,10 @@ pub fn rotation(net: &Net, op: &NodeProto, parts: &mut Parts) -> Result<String, 
         };
         let (even, odd) = (mixed(&first, &second, "Sub"), mixed(&second, &first, "Add"));
         let pairs = parts.concat(&[&even, &odd]);
-        parts.reshape(&pairs, &[0, 0, 0, turned])
+        parts.reshape(&pairs, &[0, 0, 0, rotated])
     };
-    if turned != size {
-        let rest = parts.last(&heads_apart, turned, size, 1);
+    if rotated != size {
+        let rest = parts.last(&heads_apart, rotated, size, 1);
         result = parts.concat(&[&result, &rest]);
     }
     if rows {

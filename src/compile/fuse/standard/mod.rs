@@ -6,9 +6,11 @@
 //! | here | sums, norms, products and convolutions with what follows them |
 //! | `parts` | nodes and constants while they are made |
 //! | `heads` | attention, rotation by position |
+//! | `embeddings` | tokens, positions and types |
 //! | `bytes` | products and tables of integers that give floats |
 
 mod bytes;
+mod embeddings;
 mod heads;
 mod parts;
 
@@ -16,14 +18,12 @@ use super::fault::Fault;
 use super::net::Net;
 use super::node::{self, Value, label};
 use super::{axes, inputs, tidy};
-use parts::Parts;
+use embeddings::embeddings;
+use parts::{DOMAIN, Parts};
 use std::collections::HashMap;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
-/// The domain of the optimiser's operators.
-const DOMAIN: &str = "com.microsoft";
-
-/// Those of them that are taken apart.
+/// Those of the optimiser's operators that are taken apart.
 const MERGED: [&str; 18] = [
     "Attention",
     "BiasGelu",
@@ -76,7 +76,8 @@ fn has_channels_last(node: &NodeProto) -> bool {
     node.op_type == "NhwcMaxPool" || node::int(node, "channels_last").unwrap_or(0) != 0
 }
 
-/// True where tract cannot run a graph as it is, or would take one operator for another of its name.
+/// True where tract cannot run a graph as it is, or would take one operator for another of its
+/// name.
 pub fn is_needed(graph: &GraphProto) -> bool {
     let mut merged = graph.node.iter().filter(|n| is_merged(n));
     merged.any(|n| n.domain == DOMAIN && !KNOWN.contains(&n.op_type.as_str()))
@@ -299,39 +300,4 @@ fn with_activation(op: &NodeProto, parts: &mut Parts) -> Result<String, String> 
         }
         _ => Err(format!("its activation {name} is not known")),
     }
-}
-
-/// `EmbedLayerNormalization`: the rows of tokens, positions and types (tables by that order) summed
-/// and normed.
-fn embeddings(
-    op: &NodeProto,
-    [tokens, positions, types]: [Option<String>; 3],
-    [gamma, beta]: [&str; 2],
-    order: Option<&str>,
-    parts: &mut Parts,
-) -> Result<String, String> {
-    let (Some(ids), Some(tokens), Some(positions)) = (op.input.first(), tokens, positions) else {
-        return Err("it lacks a table".to_string());
-    };
-    let rows = parts.op("Gather", &[&tokens, ids]);
-    let positions = match order {
-        Some(order) => parts.op("Gather", &[&positions, order]),
-        None => {
-            let shape = parts.op("Shape", &[ids]);
-            let [zero, one] = [0, 1].map(|value| parts.integers(&[value]));
-            let length = parts.op("Gather", &[&shape, &one]);
-            parts.op("Slice", &[&positions, &zero, &length, &zero])
-        }
-    };
-    let mut sum = parts.op("Add", &[&rows, &positions]);
-    if let (Some(types), Some(kinds)) = (types, op.input.get(1).filter(|name| !name.is_empty())) {
-        let rows = parts.op("Gather", &[&types, kinds]);
-        sum = parts.op("Add", &[&sum, &rows]);
-    }
-    let away = op.output.get(2).filter(|name| !name.is_empty());
-    if let Some(name) = away {
-        parts.call(&sum, name);
-    }
-    let epsilon = node::float(op, "epsilon").unwrap_or(1e-12);
-    Ok(parts.layer_norm(away.unwrap_or(&sum), gamma, Some(beta), epsilon))
 }

@@ -4,6 +4,9 @@ use crate::compile::fuse::node::{Value, node, with};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
+/// The domain of ONNX Runtime's operators.
+pub const DOMAIN: &str = "com.microsoft";
+
 /// What takes the place of one operator.
 #[derive(Debug)]
 pub struct Parts {
