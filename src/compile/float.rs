@@ -10,7 +10,7 @@ use crate::model::manifest::{Manifest, Tokeniser};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tract_nnef::internal::*;
-use tract_onnx::prelude::{Framework, InferenceModelExt};
+use tract_onnx::prelude::InferenceModelExt;
 use tract_onnx::tract_hir::internal::Factoid;
 
 type Plan = Arc<SimplePlan<TypedFact, Box<dyn TypedOp>>>;
@@ -224,13 +224,10 @@ impl FloatModel {
             fuse::to_tract(&fuse::read(&self.path)?.unpadded(), Some(length))?
         } else {
             let reader = reference::onnx().with_ignore_output_shapes(true);
-            let mut model = match fuse::standardised(&self.path)? {
-                Some(proto) => {
-                    let folder = self.path.parent().and_then(Path::to_str);
-                    reader.parse(&proto, folder)?.model
-                }
-                None => reader.model_for_path(&self.path)?,
-            };
+            let proto = fuse::standardised(&self.path)?;
+            let folder = self.path.parent().and_then(Path::to_str);
+            let mut model = reader.parse(&proto, folder)?.model;
+            drop(proto);
             for at in 0..model.input_outlets()?.len() {
                 let outlet = model.input_outlets()?[at];
                 let input = self.input(&model.node(outlet.node).name)?;

@@ -18,6 +18,9 @@ const MOVES: [&str; 5] = ["Reshape", "Transpose", "Squeeze", "Unsqueeze", "Ident
 /// Most operators between the padding or the cut and the convolution.
 const DEEPEST: usize = 8;
 
+/// Largest dilation.
+const MOST_DILATION: usize = 1 << 12;
+
 /// Lengths at which both are run, beside those around the dilation.
 const LENGTHS: [usize; 2] = [67, 1031];
 
@@ -122,6 +125,9 @@ impl Group {
         let of_length = self.of_length(&own, LENGTHS[1]);
         let rows = probe::evaluate(&of_length, &inputs[0], &long).map_err(|e| format!("{e:#}"))?;
         let dilation = rows.shape().first().copied().unwrap_or(1);
+        if !(2..=MOST_DILATION).contains(&dilation) {
+            return Err(format!("it makes {dilation} sequences of one"));
+        }
         let reach = (width - 1) * dilation as i64;
         let mut weight = weight.clone();
         weight.name = format!("{}.dilated", self.to);

@@ -55,7 +55,7 @@ pub fn widen(graph: &mut GraphProto, folder: Option<&str>) -> Result<(), Fault> 
     Ok(())
 }
 
-/// The type that a `Cast`, a `Range` of a given kind and their like make.
+/// An attribute that names a type of elements.
 fn names_type(attribute: &AttributeProto) -> bool {
     ["to", "dtype", "output_dtype", "stash_type"].contains(&attribute.name.as_str())
 }

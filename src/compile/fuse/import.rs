@@ -64,12 +64,12 @@ pub fn external_data(path: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Ok(files)
 }
 
-/// An ONNX file in operators and types that tract computes as they are meant; `None` where the file
-/// itself is so.
+/// An ONNX file in operators and types that tract computes as they are meant; where it is so
+/// itself, as it is.
 ///
 /// # Errors
 /// Where it is no ONNX, or an operator cannot be written so.
-pub fn standardised(path: &Path) -> Result<Option<ModelProto>, ModelError> {
+pub fn standardised(path: &Path) -> Result<ModelProto, ModelError> {
     let failed = |reason: String| ModelError::Graph {
         file: path.display().to_string(),
         action: "reading the ONNX file",
@@ -80,16 +80,16 @@ pub fn standardised(path: &Path) -> Result<Option<ModelProto>, ModelError> {
     let opset = opset(&proto);
     let folder = path.parent().and_then(Path::to_str);
     let Some(graph) = proto.graph.as_mut() else {
-        return Ok(None);
+        return Ok(proto);
     };
     if !half::is_needed(graph) && !standard::is_needed(graph) {
-        return Ok(None);
+        return Ok(proto);
     }
     let standard = inputs::check(graph)
         .and_then(|()| half::widen(graph, folder))
         .and_then(|()| standard::take_apart(graph, opset, folder));
     standard.map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))?;
-    Ok(Some(proto))
+    Ok(proto)
 }
 
 /// The version of the default operator set.

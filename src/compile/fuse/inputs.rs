@@ -247,6 +247,11 @@ fn understand(input: &ValueInfoProto) -> Result<(Input, Option<usize>), Fault> {
     Ok((input, length))
 }
 
+/// What an input `[1, T, 4]` is called behind its transposition.
+pub fn channels_last(input: &str) -> String {
+    format!("{input}.channels_last")
+}
+
 /// States an input in the shape that it has here; one with channels last is transposed
 /// before its readers.
 fn restate(net: &mut Net, at: usize, input: &Input) {
@@ -271,7 +276,7 @@ fn restate(net: &mut Net, at: usize, input: &Input) {
         Fact::shaped(shape.into_iter().map(Some).collect()),
     );
     if input.transposed {
-        let other = format!("{}.channels_last", input.name);
+        let other = channels_last(&input.name);
         net.rename(&input.name, &other);
         let made = node::node("Transpose", &other, &[&input.name], &[&other]);
         net.nodes.insert(

@@ -21,6 +21,12 @@ pub fn label(node: &NodeProto) -> &str {
     }
 }
 
+/// An input that may be left out.
+pub fn given(node: &NodeProto, at: usize) -> Option<&str> {
+    let name = node.input.get(at)?.as_str();
+    (!name.is_empty()).then_some(name)
+}
+
 /// An attribute of one integer.
 pub fn int(node: &NodeProto, name: &str) -> Option<i64> {
     Some(node.attribute.iter().find(|a| a.name == name)?.i)

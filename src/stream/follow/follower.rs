@@ -258,6 +258,13 @@ impl Follower {
         } = &self.config;
         let progress = Arc::new(Progress::new(self.journal));
         let finder = Finder::new(folder.clone(), *until_idle, progress.clone(), stop.clone());
+        for (path, _) in self.given_up.iter().filter(|(path, _)| !path.exists()) {
+            log::warn!(
+                "{}: its calls were lost with the output's end, and it is not there: they come \
+                 again if the folder holds its bytes under another name",
+                path.display()
+            );
+        }
         let mut committer = Committer {
             calls: self.calls,
             file: self.file,

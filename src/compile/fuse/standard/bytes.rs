@@ -4,15 +4,8 @@ use super::embeddings::embeddings as float_embeddings;
 use super::heads;
 use super::parts::Parts;
 use crate::compile::fuse::net::Net;
+use crate::compile::fuse::node::given;
 use tract_onnx::pb::{GraphProto, NodeProto};
-
-/// An input that may be left out.
-fn given(op: &NodeProto, at: usize) -> Option<&str> {
-    op.input
-        .get(at)
-        .map(String::as_str)
-        .filter(|name| !name.is_empty())
-}
 
 /// An input that is there, as floats: its values, scale and zero point by their places.
 fn floats(

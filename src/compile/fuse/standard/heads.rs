@@ -2,7 +2,7 @@
 
 use super::parts::{DOMAIN, Parts};
 use crate::compile::fuse::net::Net;
-use crate::compile::fuse::node::{self, Value};
+use crate::compile::fuse::node::{self, Value, given};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 /// Why a network that generates is refused.
@@ -10,13 +10,6 @@ pub const CACHE: &str = "it is causal or has a cache: a network that generates i
 
 /// What hides a token, where nothing is stated.
 const HIDDEN: f32 = -10_000.0;
-
-fn given(op: &NodeProto, at: usize) -> Option<&str> {
-    op.input
-        .get(at)
-        .map(String::as_str)
-        .filter(|name| !name.is_empty())
-}
 
 fn refuse_others(op: &NodeProto, cache: std::ops::Range<usize>) -> Result<(), String> {
     let flag = |name: &str| node::int(op, name).unwrap_or(0) != 0;

@@ -15,6 +15,7 @@ mod heads;
 mod parts;
 
 use super::fault::Fault;
+use super::meaning::Input;
 use super::net::Net;
 use super::node::{self, Value, label};
 use super::{axes, inputs, tidy};
@@ -89,7 +90,7 @@ pub fn take_apart(graph: &mut GraphProto, opset: i64, folder: Option<&str>) -> R
         return Ok(());
     }
     // Some can only be written with the sizes of what they read.
-    let (mut net, _) = inputs::open(graph.clone(), opset, folder)?;
+    let (mut net, inputs) = inputs::open(graph.clone(), opset, folder)?;
     tidy::constants(&mut net, true);
     let mut made: HashMap<String, Vec<NodeProto>> = HashMap::new();
     let mut at = 0;
@@ -114,7 +115,14 @@ pub fn take_apart(graph: &mut GraphProto, opset: i64, folder: Option<&str>) -> R
                 .insert(constant.name.clone(), constant.clone());
         }
         graph.initializer.append(&mut parts.constants);
-        made.insert(op.output[0].clone(), parts.nodes.clone());
+        let mut own = parts.nodes.clone();
+        for name in own.iter_mut().flat_map(|node| &mut node.input) {
+            let transposed = |i: &&Input| i.transposed && inputs::channels_last(&i.name) == *name;
+            if let Some(input) = inputs.iter().find(transposed) {
+                name.clone_from(&input.name);
+            }
+        }
+        made.insert(op.output[0].clone(), own);
         let count = parts.nodes.len();
         net.replace(at, parts.nodes);
         at += count;
@@ -129,12 +137,7 @@ pub fn take_apart(graph: &mut GraphProto, opset: i64, folder: Option<&str>) -> R
 
 /// What an operator computes, in those of ONNX. An error says why that cannot be written.
 fn write(net: &Net, graph: &GraphProto, op: &NodeProto, parts: &mut Parts) -> Result<(), String> {
-    let given = |at: usize| {
-        op.input
-            .get(at)
-            .map(String::as_str)
-            .filter(|name| !name.is_empty())
-    };
+    let given = |at: usize| node::given(op, at);
     let needed = |at: usize| given(at).ok_or_else(|| format!("it lacks input {at}"));
     let result = match op.op_type.as_str() {
         "Gelu" => parts.op("Gelu", &[needed(0)?]),

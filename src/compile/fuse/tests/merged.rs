@@ -23,6 +23,27 @@ fn computed(draft: OnnxDraft, output: &str, ids: &Tensor) -> Vec<f32> {
     )
 }
 
+#[test]
+fn a_merged_operator_reads_an_input_with_channels_last() {
+    let bases = tensor1(&[0f32, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    let bases = bases.into_shape(&[1, 4, 2]).unwrap();
+    let [merged, plain] = [true, false].map(|merged| {
+        let mut d = OnnxDraft::new("bases", 1, &[Some(1), None, Some(4)], 3);
+        let weight = d.weights("w", &[4, 8]);
+        let x = if merged {
+            d.merged("FusedMatMul", &["bases", &weight], &[float("alpha", 0.5)])
+        } else {
+            let half = d.scalar(0.5);
+            let x = d.op("MatMul", &["bases", &weight], &[]);
+            d.op("Mul", &[&x, &half], &[])
+        };
+        let x = d.op("Relu", &[&x], &[]);
+        let y = linear(&mut d, &x, "head", [8, 3]);
+        computed(d, &y, &bases)
+    });
+    super::close(&merged, &plain, 1e-5);
+}
+
 proptest! {
     #![proptest_config(config())]
 
