@@ -37,7 +37,7 @@
 //! | `kernels` | nothing | int8 and float arithmetic by instruction set |
 //! | `call` | nothing | what a call is |
 //! | `metrics` | nothing | counters that must add up, latency -> Prometheus |
-//! | `tokenise` (to come) | reads | letters -> base codes, k-mers |
+//! | `tokenise` | reads | base codes -> token ids of language models, windows |
 //! | `model` | kernels | packed file, mapped and checked -> a network that runs |
 //! | `compile` | model, kernels | ONNX -> packed file |
 //! | `annotate` | tokenise, model, reads, call | models with a task -> calls of one read |
@@ -165,6 +165,8 @@ pub mod reads;
 pub mod sink;
 #[doc(hidden)]
 pub mod stream;
+#[doc(hidden)]
+pub mod tokenise;
 
 pub use annotate::Task;
 #[cfg(feature = "tract")]

@@ -311,6 +311,9 @@ fn redirected_files_are_read_and_written() {
         ("score - --whole --task te -o r.fastq", "< r.fastq"),
         ("annotate r.fastq", ">> r.fastq"),
         ("annotate r.fastq -o -", ">> link.fastq"),
+        ("replay r.fastq", ">> r.fastq"),
+        ("eval r.fastq --truth other", ">> r.fastq"),
+        ("inspect r.fastq", ">> link.fastq"),
     ] {
         drop(fs::remove_file(at("link.fastq")));
         fs::write(at("r.fastq"), record("a")).unwrap();

@@ -1,9 +1,11 @@
 //! What the built-in models say of the sample reads: how many of the true sites they find, and that
-//! every instruction set gives the same scores to the bit.
+//! every instruction set gives the same scores to the bit. The same of small packed networks with
+//! the other operators (attention with positions of every kind, layer norms, strides, upsampling).
 //!
 //! After a change of a built-in model, `STRANDLINE_BLESS=1 cargo test --release --test golden`
 //! writes the digest of `tests/data/scores.blake3` again; the floors below stand some 0.05 under
-//! the figures they were measured at.
+//! the figures they were measured at. `tests/data/README.md` says how the networks were packed: the
+//! files are those of an earlier build, so this also shows that such files can still be read.
 
 use flate2::read::MultiGzDecoder;
 use std::fs::{self, File};
@@ -18,6 +20,7 @@ use strandline::call::Strand;
 use strandline::call::{Call, CallKind};
 use strandline::kernels::Isa;
 use strandline::lab::truth::{ReadSite, ReadSites};
+use strandline::model::Model;
 use strandline::model::manifest::{Reproducible, Tier};
 use strandline::reads::nucleotide::{self, reverse_complement};
 
@@ -112,14 +115,57 @@ fn sites_of_the_sample_reads_are_found() {
 const RECALL: [f64; 2] = [0.56, 0.62];
 const PRECISION: [f64; 2] = [0.65, 0.69];
 
-/// BLAKE3 over the raw scores' bits: scans on both strands, then the end of each strand as a whole.
-fn digest() -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut add = |scores: &[f32]| {
+/// The bits of scores.
+struct Bits(blake3::Hasher);
+
+impl Bits {
+    fn add(&mut self, scores: &[f32]) {
         for score in scores {
-            hasher.update(&score.to_bits().to_le_bytes());
+            self.0.update(&score.to_bits().to_le_bytes());
         }
-    };
+    }
+
+    fn end(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+/// BLAKE3 over the raw scores' bits of the built-in models, then of the packed networks.
+fn digest() -> String {
+    format!("{} {}", digest_of_models(), digest_of_networks())
+}
+
+/// Rows of as many positions as a tile takes, and of few.
+fn digest_of_networks() -> String {
+    let mut bits = Bits(blake3::Hasher::new());
+    let folder = fs::read_dir(data("packed")).unwrap();
+    let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 6);
+    for file in files {
+        let model = Model::open(&file).unwrap();
+        assert_eq!(model.manifest().reproducible, Some(Reproducible::Bits));
+        let mut runner = model.spawn().unwrap();
+        let multiple = model.manifest().multiple;
+        for length in [12, 32.min(runner.tile()), runner.tile()] {
+            let length = length - length % multiple;
+            // Not periodic, the same everywhere.
+            let code = |at: usize| ((at * at + at / 3) % 5 % 4) as u8;
+            let codes: Vec<u8> = (0..length).map(code).collect();
+            if runner.reads_ids() {
+                let ids: Vec<u32> = codes.iter().map(|&code| u32::from(code)).collect();
+                bits.add(runner.run_ids(&ids).unwrap());
+            } else {
+                bits.add(runner.run(&codes).unwrap());
+            }
+        }
+    }
+    bits.end()
+}
+
+/// Scans on both strands, then the end of each strand as a whole.
+fn digest_of_models() -> String {
+    let mut bits = Bits(blake3::Hasher::new());
     let reads: Vec<Vec<u8>> = reads()
         .into_iter()
         .take(DIGESTED)
@@ -128,8 +174,8 @@ fn digest() -> String {
     for task in Task::ALL.into_iter().filter(|task| task.is_scan()) {
         let mut scorer = Scorer::new(builtin::model(task, Tier::Auto).unwrap()).unwrap();
         for codes in &reads {
-            add(&scorer.raw(codes, Strand::Forward).unwrap());
-            add(&scorer.raw(codes, Strand::Reverse).unwrap());
+            bits.add(&scorer.raw(codes, Strand::Forward).unwrap());
+            bits.add(&scorer.raw(codes, Strand::Reverse).unwrap());
         }
     }
     for task in Task::ALL.into_iter().filter(|task| !task.is_scan()) {
@@ -139,11 +185,11 @@ fn digest() -> String {
             reverse_complement(codes, &mut reverse);
             for sequence in [codes, &reverse] {
                 let scores = scorer.raw(sequence).unwrap().unwrap().raw;
-                add(&scores);
+                bits.add(&scores);
             }
         }
     }
-    hasher.finalize().to_hex().to_string()
+    bits.end()
 }
 
 #[test]

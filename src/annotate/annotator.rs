@@ -10,6 +10,7 @@ use super::read::ReadState;
 use super::scan::Scan;
 use super::starts::Starts;
 use super::task::Task;
+use super::tokens::Intake;
 use super::whole::{self, Whole};
 use crate::model::{Model, SecondLook};
 use crossbeam::queue::ArrayQueue;
@@ -61,11 +62,20 @@ impl Annotator {
         for (number, model) in models.into_iter().enumerate() {
             let number = number as u8;
             whole::check(&model)?;
-            match (Task::of_model(&model)?, model.manifest().sequence.clone()) {
-                (Task::Expression, Some(sequence)) => {
-                    starts.push(Starts::new(model, number, sequence, &options)?);
+            let intake = Intake::of(model.manifest()).map_err(AnnotateError::Options)?;
+            match (Task::of_model(&model)?, intake) {
+                (Task::Expression, Some(intake)) => {
+                    starts.push(Starts::new(model, number, intake, &options)?);
                 }
-                (_, Some(sequence)) => wholes.push(Whole::new(model, number, sequence)),
+                (task, Some(intake)) if task.is_scan() => {
+                    return Err(AnnotateError::Options(format!(
+                        "{} scores windows of {} bases, not every base of a read: `score` serves \
+                         it",
+                        model.manifest().name,
+                        intake.sequence().longest
+                    )));
+                }
+                (_, Some(intake)) => wholes.push(Whole::new(model, number, intake)),
                 (_, None) => scans.push(Scan::new(model, number, options.min_score, priors)),
             }
         }

@@ -32,8 +32,11 @@ mod score;
 #[cfg(feature = "tract")]
 mod starts;
 mod task;
+mod tokens;
 #[cfg(feature = "tract")]
 mod whole;
+#[cfg(feature = "tract")]
+mod windows;
 
 pub use annotation::{Annotate, Annotation, Kept};
 #[cfg(feature = "tract")]
@@ -51,3 +54,6 @@ pub use score::{Scorer, WholeScorer};
 #[cfg(feature = "tract")]
 pub(crate) use task::called;
 pub use task::{Task, kind};
+pub use tokens::Intake;
+#[cfg(feature = "tract")]
+pub use windows::WindowScorer;

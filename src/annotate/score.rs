@@ -6,6 +6,8 @@ use super::piece::Piece;
 use super::scan::{Rows, Scan};
 use super::starts;
 use super::task::Task;
+use super::tokens::Intake;
+use super::windows::WindowScorer;
 use crate::call::Strand;
 use crate::model::manifest::Manifest;
 use crate::model::{Model, Runner};
@@ -142,7 +144,9 @@ enum WholeKind {
     Sequence {
         model: Box<Model>,
         runner: Box<Runner>,
+        intake: Intake,
     },
+    Windows(Box<WindowScorer>, Option<usize>),
 }
 
 impl WholeScorer {
@@ -151,15 +155,29 @@ impl WholeScorer {
     /// # Errors
     /// Where the model cannot be run.
     pub fn new(model: Model) -> Result<WholeScorer, AnnotateError> {
-        Task::of_model(&model)?;
-        let kind = if model.manifest().is_scan() {
-            WholeKind::Scan(Box::new(Scorer::new(model)?))
-        } else {
-            let runner = Box::new(model.spawn()?);
-            WholeKind::Sequence {
-                model: Box::new(model),
-                runner,
+        WholeScorer::with_stride(model, None)
+    }
+
+    /// The same; windows of long sequences are `stride` bases apart.
+    ///
+    /// # Errors
+    /// As [`WholeScorer::new`].
+    pub fn with_stride(model: Model, stride: Option<usize>) -> Result<WholeScorer, AnnotateError> {
+        let task = Task::of_model(&model)?;
+        if model.manifest().is_scan() {
+            let kind = WholeKind::Scan(Box::new(Scorer::new(model)?));
+            return Ok(WholeScorer { kind });
+        }
+        let intake = Intake::of(model.manifest()).map_err(AnnotateError::Options)?;
+        let kind = match intake {
+            Some(intake) if intake.vocabulary().is_none() || task.is_of_leaders() => {
+                WholeKind::Sequence {
+                    runner: Box::new(model.spawn()?),
+                    model: Box::new(model),
+                    intake,
+                }
             }
+            _ => WholeKind::Windows(Box::new(WindowScorer::new(model)?), stride),
         };
         Ok(WholeScorer { kind })
     }
@@ -169,10 +187,13 @@ impl WholeScorer {
         match &self.kind {
             WholeKind::Scan(scorer) => scorer.manifest(),
             WholeKind::Sequence { model, .. } => model.manifest(),
+            WholeKind::Windows(windows, _) => windows.manifest(),
         }
     }
 
-    /// One score an output. `None` where the sequence is too short for the model.
+    /// One score an output. `None` where the sequence is too short for the model. Where it is too
+    /// long: of a 5'UTR the last bases count; of a model whose tokens are made of letters this is
+    /// the mean over [windows](WindowScorer).
     ///
     /// # Errors
     /// Where the model fails.
@@ -189,18 +210,21 @@ impl WholeScorer {
                 let raw = scorer.raw(codes, strand)?;
                 Ok(Some(scorer.scan.whole(&raw, strand)))
             }
-            WholeKind::Sequence { model, runner } => {
+            WholeKind::Windows(windows, stride) => windows.mean(codes, *stride, strand),
+            WholeKind::Sequence {
+                model,
+                runner,
+                intake,
+            } => {
                 let mut sequence = codes.to_vec();
                 if strand == Strand::Reverse {
                     nucleotide::reverse_complement(codes, &mut sequence);
                 }
-                let Some(padded) = starts::padded(model.manifest(), &sequence) else {
+                let Some(padded) = starts::padded(intake.sequence(), &sequence) else {
                     return Ok(None);
                 };
-                Ok(Some(starts::calibrated(
-                    model.manifest(),
-                    runner.run(&padded)?,
-                )))
+                let raw = intake.run(runner, &padded, &mut vec![])?;
+                Ok(Some(starts::calibrated(model.manifest(), raw)))
             }
         }
     }
@@ -211,13 +235,13 @@ impl WholeScorer {
     /// # Errors
     /// Where the model fails.
     pub fn raw(&mut self, codes: &[u8]) -> Result<Option<RawSequence>, AnnotateError> {
-        let WholeKind::Sequence { model, runner } = &mut self.kind else {
+        let WholeKind::Sequence { runner, intake, .. } = &mut self.kind else {
             return Ok(None);
         };
-        let Some(padded) = starts::padded(model.manifest(), codes) else {
+        let Some(padded) = starts::padded(intake.sequence(), codes) else {
             return Ok(None);
         };
-        let raw = runner.run(&padded)?.to_vec();
+        let raw = intake.run(runner, &padded, &mut vec![])?.to_vec();
         Ok(Some(RawSequence { padded, raw }))
     }
 }

@@ -9,6 +9,7 @@ use super::error::AnnotateError;
 use super::options::{Molecule, Options};
 use super::piece::Piece;
 use super::task::called;
+use super::tokens::Intake;
 use crate::call::{Call, CallKind, Flags, Strand};
 use crate::model::manifest::{Manifest, Sequence};
 use crate::model::{Model, ModelError, Runner};
@@ -27,7 +28,7 @@ pub(crate) struct Starts {
     number: u8,
     kind: CallKind,
     calibration: Calibration,
-    sequence: Sequence,
+    intake: Intake,
     max_starts: usize,
     flags: Flags,
 }
@@ -47,6 +48,7 @@ pub(crate) struct StartsState {
     /// Candidates of earlier reads, for their buffers.
     spare: Vec<Candidate>,
     padded: Vec<u8>,
+    ids: Vec<u32>,
 }
 
 impl StartsState {
@@ -60,7 +62,7 @@ impl Starts {
     pub fn new(
         model: Model,
         number: u8,
-        sequence: Sequence,
+        intake: Intake,
         options: &Options,
     ) -> Result<Starts, AnnotateError> {
         if options.max_starts == 0 || options.max_starts > MOST_STARTS {
@@ -72,7 +74,7 @@ impl Starts {
             number,
             kind: called(output),
             calibration: Calibration::new(&output.calibration, output.link),
-            sequence,
+            intake,
             max_starts: options.max_starts,
             flags: match options.molecule {
                 Molecule::Rna => Flags::UNVERIFIED_5P,
@@ -88,7 +90,7 @@ impl Starts {
 
     /// Bases needed on each side of a position.
     pub fn margin(&self) -> usize {
-        self.sequence.longest + START.len()
+        self.intake.sequence().longest + START.len()
     }
 
     pub fn state(&self, reverse: bool) -> StartsState {
@@ -98,6 +100,7 @@ impl Starts {
             reverse: VecDeque::with_capacity(most),
             spare: Vec::with_capacity(most),
             padded: Vec::new(),
+            ids: Vec::new(),
         }
     }
 
@@ -122,13 +125,13 @@ impl Starts {
             };
             let position = piece.first + index as u64;
             let forward = strands.contains(&Strand::Forward);
-            if forward && codon == START && position >= self.sequence.shortest as u64 {
+            if forward && codon == START && position >= self.intake.sequence().shortest as u64 {
                 if state.found < self.max_starts {
-                    let kept = index.saturating_sub(self.sequence.longest)..index;
+                    let kept = index.saturating_sub(self.intake.sequence().longest)..index;
                     let upstream = &piece.codes[kept];
                     let span = 0..position;
-                    let call =
-                        self.score(runner, upstream, &mut state.padded, span, Strand::Forward);
+                    let room = (&mut state.padded, &mut state.ids);
+                    let call = self.score(runner, upstream, room, span, Strand::Forward);
                     calls.extend(call?);
                 }
                 state.found += 1;
@@ -144,9 +147,9 @@ impl Starts {
 
     /// Keeps a start codon of the reverse strand; `after` indexes the first base upstream of it.
     fn remember(&self, state: &mut StartsState, piece: &Piece, after: usize, position: u64) {
-        let to = (after + self.sequence.longest).min(piece.codes.len());
+        let to = (after + self.intake.sequence().longest).min(piece.codes.len());
         // Near the end too few bases follow, and none will come.
-        if to - after < self.sequence.shortest {
+        if to - after < self.intake.sequence().shortest {
             return;
         }
         let used = if state.reverse.len() == self.max_starts {
@@ -156,7 +159,7 @@ impl Starts {
         };
         let mut candidate = used.unwrap_or_else(|| Candidate {
             position: 0,
-            upstream: Vec::with_capacity(self.sequence.longest),
+            upstream: Vec::with_capacity(self.intake.sequence().longest),
         });
         candidate.position = position;
         candidate.upstream.clear();
@@ -176,7 +179,8 @@ impl Starts {
         while let Some(candidate) = state.reverse.pop_front() {
             let span = candidate.position + START.len() as u64..end;
             let upstream = &candidate.upstream;
-            let call = self.score(runner, upstream, &mut state.padded, span, Strand::Reverse);
+            let room = (&mut state.padded, &mut state.ids);
+            let call = self.score(runner, upstream, room, span, Strand::Reverse);
             state.spare.push(candidate);
             calls.extend(call?);
         }
@@ -187,12 +191,12 @@ impl Starts {
         &self,
         runner: &mut Runner,
         upstream: &[u8],
-        padded: &mut Vec<u8>,
+        (padded, ids): (&mut Vec<u8>, &mut Vec<u32>),
         span: Range<u64>,
         strand: Strand,
     ) -> Result<Option<Call>, ModelError> {
-        pad(&self.sequence, upstream, padded);
-        let raw = runner.run(padded)?[0];
+        pad(self.intake.sequence(), upstream, padded);
+        let raw = self.intake.run(runner, padded, ids)?[0];
         let mut flags = self.flags;
         if upstream.contains(&N) {
             flags |= Flags::AMBIGUOUS;
@@ -219,8 +223,7 @@ pub(super) fn pad(sequence: &Sequence, codes: &[u8], padded: &mut Vec<u8>) {
 }
 
 /// A sequence as the model takes it, or `None` where it is too short.
-pub(super) fn padded(manifest: &Manifest, codes: &[u8]) -> Option<Vec<u8>> {
-    let sequence = manifest.sequence.as_ref()?;
+pub(super) fn padded(sequence: &Sequence, codes: &[u8]) -> Option<Vec<u8>> {
     if codes.len() < sequence.shortest {
         return None;
     }

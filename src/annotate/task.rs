@@ -1,5 +1,6 @@
 //! What models predict: the tasks, and what a manifest must say for each.
 
+use super::tokens::Intake;
 use crate::call::CallKind;
 #[cfg(feature = "tract")]
 use crate::model::Model;
@@ -65,6 +66,11 @@ impl Task {
         matches!(self, Task::Splice | Task::Promoter | Task::Promoter300)
     }
 
+    /// True where a sequence is a 5'UTR, whose last bases count.
+    pub fn is_of_leaders(self) -> bool {
+        matches!(self, Task::Expression | Task::Te)
+    }
+
     /// True where a manifest names this task.
     pub fn is_named_by(self, manifest: &Manifest) -> bool {
         self.name() == manifest.task
@@ -105,11 +111,12 @@ impl Task {
         };
         match (task.is_scan(), &manifest.sequence) {
             (true, Some(_)) => return Err("a scanning task takes no table `sequence`".into()),
-            (false, None) if task != Task::Raw => {
+            (false, None) if task != Task::Raw && !manifest.tokeniser.reads_letters() => {
                 return Err("this task needs the table `sequence`".into());
             }
             _ => (),
         }
+        Intake::of(manifest)?;
         let mut calls = false;
         for output in &manifest.outputs {
             let called = kind(output)?.is_some();

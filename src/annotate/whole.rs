@@ -4,8 +4,8 @@ use super::calibrate::Calibration;
 use super::error::AnnotateError;
 use super::starts::pad;
 use super::task::{Task, called};
+use super::tokens::Intake;
 use crate::call::{Call, CallKind, Flags, Strand};
-use crate::model::manifest::Sequence;
 use crate::model::{Model, ModelError, Runner};
 use crate::reads::nucleotide::{self, N};
 
@@ -14,7 +14,7 @@ pub(crate) struct Whole {
     number: u8,
     kind: CallKind,
     calibration: Calibration,
-    sequence: Sequence,
+    intake: Intake,
 }
 
 /// The first bases of a read, which are the last of its reverse complement.
@@ -22,6 +22,7 @@ pub(crate) struct WholeState {
     first: Vec<u8>,
     reverse: Vec<u8>,
     padded: Vec<u8>,
+    ids: Vec<u32>,
 }
 
 impl WholeState {
@@ -31,13 +32,13 @@ impl WholeState {
 }
 
 impl Whole {
-    pub fn new(model: Model, number: u8, sequence: Sequence) -> Whole {
+    pub fn new(model: Model, number: u8, intake: Intake) -> Whole {
         let output = &model.manifest().outputs[0];
         Whole {
             number,
             kind: called(output),
             calibration: Calibration::new(&output.calibration, output.link),
-            sequence,
+            intake,
             model,
         }
     }
@@ -48,20 +49,21 @@ impl Whole {
 
     /// Bases of a read that must be at hand at its end.
     pub fn margin(&self) -> usize {
-        self.sequence.longest
+        self.intake.sequence().longest
     }
 
     pub fn state(&self) -> WholeState {
         WholeState {
-            first: Vec::with_capacity(self.sequence.longest),
-            reverse: Vec::with_capacity(self.sequence.longest),
+            first: Vec::with_capacity(self.intake.sequence().longest),
+            reverse: Vec::with_capacity(self.intake.sequence().longest),
             padded: Vec::new(),
+            ids: Vec::new(),
         }
     }
 
     /// Sees the codes of a read as they come.
     pub fn push(&self, state: &mut WholeState, codes: &[u8]) {
-        let missing = self.sequence.longest - state.first.len();
+        let missing = self.intake.sequence().longest - state.first.len();
         state
             .first
             .extend_from_slice(&codes[..missing.min(codes.len())]);
@@ -77,7 +79,7 @@ impl Whole {
         strands: &[Strand],
         calls: &mut Vec<Call>,
     ) -> Result<(), ModelError> {
-        if length < self.sequence.shortest as u64 {
+        if length < self.intake.sequence().shortest as u64 {
             return Ok(());
         }
         state.reverse.resize(state.first.len(), N);
@@ -87,9 +89,9 @@ impl Whole {
                 Strand::Forward => last,
                 Strand::Reverse => &state.reverse,
             };
-            let codes = &codes[codes.len().saturating_sub(self.sequence.longest)..];
-            pad(&self.sequence, codes, &mut state.padded);
-            let raw = runner.run(&state.padded)?[0];
+            let codes = &codes[codes.len().saturating_sub(self.intake.sequence().longest)..];
+            pad(self.intake.sequence(), codes, &mut state.padded);
+            let raw = self.intake.run(runner, &state.padded, &mut state.ids)?[0];
             calls.push(Call {
                 start: 0,
                 end: length,

@@ -5,11 +5,11 @@ use super::arguments::values::StrandArgument;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::{End, Target, say};
-use super::sequences::{samples, token_lines};
+use super::sequences::samples;
 use crate::annotate::{Scorer, Task, builtin};
 use crate::call::Strand;
 use crate::kernels::{Isa, peak};
-use crate::model::manifest::{Tier, Tokeniser};
+use crate::model::manifest::Tier;
 use crate::model::{Model, ModelError, Parallel, Runner};
 use std::io::{BufRead, Write, stdin};
 use std::path::{Path, PathBuf};
@@ -146,10 +146,9 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
         }
     };
     let opened = start.elapsed();
-    let ids = model.manifest().tokeniser == Tokeniser::Ids;
+    let ids = model.manifest().tokeniser.reads_ids();
     let sequences = match &plan.sequences {
-        Sequences::File(file) if ids => token_lines(file)?,
-        Sequences::File(file) => samples(file, false)?,
+        Sequences::File(file) => samples(file, model.manifest())?,
         Sequences::Invented(length) => {
             vec![invented(length.unwrap_or(model.manifest().tile), ids)]
         }

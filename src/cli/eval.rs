@@ -2,6 +2,7 @@
 
 use super::arguments::eval::EvalArguments;
 use super::error::CliError;
+use super::guard::Files;
 use super::output::say;
 use super::records::each_record;
 use super::report::{models_in_use, note};
@@ -25,6 +26,10 @@ struct EvalPlan {
 
 impl EvalPlan {
     fn new(arguments: EvalArguments) -> Result<EvalPlan, CliError> {
+        Files::default()
+            .read([&arguments.reads, &arguments.truth])
+            .read(&arguments.model)
+            .check()?;
         if arguments.task != Task::Splice {
             let message = "eval measures splice models; `score --whole` serves the others";
             return Err(CliError::usage(message));

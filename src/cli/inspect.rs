@@ -2,12 +2,14 @@
 
 use super::arguments::packed::InspectArguments;
 use super::error::CliError;
+use super::guard::Files;
 use super::output::say;
 use crate::annotate::Task;
 use crate::model::Model;
 use crate::model::manifest::{Reproducible, Tier};
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<(), CliError> {
+    Files::default().read([&arguments.file]).check()?;
     let model = Model::open(&arguments.file)?;
     Task::of_model(&model)?;
     let file = model.file();

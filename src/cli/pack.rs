@@ -10,7 +10,7 @@ use crate::annotate::Task;
 use crate::compile::check::Check;
 use crate::compile::pack::pack_watched;
 use crate::compile::{external_data, manifest_of};
-use crate::model::manifest::{Manifest, Tokeniser};
+use crate::model::manifest::Manifest;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
 use std::io::Write;
@@ -66,7 +66,7 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
     }
     let mut all = vec![];
     for path in &arguments.calibrate {
-        all.extend(samples(path, manifest.tokeniser == Tokeniser::Ids)?);
+        all.extend(samples(path, &manifest)?);
     }
     // From here on the network is read.
     clock.step();

@@ -42,6 +42,7 @@ enum Form {
 
 impl ReplayPlan {
     fn new(arguments: ReplayArguments) -> Result<ReplayPlan, CliError> {
+        Files::default().read([&arguments.reads]).check()?;
         let to = arguments.to;
         let form = if let Some(url) = to.to_str().filter(|_| is_link(&to)) {
             Form::Link(url.to_string())

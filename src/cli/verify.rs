@@ -4,6 +4,7 @@ use super::arguments::packed::VerifyArguments;
 use super::arguments::values::Budget;
 use super::budget;
 use super::error::CliError;
+use super::guard::Files;
 use super::output::say;
 use super::sequences::samples;
 use crate::annotate::Task;
@@ -11,7 +12,6 @@ use crate::compile::check::Check;
 use crate::lab::verify::{Comparison, compare};
 use crate::model::Model;
 use crate::model::file::ModelFile;
-use crate::model::manifest::Tokeniser;
 use std::path::PathBuf;
 
 /// What is compared.
@@ -39,6 +39,11 @@ impl VerifyPlan {
 }
 
 pub(super) fn run(arguments: VerifyArguments) -> Result<(), CliError> {
+    Files::default()
+        .read([&arguments.file])
+        .read(&arguments.against)
+        .read(&arguments.reads)
+        .check()?;
     let plan = VerifyPlan::new(arguments)?;
     match &plan.against {
         Some((onnx, _)) => {
@@ -59,11 +64,10 @@ fn verify(plan: &VerifyPlan, progress: &dyn Fn()) -> Result<(), CliError> {
     let Some((onnx, reads)) = &plan.against else {
         return Ok(());
     };
-    let ids = file.manifest().tokeniser == Tokeniser::Ids;
     let precision = file.manifest().precision;
     let mut all = vec![];
     for path in reads {
-        all.extend(samples(path, ids)?);
+        all.extend(samples(path, file.manifest())?);
     }
     // From here on the network is read: its time begins.
     progress();

@@ -4,7 +4,7 @@ use super::Watch;
 use super::float::{FloatModel, Rows};
 use crate::kernels::{BASES, NO_BASE};
 use crate::model::error::ModelError;
-use crate::model::manifest::{Manifest, Precision, Tokeniser};
+use crate::model::manifest::{Manifest, Precision};
 use crate::model::{Model, Runner};
 use std::fmt;
 use std::ops::Range;
@@ -219,7 +219,7 @@ fn macs(manifest: &Manifest) -> u64 {
 /// Where the first two tiles of a sequence meet, if that is long and the context is: the part that
 /// the network is run on, and the rows of it that have all of their context.
 fn joint(manifest: &Manifest, length: usize) -> Option<(Range<usize>, Range<usize>)> {
-    if length <= manifest.tile || manifest.tokeniser == Tokeniser::Ids {
+    if length <= manifest.tile || manifest.tokeniser.reads_ids() {
         return None;
     }
     let multiple = manifest.multiple;
@@ -361,7 +361,7 @@ fn sequences(
     vocabulary: usize,
     (least, tiles): (usize, bool),
 ) -> Vec<Vec<u32>> {
-    let ids = manifest.tokeniser == Tokeniser::Ids;
+    let ids = manifest.tokeniser.reads_ids();
     let (step, shortest, longest) = match &manifest.sequence {
         Some(sequence) => (sequence.multiple, sequence.shortest, sequence.longest),
         None if tiles => {

@@ -6,7 +6,7 @@ use super::lower::one_hot;
 use super::reference;
 use crate::kernels::NO_BASE;
 use crate::model::error::ModelError;
-use crate::model::manifest::{Manifest, Tokeniser};
+use crate::model::manifest::Manifest;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tract_nnef::internal::*;
@@ -84,7 +84,7 @@ impl FloatModel {
     pub fn read(path: &Path, manifest: &Manifest) -> Result<FloatModel, ModelError> {
         let imported = contained(path, "reading the ONNX file", || fuse::read(path))?;
         let ids = imported.inputs.iter().any(|i| i.meaning == Meaning::Ids);
-        if ids != (manifest.tokeniser == Tokeniser::Ids) {
+        if ids != manifest.tokeniser.reads_ids() {
             let read = if ids { "token ids" } else { "bases" };
             let file = path.display();
             return Err(ModelError::Pack(format!(

@@ -4,7 +4,6 @@ use crate::annotate::{AnnotateError, Scorer, WholeScorer};
 use crate::call::Strand;
 use crate::compile::float::{FloatModel, Rows};
 use crate::kernels::NO_BASE;
-use crate::model::manifest::Tokeniser;
 use crate::model::{Model, ModelError};
 use std::path::Path;
 
@@ -126,25 +125,21 @@ pub fn compare(
     let mut reference = FloatModel::read(onnx, &manifest)?;
     let least = reference.cut().iter().sum::<usize>() + 1;
     // As many positions as an output has columns could be either; token models have channels last.
-    let least = match manifest.tokeniser {
-        Tokeniser::Ids => least,
-        Tokeniser::OneHot => least + columns,
-    };
-    if manifest.is_raw() {
+    let ids = manifest.tokeniser.reads_ids();
+    let least = if ids { least } else { least + columns };
+    if manifest.is_raw() || ids {
         // A sequence of tokens is scored as it is, bases may be cut anywhere.
-        let most = match manifest.tokeniser {
-            Tokeniser::Ids => manifest.tile,
-            Tokeniser::OneHot => RAW_PIECE,
-        };
+        let most = if ids { manifest.tile } else { RAW_PIECE };
         let mut runner = model.spawn()?;
         for piece in by_length(samples, most) {
             let piece = &piece[..piece.len() - piece.len() % manifest.multiple];
             if piece.len() < least {
                 continue;
             }
-            let own = match manifest.tokeniser {
-                Tokeniser::Ids => runner.run_ids(piece)?,
-                Tokeniser::OneHot => runner.run(&codes(piece))?,
+            let own = if ids {
+                runner.run_ids(piece)?
+            } else {
+                runner.run(&codes(piece))?
             };
             let own = own.to_vec();
             let other = reference.run(piece)?;

@@ -139,8 +139,8 @@ fn fix(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Buil
         model.set_symbols(&HashMap::from([(symbol, value.to_dim())]))?
     };
     let expected = match manifest.tokeniser {
-        Tokeniser::Ids => u32::datum_type(),
         Tokeniser::OneHot => u8::datum_type(),
+        _ => u32::datum_type(),
     };
     ensure!(
         source == expected,

@@ -124,6 +124,11 @@ impl Model {
         second.is_none_or(|second| second.tier == Tier::Accurate)
     }
 
+    /// True where a sequence has one row of outputs, not one for each position.
+    pub fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
     /// True where rows are kept between the pushes of a growing read, not computed anew.
     pub fn keeps_rows(&self) -> bool {
         self.carried.is_some()

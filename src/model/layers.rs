@@ -210,8 +210,8 @@ impl<'a> Builder<'a> {
         let mut model = TypedModel::default();
         let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
         let fact = match file.manifest().tokeniser {
-            Tokeniser::Ids => u32::fact([length]),
             Tokeniser::OneHot => u8::fact([length]),
+            _ => u32::fact([length]),
         };
         let mut values = HashMap::new();
         values.insert(INPUT.to_string(), model.add_source(INPUT, fact)?);

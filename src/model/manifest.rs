@@ -64,14 +64,50 @@ pub enum Tokeniser {
     OneHot,
     /// Token ids that the caller makes (task `raw`).
     Ids,
+    /// Token ids of DNABERT's 3-mers.
+    #[serde(rename = "dnabert-3")]
+    Dnabert3,
+    /// Of its 4-mers.
+    #[serde(rename = "dnabert-4")]
+    Dnabert4,
+    /// Of its 5-mers.
+    #[serde(rename = "dnabert-5")]
+    Dnabert5,
+    /// Of its 6-mers.
+    #[serde(rename = "dnabert-6")]
+    Dnabert6,
+    /// Token ids of UTR-LM.
+    UtrLm,
+}
+
+impl Tokeniser {
+    /// The name in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tokeniser::OneHot => "one-hot",
+            Tokeniser::Ids => "ids",
+            Tokeniser::Dnabert3 => "dnabert-3",
+            Tokeniser::Dnabert4 => "dnabert-4",
+            Tokeniser::Dnabert5 => "dnabert-5",
+            Tokeniser::Dnabert6 => "dnabert-6",
+            Tokeniser::UtrLm => "utr-lm",
+        }
+    }
+
+    /// True where the network reads token ids, whoever makes them.
+    pub fn reads_ids(self) -> bool {
+        self != Tokeniser::OneHot
+    }
+
+    /// True where the ids are made of letters here.
+    pub fn reads_letters(self) -> bool {
+        self.reads_ids() && self != Tokeniser::Ids
+    }
 }
 
 impl fmt::Display for Tokeniser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Tokeniser::OneHot => "one-hot",
-            Tokeniser::Ids => "ids",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -219,6 +255,20 @@ pub struct Sequence {
     pub multiple: usize,
 }
 
+/// Bases that a model takes at once whose tokens are made of letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Fewer have no score.
+    pub shortest: usize,
+    /// What the model was trained on. More are scored in several windows; for a 5'UTR the last so
+    /// many count.
+    pub longest: usize,
+    /// Bases from one window to the next; 0 for half a window.
+    #[serde(default)]
+    pub stride: usize,
+}
+
 /// One layer as it was packed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerRecord {
@@ -329,6 +379,9 @@ pub struct Manifest {
     /// For models that score a sequence as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<Sequence>,
+    /// For models whose tokens are made of letters; absent for as many bases as a tile holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// Where the weights come from.
     pub training: Training,
     /// Licence of the weights.
@@ -393,7 +446,7 @@ impl Manifest {
 
     /// True where every position has scores of its own, which depend on its context alone.
     pub fn is_scan(&self) -> bool {
-        !self.is_raw() && self.sequence.is_none()
+        !self.is_raw() && self.sequence.is_none() && !self.tokeniser.reads_ids()
     }
 
     /// Decibels that integer rows have at least.
@@ -458,7 +511,7 @@ impl Manifest {
 
     /// What [`Manifest::macs`] counts, in words.
     pub fn macs_unit(&self) -> &'static str {
-        match (&self.sequence, self.is_raw()) {
+        match (&self.sequence, self.is_raw() || self.tokeniser.reads_ids()) {
             (Some(_), _) => "the longest sequence",
             (None, true) => "a position",
             (None, false) => "a base and strand",
@@ -474,14 +527,32 @@ impl Manifest {
             return Err(format!("{name:?}: a control character in a name"));
         }
         let known = match self.tokeniser {
-            Tokeniser::OneHot => self.alphabet == "ACGT",
             Tokeniser::Ids => self.is_raw(),
+            _ => self.alphabet == "ACGT",
         };
         if !known {
             return Err(format!(
-                "alphabet {:?} with tokeniser \"{}\": only ACGT with one-hot; ids for task raw",
+                "alphabet {:?} with tokeniser \"{}\": only ACGT with one-hot and with those that \
+                 read letters; ids for task raw",
                 self.alphabet, self.tokeniser
             ));
+        }
+        if self.tokeniser.reads_ids() && self.sequence.is_some() {
+            return Err("sequence: is for one-hot; with tokens it is window".into());
+        }
+        if let Some(window) = &self.window {
+            if !self.tokeniser.reads_letters() {
+                return Err("window: is for tokenisers that read letters".into());
+            }
+            if window.shortest == 0
+                || window.shortest > window.longest
+                || window.longest > MOST_POSITIONS
+                || window.stride > window.longest
+            {
+                return Err(format!(
+                    "window: 0 < shortest <= longest <= {MOST_POSITIONS}, stride <= longest"
+                ));
+            }
         }
         if self.multiple == 0 || !self.tile.is_multiple_of(self.multiple) {
             return Err(format!(
@@ -505,7 +576,7 @@ impl Manifest {
                 self.outputs.len()
             ));
         }
-        let fixed = self.sequence.is_some() || self.tokeniser == Tokeniser::Ids;
+        let fixed = self.sequence.is_some() || self.tokeniser.reads_ids();
         if self.ends == Some(Ends::NPadded) && fixed {
             return Err("ends = \"n-padded\" is for networks with a row for every base".into());
         }
@@ -548,7 +619,8 @@ impl Manifest {
                 return Err(format!("output {}: a figure is not finite", output.name));
             }
         }
-        match (&self.sequence, self.is_raw()) {
+        let free = self.is_raw() || self.tokeniser.reads_ids();
+        match (&self.sequence, free) {
             (None, true) if self.tile == 0 => return Err("tile 0".into()),
             (None, true) => (),
             (Some(s), _) => {

@@ -34,8 +34,8 @@ impl Model {
         let room = if self.exact_length { 0 } else { tile };
         let tokeniser = self.manifest().tokeniser;
         let input = match tokeniser {
-            Tokeniser::Ids => Tensor::zero::<u32>(&[room]),
             Tokeniser::OneHot => Tensor::zero::<u8>(&[room]),
+            _ => Tensor::zero::<u32>(&[room]),
         };
         Ok(Runner {
             context: Context::default(),
@@ -199,7 +199,7 @@ impl Runner {
         Ok(())
     }
 
-    /// The same for a model whose tokeniser is `ids`, on at most a tile of them.
+    /// The same for a model that reads token ids, on at most a tile of them.
     ///
     /// # Errors
     /// As [`Runner::run`], and for an id outside the vocabulary.
@@ -235,8 +235,8 @@ impl Runner {
             self.multiple
         );
         let (expected, read) = match self.tokeniser {
-            Tokeniser::Ids => (u32::datum_type(), "ids"),
             Tokeniser::OneHot => (u8::datum_type(), "codes"),
+            _ => (u32::datum_type(), "ids"),
         };
         ensure!(T::datum_type() == expected, "a model that reads {read}");
         if self.exact_length {
@@ -320,7 +320,7 @@ impl Runner {
 
     /// True where it reads token ids, not codes.
     pub fn reads_ids(&self) -> bool {
-        self.tokeniser == Tokeniser::Ids
+        self.tokeniser.reads_ids()
     }
 
     /// Positions it takes at once.

@@ -23,6 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use seeds::Network;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -263,6 +264,22 @@ fn a_network_beyond_its_budget_is_refused_by_name() {
         assert!(line.is_some_and(|line| line.contains(expected)), "{said}");
         assert!(!folder.path().join("out").exists());
     }
+    // While its manifest is read off, too.
+    let ran = Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .current_dir(folder.path())
+        .args([
+            "pack",
+            "net.onnx",
+            "--print-manifest",
+            "--budget=0.000001s,4GB",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(
+        ran.status.code() == Some(1) && said.contains("nothing came of it"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -319,6 +336,36 @@ fn the_time_of_a_network_begins_with_the_network() {
         "{}",
         String::from_utf8_lossy(&ran.stderr)
     );
+}
+
+#[test]
+fn no_time_runs_while_samples_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = &seeds::networks()[0];
+    let [reads, _] = inputs(folder.path());
+    fs::write(folder.path().join("net.onnx"), &network.onnx).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strandline"))
+        .current_dir(folder.path())
+        .args([
+            "pack",
+            "net.onnx",
+            "--calibrate",
+            "-",
+            "--budget=4s,4GB",
+            "-o",
+            "packed",
+        ])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&fs::read(reads).unwrap()).unwrap();
+    drop(input);
+    let ran = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
 }
 
 #[test]

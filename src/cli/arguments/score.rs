@@ -1,6 +1,6 @@
 //! What `score` takes.
 
-use super::values::{StrandArgument, TierArgument, prior};
+use super::values::{LongArgument, StrandArgument, TierArgument, prior};
 use crate::annotate::Task;
 use crate::call::CallKind;
 use clap::Args;
@@ -28,6 +28,13 @@ pub struct ScoreArguments {
     /// One line a record (a promoter window, a 5'UTR) instead of one row a base
     #[arg(long)]
     pub whole: bool,
+    /// With --whole and a model whose tokens are made of letters: what becomes of records longer
+    /// than its window
+    #[arg(long, value_enum, default_value = "mean", requires = "whole")]
+    pub long: LongArgument,
+    /// Bases from one window to the next, of such a model [default: its own]
+    #[arg(long, value_name = "BASES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub stride: Option<u32>,
     /// A folder for .npy files and index.tsv; with --whole a file ('-': standard output)
     #[arg(short, long, value_name = "DIR|FILE")]
     pub output: PathBuf,

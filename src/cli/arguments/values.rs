@@ -30,6 +30,15 @@ pub enum StrandArgument {
     Reverse,
 }
 
+/// What becomes of a sequence that is longer than a model's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LongArgument {
+    /// One line: the mean of all windows
+    Mean,
+    /// A line for each window
+    Windows,
+}
+
 impl MoleculeArgument {
     /// The molecule, and its strands: those named, or else its default.
     pub fn with_strands(self, strand: Option<StrandArgument>) -> (Molecule, Strands) {

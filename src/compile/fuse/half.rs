@@ -101,3 +101,56 @@ fn brain(tensor: &TensorProto) -> TractResult<TensorProto> {
     let shape: Vec<usize> = tensor.dims.iter().map(|&d| d as usize).collect();
     tensor::store(&tensor.name, &Tensor::from_shape(&shape, &values)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::pb::NodeProto;
+
+    #[test]
+    fn both_kinds_of_16_bits_become_32() {
+        let constant = |name: &str, kind: DataType, bits: [u16; 2], raw: bool| {
+            let mut tensor = TensorProto {
+                name: name.to_string(),
+                dims: vec![2],
+                data_type: kind as i32,
+                ..TensorProto::default()
+            };
+            if raw {
+                tensor.raw_data = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+            } else {
+                tensor.int32_data = bits.map(i32::from).to_vec();
+            }
+            tensor
+        };
+        // 1 and -2.5.
+        let (half, brain) = ([0x3c00, 0xc100], [0x3f80, 0xc020]);
+        let mut cast = NodeProto::default();
+        cast.attribute.push(AttributeProto {
+            name: "to".to_string(),
+            i: DataType::Bfloat16 as i64,
+            ..AttributeProto::default()
+        });
+        let mut graph = GraphProto {
+            initializer: vec![
+                constant("a", DataType::Float16, half, true),
+                constant("b", DataType::Bfloat16, brain, true),
+                constant("c", DataType::Bfloat16, brain, false),
+            ],
+            node: vec![cast],
+            ..GraphProto::default()
+        };
+        assert!(is_needed(&graph));
+        widen(&mut graph, None).unwrap();
+        for tensor in &graph.initializer {
+            let values = tensor::floats(tensor).unwrap();
+            assert_eq!((&*values, &*tensor.dims), (&[1.0, -2.5][..], &[2][..]));
+        }
+        assert_eq!(graph.node[0].attribute[0].i, DataType::Float as i64);
+        assert!(!is_needed(&graph));
+        // As many bits as the shape says.
+        graph.initializer = vec![constant("d", DataType::Bfloat16, brain, true)];
+        graph.initializer[0].dims = vec![3];
+        assert_eq!(widen(&mut graph, None).unwrap_err().node, "d");
+    }
+}

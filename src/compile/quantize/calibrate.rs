@@ -7,7 +7,7 @@ use crate::compile::Watch;
 use crate::compile::lower::Network;
 use crate::kernels::NO_BASE;
 use crate::model::error::ModelError;
-use crate::model::manifest::{Manifest, Tokeniser};
+use crate::model::manifest::Manifest;
 use tract_nnef::internal::*;
 
 const BINS: usize = 2048;
@@ -229,10 +229,8 @@ impl Sums {
 
 /// True where the pieces hold two different tokens, or letters beside N.
 fn varies(pieces: &[Vec<u32>], manifest: &Manifest) -> bool {
-    let means = |token: &u32| match manifest.tokeniser {
-        Tokeniser::Ids => true,
-        Tokeniser::OneHot => *token < u32::from(NO_BASE),
-    };
+    let ids = manifest.tokeniser.reads_ids();
+    let means = |token: &u32| ids || *token < u32::from(NO_BASE);
     let mut tokens = pieces.iter().flatten().copied().filter(means);
     let first = tokens.next();
     tokens.any(|token| Some(token) != first)
@@ -255,9 +253,10 @@ fn pieces(samples: &[Vec<u32>], manifest: &Manifest, most: usize) -> Vec<Vec<u32
             }
             None => {
                 // Tokens have a longest sequence, bases may be cut anywhere.
-                let longest = match manifest.tokeniser {
-                    Tokeniser::Ids => manifest.tile,
-                    Tokeniser::OneHot => whole(PIECE),
+                let longest = if manifest.tokeniser.reads_ids() {
+                    manifest.tile
+                } else {
+                    whole(PIECE)
                 };
                 let left = match most {
                     // The last one whole, where that is no matter.

@@ -1,0 +1,604 @@
+"""Checks the converters: checkpoints of random weights under the published names are converted,
+packed and run, and compared with the published forward passes, written out here in PyTorch.
+
+    python models/convert/test_convert.py --strandline target/release/strandline
+
+Needs the full build of strandline, and some minutes. `--only small` leaves out the 12 layers of
+768. `--keep FOLDER` keeps the files.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+HERE = Path(__file__).parent
+PRECISIONS = ("f32", "fp16", "int8")
+
+# Largest differences, and least cosines in int8 of logits and of vectors.
+NEAR = {"f32": 1e-4, "fp16": 1e-2}
+LOGITS, VECTORS = 0.995, 0.99
+
+# What packing the large network may take, and opening it.
+SECONDS, MEGABYTES, OPENED = 30, 1200, 30
+
+torch.set_num_threads(1)
+
+
+# Tokens.
+
+
+def kmers(sequence, k):
+    """DNABERT's ids: [CLS], every k-mer, [SEP]. Letters in the order A, T, C, G; [UNK] is 1."""
+    ids = {"".join(letters): 5 + at for at, letters in enumerate(product("ATCG", repeat=k))}
+    found = [ids.get(sequence[at : at + k], 1) for at in range(len(sequence) - k + 1)]
+    return [2, *found, 3]
+
+
+def letters(sequence):
+    """UTR-LM's ids: <cls>, letters, <eos>."""
+    return [7, *({"A": 3, "G": 4, "C": 5, "T": 6}[base] for base in sequence), 1]
+
+
+def sequences(lengths, count, seed):
+    """Of several compositions, as regions differ in theirs."""
+    made = random.Random(seed)
+    found = []
+    for at in range(count):
+        gc = made.choice((0.35, 0.5, 0.65))
+        weights = ((1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2)
+        length = lengths[at % len(lengths)]
+        found.append("".join(made.choices("ACGT", weights, k=length)))
+    return found
+
+
+# Checkpoints.
+
+
+class Weights:
+    """Random tensors by name, of the size that trained ones have."""
+
+    def __init__(self, seed):
+        self.made, self.tensors = torch.Generator().manual_seed(seed), {}
+
+    def normal(self, name, *shape, deviation, mean=0.0):
+        self.tensors[name] = torch.randn(*shape, generator=self.made) * deviation + mean
+
+    def linear(self, name, inputs, outputs, deviation):
+        self.normal(f"{name}.weight", outputs, inputs, deviation=deviation)
+        self.normal(f"{name}.bias", outputs, deviation=0.05)
+
+    def norm(self, name, width, wide=()):
+        """Gains near 1; of a few channels `wide`, as trained ones have."""
+        self.normal(f"{name}.weight", width, deviation=0.1, mean=1.0)
+        self.normal(f"{name}.bias", width, deviation=0.1)
+        for channel in wide:
+            self.tensors[f"{name}.weight"][channel] *= 4
+
+
+def dnabert(k, layers, width, labels=0, masked=False, seed=1):
+    made, hidden = Weights(seed), 4 * width
+    # Rows of a narrower network are shorter, so weights are larger.
+    size = math.sqrt(768 / width)
+    wide = (7, width // 2 + 1)
+    made.normal("bert.embeddings.word_embeddings.weight", 4**k + 5, width, deviation=0.05)
+    made.normal("bert.embeddings.position_embeddings.weight", 512, width, deviation=0.02)
+    made.normal("bert.embeddings.token_type_embeddings.weight", 2, width, deviation=0.05)
+    made.norm("bert.embeddings.LayerNorm", width)
+    for at in range(layers):
+        name = f"bert.encoder.layer.{at}"
+        for part in ("query", "key", "value"):
+            made.linear(f"{name}.attention.self.{part}", width, width, 0.05 * size)
+        made.linear(f"{name}.attention.output.dense", width, width, 0.03 * size)
+        made.norm(f"{name}.attention.output.LayerNorm", width, wide)
+        made.linear(f"{name}.intermediate.dense", width, hidden, 0.04 * size)
+        made.linear(f"{name}.output.dense", hidden, width, 0.03 * size)
+        made.norm(f"{name}.output.LayerNorm", width, wide)
+    made.linear("bert.pooler.dense", width, width, 0.03 * size)
+    if labels:
+        made.linear("classifier", width, labels, 0.05 * size)
+    if masked:
+        head = "cls.predictions"
+        made.linear(f"{head}.transform.dense", width, width, 0.05 * size)
+        made.norm(f"{head}.transform.LayerNorm", width)
+        made.normal(f"{head}.bias", 4**k + 5, deviation=0.1)
+        table = made.tensors["bert.embeddings.word_embeddings.weight"]
+        made.tensors[f"{head}.decoder.weight"] = table
+        made.tensors[f"{head}.decoder.bias"] = made.tensors[f"{head}.bias"]
+    return made.tensors
+
+
+def old_names(tensors):
+    """As DataParallel and TensorFlow's checkpoints name them."""
+    found = {}
+    for name, tensor in tensors.items():
+        if "LayerNorm" in name:
+            name = name.replace(".weight", ".gamma").replace(".bias", ".beta")
+        found[f"module.{name}"] = tensor
+    return found
+
+
+def utr_lm(head=True, seed=2):
+    made, width = Weights(seed), 128
+    esm = "module.esm2." if head else "module."
+    made.normal(f"{esm}embed_tokens.weight", 10, width, deviation=0.3)
+    for at in range(6):
+        name = f"{esm}layers.{at}"
+        for part in "kvq":
+            made.linear(f"{name}.self_attn.{part}_proj", width, width, 0.15)
+        made.linear(f"{name}.self_attn.out_proj", width, width, 0.08)
+        frequencies = torch.tensor([10000.0 ** -(i / 4) for i in range(4)])
+        made.tensors[f"{name}.self_attn.rot_emb.inv_freq"] = frequencies
+        made.norm(f"{name}.self_attn_layer_norm", width)
+        made.linear(f"{name}.fc1", width, 512, 0.08)
+        made.linear(f"{name}.fc2", 512, width, 0.08)
+        made.norm(f"{name}.final_layer_norm", width)
+    made.norm(f"{esm}emb_layer_norm_after", width)
+    # What a downstream file holds and never uses.
+    made.linear(f"{esm}contact_head.regression", 96, 1, 0.1)
+    made.linear(f"{esm}lm_head.dense", width, width, 0.1)
+    made.linear(f"{esm}supervised_linear", width, 1, 0.1)
+    if head:
+        made.linear("module.fc", width, 40, 0.12)
+        made.linear("module.output", 40, 1, 0.3)
+        made.linear("module.linear", width, 40, 0.1)
+        made.normal("module.conv1.weight", 16, 1, 3, deviation=0.1)
+        made.normal("module.conv2.weight", 16, 16, 3, deviation=0.1)
+    return made.tensors
+
+
+# The published forward passes, of one unpadded sequence.
+
+
+class Published:
+    def __init__(self, tensors):
+        self.tensors = tensors
+
+    def linear(self, x, name):
+        return F.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
+
+    def norm(self, x, name, epsilon):
+        gain, shift = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+        return F.layer_norm(x, x.shape[-1:], gain, shift, epsilon)
+
+
+class Bert(Published):
+    def __init__(self, tensors, heads):
+        super().__init__(tensors)
+        self.heads = heads
+
+    @torch.no_grad()
+    def run(self, ids):
+        """Rows of the last layer, and the last layer's attention."""
+        name = "bert.embeddings"
+        words, positions, kinds = (
+            self.tensors[f"{name}.{part}_embeddings.weight"]
+            for part in ("word", "position", "token_type")
+        )
+        ids = torch.tensor(ids)
+        x = words[ids] + positions[torch.arange(len(ids))] + kinds[torch.zeros_like(ids)]
+        x = self.norm(x, f"{name}.LayerNorm", 1e-12)
+        attention, at = None, 0
+        while f"bert.encoder.layer.{at}.output.dense.weight" in self.tensors:
+            x, attention = self.layer(x, f"bert.encoder.layer.{at}")
+            at += 1
+        return x, attention
+
+    def layer(self, x, name):
+        split = lambda y: y.view(len(y), self.heads, -1).transpose(0, 1)
+        q, k, v = (
+            split(self.linear(x, f"{name}.attention.self.{part}"))
+            for part in ("query", "key", "value")
+        )
+        scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
+        attention = torch.softmax(scores, -1)
+        y = (attention @ v).transpose(0, 1).reshape(x.shape)
+        y = self.linear(y, f"{name}.attention.output.dense")
+        x = self.norm(y + x, f"{name}.attention.output.LayerNorm", 1e-12)
+        y = self.linear(x, f"{name}.intermediate.dense")
+        y = self.linear(y * 0.5 * (1 + torch.erf(y / math.sqrt(2))), f"{name}.output.dense")
+        return self.norm(y + x, f"{name}.output.LayerNorm", 1e-12), attention
+
+    @torch.no_grad()
+    def pooled(self, ids):
+        return torch.tanh(self.linear(self.run(ids)[0][0], "bert.pooler.dense"))
+
+    @torch.no_grad()
+    def logits(self, ids):
+        return self.linear(self.pooled(ids), "classifier")
+
+    def probabilities(self, ids, labels):
+        return torch.softmax(self.logits(ids), -1)[labels]
+
+    def attention(self, ids):
+        return self.run(ids)[1][:, 0].sum(0)
+
+    @torch.no_grad()
+    def masked(self, ids):
+        name = "cls.predictions"
+        x = F.gelu(self.linear(self.run(ids)[0], f"{name}.transform.dense"))
+        x = self.norm(x, f"{name}.transform.LayerNorm", 1e-12)
+        return x @ self.tensors[f"{name}.decoder.weight"].T + self.tensors[f"{name}.bias"]
+
+
+class UtrLm(Published):
+    def __init__(self, tensors):
+        bare = {name.replace("module.", "").replace("esm2.", ""): x for name, x in tensors.items()}
+        super().__init__(bare)
+
+    @torch.no_grad()
+    def first(self, ids):
+        x = self.tensors["embed_tokens.weight"][torch.tensor(ids)]
+        # Token dropout: as if 12 % of the tokens had been zeroed.
+        masked = torch.zeros(len(ids), dtype=torch.bool)
+        x = x.masked_fill(masked[:, None], 0.0)
+        x = x * (1 - 0.15 * 0.8) / (1 - masked.float().mean())
+        for at in range(6):
+            x = self.layer(x, f"layers.{at}")
+        return self.norm(x, "emb_layer_norm_after", 1e-5)[0]
+
+    def layer(self, x, name):
+        y = self.norm(x, f"{name}.self_attn_layer_norm", 1e-5)
+        q, k, v = (self.linear(y, f"{name}.self_attn.{part}_proj") for part in "qkv")
+        q = q * 8**-0.5
+        q, k, v = (part.view(len(x), 16, 8).transpose(0, 1) for part in (q, k, v))
+        frequencies = self.tensors[f"{name}.self_attn.rot_emb.inv_freq"]
+        turns = torch.outer(torch.arange(len(x)).float(), frequencies)
+        turns = torch.cat((turns, turns), -1)
+        half = lambda y: torch.cat((-y[..., 4:], y[..., :4]), -1)
+        q, k = (y * turns.cos() + half(y) * turns.sin() for y in (q, k))
+        y = torch.softmax(q @ k.transpose(1, 2), -1) @ v
+        y = y.transpose(0, 1).reshape(x.shape)
+        x = x + self.linear(y, f"{name}.self_attn.out_proj")
+        y = self.linear(self.norm(x, f"{name}.final_layer_norm", 1e-5), f"{name}.fc1")
+        y = y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))
+        return x + self.linear(y, f"{name}.fc2")
+
+    @torch.no_grad()
+    def score(self, ids):
+        return self.linear(torch.relu(self.linear(self.first(ids), "fc")), "output")
+
+
+# Running things.
+
+
+class Bench:
+    """A folder, the program, and what failed."""
+
+    def __init__(self, strandline, folder):
+        self.strandline, self.folder, self.failed = Path(strandline).resolve(), folder, []
+
+    def expect(self, holds, text):
+        print(f"  {'ok    ' if holds else 'FAILED'} {text}", flush=True)
+        if not holds:
+            self.failed.append(text)
+
+    def convert(self, script, *arguments):
+        return subprocess.run(
+            [sys.executable, HERE / f"{script}.py", *map(str, arguments)],
+            capture_output=True, text=True,
+        )
+
+    def converted(self, script, *arguments):
+        done = self.convert(script, *arguments)
+        if done.returncode:
+            sys.exit(f"{script}.py {' '.join(map(str, arguments))}\n{done.stderr}")
+        return done
+
+    def program(self, *arguments):
+        """What it printed, its seconds and the most memory that it or its child took, in MB."""
+        start = time.perf_counter()
+        running = subprocess.Popen(
+            [self.strandline, *map(str, arguments)], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )
+        text = running.stdout.read()
+        _, status, used = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+        if running.returncode:
+            sys.exit(f"strandline {' '.join(map(str, arguments))}\n{text}")
+        return text, time.perf_counter() - start, used.ru_maxrss / 1024
+
+    def pack(self, out, precision, ids, name="model", manifest="manifest"):
+        """The packed file, and what packing took."""
+        sample, packed = self.folder / "sample.txt", out / f"{name}.{precision}.safetensors"
+        sample.write_text("".join(" ".join(map(str, line)) + "\n" for line in ids))
+        _, seconds, memory = self.program(
+            "pack", out / f"{name}.onnx", "--manifest", out / f"{manifest}.toml",
+            "--precision", precision, "--calibrate", sample, "-o", packed,
+        )
+        return packed, seconds, memory
+
+    def outputs(self, packed, ids):
+        """The packed file's outputs, an array for each sequence."""
+        sample, found = self.folder / "input.txt", self.folder / "output.txt"
+        sample.write_text("".join(" ".join(map(str, line)) + "\n" for line in ids))
+        self.program("bench-model", packed, "--input", sample, "--output", found)
+        blocks = found.read_text().strip("\n").split("\n\n")
+        return [np.array([line.split() for line in b.split("\n")], np.float64) for b in blocks]
+
+    def left_to_tract(self, packed):
+        text, _, _ = self.program("inspect", packed)
+        return [line.split()[0] for line in text.split("\n") if "(tract" in line]
+
+    def opened(self, packed, ids):
+        """Milliseconds to open a file, the best of three."""
+        (self.folder / "input.txt").write_text(" ".join(map(str, ids)) + "\n")
+        times = []
+        for _ in range(3):
+            text, _, _ = self.program(
+                "bench-model", packed, "--input", self.folder / "input.txt", "--runs", 1
+            )
+            line = next(line for line in text.split("\n") if line.startswith("opened in"))
+            times.append(float(line.split()[2]))
+        return min(times)
+
+
+def cosine(a, b):
+    a, b = (np.concatenate([x.ravel() for x in rows]) for rows in (a, b))
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)))
+
+
+def centred(rows):
+    """Around the mean of each column."""
+    mean = np.concatenate(rows).mean(0)
+    return [x - mean for x in rows]
+
+
+def compare(bench, what, precision, found, expected, least):
+    expected = [x.numpy().astype(np.float64) for x in expected]
+    expected = [x.reshape(found[0].shape[-1] and (-1, found[0].shape[-1])) for x in expected]
+    if [x.shape for x in found] != [x.shape for x in expected]:
+        shapes = f"{[x.shape for x in found][:3]}, not {[x.shape for x in expected][:3]}"
+        return bench.expect(False, f"{what} {precision}: shapes {shapes}")
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(found, expected))
+    alike = cosine(found, expected)
+    around = cosine(centred(found), centred(expected))
+    holds = alike >= least if precision == "int8" else largest <= NEAR[precision]
+    bench.expect(
+        holds,
+        f"{what} {precision}: largest difference {largest:.2e}, cosine {alike:.6f}, around the"
+        f" mean {around:.6f}, {len(found)} sequences",
+    )
+
+
+def check(bench, what, out, ids, expected, precisions=PRECISIONS, least=LOGITS, **files):
+    """Packs, runs and compares; nothing may be left to tract."""
+    for precision in precisions:
+        packed, seconds, memory = bench.pack(out, precision, ids, **files)
+        found = bench.outputs(packed, ids)
+        compare(bench, what, precision, found, expected, least)
+        size = packed.stat().st_size / 1e6
+        print(f"         packed in {seconds:.1f} s with {memory:.0f} MB to {size:.1f} MB")
+        left = bench.left_to_tract(packed)
+        if not files:
+            bench.expect(not left, f"{what} {precision}: left to tract: {', '.join(left) or '-'}")
+        else:
+            print(f"         left to tract: {', '.join(left)}")
+    return packed, seconds, memory
+
+
+def checkpoint(folder, tensors, name="pytorch_model.bin", config=None):
+    folder.mkdir(parents=True)
+    if name.endswith(".safetensors"):
+        save_file({key: x.clone() for key, x in tensors.items()}, folder / name)
+    else:
+        torch.save(tensors, folder / name)
+    if config:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+# The tests.
+
+
+def small(bench):
+    print("DNABERT-3, 2 layers of 64, names of old files, config.json")
+    folder = bench.folder / "small"
+    tensors = dnabert(3, 2, 64, labels=3)
+    config = {"num_attention_heads": 4, "hidden_act": "gelu", "vocab_size": 69, "num_labels": 3}
+    source = checkpoint(folder / "checkpoint", old_names(tensors), config=config)
+    published = Bert(tensors, 4)
+    lines = sequences((3, 70, 101, 400), 16, 1)
+    lines[1] = lines[1][:30] + "N" + lines[1][31:].lower()
+    ids = [kmers(line, 3) for line in lines]
+    out = folder / "splice"
+    bench.converted("dnabert", source, "--out", out, "--task", "splice", "--ids")
+    expected = [published.probabilities(x, [0, 1]) for x in ids]
+    check(bench, "splice", out, ids, expected)
+
+    # Another order of labels; and the same tensors out of another kind of file.
+    again = checkpoint(folder / "again", old_names(tensors), "model.safetensors", config)
+    out = folder / "order"
+    bench.converted(
+        "dnabert", again, "--out", out, "--task", "splice", "--ids", "--labels",
+        "none,acceptor,donor",
+    )
+    expected = [published.probabilities(x, [1, 2]) for x in ids]
+    check(bench, "splice, other order", out, ids, expected, ("f32",))
+    out = folder / "same"
+    bench.converted("dnabert", again, "--out", out, "--task", "splice", "--ids")
+    same = (out / "model.onnx").read_bytes() == (folder / "splice/model.onnx").read_bytes()
+    bench.expect(same, "safetensors and pickle give the same network")
+
+    out = folder / "raw"
+    bench.converted("dnabert", source, "--out", out, "--ids", "--attention")
+    check(bench, "logits", out, ids, [published.logits(x) for x in ids])
+    attention = [published.attention(x) for x in ids]
+    check(
+        bench, "attention of [CLS]", out, ids, attention, least=VECTORS, name="attention",
+        manifest="attention",
+    )
+
+    print("DNABERT-3, 2 layers of 128, no config.json")
+    for task, labels in (("promoter", 2), ("tf", 2)):
+        tensors = dnabert(3, 2, 128, labels=labels, seed=3)
+        published = Bert(tensors, 2)
+        source = checkpoint(folder / f"{task}-checkpoint", tensors, "model.safetensors")
+        out = folder / task
+        bench.converted("dnabert", source, "--out", out, "--task", task, "--ids")
+        expected = [published.probabilities(x, [1]) for x in ids]
+        check(bench, task, out, ids, expected, PRECISIONS if task == "promoter" else ("f32",))
+    tensors = dnabert(4, 2, 128, masked=True, seed=4)
+    published = Bert(tensors, 2)
+    ids = [kmers(line, 4) for line in lines]
+    source = checkpoint(folder / "masked-checkpoint", tensors)
+    out = folder / "masked"
+    bench.converted("dnabert", source, "--out", out, "--ids")
+    check(bench, "masked tokens", out, ids, [published.masked(x) for x in ids])
+    out = folder / "pooled"
+    bench.converted("dnabert", source, "--out", out, "--ids", "--head", "pooled")
+    check(
+        bench, "pooled vector", out, ids, [published.pooled(x) for x in ids], least=VECTORS
+    )
+
+
+def large(bench):
+    print("DNABERT-6, 12 layers of 768")
+    folder = bench.folder / "large"
+    tensors = dnabert(6, 12, 768, labels=2, seed=5)
+    source = checkpoint(folder / "checkpoint", tensors)
+    published = Bert(tensors, 12)
+    ids = [kmers(line, 6) for line in sequences((70, 101, 300), 12, 2)]
+    logits = [published.logits(x) for x in ids]
+    start = time.perf_counter()
+    bench.converted("dnabert", source, "--out", folder / "raw", "--ids")
+    print(f"         converted in {time.perf_counter() - start:.1f} s")
+    for precision in PRECISIONS:
+        packed, seconds, memory = check(bench, "logits", folder / "raw", ids, logits, (precision,))
+        opened = bench.opened(packed, ids[0])
+        bench.expect(opened < OPENED, f"logits {precision}: opened in {opened:.1f} ms")
+        if precision == "int8":
+            text = f"packed in {seconds:.1f} s with {memory:.0f} MB"
+            bench.expect(seconds <= SECONDS and memory <= MEGABYTES, f"{precision}: {text}")
+    bench.converted("dnabert", source, "--out", folder / "pooled", "--ids", "--head", "pooled")
+    pooled = [published.pooled(x) for x in ids]
+    check(bench, "pooled vector", folder / "pooled", ids, pooled, ("int8",), VECTORS)
+
+
+def utr(bench):
+    print("UTR-LM, 6 layers of 128")
+    folder = bench.folder / "utr"
+    ids = [letters(line) for line in sequences((25, 50, 75, 100), 16, 3)]
+    tensors = utr_lm()
+    source = checkpoint(folder / "checkpoint", tensors, "model.pkl")
+    expected = [UtrLm(tensors).score(x) for x in ids]
+    for task in ("ribosome-load", "te", "ires", "raw"):
+        out = folder / task
+        bench.converted("utrlm", source / "model.pkl", "--out", out, "--task", task, "--ids")
+        precisions = PRECISIONS if task == "ribosome-load" else ("f32",)
+        check(bench, task, out, ids, expected, precisions)
+    tensors = utr_lm(head=False)
+    source = checkpoint(folder / "bare", tensors, "model.pkl")
+    bench.converted("utrlm", source, "--out", folder / "first", "--ids")
+    check(
+        bench, "row of <cls>", folder / "first", ids, [UtrLm(tensors).first(x) for x in ids],
+        least=VECTORS,
+    )
+
+
+def faults(bench):
+    print("Checkpoints that do not fit")
+    folder = bench.folder / "faults"
+    out = folder / "out"
+
+    def refused(what, script, source, *arguments, says):
+        done = bench.convert(script, source, "--out", out, *arguments)
+        left = [path.name for path in folder.iterdir() if "out" in path.name]
+        text = done.stderr.strip().replace(str(folder), "")
+        one = done.returncode == 1 and len(text.split("\n")) == 1
+        bench.expect(one and says in text and not left, f"{what}: {text} {' '.join(left)}")
+
+    tensors = dnabert(3, 2, 64, labels=2)
+
+    def changed(name, **changes):
+        copy = {key: x for key, x in {**tensors, **changes.pop("put", {})}.items()}
+        for key in changes.pop("drop", ()):
+            del copy[key]
+        return checkpoint(folder / name, copy, **changes)
+
+    lost, wide = "bert.encoder.layer.1.output.dense.bias", "bert.pooler.dense.weight"
+    refused("a tensor is missing", "dnabert", changed("lost", drop=[lost]),
+            says="no tensor encoder.layer.1.output.dense.bias")
+    refused("a layer is missing", "dnabert",
+            changed("gap", drop=[key for key in tensors if ".layer.0." in key]),
+            says="no tensor encoder.layer.0.*")
+    refused("a wrong shape", "dnabert", changed("wide", put={wide: torch.zeros(64, 32)}),
+            says="pooler.dense.weight is [64, 32], expected [64, 64]")
+    spoilt = torch.full((64, 64), math.nan)
+    refused("not finite", "dnabert", changed("nan", put={wide: spoilt}), says="not finite")
+    table = "bert.embeddings.word_embeddings.weight"
+    refused("another vocabulary", "dnabert", changed("bpe", put={table: torch.zeros(4096, 64)}),
+            says="has 4096 rows, expected one of 69, 261, 1029, 4101")
+    refused("another network", "dnabert", changed("act", config={"hidden_act": "relu"}),
+            says="hidden_act is relu, expected gelu")
+    refused("config.json of another", "dnabert", changed("other", config={"num_hidden_layers": 12}),
+            says="config.json says num_hidden_layers 12, the tensors 2")
+    plain = changed("plain")
+    refused("two labels for three", "dnabert", plain, "--task", "splice",
+            says="classifier.weight has 2 rows, expected 3")
+    bare = changed("bare", drop=["classifier.weight", "classifier.bias"])
+    refused("no head", "dnabert", bare, "--task", "promoter", says="no tensor classifier.weight")
+    refused("no such folder", "dnabert", folder / "none", says="no such file or folder")
+    (folder / "empty").mkdir()
+    refused("an empty folder", "dnabert", folder / "empty", says="pytorch_model.bin")
+    for name in ("text.bin", "text.safetensors"):
+        (folder / name).write_text("not a checkpoint\n")
+        refused(name, "dnabert", folder / name, says="no ")
+    torch.save(Path("code"), folder / "code.pkl")
+    refused("a pickle of other things", "dnabert", folder / "code.pkl",
+            says="no file of tensors alone")
+    torch.save([1, 2], folder / "list.pkl")
+    refused("a pickle without names", "dnabert", folder / "list.pkl", says="a dictionary")
+    refused("DNABERT as UTR-LM", "utrlm", plain, says="no tensor embed_tokens.weight")
+    tensors = utr_lm()
+    refused("UTR-LM as DNABERT", "dnabert", changed("utr"),
+            says="no tensor embeddings.word_embeddings.weight")
+    refused("a norm is missing", "utrlm",
+            changed("norm", drop=["module.esm2.emb_layer_norm_after.weight"]),
+            says="no tensor emb_layer_norm_after.weight")
+    refused("27 features", "utrlm",
+            changed("features", put={"module.fc.weight": torch.zeros(40, 155)}), "--task", "te",
+            says="fc.weight is [40, 155], expected [any, 128]")
+    refused("other heads", "utrlm", changed("heads"), "--heads", "8", says="inv_freq is [4]")
+    refused("no head", "utrlm",
+            changed("headless", drop=["module.fc.weight", "module.fc.bias"]), "--task", "te",
+            says="no tensor fc.weight")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--strandline", required=True)
+    tests = {"small": small, "utr": utr, "faults": faults, "large": large}
+    parser.add_argument("--only", choices=tests)
+    parser.add_argument("--keep", help="a folder to be made for the files")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.keep:
+            folder = arguments.keep
+            Path(folder).mkdir(parents=True)
+        bench = Bench(arguments.strandline, Path(folder))
+        for name, test in tests.items():
+            if arguments.only in (None, name):
+                test(bench)
+    if bench.failed:
+        sys.exit(f"{len(bench.failed)} failed:\n" + "\n".join(bench.failed))
+    print("all passed")
+
+
+if __name__ == "__main__":
+    main()
