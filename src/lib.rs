@@ -44,7 +44,7 @@
 //! | `sink` | call | calls -> formats |
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
 //! | `lab` | all but lab, study, cells, cli, bindings | for measuring, not for annotating |
-//! | `study` (to come) | all but lab, study, cells, cli, bindings | variants, motifs |
+//! | `study` | all but lab, study, cells, cli, bindings | alleles of a VCF -> what they change |
 //! | `cells` (to come) | all but lab, study, cells, cli, bindings | models of single cells |
 //! | `cli` | all but cli, bindings | arguments -> a plan -> one of the above; prints |
 //! | `bindings` (to come) | all but cli, bindings | the library for other languages |
@@ -135,8 +135,9 @@
 //! | `tract` | models run (tract-core); without it parsers, kernels and the link build in seconds |
 //! | `cli` | the program; with `tract` |
 //! | `pack` | `compile`, for ONNX and for files with operators of tract's own; with `tract` |
+//! | `study` | `study`, for the effect of variants; with `tract` |
 //! | `serial` | serial ports |
-//! | `full` | `cli`, `pack` and `serial`: what the tests are run with |
+//! | `full` | `cli`, `pack`, `study` and `serial`: what the tests are run with |
 //!
 //! `cli` and `serial` are on by default.
 #![deny(unsafe_code)]
@@ -165,6 +166,9 @@ pub mod reads;
 pub mod sink;
 #[doc(hidden)]
 pub mod stream;
+#[cfg(feature = "study")]
+#[doc(hidden)]
+pub mod study;
 #[doc(hidden)]
 pub mod tokenise;
 

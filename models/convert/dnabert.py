@@ -25,8 +25,6 @@ import argparse
 import json
 import math
 
-import numpy as np
-
 from network import Checkpoint, Graph, Misfit, probabilities, run, write
 
 # [PAD] [UNK] [CLS] [SEP] [MASK], then all k-mers.
@@ -45,10 +43,17 @@ LABELS = {
     "splice": ("acceptor", "donor", "none"),
 }
 
-# What a task's columns say.
+# In the words of the manifest.
+DESCRIPTIONS = {
+    "promoter": "is a sequence a promoter",
+    "tf": "does a transcription factor bind a sequence",
+    "splice": "is the middle of a sequence a splice site",
+}
+
+# Kind and meaning of a task's columns.
 COLUMNS = {
     "promoter": ("promoter", "probability that the sequence is a promoter"),
-    "bound": ("tf", "probability that the factor binds the sequence"),
+    "bound": (None, "probability that the factor binds the sequence"),
     "acceptor": ("acceptor", "probability that the middle of the sequence is an acceptor"),
     "donor": ("donor", "probability that the middle of the sequence is a donor"),
 }
@@ -106,7 +111,7 @@ class Shape:
 def embedding(graph, checkpoint, shape):
     """Words and positions; every token is of type 0, whose row goes into the positions."""
     words = checkpoint.take("embeddings.word_embeddings.weight", shape.vocabulary, shape.width)
-    positions = checkpoint.take("embeddings.position_embeddings.weight", None, shape.width)
+    positions = checkpoint.take("embeddings.position_embeddings.weight", TILE, shape.width)
     types = checkpoint.take("embeddings.token_type_embeddings.weight", None, shape.width)
     table = graph.weight("positions.table", positions + types[0])
     rows = graph.op(
@@ -143,8 +148,9 @@ def encoder_layer(graph, checkpoint, shape, x, at):
     down = checkpoint.linear(f"{name}.output.dense", shape.hidden, width)
     hidden = graph.gelu(graph.linear(x, up, f"{at}.up"), f"{at}.gelu")
     x = graph.op("Add", graph.linear(hidden, down, f"{at}.down"), x, label=f"{at}.added")
-    return graph.norm(x, checkpoint.norm(f"{name}.output.LayerNorm", width), shape.epsilon,
-                      f"{at}.norm")
+    return graph.norm(
+        x, checkpoint.norm(f"{name}.output.LayerNorm", width), shape.epsilon, f"{at}.norm"
+    )
 
 
 def encoder(graph, checkpoint, shape, layers):
@@ -241,6 +247,8 @@ def scores(graph, checkpoint, shape, arguments, x):
     columns = []
     for name in wanted:
         kind, meaning = COLUMNS[name if task == "splice" else LABELS[task][1]]
+        # A raw model makes no calls.
+        kind = None if arguments.ids else kind
         columns.append(column(name, meaning, "probability", kind))
     return x, columns, False
 
@@ -249,9 +257,16 @@ def attention_of_first(graph, checkpoint, shape):
     """What the last layer's [CLS] gives to each token, summed over the heads: [1, T, 1]."""
     x = encoder(graph, checkpoint, shape, shape.layers - 1)
     at = shape.layers - 1
-    (q,) = projections(graph, checkpoint, shape, graph.op(
-        "Slice", x, graph.integers(0), graph.integers(1), graph.integers(1), label="first_row"
-    ), at, ("query",))
+    (q,) = projections(
+        graph,
+        checkpoint,
+        shape,
+        graph.op(
+            "Slice", x, graph.integers(0), graph.integers(1), graph.integers(1), label="first_row"
+        ),
+        at,
+        ("query",),
+    )
     (k,) = projections(graph, checkpoint, shape, x, at, ("key",))
     transposed = graph.op("Transpose", q, label="first_query", perm=[0, 1, 3, 2])
     product = graph.op("MatMul", k, transposed, label="product")
@@ -263,17 +278,18 @@ def attention_of_first(graph, checkpoint, shape):
 
 def column(name, meaning, link, kind=None):
     found = {"name": name, "kind": kind, "meaning": meaning, "link": link}
-    if kind:
+    if link == "probability":
         found["threshold"] = 0.5
     return {key: value for key, value in found.items() if value is not None}
 
 
-def manifest(shape, arguments, task, columns, what):
+def manifest(shape, arguments, task, columns, suffix):
+    description = DESCRIPTIONS.get(task, columns[0]["meaning"])
     return {
-        "name": arguments.name or f"dnabert-{shape.k}-{task}",
+        "name": (arguments.name or f"dnabert-{shape.k}-{arguments.task}") + suffix,
         "version": "0.1.0",
         "task": "raw" if arguments.ids else task,
-        "description": f"DNABERT, {shape.k}-mers: {what}",
+        "description": f"DNABERT, {shape.k}-mers: {description}",
         "alphabet": "ACGT",
         "tokeniser": "ids" if arguments.ids else f"dnabert-{shape.k}",
         "stride": 1,
@@ -295,22 +311,27 @@ def convert(arguments):
     graph = Graph("dnabert")
     x = encoder(graph, checkpoint, shape, shape.layers)
     output, columns, rows = scores(graph, checkpoint, shape, arguments, x)
-    models = [(
-        "model",
-        graph.model(output, len(columns), rows),
-        "manifest.toml",
-        manifest(shape, arguments, arguments.task, columns, columns[0]["meaning"]),
-    )]
+    models = [
+        (
+            "model",
+            graph.model(output, len(columns), rows),
+            "manifest.toml",
+            manifest(shape, arguments, arguments.task, columns, ""),
+        )
+    ]
     if arguments.attention:
         graph = Graph("dnabert_attention")
         output = attention_of_first(graph, checkpoint, shape)
         meaning = "attention of [CLS] in the last layer, summed over the heads"
-        models.append((
-            "attention",
-            graph.model(output, 1, True),
-            "attention.toml",
-            manifest(shape, arguments, "raw", [column("attention", meaning, "identity")], meaning),
-        ))
+        columns = [column("attention", meaning, "identity")]
+        models.append(
+            (
+                "attention",
+                graph.model(output, 1, True),
+                "attention.toml",
+                manifest(shape, arguments, "raw", columns, "-attention"),
+            )
+        )
     print(f"DNABERT, {shape.k}-mers, {shape.layers} layers of {shape.width}, {shape.heads} heads")
     write(arguments.out, models)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 # The recipes' writer of manifests.
 sys.path.append(str(Path(__file__).parent.parent / "train"))
-from manifest import write_toml  # noqa: E402
+from manifest import write_toml
 
 # LayerNormalization is as old as this; later ones bring nothing that is needed.
 OPSET, IR = 17, 8
@@ -62,8 +62,9 @@ def load(path):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        first = str(error).strip().split("\n")[0]
-        raise Misfit(f"{path}: no file of tensors alone: {first}") from None
+        # torch's own text advises to run what the file holds.
+        kind = type(error).__name__
+        raise Misfit(f"{path}: no file of tensors alone ({kind}), expected a state_dict") from None
     for key in NESTED:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -105,7 +106,9 @@ class Checkpoint:
         fits = len(shape) == len(expected) and all(e in (None, n) for n, e in zip(shape, expected))
         if not fits:
             wanted = [n if n else "any" for n in expected]
-            raise Misfit(f"{self.path}: {name} is {list(shape)}, expected {wanted}".replace("'", ""))
+            raise Misfit(
+                f"{self.path}: {name} is {list(shape)}, expected {wanted}".replace("'", "")
+            )
         values = self.tensors[name].float().numpy()
         if not np.isfinite(values).all():
             raise Misfit(f"{self.path}: {name} holds values that are not finite")
@@ -173,7 +176,11 @@ class Graph:
         if not any(node.name == "length" for node in self.nodes):
             self.op("Shape", self.IDS, label="shape")
             self.op(
-                "Slice", "shape", self.integers(1), self.integers(2), self.integers(0),
+                "Slice",
+                "shape",
+                self.integers(1),
+                self.integers(2),
+                self.integers(0),
                 label="length",
             )
         return "length"
@@ -187,8 +194,13 @@ class Graph:
     def norm(self, x, layer, epsilon, label):
         gamma, beta = layer
         return self.op(
-            "LayerNormalization", x, self.weight(f"{label}.weight", gamma),
-            self.weight(f"{label}.bias", beta), label=label, axis=-1, epsilon=epsilon,
+            "LayerNormalization",
+            x,
+            self.weight(f"{label}.weight", gamma),
+            self.weight(f"{label}.bias", beta),
+            label=label,
+            axis=-1,
+            epsilon=epsilon,
         )
 
     def gelu(self, x, label):
@@ -280,7 +292,5 @@ def run(convert, parser):
     arguments = parser.parse_args()
     try:
         convert(arguments)
-    except Misfit as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
+    except (Misfit, OSError) as error:
         sys.exit(f"error: {error}")

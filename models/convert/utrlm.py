@@ -34,17 +34,19 @@ FACTOR = 1 - 0.15 * 0.8
 # <cls> before a sequence, <eos> behind it.
 SPECIAL = 2
 
-# Name, kind, meaning and link of the column, and how many bases were seen in training: the last
-# ones of a UTR.
+# Bases that pretraining saw at most.
+LONGEST = 1020
+
+# Name, meaning and link of the column, and how many bases training saw: the last ones of a UTR.
 TASKS = {
     "ribosome-load": (
-        "mean_ribosome_load", "ribosome-load", "mean ribosome load, on the scale of training",
-        "identity", 100,
+        "mean_ribosome_load",
+        "mean ribosome load, on the scale of training",
+        "identity",
+        100,
     ),
-    "te": (
-        "te", None, "logarithm of translation efficiency, on the scale of training", "identity", 100
-    ),
-    "ires": ("ires", "ires", "probability that the sequence is an IRES", "logit", 1020),
+    "te": ("te", "logarithm of translation efficiency, on the scale of training", "identity", 100),
+    "ires": ("ires", "probability that the sequence is an IRES", "logit", LONGEST),
 }
 
 
@@ -158,16 +160,16 @@ def scores(graph, checkpoint, shape, task):
             {"name": f"c{i}", "meaning": "the head's output", "link": "identity"}
             for i in range(len(last[1]))
         ]
-    name, kind, meaning, link, _ = TASKS[task]
-    column = {"name": name, "kind": kind, "meaning": meaning, "link": link}
+    name, meaning, link, _ = TASKS[task]
+    column = {"name": name, "meaning": meaning, "link": link}
     if link == "logit":
         column["threshold"] = 0.5
-    return x, [{key: value for key, value in column.items() if value is not None}]
+    return x, [column]
 
 
 def manifest(arguments, columns):
     task, longest = arguments.task, arguments.longest
-    longest = longest or (TASKS[task][-1] if task in TASKS else 1020)
+    longest = longest or (TASKS[task][-1] if task in TASKS else LONGEST)
     found = {
         "name": arguments.name or f"utr-lm-{task}",
         "version": "0.1.0",

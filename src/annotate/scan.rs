@@ -146,7 +146,8 @@ impl Scan {
         reverse: &mut Vec<u8>,
     ) -> Result<Rows<'a>, AnnotateError> {
         let window = self.window(piece, &range);
-        let rows = self.run(runner, piece, &window, strand, reverse)?;
+        let own = own_rows(piece, &window, &range, strand);
+        let rows = self.run(runner, piece, (&window, own), strand, reverse)?;
         Ok(Rows {
             rows,
             columns: self.columns.len(),
@@ -164,12 +165,12 @@ impl Scan {
         from.saturating_sub(margin)..(to + margin).min(piece.codes.len())
     }
 
-    /// Raw outputs of a window, in 5' to 3' order of the strand.
+    /// Raw outputs of a window, in 5' to 3' order of the strand, of which some rows are wanted.
     fn run<'a>(
         &self,
         runner: &'a mut Runner,
         piece: &Piece,
-        window: &Range<usize>,
+        (window, wanted): (&Range<usize>, Range<usize>),
         strand: Strand,
         reverse: &mut Vec<u8>,
     ) -> Result<&'a [f32], ModelError> {
@@ -177,11 +178,11 @@ impl Scan {
         let begins = piece.first == 0 && window.start == 0;
         let ends = piece.ended && window.end == piece.codes.len();
         match strand {
-            Strand::Forward => runner.run_part(codes, [begins, ends]),
+            Strand::Forward => runner.run_wanted(codes, [begins, ends], wanted),
             Strand::Reverse => {
                 reverse.resize(codes.len(), N);
                 nucleotide::reverse_complement(codes, reverse);
-                runner.run_part(reverse, [ends, begins])
+                runner.run_wanted(reverse, [ends, begins], wanted)
             }
         }
     }
@@ -197,15 +198,11 @@ impl Scan {
         calls: &mut Vec<Call>,
     ) -> Result<(), AnnotateError> {
         let window = self.window(piece, &range);
-        let raw = self.run(runner, piece, &window, strand, reverse)?;
+        // The call rule looks at neighbours.
+        let all = 0..window.len();
+        let raw = self.run(runner, piece, (&window, all), strand, reverse)?;
         let width = self.columns.len();
-        // Rows of `range` in 5' to 3' order of the strand.
-        let from = (range.start - piece.first) as usize;
-        let to = (range.end - piece.first) as usize;
-        let own = match strand {
-            Strand::Forward => from - window.start..to - window.start,
-            Strand::Reverse => window.end - to..window.end - from,
-        };
+        let own = own_rows(piece, &window, &range, strand);
         for (c, column, kind) in self.called() {
             for row in own.clone() {
                 let score = raw[row * width + c];
@@ -333,6 +330,21 @@ impl Scan {
             flags |= Flags::AMBIGUOUS;
         }
         flags
+    }
+}
+
+/// Rows of positions `range` among those of a window, in 5' to 3' order of the strand.
+fn own_rows(
+    piece: &Piece,
+    window: &Range<usize>,
+    range: &Range<u64>,
+    strand: Strand,
+) -> Range<usize> {
+    let from = (range.start - piece.first) as usize;
+    let to = (range.end - piece.first) as usize;
+    match strand {
+        Strand::Forward => from - window.start..to - window.start,
+        Strand::Reverse => window.end - to..window.end - from,
     }
 }
 

@@ -9,15 +9,32 @@ use super::task::Task;
 use super::tokens::Intake;
 use super::windows::WindowScorer;
 use crate::call::Strand;
+use crate::model::carried::Altered;
 use crate::model::manifest::Manifest;
 use crate::model::{Model, Runner};
 use crate::reads::nucleotide;
+use std::ops::Range;
+
+/// A part of a sequence whose bases are changed one at a time.
+struct Part {
+    codes: Vec<u8>,
+    first: u64,
+    ended: bool,
+    wanted: Range<usize>,
+    strand: Strand,
+    /// Raw outputs of the wanted rows.
+    raw: Vec<f32>,
+}
 
 /// Scores a whole sequence base by base, for `score` and for evaluation.
 pub struct Scorer {
     scan: Scan,
     runner: Runner,
     reverse: Vec<u8>,
+    /// Of one position.
+    scores: Vec<f32>,
+    part: Part,
+    altered: Altered,
 }
 
 impl Scorer {
@@ -45,6 +62,16 @@ impl Scorer {
             scan: Scan::new(model, 0, None, priors),
             runner,
             reverse: Vec::new(),
+            scores: Vec::new(),
+            part: Part {
+                codes: Vec::new(),
+                first: 0,
+                ended: true,
+                wanted: 0..0,
+                strand: Strand::Forward,
+                raw: Vec::new(),
+            },
+            altered: Altered::default(),
         })
     }
 
@@ -97,6 +124,144 @@ impl Scorer {
         let mut all = vec![];
         self.each_raw(codes, strand, |row| all.extend_from_slice(row))?;
         Ok(all)
+    }
+
+    /// Bases on each side of a position that its scores depend on, or the calls around it.
+    pub fn margin(&self) -> usize {
+        self.scan.margin()
+    }
+
+    /// Calibrated scores of positions `wanted` of a part of a longer sequence, to `take` in forward
+    /// order, some at a time. `first` is where the part begins in it, and `ended` is true where it
+    /// ends with it. They are those of the whole sequence where the part holds the margin of what
+    /// is wanted.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    ///
+    /// # Panics
+    /// Where the part has no such positions.
+    pub fn part(
+        &mut self,
+        codes: &[u8],
+        (first, ended): (u64, bool),
+        wanted: Range<usize>,
+        strand: Strand,
+        mut take: impl FnMut(&[f32]),
+    ) -> Result<(), AnnotateError> {
+        assert!(wanted.end <= codes.len());
+        let piece = Piece {
+            codes,
+            first,
+            ended,
+        };
+        let step = self.scan.tile() - 2 * self.scan.margin();
+        let mut from = wanted.start;
+        while from < wanted.end {
+            let to = wanted.end.min(from + step);
+            let range = first + from as u64..first + to as u64;
+            let reverse = &mut self.reverse;
+            let rows = self
+                .scan
+                .rows(&mut self.runner, &piece, range, strand, reverse)?;
+            let scan = &self.scan;
+            rows.each(|index, row| {
+                let after = match ended {
+                    true => (codes.len() - 1 - index) as u64,
+                    false => u64::MAX,
+                };
+                self.scores.clear();
+                let scores = scan.scores(row, first + index as u64, after);
+                self.scores.extend(scores);
+                take(&self.scores);
+            });
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Takes in a part of a sequence to change its bases one at a time; as [`Scorer::part`], whose
+    /// scores go to `take`. Where every layer is an integer convolution of stride 1, a change then
+    /// costs the rows that it reaches and no others.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    ///
+    /// # Panics
+    /// Where the part has no such positions.
+    pub fn take_in(
+        &mut self,
+        codes: &[u8],
+        (first, ended): (u64, bool),
+        wanted: Range<usize>,
+        strand: Strand,
+        take: impl FnMut(&[f32]),
+    ) -> Result<(), AnnotateError> {
+        assert!(wanted.end <= codes.len());
+        self.part.codes.clear();
+        self.part.codes.extend_from_slice(codes);
+        (self.part.first, self.part.ended) = (first, ended);
+        (self.part.wanted, self.part.strand) = (wanted.clone(), strand);
+        let Some(carried) = self.scan.model().carried() else {
+            return self.part(codes, (first, ended), wanted, strand, take);
+        };
+        let mirrored = strand == Strand::Reverse;
+        self.altered.take(carried, mirrored, codes, wanted);
+        self.part.raw.clear();
+        self.part.raw.extend_from_slice(self.altered.output());
+        self.calibrate(take);
+        Ok(())
+    }
+
+    /// The scores of the part that was taken in, with another code at an index of it.
+    ///
+    /// # Errors
+    /// Where the model fails.
+    ///
+    /// # Panics
+    /// Where the part has no such index.
+    pub fn with(
+        &mut self,
+        index: usize,
+        code: u8,
+        take: impl FnMut(&[f32]),
+    ) -> Result<(), AnnotateError> {
+        let Some(carried) = self.scan.model().carried() else {
+            let mut codes = std::mem::take(&mut self.part.codes);
+            let own = std::mem::replace(&mut codes[index], code);
+            let place = (self.part.first, self.part.ended);
+            let (wanted, strand) = (self.part.wanted.clone(), self.part.strand);
+            let result = self.part(&codes, place, wanted, strand, take);
+            codes[index] = own;
+            self.part.codes = codes;
+            return result;
+        };
+        self.altered.with(carried, index, code, &mut self.part.raw);
+        self.calibrate(take);
+        Ok(())
+    }
+
+    /// Rows of all layers that changes have cost since the part was taken in; 0 where whole parts
+    /// are run.
+    pub fn rows(&self) -> u64 {
+        self.altered.rows()
+    }
+
+    /// Scores of the part's raw outputs.
+    fn calibrate(&mut self, mut take: impl FnMut(&[f32])) {
+        let part = &self.part;
+        let columns = self.scan.model().manifest().outputs.len();
+        let rows = part.raw.chunks_exact(columns);
+        for (index, row) in part.wanted.clone().zip(rows) {
+            let after = match part.ended {
+                true => (part.codes.len() - 1 - index) as u64,
+                false => u64::MAX,
+            };
+            let scores = self.scan.scores(row, part.first + index as u64, after);
+            self.scores.clear();
+            self.scores.extend(scores);
+            take(&self.scores);
+        }
     }
 
     fn run<E: From<AnnotateError>>(

@@ -4,6 +4,8 @@ use super::arguments::program::{Arguments, Command};
 use super::error::{CliError, exit_code};
 use super::plan::Plan;
 use super::{annotate, bench, bench_model, eval, inspect, models, replay, score, simulate};
+#[cfg(feature = "study")]
+use super::{explain, motifs, variants};
 #[cfg(feature = "pack")]
 use super::{pack, verify};
 use clap::Parser;
@@ -47,6 +49,17 @@ fn run(command: Command, quiet: bool) -> Result<(), CliError> {
         Command::Inspect(arguments) => inspect::run(&arguments),
         #[cfg(feature = "pack")]
         Command::Verify(arguments) => verify::run(arguments),
+        #[cfg(feature = "study")]
+        Command::Variants(arguments) => variants::run(arguments, quiet),
+        #[cfg(feature = "study")]
+        Command::Explain(arguments) => explain::run(arguments),
+        #[cfg(feature = "study")]
+        Command::Motifs(arguments) => motifs::run(arguments, quiet),
+        #[cfg(not(feature = "study"))]
+        Command::Variants(_) | Command::Explain(_) | Command::Motifs(_) => Err(CliError::usage(
+            "this build lacks `variants`, `explain` and `motifs`: build it with \
+             `cargo build --release --features full`",
+        )),
         #[cfg(not(feature = "pack"))]
         Command::Pack(_) | Command::Verify(_) => Err(CliError::usage(
             "this build has no compiler, which `pack` and `verify` need: build it with \

@@ -24,6 +24,8 @@ mod budget;
 mod check;
 mod error;
 mod eval;
+#[cfg(feature = "study")]
+mod explain;
 mod follow;
 mod guard;
 mod inspect;
@@ -31,6 +33,8 @@ mod interrupt;
 mod live;
 mod main;
 mod models;
+#[cfg(feature = "study")]
+mod motifs;
 mod output;
 #[cfg(feature = "pack")]
 mod pack;
@@ -44,6 +48,8 @@ mod scorer;
 mod sequences;
 mod simulate;
 mod status;
+#[cfg(feature = "study")]
+mod variants;
 #[cfg(feature = "pack")]
 mod verify;
 

@@ -55,6 +55,7 @@ impl Model {
             length: Arc::new(tensor0(0i64)),
             output: None,
             joined: Vec::new(),
+            wanted: None,
             tile,
             columns: self.manifest().outputs.len(),
             rows: !self.pooled,
@@ -86,6 +87,8 @@ pub struct Runner {
     output: Option<TValue>,
     /// Rows put together from several outputs.
     joined: Vec<f32>,
+    /// What the next run is for, where that is not every row.
+    wanted: Option<Range<usize>>,
     tile: usize,
     columns: usize,
     rows: bool,
@@ -129,6 +132,19 @@ impl Runner {
         self.whole = whole;
         result?;
         Ok(&self.whole)
+    }
+
+    /// The same where some rows are wanted only: of a network with two stages the second computes
+    /// just what these need, and other rows mean nothing.
+    pub(crate) fn run_wanted(
+        &mut self,
+        codes: &[u8],
+        ends: [bool; 2],
+        wanted: Range<usize>,
+    ) -> Result<&[f32], ModelError> {
+        let in_one = self.padding_of(ends) == [0, 0] && codes.len() <= self.tile;
+        self.wanted = in_one.then_some(wanted);
+        self.run_part(codes, ends)
     }
 
     fn padding_of(&self, ends: [bool; 2]) -> [usize; 2] {
@@ -209,8 +225,9 @@ impl Runner {
 
     fn evaluate<T: Datum + Copy>(&mut self, input: &[T]) -> Result<&[f32], ModelError> {
         self.output = None;
+        let wanted = self.wanted.take();
         let count = if self.rows { input.len() } else { 1 } * self.columns;
-        if let Err(error) = self.run_graph(input) {
+        if let Err(error) = self.run_graph(input, wanted) {
             return Err(graph_error(&self.file, format!("{error:#}")));
         }
         let floats = match &self.output {
@@ -226,7 +243,11 @@ impl Runner {
     }
 
     /// Runs the graph: its rows are `output` then, or `joined`.
-    fn run_graph<T: Datum + Copy>(&mut self, values: &[T]) -> TractResult<()> {
+    fn run_graph<T: Datum + Copy>(
+        &mut self,
+        values: &[T],
+        wanted: Option<Range<usize>>,
+    ) -> TractResult<()> {
         let (count, tile) = (values.len(), self.tile);
         ensure!(count <= tile, "{count} positions in a tile of {tile}");
         ensure!(
@@ -253,7 +274,7 @@ impl Runner {
         let sources = self.sources();
         let mut outputs = execute(&mut self.state, &mut self.context, sources)?;
         if self.second.is_some() || outputs.len() > 1 {
-            return self.join(count, outputs);
+            return self.join(count, wanted, outputs);
         }
         self.output = Some(outputs.pop().context("no output")?);
         Ok(())
@@ -267,7 +288,12 @@ impl Runner {
     }
 
     /// Puts the rows of several outputs side by side, or takes the second look.
-    fn join(&mut self, positions: usize, mut outputs: TVec<TValue>) -> TractResult<()> {
+    fn join(
+        &mut self,
+        positions: usize,
+        wanted: Option<Range<usize>>,
+        mut outputs: TVec<TValue>,
+    ) -> TractResult<()> {
         self.joined.clear();
         let Some(mut second) = self.second.take() else {
             self.joined.resize(positions * self.columns, 0.0);
@@ -286,7 +312,8 @@ impl Runner {
         let first = outputs.remove(0);
         let inputs = self.sources().into_iter().chain(outputs).collect();
         let rows = (positions, self.columns, &mut self.joined);
-        let result = second.look(&mut self.context, &first, inputs, rows);
+        let wanted = wanted.unwrap_or(0..positions);
+        let result = second.look(&mut self.context, &first, inputs, wanted, rows);
         self.second = Some(second);
         result
     }
@@ -340,19 +367,21 @@ struct SecondState {
 }
 
 impl SecondState {
-    /// Rows of the better tier where they are asked for, and minus infinity elsewhere.
+    /// Rows of the better tier where they are asked for, and minus infinity elsewhere. `wanted` is
+    /// what is asked for of a tier that is computed everywhere.
     fn look(
         &mut self,
         context: &mut Context,
         first: &TValue,
         inputs: TVec<TValue>,
+        wanted: Range<usize>,
         (positions, columns, rows): (usize, usize, &mut Vec<f32>),
     ) -> TractResult<()> {
         rows.resize(positions * columns, f32::NEG_INFINITY);
         let cascade = &self.stage.cascade;
         self.ranges.clear();
         if self.stage.tier == Tier::Accurate {
-            self.ranges.push(0..positions);
+            self.ranges.push(wanted);
         } else {
             let values = first.try_as_plain_ram()?.as_slice::<f32>()?;
             let around = self.stage.around;

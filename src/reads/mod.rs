@@ -3,5 +3,6 @@
 pub mod bam;
 pub mod fastx;
 pub mod growing;
+pub mod lines;
 pub mod nucleotide;
 pub mod source;

@@ -4,10 +4,12 @@ use super::annotate::AnnotateArguments;
 use super::bench::BenchArguments;
 use super::bench_model::BenchModelArguments;
 use super::eval::EvalArguments;
+use super::explain::{ExplainArguments, MotifsArguments};
 use super::packed::{InspectArguments, PackArguments, VerifyArguments};
 use super::replay::ReplayArguments;
 use super::score::ScoreArguments;
 use super::simulate::SimulateArguments;
+use super::variants::VariantsArguments;
 use clap::{Parser, Subcommand};
 
 /// Splice-site, promoter and expression calls from nanopore reads, with int8 models, beside the
@@ -40,6 +42,25 @@ pub enum Command {
     Annotate(AnnotateArguments),
     /// Write the score of every base, or of whole windows and 5'UTRs
     Score(ScoreArguments),
+    /// What the alleles of a VCF change: splice sites and promoters
+    ///
+    /// For each alternative allele the sequence around it is scored with and without it. INFO gets
+    /// the greatest gain and loss of each score near the change, and where they are, from POS. All
+    /// spellings of a change score alike. What cannot be scored passes through with the reason.
+    Variants(VariantsArguments),
+    /// Which bases a score depends on: each is replaced by the others, or a language model's
+    /// attention
+    ///
+    /// A map is of each score of a record, where it is highest. What a base is worth is the mean
+    /// fall of the score when it is replaced. A model file that gives a number for each token has
+    /// it shown as DNABERT-viz does: a base's share is the mean of those of the tokens that cover
+    /// it.
+    Explain(ExplainArguments),
+    /// What sequences have in common where their scores depend on it
+    ///
+    /// The procedure of DNABERT: runs of bases that are worth much, tested for enrichment against
+    /// the negatives, merged and aligned.
+    Motifs(MotifsArguments),
     /// Cut nanopore-like reads from genes, with the true sites carried over
     Simulate(SimulateArguments),
     /// A flow cell in a box: play reads as a sequencer would give them

@@ -19,12 +19,15 @@
 //! | what a read keeps between pushes | `kept` |
 //! | values while a push is worked on | `work` |
 //! | a push | `push` |
+//! | a sequence with one code changed at a time | `altered` |
 
+mod altered;
 mod kept;
 mod network;
 mod push;
 mod work;
 
+pub(crate) use altered::Altered;
 pub(crate) use kept::KeptRows;
 pub(crate) use network::Carried;
 pub use work::LookCost;
