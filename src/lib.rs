@@ -44,7 +44,7 @@
 //! | `sink` | call | calls -> formats |
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
 //! | `lab` | all but lab, study, cells, cli, bindings | for measuring, not for annotating |
-//! | `study` | all but lab, study, cells, cli, bindings | alleles of a VCF -> what they change |
+//! | `study` | all but lab, study, cells, cli, bindings | variants, maps of bases, motifs |
 //! | `cells` (to come) | all but lab, study, cells, cli, bindings | models of single cells |
 //! | `cli` | all but cli, bindings | arguments -> a plan -> one of the above; prints |
 //! | `bindings` (to come) | all but cli, bindings | the library for other languages |

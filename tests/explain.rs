@@ -197,8 +197,7 @@ fn donors_have_a_motif_and_shuffled_sequences_none() {
     let genes = genes();
     let sites = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sites.tsv");
     let sites = fs::read_to_string(sites).unwrap();
-    let (mut positives, mut negatives, mut shuffled) =
-        (String::new(), String::new(), String::new());
+    let [mut positives, mut negatives, mut shuffled, mut others] = [(); 4].map(|()| String::new());
     let mut state = 7u64;
     let mut below = |most: usize| {
         state = state
@@ -214,10 +213,17 @@ fn donors_have_a_motif_and_shuffled_sequences_none() {
             let own = &gene[at - 100..at + 100];
             positives += &format!(">p{number}\n{}\n", letters(own));
             let mut own = own.to_vec();
-            for k in (1..own.len()).rev() {
-                own.swap(k, below(k + 1));
+            for copy in 0..5 {
+                for k in (1..own.len()).rev() {
+                    own.swap(k, below(k + 1));
+                }
+                let set = if copy == 0 {
+                    &mut shuffled
+                } else {
+                    &mut others
+                };
+                *set += &format!(">s{number}\n{}\n", letters(&own));
             }
-            shuffled += &format!(">s{number}\n{}\n", letters(&own));
         }
         for _ in 0..4 {
             let at = below(gene.len() - 200);
@@ -228,19 +234,20 @@ fn donors_have_a_motif_and_shuffled_sequences_none() {
         ("p.fa", &positives),
         ("n.fa", &negatives),
         ("s.fa", &shuffled),
+        ("o.fa", &others),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
-    let run = |positives: &str, more: &[&str]| {
+    let run = |positives: &str, negatives: &str, more: &[&str]| {
         let words = [
-            "motifs", positives, "n.fa", "--task", "splice", "--tier", "fast",
+            "motifs", positives, negatives, "--task", "splice", "--tier", "fast",
         ];
         let run = strandline(folder.path(), &[&words[..], more].concat());
         let said = String::from_utf8_lossy(&run.stderr).into_owned();
         assert!(run.status.success(), "{said}");
         (String::from_utf8(run.stdout).unwrap(), said)
     };
-    let (found, said) = run("p.fa", &["--strand", "forward", "--logos", "logos"]);
+    let (found, said) = run("p.fa", "n.fa", &["--strand", "forward", "--logos", "logos"]);
     assert!(found.starts_with("MEME version 4"), "{found}");
     let motif = found
         .lines()
@@ -249,7 +256,7 @@ fn donors_have_a_motif_and_shuffled_sequences_none() {
     assert!(motif.contains("GTA") || motif.contains("GTG"), "{motif}");
     let logos = fs::read_dir(folder.path().join("logos")).unwrap().count();
     assert_eq!(logos, found.matches("MOTIF").count());
-    let (none, said) = run("s.fa", &["--strand", "forward"]);
+    let (none, said) = run("s.fa", "o.fa", &["--strand", "forward"]);
     assert_eq!(none.matches("MOTIF").count(), 0, "{none}");
     assert!(said.contains("0 motifs"), "{said}");
     // A folder that holds pictures is left alone.

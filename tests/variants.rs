@@ -147,6 +147,9 @@ fn alleles_have_the_effect_that_whole_sequences_show() {
         let position = match random.below(10) {
             0 => random.below(40),
             1 => contig.len() - length - random.below(40),
+            // An exon's ends lie there.
+            2 => 650 + random.below(20),
+            3 => 750 + random.below(20),
             _ => random.below(contig.len() - length),
         };
         let reference = &contig[position..position + length];
@@ -156,7 +159,8 @@ fn alleles_have_the_effect_that_whole_sequences_show() {
             0 => [&reference[..1], &random.bases(by)].concat(),
             1 => reference[..1 + random.below(length)].to_vec(),
             2 => [reference, reference].concat(),
-            _ => random.bases(if random.below(2) == 0 { length } else { by }),
+            3 if random.below(2) == 0 => random.bases(length),
+            _ => random.bases(by),
         };
         let sequence = [
             &contig[..position],
@@ -285,7 +289,7 @@ fn every_record_comes_out_with_scores_or_a_reason() {
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(run.status.success(), "{said}");
     assert!(
-        said.contains("16 records in: 14 written, 2 left out; 4 alleles scored, 13 not"),
+        said.contains("16 records in: 14 written, 2 left out; 4 alleles scored, 12 not"),
         "{said}"
     );
     for told in [
@@ -482,7 +486,7 @@ fn genes_give_strands_symbols_and_a_mask() {
         .skip(1)
         .map(|line| line.split('\t').collect::<Vec<_>>());
     let donor = donor
-        .filter(|site| site[0] == "0" && site[5] == "donor")
+        .filter(|site| site[0] == "g172" && site[5] == "donor")
         .nth(1)
         .unwrap();
     // 0-based, the last base of the exon; the G of its GT is the next.

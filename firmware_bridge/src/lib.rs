@@ -45,7 +45,8 @@
 //! - Bases: the channel is in the lower 12 bits and the read in the upper 4; the position is that
 //!   of the first base, modulo 65,536.
 //! - Read end: the reason is 0 for complete, 1 for ejected, 2 for aborted.
-//! - Call: the kind is 0 donor, 1 acceptor, 2 promoter, 3 expression, 4 promoter strength; the
+//! - Call: the kind is 0 donor, 1 acceptor, 2 promoter, 3 expression, 4 promoter strength, 5
+//!   transcription factor; the
 //!   strand is 0 forward, 1 reverse; the score is an f32.
 //! - Statistics: of a host, since the hello of the device that it speaks to.
 //! - Error: code 1 is another major version, 2 that read numbers do not count up by one; those of a

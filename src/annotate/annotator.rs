@@ -43,10 +43,8 @@ impl Annotator {
         fast: Vec<Model>,
         options: Options,
     ) -> Result<Annotator, AnnotateError> {
-        let count = models.len() + fast.len();
-        if models.is_empty() || count > 255 {
-            let reason = format!("{count} models: 1 to 255");
-            return Err(AnnotateError::Options(reason));
+        if models.is_empty() {
+            return Err(AnnotateError::Options("0 models: 1 to 255".to_string()));
         }
         if let Some(score) = options.min_score.filter(|s| !(0.0..=1.0).contains(s)) {
             let reason = format!("a least score of {score} is no probability");
@@ -55,11 +53,23 @@ impl Annotator {
         let priors = &options.priors;
         priors.check(&models)?;
         let all = models.iter().chain(&fast);
-        let infos: Result<Vec<_>, _> = all.map(|m| ModelInfo::new(m, priors)).collect();
+        let infos: Result<Vec<_>, _> = all.map(|m| ModelInfo::each(m, priors)).collect();
         let infos = infos?;
-        let first_fast = models.len();
+        // The number of the first name of each model.
+        let mut numbers = infos.iter().scan(0, |next, names| {
+            let own = *next;
+            *next += names.len();
+            Some(own)
+        });
+        let numbers: Vec<usize> = numbers.by_ref().collect();
+        let infos: Vec<ModelInfo> = infos.into_iter().flatten().collect();
+        if infos.len() > 255 {
+            let reason = format!("{} models: 1 to 255", infos.len());
+            return Err(AnnotateError::Options(reason));
+        }
+        let (of_models, of_fast) = numbers.split_at(models.len());
         let (mut scans, mut starts, mut wholes) = (vec![], vec![], vec![]);
-        for (number, model) in models.into_iter().enumerate() {
+        for (&number, model) in of_models.iter().zip(models) {
             let number = number as u8;
             whole::check(&model)?;
             let intake = Intake::of(model.manifest()).map_err(AnnotateError::Options)?;
@@ -79,8 +89,9 @@ impl Annotator {
                 (_, None) => scans.push(Scan::new(model, number, options.min_score, priors)),
             }
         }
+        let gates = gates(&scans, options.everywhere)?;
         let mut stand_ins: Vec<Option<Scan>> = scans.iter().map(|_| None).collect();
-        for (number, model) in (first_fast..).zip(fast) {
+        for (&number, model) in of_fast.iter().zip(fast) {
             let task = Task::of_model(&model)?;
             let place = scans
                 .iter()
@@ -100,6 +111,7 @@ impl Annotator {
             shared: Arc::new(Models {
                 step: steps.min().unwrap_or(4096).max(1),
                 scans,
+                gates,
                 fast: stand_ins,
                 starts,
                 wholes,
@@ -163,6 +175,21 @@ impl Annotator {
     pub fn read(&self) -> ReadState {
         ReadState::new(self.shared.clone())
     }
+}
+
+/// For each scanning model the one whose calls it is looked for around.
+fn gates(scans: &[Scan], everywhere: bool) -> Result<Vec<Option<usize>>, AnnotateError> {
+    let is = |scan: &Scan, task: Task| task.is_named_by(scan.model().manifest());
+    let promoter = scans.iter().position(|scan| is(scan, Task::Promoter));
+    let gate = |scan: &Scan| match (is(scan, Task::Tf) && !everywhere, promoter) {
+        (false, _) => Ok(None),
+        (true, Some(promoter)) => Ok(Some(promoter)),
+        (true, None) => {
+            let reason = "tf looks around promoter calls: add the task promoter, or everywhere";
+            Err(AnnotateError::Options(reason.to_string()))
+        }
+    };
+    scans.iter().map(gate).collect()
 }
 
 impl Annotate for Annotator {

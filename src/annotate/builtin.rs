@@ -34,10 +34,9 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
         Task::Expression => &EXPRESSION.0,
         Task::Te => &TE.0,
         Task::PromoterStrength => &PROMOTER_STRENGTH.0,
-        Task::Raw => {
-            return Err(ModelError::Pack(
-                "there is no built-in model for task raw".to_string(),
-            ));
+        Task::Tf | Task::Raw => {
+            let reason = format!("there is no built-in model for task {task}: name a file");
+            return Err(ModelError::Pack(reason));
         }
     };
     ModelFile::parse(Bytes::from_static(bytes), &format!("built-in {task} model"))

@@ -21,7 +21,27 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
-    pub(super) fn new(model: &Model, priors: &Priors) -> Result<ModelInfo, ModelError> {
+    /// What calls name: a model, or, where its columns are of one kind, such as transcription
+    /// factors, each of them.
+    pub(super) fn each(model: &Model, priors: &Priors) -> Result<Vec<ModelInfo>, ModelError> {
+        let own = ModelInfo::new(model, priors)?;
+        if own.task != Task::Tf {
+            return Ok(vec![own]);
+        }
+        let outputs = model.manifest().outputs.iter();
+        let called = outputs.filter(|output| kind(output).ok().flatten().is_some());
+        let each = called.map(|output| ModelInfo {
+            name: format!("{}:{}", own.name, output.name),
+            base_rates: vec![(
+                CallKind::Tf,
+                priors.of(CallKind::Tf).unwrap_or(output.base_rate),
+            )],
+            ..own.clone()
+        });
+        Ok(each.collect())
+    }
+
+    fn new(model: &Model, priors: &Priors) -> Result<ModelInfo, ModelError> {
         let manifest = model.manifest();
         Ok(ModelInfo {
             name: manifest.name.clone(),

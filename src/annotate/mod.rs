@@ -46,7 +46,7 @@ pub use error::AnnotateError;
 #[cfg(feature = "tract")]
 pub use info::ModelInfo;
 #[cfg(feature = "tract")]
-pub use options::{Molecule, Options, Priors, Strands, default_tasks};
+pub use options::{AROUND_PROMOTERS, Molecule, Options, Priors, Strands, default_tasks};
 #[cfg(feature = "tract")]
 pub use read::ReadState;
 #[cfg(feature = "tract")]

@@ -17,6 +17,8 @@ pub(super) const IDLE_RUNNERS: usize = 256;
 
 pub(super) struct Models {
     pub scans: Vec<Scan>,
+    /// Those that are run around the calls of another only, by its number.
+    pub gates: Vec<Option<usize>>,
     /// What stands in for each of them under overload.
     pub fast: Vec<Option<Scan>>,
     pub starts: Vec<Starts>,
@@ -62,9 +64,10 @@ impl Models {
             .map(move |own| if eager { own as u64 } else { most as u64 })
     }
 
-    /// True where every call is of one position.
+    /// True where every call is of one position, and no model lags behind another.
     pub fn scans_only(&self) -> bool {
-        self.starts.is_empty() && self.wholes.is_empty()
+        let gated = self.gates.iter().any(Option::is_some);
+        self.starts.is_empty() && self.wholes.is_empty() && !gated
     }
 
     pub fn runners(&self) -> Result<Box<Runners>, ModelError> {

@@ -84,6 +84,10 @@ impl Priors {
     }
 }
 
+/// Bases on each side of a promoter call, of either strand, in which transcription factors are
+/// looked for: what a proximal promoter takes.
+pub const AROUND_PROMOTERS: u64 = 500;
+
 /// How reads are annotated.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -99,6 +103,9 @@ pub struct Options {
     pub priors: Priors,
     /// Start codons a read and strand whose 5'UTR is scored.
     pub max_starts: usize,
+    /// True: transcription factors are looked for at every base, not only within
+    /// [`AROUND_PROMOTERS`] of promoter calls.
+    pub everywhere: bool,
     /// True: every push scores all that has its context, so that the calls of each model leave as
     /// early as they can. False: positions are scored by whole tiles, which costs less where the
     /// rest of the read follows at once, and the calls of all models leave in one order. The calls
@@ -119,6 +126,7 @@ impl Default for Options {
             min_score: None,
             priors: Priors::default(),
             max_starts: 1,
+            everywhere: false,
             eager: true,
             kept_memory: 1 << 30,
         }

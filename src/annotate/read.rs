@@ -4,13 +4,17 @@ use super::annotation::Annotation;
 use super::carry::{Carries, Carry};
 use super::error::AnnotateError;
 use super::models::{Models, Runners};
+use super::options::AROUND_PROMOTERS;
 use super::piece::Piece;
 use super::starts::StartsState;
 use super::whole::{Whole, WholeState};
 use crate::call::{Call, CallSink, Flags, Strand};
 use crate::model::{Runner, SecondLook};
 use crate::reads::nucleotide;
+use std::collections::VecDeque;
+use std::iter;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,6 +35,10 @@ pub struct ReadState {
     starts: Vec<StartsState>,
     wholes: Vec<WholeState>,
     calls: Vec<Call>,
+    /// Positions that models with a gate look around, ascending.
+    around: VecDeque<u64>,
+    /// Room for how far each model can go.
+    limits: Vec<u64>,
     use_fast: bool,
 }
 
@@ -41,6 +49,8 @@ struct Reached {
     done: u64,
     /// Bases that must be known behind a position before it is scored.
     margin: u64,
+    /// It looks around the calls of this model only.
+    gate: Option<usize>,
 }
 
 impl Reached {
@@ -59,7 +69,12 @@ impl ReadState {
         let strands = shared.options.strands.each();
         let reverse = strands.contains(&Strand::Reverse);
         let margins = shared.margins();
-        let reached = margins.map(|margin| Reached { done: 0, margin });
+        let gates = shared.gates.iter().copied().chain(iter::repeat(None));
+        let reached = margins.zip(gates).map(|(margin, gate)| Reached {
+            done: 0,
+            margin,
+            gate,
+        });
         ReadState {
             reached: reached.collect(),
             carries: Carries::of(&shared),
@@ -71,6 +86,8 @@ impl ReadState {
             letters: Vec::new(),
             first: 0,
             calls: Vec::new(),
+            around: VecDeque::new(),
+            limits: Vec::new(),
             use_fast: false,
         }
     }
@@ -118,7 +135,7 @@ impl ReadState {
             } else {
                 step as u64
             };
-            let enough = |of: &Reached| of.limit(known, false) >= of.done + least;
+            let enough = |of: &Reached| self.limit(*of, known, false) >= of.done + least;
             if self.reached.iter().any(enough) {
                 self.score(false, sink)?;
             }
@@ -134,6 +151,19 @@ impl ReadState {
         self.score(true, sink)?;
         self.reset();
         Ok(())
+    }
+
+    /// Positions before this one can be scored by a model that has come so far.
+    fn limit(&self, of: Reached, known: u64, ended: bool) -> u64 {
+        let own = of.limit(known, ended);
+        let Some(gate) = of.gate else {
+            return own;
+        };
+        let gate = self.reached[gate].done;
+        if ended && gate == known {
+            return own;
+        }
+        own.min(gate.saturating_sub(AROUND_PROMOTERS))
     }
 
     /// Bases of the read so far.
@@ -162,6 +192,7 @@ impl ReadState {
     pub fn reset(&mut self) {
         self.codes.clear();
         self.calls.clear();
+        self.around.clear();
         self.first = 0;
         self.reached.iter_mut().for_each(|of| of.done = 0);
         self.carries.iter_mut().for_each(Carries::reset);
@@ -179,7 +210,7 @@ impl ReadState {
         while self
             .reached
             .iter()
-            .any(|of| of.done < of.limit(known, ended))
+            .any(|of| of.done < self.limit(*of, known, ended))
         {
             let more = self.step(&shared, &mut runners, known, ended)?;
             looked.positions += more.positions;
@@ -229,9 +260,14 @@ impl ReadState {
             ended,
         };
         let strands = shared.options.strands.each();
-        let mut ranges = self.reached.iter_mut().map(|of| {
+        // A model with a gate takes what its gate had done before this step.
+        let mut limits = mem::take(&mut self.limits);
+        limits.clear();
+        let of = |of: &Reached| self.limit(*of, known, ended);
+        limits.extend(self.reached.iter().map(of));
+        let mut ranges = self.reached.iter_mut().zip(&limits).map(|(of, limit)| {
             let from = of.done;
-            let to = of.limit(known, ended).min(from + shared.step as u64);
+            let to = (*limit).min(from + shared.step as u64);
             of.done = from.max(to);
             from..of.done
         });
@@ -239,8 +275,27 @@ impl ReadState {
         let scanning = shared.scans.iter().zip(&mut *scans);
         let stand_ins = shared.fast.iter().zip(&mut *fast);
         let models = scanning.zip(stand_ins).zip(&mut self.carries);
-        for ((((mut scan, mut runner), stand_in), carries), range) in models.zip(&mut ranges) {
+        let models = models.zip(&shared.gates).enumerate();
+        for ((number, ((((mut scan, mut runner), stand_in), carries), gate)), range) in
+            models.zip(&mut ranges)
+        {
             if range.is_empty() {
+                continue;
+            }
+            if gate.is_some() {
+                for range in near(&self.around, &range) {
+                    for &strand in strands {
+                        let (range, calls) = (range.clone(), &mut self.calls);
+                        runner.with_context(context, |runner| {
+                            scan.call(runner, &piece, range, strand, reverse, calls)
+                        })?;
+                    }
+                }
+                // Later positions lie behind the range.
+                let least = range.end.saturating_sub(AROUND_PROMOTERS);
+                while self.around.front().is_some_and(|&at| at < least) {
+                    self.around.pop_front();
+                }
                 continue;
             }
             let (mut carry, mut other) = (&mut carries.own, &mut carries.fast);
@@ -267,7 +322,14 @@ impl ReadState {
                     })?;
                 }
             }
-            self.calls[made..].iter_mut().for_each(|c| c.flags |= flags);
+            let made = &mut self.calls[made..];
+            made.iter_mut().for_each(|c| c.flags |= flags);
+            if shared.gates.contains(&Some(number)) {
+                let old = self.around.len();
+                self.around.extend(made.iter().map(|call| call.start));
+                // Strand by strand, so that a step's calls come twice in order.
+                self.around.make_contiguous()[old..].sort_unstable();
+            }
         }
         let starts = shared.starts.iter().zip(&mut self.starts);
         let starts = starts.zip(&mut *starts_runners);
@@ -282,6 +344,7 @@ impl ReadState {
         }
         // What the others need moves on, too.
         ranges.for_each(drop);
+        self.limits = limits;
         Ok(kept_looked)
     }
 
@@ -329,6 +392,21 @@ impl ReadState {
             self.first += drop as u64;
         }
     }
+}
+
+/// The parts of a range that lie near some positions, ascending and apart.
+fn near(positions: &VecDeque<u64>, range: &Range<u64>) -> Vec<Range<u64>> {
+    let mut parts: Vec<Range<u64>> = vec![];
+    for &at in positions {
+        let from = at.saturating_sub(AROUND_PROMOTERS).max(range.start);
+        let to = (at + AROUND_PROMOTERS + 1).min(range.end);
+        match parts.last_mut() {
+            _ if from >= to => {}
+            Some(last) if from <= last.end => last.end = last.end.max(to),
+            _ => parts.push(from..to),
+        }
+    }
+    parts
 }
 
 impl Annotation for ReadState {

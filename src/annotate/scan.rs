@@ -15,6 +15,8 @@ use std::ops::Range;
 const AMBIGUITY: usize = 20;
 
 struct Column {
+    /// Which name its calls have, counted from the model's first.
+    name: u8,
     /// None for a column that makes no calls, such as "none" of a soft-max.
     kind: Option<CallKind>,
     calibration: Calibration,
@@ -47,6 +49,7 @@ impl Column {
 impl Scan {
     pub fn new(model: Model, number: u8, min_score: Option<f32>, priors: &Priors) -> Scan {
         let manifest = model.manifest();
+        let mut named = 0u8;
         let columns = manifest.outputs.iter().map(|output| {
             let calibration = |knots: &[[f32; 2]]| {
                 let own = Calibration::new(knots, output.link);
@@ -65,8 +68,18 @@ impl Scan {
                 .filter(|_| probability)
                 .unwrap_or(output.threshold);
             let floors = short.iter().map(|(_, short)| short.raw_floor(least));
+            let own = kind(output).ok().flatten();
+            // Columns of one kind have a name each.
+            let name = match own {
+                Some(CallKind::Tf) => {
+                    named += 1;
+                    named - 1
+                }
+                _ => 0,
+            };
             Column {
-                kind: kind(output).ok().flatten(),
+                name,
+                kind: own,
                 floor: floors.fold(calibration.raw_floor(least), f32::min),
                 short,
                 calibration,
@@ -249,7 +262,7 @@ impl Scan {
             kind,
             score,
             flags: self.flags(piece, index, strand),
-            model: self.number,
+            model: self.number + column.name,
         })
     }
 

@@ -17,6 +17,8 @@ pub enum Task {
     Splice,
     /// Transcription start sites of genomic reads, per base.
     Promoter,
+    /// Transcription factors at genomic reads, per base.
+    Tf,
     /// TATA promoters among windows of 300 nt, of which half are promoters.
     Promoter300,
     /// Mean ribosome load of a 5'UTR.
@@ -40,11 +42,22 @@ impl Task {
         Task::PromoterStrength,
     ];
 
-    /// Those whose scores become calls in reads; the others serve `score`.
+    /// Those of them whose scores become calls in reads; the others serve `score`.
     pub const CALLING: [Task; 4] = [
         Task::Splice,
         Task::Promoter,
         Task::Expression,
+        Task::PromoterStrength,
+    ];
+
+    /// Those with a meaning: of these a user may have a model file.
+    pub const NAMED: [Task; 7] = [
+        Task::Splice,
+        Task::Promoter,
+        Task::Tf,
+        Task::Promoter300,
+        Task::Expression,
+        Task::Te,
         Task::PromoterStrength,
     ];
 
@@ -53,6 +66,7 @@ impl Task {
         match self {
             Task::Splice => "splice",
             Task::Promoter => "promoter",
+            Task::Tf => "tf",
             Task::Promoter300 => "promoter-300",
             Task::Expression => "expression",
             Task::Te => "te",
@@ -63,7 +77,10 @@ impl Task {
 
     /// True where every base is scored.
     pub fn is_scan(self) -> bool {
-        matches!(self, Task::Splice | Task::Promoter | Task::Promoter300)
+        matches!(
+            self,
+            Task::Splice | Task::Promoter | Task::Tf | Task::Promoter300
+        )
     }
 
     /// True where a sequence is a 5'UTR, whose last bases count.
@@ -104,9 +121,9 @@ impl Task {
     /// Where the task is unknown, the shape of its output is another, or an output lacks its kind
     /// of calls.
     pub fn of(manifest: &Manifest) -> Result<Task, String> {
-        let mut known = Task::ALL.into_iter().chain([Task::Raw]);
+        let mut known = Task::NAMED.into_iter().chain([Task::Raw]);
         let Some(task) = known.find(|task| task.name() == manifest.task) else {
-            let names = Task::ALL.map(Task::name).join(", ");
+            let names = Task::NAMED.map(Task::name).join(", ");
             return Err(format!("no task {:?}: {names} or raw", manifest.task));
         };
         match (task.is_scan(), &manifest.sequence) {
@@ -132,9 +149,9 @@ impl Task {
         Ok(task)
     }
 
-    /// True for those of [`Task::CALLING`].
+    /// True where scores become calls in reads.
     pub fn makes_calls(self) -> bool {
-        Task::CALLING.contains(&self)
+        Task::CALLING.contains(&self) || self == Task::Tf
     }
 }
 
@@ -147,11 +164,11 @@ impl fmt::Display for Task {
 impl FromStr for Task {
     type Err = String;
     fn from_str(name: &str) -> Result<Task, String> {
-        Task::ALL
+        Task::NAMED
             .into_iter()
             .find(|task| task.name() == name)
             .ok_or_else(|| {
-                let names = Task::ALL.map(Task::name).join(", ");
+                let names = Task::NAMED.map(Task::name).join(", ");
                 format!("no task {name:?}: {names}")
             })
     }

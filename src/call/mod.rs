@@ -17,6 +17,9 @@ pub enum CallKind {
     Acceptor,
     /// A transcription start site.
     Promoter,
+    /// The middle of a window that a transcription factor is found at; which one, the name of the
+    /// model says.
+    Tf,
     /// A 5'UTR with its predicted mean ribosome load.
     Expression,
     /// A bacterial promoter with the logarithm of its predicted transcription rate.
@@ -25,22 +28,24 @@ pub enum CallKind {
 
 impl CallKind {
     /// Every kind, in the order in which calls of one place are written.
-    pub const ALL: [CallKind; 5] = [
+    pub const ALL: [CallKind; 6] = [
         CallKind::Donor,
         CallKind::Acceptor,
         CallKind::Promoter,
+        CallKind::Tf,
         CallKind::Expression,
         CallKind::PromoterStrength,
     ];
 
     /// So many of them, the first ones, have probabilities as scores.
-    pub const PROBABILITIES: usize = 3;
+    pub const PROBABILITIES: usize = 4;
 
     /// Their names, in that order.
     pub const NAMES: [&'static str; CallKind::ALL.len()] = [
         "donor",
         "acceptor",
         "promoter",
+        "tf",
         "expression",
         "promoter-strength",
     ];

@@ -158,6 +158,7 @@ impl Plan {
             min_score: arguments.min_score,
             priors: Priors::new(&arguments.priors).map_err(CliError::options)?,
             max_starts: arguments.max_starts,
+            everywhere: arguments.everywhere,
             eager: live,
             kept_memory: (arguments.live_memory as usize).saturating_mul(1_000_000),
         };
@@ -167,7 +168,7 @@ impl Plan {
         let named = !arguments.tasks.is_empty();
         let models = ModelChoice {
             tasks: if named {
-                arguments.tasks
+                with_gates(arguments.tasks, options.everywhere)
             } else {
                 default_tasks(molecule).to_vec()
             },
@@ -246,17 +247,26 @@ impl Plan {
     }
 }
 
+/// Tasks, and those around whose calls they look.
+fn with_gates(mut tasks: Vec<Task>, everywhere: bool) -> Vec<Task> {
+    if tasks.contains(&Task::Tf) && !everywhere {
+        tasks.push(Task::Promoter);
+    }
+    tasks
+}
+
 /// What calls depend on, in words.
 fn described(options: &Options, format: Format, limits: Limits) -> String {
     format!(
         "format {format}, {:?}, strands {:?}, tier {:?}, min-score {:?}, {:?}, max-starts {}, \
-         max-read-len {}",
+         everywhere {}, max-read-len {}",
         options.molecule,
         options.strands,
         options.tier,
         options.min_score,
         options.priors,
         options.max_starts,
+        options.everywhere,
         limits.max_read_len
     )
 }

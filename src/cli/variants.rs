@@ -196,15 +196,15 @@ fn header(
 ) -> Result<(), CliError> {
     let file = lines.file().to_string();
     let failed = |source| plan.target.failed(source);
-    let mut line = vec![];
+    let (mut line, mut begun) = (vec![], false);
     loop {
         let place = lines.next(&mut line).map_err(CliError::input)?;
-        let number = place.map_or(0, |place| place.number);
-        if number == 1 && line.starts_with(b"BCF") {
+        let first = place.is_none_or(|place| place.number == 1);
+        if first && line.starts_with(b"BCF") {
             let message = format!("{file}: is BCF: `bcftools view` makes a VCF of it");
             return Err(CliError::Input(message));
         }
-        if number <= 1 && !line.starts_with(b"##fileformat=VCF") {
+        if first && !begun && !line.starts_with(b"##fileformat=VCF") {
             let message = format!("{file}: no VCF: it does not begin with ##fileformat=VCF");
             return Err(CliError::Input(message));
         }
@@ -212,6 +212,7 @@ fn header(
             let message = format!("{file}: ends in its header, before #CHROM");
             return Err(CliError::Input(message));
         };
+        begun = true;
         let is_vcf = plan.settings.format == Format::Vcf;
         if line.starts_with(b"##") {
             if is_vcf && !vcf::describes_own(&line) {

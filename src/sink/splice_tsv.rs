@@ -51,7 +51,10 @@ pub fn boundary(position: u64, strand: Strand, kind: CallKind) -> Option<u64> {
         (CallKind::Acceptor, Strand::Forward) | (CallKind::Donor, Strand::Reverse) => {
             Some(position)
         }
-        (CallKind::Promoter | CallKind::Expression | CallKind::PromoterStrength, _) => None,
+        (
+            CallKind::Promoter | CallKind::Tf | CallKind::Expression | CallKind::PromoterStrength,
+            _,
+        ) => None,
     }
 }
 

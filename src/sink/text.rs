@@ -95,6 +95,7 @@ pub(super) fn gff3(out: &mut Vec<u8>, seqid: &str, call: &Call, model: &str) -> 
         CallKind::Donor => "five_prime_cis_splice_site",
         CallKind::Acceptor => "three_prime_cis_splice_site",
         CallKind::Promoter => "TSS",
+        CallKind::Tf => "TF_binding_site",
         CallKind::Expression => "five_prime_UTR",
         CallKind::PromoterStrength => "promoter",
     };

@@ -18,9 +18,9 @@ pub struct AnnotateArguments {
     /// a board's link as serial:///DEVICE?baud=N, tcp://HOST:PORT or unix:///PATH
     #[arg(value_name = "INPUT", default_value = "-")]
     pub inputs: Vec<PathBuf>,
-    /// What to look for: splice, promoter, expression, or promoter-strength, which takes each
-    /// record for one bacterial promoter [default: splice and promoter; expression with --molecule
-    /// rna]
+    /// What to look for: splice, promoter, tf (transcription factors, with --model), expression, or
+    /// promoter-strength, which takes each record for one bacterial promoter [default: splice and
+    /// promoter; expression with --molecule rna]
     #[arg(long, value_delimiter = ',')]
     pub tasks: Vec<Task>,
     /// Which network of models that have two
@@ -46,6 +46,9 @@ pub struct AnnotateArguments {
     /// (repeatable)
     #[arg(long = "prior", value_name = "KIND=RATE", value_parser = prior)]
     pub priors: Vec<(CallKind, f64)>,
+    /// Look for transcription factors at every base, not only within 500 of promoter calls
+    #[arg(long)]
+    pub everywhere: bool,
     /// Start codons a read and strand whose 5'UTR is scored
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub max_starts: usize,

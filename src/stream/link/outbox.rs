@@ -104,6 +104,7 @@ impl Reply {
                     CallKind::Promoter => 2,
                     CallKind::Expression => 3,
                     CallKind::PromoterStrength => 4,
+                    CallKind::Tf => 5,
                 },
                 reverse: call.strand == Strand::Reverse,
                 score: call.score,

@@ -1,18 +1,19 @@
 //! Motifs for the MEME Suite, in its minimal motif format, version 4.
 //!
 //! Written after <https://meme-suite.org/meme/doc/meme-format.html>: the version line, the
-//! alphabet, the strands, the background, and for each motif a name that is unique in the file, another one
-//! that need not be, and a row of probabilities for each column, with an empty line after the
-//! last.
+//! alphabet, the strands, the background, and for each motif a name that is unique in the file,
+//! another one that need not be, and a row of probabilities for each column, with an empty line
+//! after the last.
 
 use crate::study::motifs::input::Strands;
 use crate::study::motifs::motif::Motif;
 use std::io::{self, Write};
 
 /// The shares of A, C, G and T in sequences, each between 0 and 1: the background of
-/// [`write_meme`]. With both strands A and T are made equal, and C and G, as the MEME Suite does.
-/// Either case counts, other letters do not. Every letter is counted once more than it occurs, so
-/// that none has a share of 0, which programs may refuse.
+/// [`write_meme`]. With both strands A and T are made equal, and C and G, as they are when each
+/// sequence counts with its reverse complement. Either case counts, other letters do not. Every
+/// letter is counted once more than it occurs, so that none has a share of 0, which programs may
+/// refuse.
 pub fn background<'a>(sequences: impl IntoIterator<Item = &'a [u8]>, strands: Strands) -> [f64; 4] {
     let mut counts = [1u64; 4];
     for letter in sequences.into_iter().flatten() {
@@ -30,8 +31,8 @@ pub fn background<'a>(sequences: impl IntoIterator<Item = &'a [u8]>, strands: St
 }
 
 /// Writes motifs in minimal MEME format. A motif is named by its best string, and its other name
-/// is the core of its consensus. `nsites` is the number of windows, `E` is [`Motif::e_value`]. The strands
-/// are those that were counted; programs look on both where the file says `+ -`.
+/// is the core of its consensus. `nsites` is the number of windows, `E` is [`Motif::e_value`]. The
+/// strands are those that were counted; programs look on both where the file says `+ -`.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] where the background is not four positive shares that add up to

@@ -29,7 +29,7 @@
 //!   `merge.rs`).
 //! - There a motif is named by its shortest string, which may be a poor variant. Here the string of
 //!   lowest p names it, and its figures are those of the motif.
-//! - The mean is taken in double precision.
+//! - The mean is computed in double precision.
 //!
 //! A sequence with a score of 0, or below 0, passes the test of 10 times the minimum nearly
 //! everywhere, there as here: then only the mean decides. Scores that are all equal give no region.
@@ -62,11 +62,12 @@ use regions::Region;
 use std::ops::Range;
 
 /// Finds the motifs on which the scores of the positive sequences are high, and which the negative
-/// sequences lack. They come by p, then by letters, and do not depend on the order of the sequences.
+/// sequences lack. They come by p, then by letters, and do not depend on the order of the
+/// sequences. Equal input gives equal output: nothing is random, and one thread does it all.
 ///
-/// Time grows with the letters of all sequences, and with the square of the number of strings that
-/// pass the test, which are few. Memory is some ten times the letters of all regions, and a copy of
-/// the positives.
+/// Time grows with the letters of all sequences, and with the number of strings that pass the test
+/// times that of motifs; both are small. Memory is a copy of the positives, and up to some 50 bytes
+/// for each letter of the distinct strings.
 ///
 /// # Errors
 /// [`MotifError`]: a setting is out of range, a sequence has another letter than A, C, G, T and N

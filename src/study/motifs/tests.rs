@@ -463,7 +463,7 @@ fn a_logo_has_letters_as_high_as_their_information() {
         let numbers = numbers
             .split([' ', ')'])
             .map_while(|n| n.parse::<f64>().ok());
-        // The axis label is turned, not scaled.
+        // The label of the axis is rotated, not scaled.
         let [left, top, _, height] = numbers.collect::<Vec<f64>>()[..] else {
             continue;
         };
