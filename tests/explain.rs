@@ -74,13 +74,13 @@ fn a_replaced_base_gives_the_scores_of_a_whole_run() {
             let strand = [Strand::Forward, Strand::Reverse][round / 3 % 2];
             let from = below(length);
             let wanted = from..(from + 1 + below(120)).min(length);
-            let mut taken = vec![];
-            let see = |scores: &[f32]| taken.extend_from_slice(scores);
+            let mut first = vec![];
+            let see = |scores: &[f32]| first.extend_from_slice(scores);
             scorer
                 .take_in(&codes, (0, true), wanted.clone(), strand, see)
                 .unwrap();
             let cells = wanted.start * columns..wanted.end * columns;
-            assert_eq!(taken, whole(&mut other, &codes, strand)[cells.clone()]);
+            assert_eq!(first, whole(&mut other, &codes, strand)[cells.clone()]);
             for _ in 0..4 {
                 let index = match below(2) {
                     0 => below(length),

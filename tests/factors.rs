@@ -90,7 +90,7 @@ fn factors_are_found_near_promoters_as_everywhere() {
         }
     }
     assert!(
-        near > 20 && far > 100,
+        near > 10 && far > 100,
         "{near} near promoters, {far} elsewhere"
     );
 }

@@ -1,9 +1,22 @@
 //! Token ids of 10,000 sequences against those of the published vocabularies, which
-//! `tests/data/tokens.py` looks up word by word; and language models on sequences of every length.
+//! `tests/data/tokens.py` looks up word by word; and a small network as a language model, on
+//! sequences of every length.
 
+use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use strandline::annotate::{AnnotateError, Intake, WholeScorer, WindowScorer};
+use strandline::call::Strand;
+use strandline::model::Model;
+use strandline::model::file::{ModelFile, serialize};
+use strandline::model::manifest::{Manifest, Tokeniser, Window};
+use strandline::model::map::Bytes;
 use strandline::reads::nucleotide;
 use strandline::tokenise::Vocabulary;
+
+#[allow(dead_code, reason = "other tests use the rest")]
+mod altered;
 
 const LETTERS: &[u8] = b"ACGTACGTACGTACGTACGTACGTacgtacgtUuNRyn";
 
@@ -67,4 +80,214 @@ fn ids_are_those_of_the_published_vocabularies() {
         }
     }
     assert_eq!(compared, 100);
+}
+
+/// A network of random weights with ten ids, as a model of UTR-LM's letters: windows of 20 bases.
+fn model(change: impl FnOnce(&mut Manifest)) -> Model {
+    let file = ModelFile::open(&data("packed/bert_script.safetensors")).unwrap();
+    let mut manifest = file.manifest().clone();
+    manifest.tokeniser = Tokeniser::UtrLm;
+    manifest.window = Some(Window {
+        shortest: 3,
+        longest: 20,
+        stride: 5,
+    });
+    change(&mut manifest);
+    let bytes = serialize(&manifest, altered::tensors(&file)).unwrap();
+    let file = ModelFile::parse(Bytes::copy_of(&bytes).unwrap(), "letters").unwrap();
+    Model::build(file).unwrap()
+}
+
+fn codes(count: usize) -> Vec<u8> {
+    let mut numbers = Numbers(3);
+    (0..count).map(|_| numbers.below(5) as u8).collect()
+}
+
+fn windows(
+    scorer: &mut WindowScorer,
+    codes: &[u8],
+    strand: Strand,
+    stride: Option<usize>,
+) -> Vec<(Range<usize>, Vec<f32>)> {
+    let mut all = vec![];
+    let windows = scorer.intake().windows(codes.len(), stride);
+    let each = scorer.each(codes, windows, strand, |range, scores| {
+        all.push((range, scores.to_vec()));
+        Ok::<(), AnnotateError>(())
+    });
+    each.unwrap();
+    all
+}
+
+#[test]
+fn every_window_has_the_scores_of_its_letters() {
+    let mut scorer = WindowScorer::new(model(|_| ())).unwrap();
+    let mut runner = model(|_| ()).spawn().unwrap();
+    let (mut ids, mut reverse) = (vec![], vec![]);
+    for (length, count) in [
+        (0, 0),
+        (2, 0),
+        (3, 1),
+        (20, 1),
+        (21, 2),
+        (25, 2),
+        (26, 3),
+        (103, 18),
+    ] {
+        let codes = codes(length);
+        for strand in [Strand::Forward, Strand::Reverse] {
+            let own = windows(&mut scorer, &codes, strand, None);
+            assert_eq!(own.len(), count, "{length}");
+            for (range, scores) in &own {
+                let mut letters = &codes[range.clone()];
+                if strand == Strand::Reverse {
+                    reverse.resize(letters.len(), 0);
+                    nucleotide::reverse_complement(letters, &mut reverse);
+                    letters = &reverse;
+                }
+                Vocabulary::UtrLm.encode(letters, &mut ids);
+                assert_eq!(runner.run_ids(&ids).unwrap(), scores);
+            }
+            // Cut at other places, the windows in common are the same.
+            let every = windows(&mut scorer, &codes, strand, Some(1));
+            for window in &own {
+                assert!(every.contains(window));
+            }
+            let mean = scorer.mean(&codes, None, strand).unwrap();
+            let sum = own.iter().map(|(_, scores)| scores[1]).sum::<f32>();
+            match mean {
+                None => assert_eq!(count, 0),
+                Some(mean) => assert!((mean[1] - sum / count as f32).abs() < 1e-5),
+            }
+            let mut whole = WholeScorer::new(model(|_| ())).unwrap();
+            assert_eq!(whole.score(&codes, strand).unwrap(), mean_of(&own));
+        }
+    }
+    let long = codes(1_000_000);
+    assert_eq!(
+        windows(&mut scorer, &long, Strand::Forward, Some(20)).len(),
+        50_000
+    );
+}
+
+fn mean_of(windows: &[(Range<usize>, Vec<f32>)]) -> Option<Vec<f32>> {
+    let columns = windows.first()?.1.len();
+    let mean = |column: usize| {
+        let sum: f64 = windows
+            .iter()
+            .map(|(_, scores)| f64::from(scores[column]))
+            .sum();
+        (sum / windows.len() as f64) as f32
+    };
+    Some((0..columns).map(mean).collect())
+}
+
+#[test]
+fn a_window_is_what_the_published_model_takes() {
+    let six = Vocabulary::Dnabert(6);
+    // 510 k-mers, and one more: DNABERT cuts there.
+    for (bases, count) in [(515, 1), (516, 2), (0, 1), (1, 1)] {
+        let windows = strandline::tokenise::Windows::new(bases, six.bases(512), 258);
+        assert_eq!(windows.count(), count, "{bases}");
+    }
+    // Without a table it is what a tile holds; more than that is refused.
+    let open = model(|manifest| manifest.window = None);
+    let intake = Intake::of(open.manifest()).unwrap().unwrap();
+    assert_eq!(
+        (intake.sequence().shortest, intake.sequence().longest),
+        (1, 62)
+    );
+    let mut manifest = open.manifest().clone();
+    manifest.window = Some(Window {
+        shortest: 1,
+        longest: 63,
+        stride: 0,
+    });
+    let error = Intake::of(&manifest).unwrap_err();
+    assert!(
+        error.contains("63 bases has 65 tokens with \"utr-lm\", a tile has 64"),
+        "{error}"
+    );
+}
+
+#[test]
+fn letters_go_through_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| {
+        let run = Command::new(env!("CARGO_BIN_EXE_strandline"))
+            .current_dir(folder.path())
+            .args(words)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.success(), "{words:?}: {said}");
+        String::from_utf8(run.stdout).unwrap()
+    };
+    let onnx = data("onnx/bert_script.onnx").display().to_string();
+    let mut manifest = run(&["pack", &onnx, "--print-manifest"]);
+    manifest = manifest.replace("tokeniser = \"ids\"", "tokeniser = \"utr-lm\"");
+    manifest += "\n[window]\nshortest = 1\nlongest = 20\n";
+    fs::write(folder.path().join("m.toml"), manifest).unwrap();
+    let records = ">a\nACGTACGTNACGTACGTACGTAGGCCAATTG\n>b\nacguuagc\n>c\nT\n";
+    fs::write(folder.path().join("r.fa"), records).unwrap();
+    let reads = data("reads.fastq.gz").display().to_string();
+    run(&[
+        "pack",
+        &onnx,
+        "--manifest",
+        "m.toml",
+        "--calibrate",
+        &reads,
+        "-o",
+        "m.safetensors",
+    ]);
+    run(&["verify", "m.safetensors", "--against", &onnx, "r.fa"]);
+    run(&[
+        "bench-model",
+        "m.safetensors",
+        "--input",
+        "r.fa",
+        "--runs",
+        "1",
+    ]);
+    let score = ["score", "r.fa", "--model", "m.safetensors"];
+    let whole = run(&[&score[..], &["--whole", "-o", "-"]].concat());
+    let lines: Vec<Vec<&str>> = whole
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert_eq!(lines.len(), 4);
+    let each = run(&[&score[..], &["--whole", "--long", "windows", "-o", "-"]].concat());
+    let windows: Vec<Vec<&str>> = each
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    // Of 31 bases: 0 to 20, 10 to 30, 11 to 31.
+    let places: Vec<&[&str]> = windows.iter().skip(1).map(|line| &line[..3]).collect();
+    let expected = [
+        ["a", "0", "20"],
+        ["a", "10", "30"],
+        ["a", "11", "31"],
+        ["b", "0", "8"],
+        ["c", "0", "1"],
+    ];
+    assert_eq!(places, expected);
+    assert_eq!(
+        lines[2][1..],
+        windows[4][3..],
+        "a record that is one window"
+    );
+    // A row a base, of the window whose centre is nearest.
+    run(&[&score[..], &["--strand", "forward", "-o", "bases"]].concat());
+    let index = fs::read_to_string(folder.path().join("bases/index.tsv")).unwrap();
+    assert_eq!(index.lines().count(), 4);
+    let array = fs::read(folder.path().join("bases/00000001.forward.npy")).unwrap();
+    let rows: Vec<f32> = array[array.len() - 31 * 8..]
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    for (position, window) in [(0, 1), (14, 1), (15, 2), (19, 2), (20, 2), (21, 3), (30, 3)] {
+        let expected: f32 = windows[window][3].parse().unwrap();
+        assert!((rows[2 * position] - expected).abs() < 1e-6, "{position}");
+    }
 }

@@ -53,7 +53,7 @@ DESCRIPTIONS = {
 # Kind and meaning of a task's columns.
 COLUMNS = {
     "promoter": ("promoter", "probability that the sequence is a promoter"),
-    "bound": (None, "probability that the factor binds the sequence"),
+    "bound": ("tf", "probability that the factor binds the sequence"),
     "acceptor": ("acceptor", "probability that the middle of the sequence is an acceptor"),
     "donor": ("donor", "probability that the middle of the sequence is a donor"),
 }
@@ -285,6 +285,9 @@ def column(name, meaning, link, kind=None):
 
 def manifest(shape, arguments, task, columns, suffix):
     description = DESCRIPTIONS.get(task, columns[0]["meaning"])
+    window = {}
+    if arguments.window and not arguments.ids:
+        window = {"window": {"shortest": shape.k, "longest": arguments.window}}
     return {
         "name": (arguments.name or f"dnabert-{shape.k}-{arguments.task}") + suffix,
         "version": "0.1.0",
@@ -301,6 +304,7 @@ def manifest(shape, arguments, task, columns, suffix):
             "split": "unknown",
             "recipe": "converted by models/convert/dnabert.py",
         },
+        **window,
         "outputs": columns,
     }
 
@@ -343,6 +347,7 @@ def main():
     parser.add_argument("checkpoint")
     parser.add_argument("--out", required=True, help="folder for model.onnx and manifest.toml")
     parser.add_argument("--task", choices=(*LABELS, "raw"), default="raw")
+    parser.add_argument("--window", type=int, help="bases that it was fine-tuned on")
     parser.add_argument("--labels", help="names, with commas: acceptor,donor,none for splice")
     parser.add_argument("--head", choices=("classifier", "tokens", "pooled"))
     parser.add_argument("--attention", action="store_true")

@@ -50,6 +50,10 @@ TASKS = {
 }
 
 
+# Tasks of another name in a manifest.
+NAMES = {"ribosome-load": "expression"}
+
+
 class Shape:
     """Sizes, by the tensors."""
 
@@ -164,6 +168,8 @@ def scores(graph, checkpoint, shape, task):
     column = {"name": name, "meaning": meaning, "link": link}
     if link == "logit":
         column["threshold"] = 0.5
+    if task in NAMES:
+        column["kind"] = NAMES[task]
     return x, [column]
 
 
@@ -173,7 +179,7 @@ def manifest(arguments, columns):
     found = {
         "name": arguments.name or f"utr-lm-{task}",
         "version": "0.1.0",
-        "task": "raw" if arguments.ids else task,
+        "task": "raw" if arguments.ids else NAMES.get(task, task),
         "description": f"UTR-LM: {columns[0]['meaning']}",
         "alphabet": "ACGT",
         "tokeniser": "ids" if arguments.ids else "utr-lm",
@@ -187,8 +193,10 @@ def manifest(arguments, columns):
             "recipe": "converted by models/convert/utrlm.py",
         },
     }
-    if not arguments.ids:
-        found["sequence"] = {"shortest": 1, "longest": longest, "multiple": 1}
+    if arguments.ids:
+        columns = [{key: x for key, x in one.items() if key != "kind"} for one in columns]
+    else:
+        found["window"] = {"shortest": 1, "longest": longest}
     return found | {"outputs": columns}
 
 

@@ -34,7 +34,7 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
         Task::Expression => &EXPRESSION.0,
         Task::Te => &TE.0,
         Task::PromoterStrength => &PROMOTER_STRENGTH.0,
-        Task::Tf | Task::Raw => {
+        Task::Tf | Task::Ires | Task::Raw => {
             let reason = format!("there is no built-in model for task {task}: name a file");
             return Err(ModelError::Pack(reason));
         }

@@ -166,9 +166,10 @@ impl Scorer {
                 .rows(&mut self.runner, &piece, range, strand, reverse)?;
             let scan = &self.scan;
             rows.each(|index, row| {
-                let after = match ended {
-                    true => (codes.len() - 1 - index) as u64,
-                    false => u64::MAX,
+                let after = if ended {
+                    (codes.len() - 1 - index) as u64
+                } else {
+                    u64::MAX
                 };
                 self.scores.clear();
                 let scores = scan.scores(row, first + index as u64, after);
@@ -253,9 +254,10 @@ impl Scorer {
         let columns = self.scan.model().manifest().outputs.len();
         let rows = part.raw.chunks_exact(columns);
         for (index, row) in part.wanted.clone().zip(rows) {
-            let after = match part.ended {
-                true => (part.codes.len() - 1 - index) as u64,
-                false => u64::MAX,
+            let after = if part.ended {
+                (part.codes.len() - 1 - index) as u64
+            } else {
+                u64::MAX
             };
             let scores = self.scan.scores(row, part.first + index as u64, after);
             self.scores.clear();

@@ -25,6 +25,8 @@ pub enum Task {
     Expression,
     /// Translation efficiency of a 5'UTR in several cell types.
     Te,
+    /// Is a sequence an internal ribosome entry site?
+    Ires,
     /// Transcription rate of a bacterial promoter.
     PromoterStrength,
     /// Numbers without calls: any network, for `bench-model` and for programs that use the library.
@@ -51,13 +53,14 @@ impl Task {
     ];
 
     /// Those with a meaning: of these a user may have a model file.
-    pub const NAMED: [Task; 7] = [
+    pub const NAMED: [Task; 8] = [
         Task::Splice,
         Task::Promoter,
         Task::Tf,
         Task::Promoter300,
         Task::Expression,
         Task::Te,
+        Task::Ires,
         Task::PromoterStrength,
     ];
 
@@ -70,6 +73,7 @@ impl Task {
             Task::Promoter300 => "promoter-300",
             Task::Expression => "expression",
             Task::Te => "te",
+            Task::Ires => "ires",
             Task::PromoterStrength => "promoter-strength",
             Task::Raw => "raw",
         }

@@ -96,7 +96,8 @@ impl WindowScorer {
         Ok(())
     }
 
-    /// The mean of all windows, `stride` bases apart, one an output; `None` where the sequence is too short.
+    /// The mean of all windows, `stride` bases apart, one an output; `None` where the sequence is
+    /// too short.
     ///
     /// # Errors
     /// Where the model fails.

@@ -40,6 +40,10 @@ impl CallKind {
     /// So many of them, the first ones, have probabilities as scores.
     pub const PROBABILITIES: usize = 4;
 
+    /// So many of them, the first ones, are what is looked for where nothing else is asked for:
+    /// summaries show them even where there are none.
+    pub const USUAL: usize = 3;
+
     /// Their names, in that order.
     pub const NAMES: [&'static str; CallKind::ALL.len()] = [
         "donor",

@@ -142,9 +142,10 @@ pub(super) fn run(arguments: ExplainArguments) -> Result<(), CliError> {
     let result = each_record(&plan.input, |_, name, codes| {
         let name = clean(name);
         for map in explainer.maps(&name, codes, plan.place)? {
-            let written = match is_tsv {
-                true => tsv(&mut out, &name, &map),
-                false => bedgraph(&mut out, &name, &map),
+            let written = if is_tsv {
+                tsv(&mut out, &name, &map)
+            } else {
+                bedgraph(&mut out, &name, &map)
             };
             written.map_err(failed)?;
         }
@@ -205,9 +206,12 @@ fn pictures(plan: &ExplainPlan, folder: &Path, explainer: &mut Explainer) -> Res
                 .target
                 .as_ref()
                 .map_or("attention", |target| &target.name);
-            let safe = |letter: char| match letter.is_ascii_alphanumeric() {
-                true => letter,
-                false => '_',
+            let safe = |letter: char| {
+                if letter.is_ascii_alphanumeric() {
+                    letter
+                } else {
+                    '_'
+                }
             };
             let score: String = score.chars().map(safe).collect();
             let target = Target::File(folder.join(format!("{number:08}.{score}.svg")));

@@ -29,9 +29,10 @@ pub(super) fn run(arguments: MotifsArguments, quiet: bool) -> Result<(), CliErro
         window: arguments.window,
         min_sites: arguments.min_sites,
         max_adjusted_p: arguments.max_p,
-        strands: match arguments.both_strands {
-            true => Strands::Both,
-            false => Strands::Forward,
+        strands: if arguments.both_strands {
+            Strands::Both
+        } else {
+            Strands::Forward
         },
     };
     let mut explainer = Explainer::new(&arguments.model)?;

@@ -283,9 +283,10 @@ impl Run<'_> {
                 continue;
             }
             self.counts.records += 1;
-            let prepared = match place.cut {
-                true => Err(Failed::Line("is too long".into())),
-                false => Prepared::new(line, self.reference, self.genes, reach),
+            let prepared = if place.cut {
+                Err(Failed::Line("is too long".into()))
+            } else {
+                Prepared::new(line, self.reference, self.genes, reach)
             };
             match prepared {
                 Ok(prepared) => batch.push(prepared),

@@ -78,9 +78,9 @@ impl Lines {
             let room = own.len().min(LONGEST_LINE - line.len());
             place.cut |= room < own.len();
             line.extend_from_slice(&own[..room]);
-            let taken = own.len() + usize::from(end.is_some());
-            self.from += taken;
-            self.offset += taken as u64;
+            let used = own.len() + usize::from(end.is_some());
+            self.from += used;
+            self.offset += used as u64;
             if end.is_some() {
                 break;
             }

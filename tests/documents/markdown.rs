@@ -39,6 +39,7 @@ pub fn documents() -> Vec<Document> {
         "CONTRIBUTING.md",
         "benches/arm.md",
         "models/README.md",
+        "models/convert/README.md",
         "tests/data/README.md",
         "tests/data/inputs/README.md",
     ]

@@ -28,7 +28,14 @@ impl Sandbox {
     pub fn new(document: &Document) -> Sandbox {
         let folder = tempfile::tempdir().unwrap();
         let to = |name: &str| folder.path().join(name);
-        for name in ["tests/data", "tests/data/inputs", "models", "models/float"] {
+        let folders = [
+            "tests/data",
+            "tests/data/inputs",
+            "tests/data/variants",
+            "models",
+            "models/float",
+        ];
+        for name in folders {
             copy(&root().join(name), &to(name));
         }
         let program = env!("CARGO_BIN_EXE_strandline");

@@ -61,6 +61,21 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "strandline pack OUT/promoter.onnx",
         "the network that a recipe would have trained",
     ),
+    (
+        "strandline pack OUT/model.onnx",
+        "the network that a script would have written",
+    ),
+    ("venv/bin/python models/convert/", "somebody's checkpoint"),
+    ("strandline score RECORDS", "somebody's model"),
+    (
+        "strandline annotate --molecule rna --model",
+        "somebody's model",
+    ),
+    ("strandline annotate --tasks tf", "somebody's model"),
+    (
+        "strandline motifs POSITIVES.fa",
+        "sequences of one's own; tests/explain.rs does it",
+    ),
     ("strandline annotate 'serial:", "a board on a serial port"),
     (
         "strandline annotate 'tcp:",
@@ -114,6 +129,8 @@ pub const NOT_CHECKED: &[(&str, &str, &str)] = &[
         "printed by QEMU's run, which .ci/run makes",
     ),
     ("docs/live.md", "received = scored", "a formula"),
+    ("docs/variants.md", "ALLELE|STRAND|SYMBOL|DS_AG", "a format"),
+    ("docs/variants.md", "ALLELE|STRAND|SYMBOL|SCORE", "a format"),
     ("models/README.md", "sum    = ", "formulas"),
     (
         "models/README.md",

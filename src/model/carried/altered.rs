@@ -125,10 +125,11 @@ impl Altered {
         for (n, layer) in network.layers.iter().enumerate() {
             let read = &reached[layer.input];
             let (before, behind) = layer.reach;
-            let mut rows = match read.is_empty() {
-                true => 0..0,
-                // A row reads `before` rows before its own.
-                false => read.start.saturating_sub(behind)..read.end + before,
+            // A row reads `before` rows before its own.
+            let mut rows = if read.is_empty() {
+                0..0
+            } else {
+                read.start.saturating_sub(behind)..read.end + before
             };
             if let Some((added, _)) = layer.added {
                 rows = hull(&rows, &reached[added]);

@@ -63,7 +63,7 @@ fn start<A: Annotate>(
     stop: &Arc<AtomicBool>,
     output: &mut dyn Output,
 ) -> Result<Outcome, PipelineError> {
-    metrics.kinds(&CallKind::NAMES, CallKind::PROBABILITIES);
+    metrics.kinds(&CallKind::NAMES, CallKind::USUAL);
     let pool = config.pool.max(1);
     let bases = config.limits.chunk_bases.max(1);
     let setup = Setup {

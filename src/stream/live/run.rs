@@ -33,7 +33,7 @@ pub fn run<A: Annotate>(
     let threads = config.threads.max(1);
     let named = sources.iter().map(|s| (s.name(), s.counters()));
     metrics.live(named, config.deadline);
-    metrics.kinds(&CallKind::NAMES, CallKind::PROBABILITIES);
+    metrics.kinds(&CallKind::NAMES, CallKind::USUAL);
     let known = sources.iter().map(|source| SourceInfo {
         name: source.name(),
         replies: source.replies(),

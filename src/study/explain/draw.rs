@@ -27,9 +27,10 @@ const FILLS: [&str; 5] = ["#109648", "#255c99", "#f7b32b", "#d62839", "#888888"]
 pub fn svg(name: &str, map: &BaseMap) -> String {
     let bases = map.codes.len() as f64;
     let (width, with_rows) = (LEFT + bases * WIDTH + 20.0, !map.changes.is_empty());
-    let height = match with_rows {
-        true => ROWS + 4.0 * ROW + 30.0,
-        false => AXIS + HEIGHT + 30.0,
+    let height = if with_rows {
+        ROWS + 4.0 * ROW + 30.0
+    } else {
+        AXIS + HEIGHT + 30.0
     };
     let mut out = String::new();
     let mut draw = |text: std::fmt::Arguments<'_>| {
@@ -116,9 +117,10 @@ pub fn svg(name: &str, map: &BaseMap) -> String {
             if pale > 250 {
                 continue;
             }
-            let fill = match share > 0.0 {
-                true => format!("#ff{pale:02x}{pale:02x}"),
-                false => format!("#{pale:02x}{pale:02x}ff"),
+            let fill = if share > 0.0 {
+                format!("#ff{pale:02x}{pale:02x}")
+            } else {
+                format!("#{pale:02x}{pale:02x}ff")
             };
             draw(format_args!(
                 "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{WIDTH}\" height=\"{ROW}\" \

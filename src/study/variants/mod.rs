@@ -6,8 +6,8 @@
 //! SpliceAI does (Jaganathan et al. 2019).
 //!
 //! [`reference`] gives the letters, [`allele`] the change as all spellings of it have it,
-//! [`genes`] strands and exons, [`effect`] the scores, [`vcf`] the lines, and [`scored`] brings a record through all
-//! of them.
+//! [`genes`] strands and exons, [`effect`] the scores, [`vcf`] the lines, and [`scored`] brings a
+//! record through all of them.
 
 pub mod allele;
 pub mod effect;

@@ -119,9 +119,10 @@ impl Prepared {
                             .map(|gene| (gene.strand, Some(gene.clone())))
                             .collect(),
                     };
-                    allele.place = match allele.genes.is_empty() {
-                        true => Err(Unscored::NoGene),
-                        false => Ok(place),
+                    allele.place = if allele.genes.is_empty() {
+                        Err(Unscored::NoGene)
+                    } else {
+                        Ok(place)
                     };
                 }
                 Err(Stop::Allele(reason)) => allele.place = Err(reason),
