@@ -125,9 +125,4 @@ fn without_promoters_there_is_nothing_to_look_around() {
         ..Options::default()
     };
     assert!(Annotator::new(vec![factors()], everywhere).is_ok());
-    let error = builtin::model(Task::Tf, Tier::Auto).err().unwrap();
-    assert!(
-        error.to_string().contains("no built-in model for task tf"),
-        "{error}"
-    );
 }

@@ -12,6 +12,7 @@ rules that the recipes train by:
   promoter           GUE core windows of the dev files; promoters of theirs in their true
                      surroundings; interiors of the same held-out genes (beyond their first
                      1,000 nt), and the chr9 megabase
+  tf                 GUE's windows of the dev files, mean of the scores of both orientations
   promoter-300       300-nt windows of the dev file
   expression         UTRs with md5(sequence) mod 100 < 20; and made-up UTRs of 25 to 100 nt, which
                      FramePool labels
@@ -186,6 +187,28 @@ def promoter(data, packed, network):
         )
 
 
+def tf(data, packed, network):
+    means = []
+    for factor in range(5):
+        rows = rows_of(data, "tf", f"gue_tf{factor}_dev.csv")
+        label = np.array([int(row["label"]) for row in rows])
+        texts = [row["sequence"] for row in rows]
+        both = [
+            whole_windows(packed, network, [letters(reverse_complement(encode(t))) for t in texts]),
+            whole_windows(packed, network, texts),
+        ]
+        # The mean of logits, at 0.
+        logit = lambda p: np.log(np.clip(p, 1e-9, 1) / np.clip(1 - p, 1e-9, 1))
+        sides = [
+            sum(logit(np.asarray(one[side])[:, factor].astype(np.float64)) for one in both)
+            for side in range(2)
+        ]
+        mcc = [correlation(label, side >= 0) for side in sides]
+        means.append(mcc)
+        yield f"tf{factor} MCC ({len(rows):,})", mcc
+    yield "mean MCC *", np.mean(means, axis=0)
+
+
 def promoter_300(data, packed, network):
     yield window_mcc(data, packed, network, "300_tata", "")
 
@@ -295,6 +318,7 @@ def promoter_strength(data, packed, network):
 MEASURES = {
     "splice": splice,
     "promoter": promoter,
+    "tf": tf,
     "promoter-300": promoter_300,
     "expression": expression,
     "te": te,

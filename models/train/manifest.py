@@ -297,6 +297,54 @@ GLUE = "\0"  # a blank at which lines are not broken: TOML keeps inline tables i
 WIDTH = 100
 
 
+def tf(report):
+    packed = report["figures"]["packed"]
+    figures = {}
+    for k in range(5):
+        figures[f"gue_tf{k}_dev_mcc"] = packed["mcc_dev"][k]
+        figures[f"gue_tf{k}_dev_auc"] = packed["auc_dev"][k]
+    figures["gue_dev_mean_mcc"] = packed["mean_mcc_dev"]
+    figures["gue_dev_mean_auc"] = packed["mean_auc_dev"]
+    calls = "false_calls_per_mb_and_strand_held_out_genes"
+    for output in report["outputs"]:
+        figures[f"{calls}_{output['name']}"] = output["calls_test_genes_per_mb_strand"]
+        figures[f"recall_at_threshold_{output['name']}"] = output["recall_dev_at_threshold"]
+    return {
+        "name": "tf-binding",
+        "version": "1.0.0",
+        "task": "tf",
+        "description": "Binding of five transcription factors to the 101 nt around every base",
+        "tile": 8192,
+        "context": report["receptive_field"],
+        "training": {
+            "data": "five ENCODE ChIP-seq sets of GUE (tf0 to tf4): 101 nt around peaks, and "
+            "genomic windows of like GC content",
+            "split": report["split"],
+            "recipe": "models/train/tf.py",
+        },
+        "whole": {
+            "length": 101,
+            "index": [50] * 5,
+            "calibration": report["window_calibration"]["knots"],
+        },
+        "figures": figures,
+        "outputs": [
+            {
+                "name": output["name"],
+                "kind": "tf",
+                "meaning": f"probability that {output['name']} of GUE binds the 101 nt around the "
+                "base, as one window of two does",
+                "link": "logit",
+                "threshold": round(output["threshold"], 6),
+                "separation": report["merge_nt"],
+                "base_rate": 0.5,
+                "calibration": output["knots"],
+            }
+            for output in report["outputs"]
+        ],
+    }
+
+
 def toml_value(value):
     if isinstance(value, dict):
         parts = f",{GLUE}".join(f"{k}{GLUE}={GLUE}{toml_value(v)}" for k, v in value.items())
@@ -343,6 +391,7 @@ TASKS = {
     "expression": expression,
     "te": te,
     "promoter-strength": promoter_strength,
+    "tf": tf,
 }
 
 

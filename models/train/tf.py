@@ -649,6 +649,10 @@ def finish(a, model, teachers, rows, genes, minutes):
         outputs=outputs,
         merge_nt=MERGE,
         base_rate=0.5,
+        window_calibration={
+            "knots": [[-10.0, -10.0], [10.0, 10.0]],
+            "meaning": "balanced windows, mean of both orientations, 0 is the decision",
+        },
         figures=result,
         rows={
             "train": [count(rows.train[1][:, k]) for k in range(FACTORS)],
@@ -709,7 +713,7 @@ def main():
     p.add_argument(
         "--start", help="folder of an earlier run, whose network is the start of this one"
     )
-    p.add_argument("--teachers", type=int, default=0, help="networks, beside the regression")
+    p.add_argument("--teachers", type=int, default=0, help="wide networks")
     p.add_argument("--teacher-steps", type=int, default=3000)
     p.add_argument("--steps", type=int, default=3200)
     p.add_argument("--every", type=int, default=400)

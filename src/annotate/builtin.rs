@@ -15,6 +15,7 @@ macro_rules! embed {
 embed!(SPLICE, "../../models/splice.safetensors");
 embed!(PROMOTER, "../../models/promoter.safetensors");
 embed!(PROMOTER_300, "../../models/promoter-300.safetensors");
+embed!(TF, "../../models/tf.safetensors");
 embed!(EXPRESSION, "../../models/expression.safetensors");
 embed!(TE, "../../models/te.safetensors");
 embed!(
@@ -30,11 +31,12 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
     let bytes: &'static [u8] = match task {
         Task::Splice => &SPLICE.0,
         Task::Promoter => &PROMOTER.0,
+        Task::Tf => &TF.0,
         Task::Promoter300 => &PROMOTER_300.0,
         Task::Expression => &EXPRESSION.0,
         Task::Te => &TE.0,
         Task::PromoterStrength => &PROMOTER_STRENGTH.0,
-        Task::Tf | Task::Ires | Task::Raw => {
+        Task::Ires | Task::Raw => {
             let reason = format!("there is no built-in model for task {task}: name a file");
             return Err(ModelError::Pack(reason));
         }

@@ -35,16 +35,18 @@ pub enum Task {
 
 impl Task {
     /// The tasks that there are built-in models for.
-    pub const ALL: [Task; 6] = [
+    pub const ALL: [Task; 7] = [
         Task::Splice,
         Task::Promoter,
+        Task::Tf,
         Task::Promoter300,
         Task::Expression,
         Task::Te,
         Task::PromoterStrength,
     ];
 
-    /// Those of them whose scores become calls in reads; the others serve `score`.
+    /// Those of them that make calls by themselves; `tf` looks around those of another, and the
+    /// rest serve `score`.
     pub const CALLING: [Task; 4] = [
         Task::Splice,
         Task::Promoter,

@@ -18,9 +18,9 @@ pub struct AnnotateArguments {
     /// a board's link as serial:///DEVICE?baud=N, tcp://HOST:PORT or unix:///PATH
     #[arg(value_name = "INPUT", default_value = "-")]
     pub inputs: Vec<PathBuf>,
-    /// What to look for: splice, promoter, tf (transcription factors, with --model), expression, or
-    /// promoter-strength, which takes each record for one bacterial promoter [default: splice and
-    /// promoter; expression with --molecule rna]
+    /// What to look for: splice, promoter, tf (transcription factors near promoters), expression,
+    /// or promoter-strength, which takes each record for one bacterial promoter [default: splice
+    /// and promoter; expression with --molecule rna]
     #[arg(long, value_delimiter = ',')]
     pub tasks: Vec<Task>,
     /// Which network of models that have two

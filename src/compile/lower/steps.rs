@@ -276,7 +276,8 @@ impl Step {
     pub fn changes_rate(&self) -> bool {
         match self {
             Step::Conv(step) => step.shape.stride > 1 || step.repeat > 1,
-            Step::Window { .. } | Step::Repeat { .. } => true,
+            Step::Window { stride, .. } => *stride > 1,
+            Step::Repeat { .. } => true,
             Step::Affine(_)
             | Step::Dense(_)
             | Step::Embed(_)

@@ -13,6 +13,8 @@ pub(crate) struct Scratch {
     pub row: Vec<f32>,
     /// A row before it is rounded.
     pub unrounded: Vec<f32>,
+    /// What wide windows have in common with the one before.
+    pub window: Vec<f32>,
     /// What the kernels need.
     pub kernels: kernels::Scratch,
 }
