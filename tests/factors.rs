@@ -95,6 +95,34 @@ fn factors_are_found_near_promoters_as_everywhere() {
     );
 }
 
+/// A stricter least score takes calls away, not what is looked around.
+#[test]
+fn what_is_looked_around_does_not_depend_on_the_least_score() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/genes.fa.gz");
+    let genes = read_genes(Input::Path(path)).unwrap();
+    let with = |min_score: f32| {
+        let promoter = builtin::model(Task::Promoter, Tier::Auto).unwrap();
+        let factors = builtin::model(Task::Tf, Tier::Auto).unwrap();
+        let options = Options {
+            min_score: Some(min_score),
+            ..Options::default()
+        };
+        Annotator::new(vec![promoter, factors], options).unwrap()
+    };
+    let threshold = builtin::model(Task::Promoter, Tier::Auto).unwrap();
+    let threshold = threshold.manifest().outputs[0].threshold;
+    let mut found = 0;
+    for (_, gene) in &genes {
+        let codes = &gene[..gene.len().min(30_000)];
+        let all = calls(&with(threshold), codes, &[codes.len()]);
+        let strict: Vec<Call> = all.into_iter().filter(|call| call.score >= 0.9).collect();
+        found += strict.len();
+        assert_eq!(calls(&with(0.9), codes, &[3000]).len(), strict.len());
+        assert_eq!(sorted(calls(&with(0.9), codes, &[400])), sorted(strict));
+    }
+    assert!(found > 5, "{found} calls");
+}
+
 #[test]
 fn every_factor_has_its_name() {
     let annotator = annotator(true, true);

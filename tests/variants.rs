@@ -452,6 +452,7 @@ fn what_is_no_vcf_or_does_not_fit_is_refused() {
         (&["--distance", "0"], "0 is not in"),
         (&["-o", "in.vcf"], "is read"),
         (&["-o", "ref.fa"], "is read"),
+        (&["--tier", "auto"], "fast or accurate"),
     ] {
         let all = [&["variants", "--vcf", "in.vcf", "--ref", "ref.fa"], words].concat();
         let run = strandline(folder.path(), &all);
@@ -459,6 +460,18 @@ fn what_is_no_vcf_or_does_not_fit_is_refused() {
         assert_eq!(run.status.code(), Some(2), "{words:?}: {said}");
         assert!(said.contains(expected), "{words:?}: {said}");
     }
+    let words = ["variants", "--vcf", "-", "--ref", "ref.fa", "--gff", "-"];
+    let run = strandline(folder.path(), &words);
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(2), "{said}");
+    assert!(said.contains("can be read once only"), "{said}");
+    // Which of two sequences of one name is meant?
+    fs::write(folder.path().join("two.fa"), ">a\nACGT\n>a\nTTTT\n").unwrap();
+    let words = ["variants", "--vcf", "in.vcf", "--ref", "two.fa"];
+    let run = strandline(folder.path(), &words);
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(1), "{said}");
+    assert!(said.contains("two sequences of the name a"), "{said}");
     let words = ["variants", "--vcf", "in.vcf", "--ref", "none.fa"];
     let run = strandline(folder.path(), &words);
     let said = String::from_utf8(run.stderr).unwrap();
@@ -490,7 +503,7 @@ fn genes_give_strands_symbols_and_a_mask() {
         &letters(&gene[2..3]),
         if gene[2] == 0 { "C" } else { "A" },
     );
-    files(folder.path(), &[broken, outside]);
+    files(folder.path(), &[broken.clone(), outside]);
     let gff = format!(
         "chr7\tx\tgene\t10\t{}\t.\t+\t.\tID=g;Name=ONE 1\nchr7\tx\tmRNA\t10\t{}\t.\t+\t.\tID=t;\
          Parent=g\nchr7\tx\texon\t10\t{}\t.\t+\t.\tParent=t\n",
@@ -526,6 +539,16 @@ fn genes_give_strands_symbols_and_a_mask() {
     let loss: f32 = parts[6].parse().unwrap();
     assert!(loss > 0.5, "the donor is lost: {field}");
     assert_eq!(parts[10], "-1", "{field}");
+    // A deletion that begins before the gene and reaches into it.
+    let reaching = line(8, &letters(&gene[7..14]), &letters(&gene[7..8]));
+    let header = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS\n";
+    fs::write(
+        folder.path().join("in.vcf"),
+        format!("{header}{reaching}\n"),
+    )
+    .unwrap();
+    assert!(run(&[])[0].contains("STRANDLINE="), "{:?}", run(&[]));
+    fs::write(folder.path().join("in.vcf"), format!("{header}{broken}\n")).unwrap();
     // It is an exon's end of the annotation: its loss counts with the mask, too.
     let masked = run(&["--mask"]);
     assert!(

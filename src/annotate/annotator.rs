@@ -90,6 +90,16 @@ impl Annotator {
             }
         }
         let gates = gates(&scans, options.everywhere)?;
+        let scans = scans.into_iter().enumerate();
+        let scans: Vec<Scan> = scans
+            .map(|(number, scan)| {
+                if gates.contains(&Some(number)) {
+                    scan.into_gate()
+                } else {
+                    scan
+                }
+            })
+            .collect();
         let mut stand_ins: Vec<Option<Scan>> = scans.iter().map(|_| None).collect();
         for (&number, model) in of_fast.iter().zip(fast) {
             let task = Task::of_model(&model)?;

@@ -322,13 +322,20 @@ impl ReadState {
                     })?;
                 }
             }
-            let made = &mut self.calls[made..];
+            let first_made = made;
+            let made = &mut self.calls[first_made..];
             made.iter_mut().for_each(|c| c.flags |= flags);
             if shared.gates.contains(&Some(number)) {
                 let old = self.around.len();
                 self.around.extend(made.iter().map(|call| call.start));
                 // Strand by strand, so that a step's calls come twice in order.
                 self.around.make_contiguous()[old..].sort_unstable();
+                if let Some(least) = shared.options.min_score {
+                    let low = self
+                        .calls
+                        .extract_if(first_made.., |call| call.score < least);
+                    low.for_each(drop);
+                }
             }
         }
         let starts = shared.starts.iter().zip(&mut self.starts);

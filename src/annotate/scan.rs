@@ -38,6 +38,14 @@ pub(crate) struct Scan {
 }
 
 impl Column {
+    /// With this as the least score of a call.
+    fn with_least(mut self, least: f32) -> Column {
+        let floors = self.short.iter().map(|(_, short)| short.raw_floor(least));
+        self.floor = floors.fold(self.calibration.raw_floor(least), f32::min);
+        self.least = least;
+        self
+    }
+
     /// The calibration of position `before` bases from a read's start and `after` from its end.
     fn calibration(&self, before: u64, after: u64) -> &Calibration {
         let ends = before.min(after);
@@ -67,7 +75,6 @@ impl Scan {
             let least = min_score
                 .filter(|_| probability)
                 .unwrap_or(output.threshold);
-            let floors = short.iter().map(|(_, short)| short.raw_floor(least));
             let own = kind(output).ok().flatten();
             // Columns of one kind have a name each.
             let name = match own {
@@ -77,15 +84,16 @@ impl Scan {
                 }
                 _ => 0,
             };
-            Column {
+            let column = Column {
                 name,
                 kind: own,
-                floor: floors.fold(calibration.raw_floor(least), f32::min),
+                floor: f32::NEG_INFINITY,
                 short,
                 calibration,
                 least,
                 separation: output.separation,
-            }
+            };
+            column.with_least(least)
         });
         let whole = manifest.outputs.iter().map(|output| match &manifest.whole {
             Some(whole) if !whole.calibration.is_empty() => {
@@ -103,6 +111,21 @@ impl Scan {
 
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Makes all calls from the model's own threshold on, whatever least score was asked for: what
+    /// others look around does not depend on that.
+    pub fn into_gate(mut self) -> Scan {
+        let columns = std::mem::take(&mut self.columns).into_iter();
+        let outputs = &self.model.manifest().outputs;
+        self.columns = columns
+            .zip(outputs)
+            .map(|(column, output)| {
+                let least = column.least.min(output.threshold);
+                column.with_least(least)
+            })
+            .collect();
+        self
     }
 
     pub fn tile(&self) -> usize {

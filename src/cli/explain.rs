@@ -6,6 +6,7 @@ use super::guard::Files;
 use super::output::{End, Target, Writer};
 use super::records::each_record;
 use super::scorer::OneModel;
+use super::variants::no_auto;
 use crate::annotate::Strands;
 use crate::call::Strand;
 use crate::reads::nucleotide::letter;
@@ -70,13 +71,14 @@ fn is_picture(name: &str) -> bool {
 
 /// What explains a record.
 pub(super) enum Explainer {
-    Attention(Attention),
+    Attention(Box<Attention>),
     Mutagenesis(Box<Mutagenesis>, &'static [Strand]),
 }
 
 impl Explainer {
     /// Opens the model: attention where it gives that, and mutagenesis otherwise.
     pub(super) fn new(arguments: &ExplainedModel) -> Result<Explainer, CliError> {
+        no_auto(arguments.tier)?;
         let named = OneModel {
             task: arguments.task,
             file: arguments.model.clone(),
@@ -85,12 +87,20 @@ impl Explainer {
         let model = named.open()?;
         if model.manifest().tokeniser.reads_letters() && !model.is_pooled() {
             let attention = Attention::new(&model).map_err(CliError::options)?;
-            return Ok(Explainer::Attention(attention));
+            return Ok(Explainer::Attention(Box::new(attention)));
         }
         let flank = arguments.flank as usize;
         let mutagenesis = Mutagenesis::new(model, flank).map_err(CliError::options)?;
         let strands = Strands::from(arguments.strand).each();
         Ok(Explainer::Mutagenesis(Box::new(mutagenesis), strands))
+    }
+
+    /// True where scores are of single bases.
+    fn has_positions(&self) -> bool {
+        match self {
+            Explainer::Attention(_) => false,
+            Explainer::Mutagenesis(mutagenesis, _) => mutagenesis.manifest().is_scan(),
+        }
     }
 
     /// The maps of a record; a record that is too short has none, which is said.
@@ -123,9 +133,9 @@ impl Explainer {
 pub(super) fn run(arguments: ExplainArguments) -> Result<(), CliError> {
     let plan = ExplainPlan::new(arguments)?;
     let mut explainer = Explainer::new(&plan.model)?;
-    if plan.place != Place::Best && matches!(explainer, Explainer::Attention(_)) {
+    if plan.place != Place::Best && !explainer.has_positions() {
         return Err(CliError::usage(
-            "--at is for mutagenesis: attention has no position",
+            "--at is for models that score single bases",
         ));
     }
     let target = match &plan.written {

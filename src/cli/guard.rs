@@ -90,6 +90,10 @@ impl Files {
     /// Wrong usage, where a file that is written is read too, or written twice, or would be
     /// followed: by its identity, so that no link hides it.
     pub(super) fn check(&self) -> Result<(), CliError> {
+        let standard = self.read.iter().filter(|path| path.as_os_str() == "-");
+        if standard.count() > 1 {
+            return Err(CliError::usage("standard input can be read once only"));
+        }
         let read: Vec<Identity> = self.read.iter().filter_map(|path| existing(path)).collect();
         if existing(Path::new(STANDARD_OUTPUT)).is_some_and(|own| read.contains(&own)) {
             let message = "standard output: its file is read, and cannot be written as well";

@@ -36,6 +36,10 @@ impl Run {
         calls: CallWriter<Writer>,
         ended: &Result<Ended, CliError>,
     ) -> Result<(), CliError> {
+        if calls.format() == Format::Bedgraph && calls.left_out() > 0 {
+            let (count, output) = (calls.left_out(), &self.output);
+            log::warn!("{output}: {count} calls left out, where others of greater score overlap");
+        }
         let finished = calls
             .finish()
             .and_then(|target| target.end(self.kind(ended)));

@@ -90,6 +90,10 @@ pub(super) fn run(arguments: ScoreArguments) -> Result<(), CliError> {
         let message = "--stride is for models whose tokens are made of letters";
         return Err(CliError::usage(message));
     }
+    if matches!(plan.rows, Rows::Windows { .. }) && !letters {
+        let message = "--long windows is for models whose tokens are made of letters";
+        return Err(CliError::usage(message));
+    }
     match &plan.rows {
         Rows::Whole { strand, target } => whole(&plan, model, *strand, target),
         Rows::Windows { strand, target } => windows(&plan, model, *strand, target),
@@ -97,7 +101,7 @@ pub(super) fn run(arguments: ScoreArguments) -> Result<(), CliError> {
             let scorer = WindowScorer::new(model).map_err(CliError::options)?;
             bases(
                 &plan.input,
-                Bases::Windows(scorer, plan.stride),
+                Bases::Windows(Box::new(scorer), plan.stride),
                 *strands,
                 folder,
             )
@@ -110,7 +114,7 @@ pub(super) fn run(arguments: ScoreArguments) -> Result<(), CliError> {
         }
         Rows::Bases { strands, folder } => {
             let scorer = scorer(model, &plan.priors)?;
-            bases(&plan.input, Bases::Scan(scorer), *strands, folder)
+            bases(&plan.input, Bases::Scan(Box::new(scorer)), *strands, folder)
         }
     }
 }
@@ -135,10 +139,10 @@ fn is_score_file(name: &str) -> bool {
 /// What gives a row for each base.
 enum Bases {
     /// A model that scans.
-    Scan(Scorer),
+    Scan(Box<Scorer>),
     /// One of windows, so many bases apart: a base has the score of the one whose centre is
     /// nearest.
-    Windows(WindowScorer, Option<usize>),
+    Windows(Box<WindowScorer>, Option<usize>),
 }
 
 impl Bases {

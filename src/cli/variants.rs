@@ -1,5 +1,6 @@
 //! `variants`: what the alleles of a VCF change.
 
+use super::arguments::values::TierArgument;
 use super::arguments::variants::{VariantFormat, VariantsArguments};
 use super::error::CliError;
 use super::guard::Files;
@@ -53,14 +54,18 @@ enum Named {
 
 impl VariantsPlan {
     fn new(arguments: VariantsArguments) -> Result<VariantsPlan, CliError> {
+        let beside = ["fai", "gzi"].map(|ending| arguments.reference.with_added_extension(ending));
         Files::default()
             .read([&arguments.vcf, &arguments.reference])
+            .read(&beside)
             .read(&arguments.gff)
             .read(&arguments.models)
             .write(&arguments.output)
             .check()?;
+        no_auto(arguments.tier)?;
         if let Some(task) = arguments.tasks.iter().find(|task| !task.is_scan()) {
-            let message = format!("{task} scores no single bases: splice or promoter");
+            let message =
+                format!("{task} scores no single bases: splice, promoter, promoter-300 or tf");
             return Err(CliError::Usage(message));
         }
         let mut tasks = arguments.tasks;
@@ -71,6 +76,7 @@ impl VariantsPlan {
         let target = Target::new(arguments.output);
         let is_tsv = target.path().is_some_and(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.to_lowercase();
             name.trim_end_matches(".gz").ends_with(".tsv")
         });
         let format = match arguments.format {
@@ -117,6 +123,15 @@ impl VariantsPlan {
     }
 }
 
+/// Scores are compared, also where the first network rules a site out.
+pub(super) fn no_auto(tier: TierArgument) -> Result<(), CliError> {
+    if tier == TierArgument::Auto {
+        let message = "--tier auto has no scores where it rules a site out: fast or accurate";
+        return Err(CliError::usage(message));
+    }
+    Ok(())
+}
+
 /// What became of the input.
 #[derive(Debug, Default)]
 struct Counts {
@@ -125,7 +140,8 @@ struct Counts {
     rejected: u64,
     scored: u64,
     unscored: BTreeMap<&'static str, u64>,
-    /// Alleles that do not fit the reference.
+    /// Alleles whose REF is that of the reference, and those whose place it does not have so.
+    fitting: u64,
     misfits: u64,
 }
 
@@ -170,7 +186,10 @@ pub(super) fn run(arguments: VariantsArguments, quiet: bool) -> Result<(), CliEr
         counts.say();
     }
     result.and(ended)?;
-    if counts.scored == 0 && counts.misfits > 0 {
+    if counts.scored == 0 && counts.unscored.contains_key(Unscored::NoGene.name()) {
+        log::warn!("no allele lies in a gene: does the annotation call contigs otherwise?");
+    }
+    if counts.fitting == 0 && counts.misfits > 0 {
         return Err(CliError::Input(format!(
             "{}: no allele fits {}: is it another build of the genome?",
             plan.vcf.display(),
@@ -279,11 +298,10 @@ impl Run<'_> {
             let Some(place) = self.lines.next(&mut line).map_err(CliError::input)? else {
                 return Ok(false);
             };
-            if line.is_empty() {
-                continue;
-            }
             self.counts.records += 1;
-            let prepared = if place.cut {
+            let prepared = if line.is_empty() {
+                Err(Failed::Line("is empty".into()))
+            } else if place.cut {
                 Err(Failed::Line("is too long".into()))
             } else {
                 Prepared::new(line, self.reference, self.genes, reach)
@@ -353,8 +371,10 @@ impl Counts {
     fn add(&mut self, record: &Prepared, outcome: &Outcome) {
         self.written += 1;
         self.scored += outcome.scored;
+        self.fitting += outcome.scored;
         for (allele, reason) in &outcome.unscored {
             *self.unscored.entry(reason.name()).or_default() += 1;
+            self.fitting += u64::from(reason.fits());
             if reason.is_error() {
                 self.misfits += 1;
                 let name = format!("{} {allele}", record.name());
@@ -365,8 +385,13 @@ impl Counts {
 
     fn say(&self) {
         let unscored: u64 = self.unscored.values().sum();
+        // Where the run broke off.
+        let lost = match self.records - self.written - self.rejected {
+            0 => String::new(),
+            lost => format!(", {lost} not reached"),
+        };
         note(format_args!(
-            "{} records in: {} written, {} left out; {} alleles scored, {unscored} not",
+            "{} records in: {} written, {} left out{lost}; {} alleles scored, {unscored} not",
             self.records, self.written, self.rejected, self.scored
         ));
         for (reason, count) in &self.unscored {
@@ -381,7 +406,6 @@ fn words(reason: Unscored) -> &'static str {
         Unscored::ReferenceDiffers => "REF is not what stands in the reference",
         Unscored::NoContig => "the reference has no such contig",
         Unscored::BeyondContig => "the contig ends before",
-        Unscored::Letters => "letters other than A, C, G, T and N",
         other => other.name(),
     }
 }

@@ -233,6 +233,11 @@ impl<W: Write> CallWriter<W> {
         self.written
     }
 
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// Calls that the format has no place for: promoters and expression in splice-tsv, the weaker
     /// of two overlapping calls in bedGraph. Calls given are always [`written`](Self::written) plus
     /// these.

@@ -38,7 +38,7 @@ pub struct AnnotateArguments {
     /// Check the tensors of large model files against their hash before the run
     #[arg(long)]
     pub check_model: bool,
-    /// Least probability of a splice or promoter call [default: each model's own]
+    /// Least probability of a splice, promoter or tf call [default: each model's own]
     #[arg(long, value_name = "P")]
     pub min_score: Option<f32>,
     /// How often a site occurs where it could (a donor or an acceptor: a GT or AG; a promoter: a

@@ -29,7 +29,7 @@ pub struct VariantsArguments {
     /// Count no gain of a site that the annotation has, and no loss of one that it has not
     #[arg(long, requires = "gff")]
     pub mask: bool,
-    /// What is compared: splice, promoter [default: both]
+    /// What is compared: splice, promoter, promoter-300 or tf [default: splice and promoter]
     #[arg(long, value_delimiter = ',')]
     pub tasks: Vec<Task>,
     /// A model file instead of the built-in one for its task (repeatable)

@@ -4,7 +4,7 @@
 //! Positive sequences have a score a base, such as attention; negative ones have letters only.
 //!
 //! 1. **Regions**: the longest runs of at least 5 bases, each scored above the mean of its sequence
-//!    and above 10 times its lowest score ([`regions`]).
+//!    and above 10 times its lowest score ([`fn@regions`]).
 //! 2. **Candidates**: the distinct strings under the regions.
 //! 3. **Enrichment**: in how many positive and negative sequences a candidate occurs, found with
 //!    Aho-Corasick and counted once a sequence; the chance of so many positives among them

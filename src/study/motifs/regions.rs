@@ -87,10 +87,19 @@ mod tests {
         // Mean 3; ten times the minimum is 10, and a score of just 10 is not above it.
         assert!(regions(&[1.0, 1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 1.0], 2).is_empty());
         assert!(regions(&[1.0, 1.0, 1.0, 1.0, 10.0, 10.0], 2).is_empty());
-        assert_eq!(regions(&[1.0, 1.0, 1.0, 1.0, 10.5, 10.5], 2), [4..6]);
+        assert_eq!(
+            regions(&[1.0, 1.0, 1.0, 1.0, 10.5, 10.5], 2),
+            std::slice::from_ref(&(4..6))
+        );
         // A zero takes the second test away.
-        assert_eq!(regions(&[1.0, 1.0, 1.0, 0.0, 9.0, 9.0], 2), [4..6]);
-        assert_eq!(regions(&[-1.0, 1.0, 1.0, 1.0, 9.0, 9.0], 2), [4..6]);
+        assert_eq!(
+            regions(&[1.0, 1.0, 1.0, 0.0, 9.0, 9.0], 2),
+            std::slice::from_ref(&(4..6))
+        );
+        assert_eq!(
+            regions(&[-1.0, 1.0, 1.0, 1.0, 9.0, 9.0], 2),
+            std::slice::from_ref(&(4..6))
+        );
     }
 
     #[test]

@@ -60,11 +60,13 @@ impl Unscored {
     pub fn is_error(self) -> bool {
         matches!(
             self,
-            Unscored::ReferenceDiffers
-                | Unscored::NoContig
-                | Unscored::BeyondContig
-                | Unscored::Letters
+            Unscored::ReferenceDiffers | Unscored::NoContig | Unscored::BeyondContig
         )
+    }
+
+    /// True where REF is what stands in the reference.
+    pub fn fits(self) -> bool {
+        matches!(self, Unscored::NoChange | Unscored::NoGene)
     }
 }
 
@@ -155,6 +157,34 @@ impl Change {
             replaced: start..end,
             by,
         })
+    }
+}
+
+impl Change {
+    /// The bases that the change touches wherever in its repeat it is written; of an insertion
+    /// those on either side. `length` is that of the contig.
+    ///
+    /// # Errors
+    /// What `base` fails with.
+    pub fn spread<E>(
+        &self,
+        length: u64,
+        mut base: impl FnMut(u64) -> Result<u8, E>,
+    ) -> Result<Range<u64>, E> {
+        let Range { start, mut end } = self.replaced;
+        if self.by.is_empty() {
+            let width = end - start;
+            while end < length && base(end)? == base(end - width)? {
+                end += 1;
+            }
+        } else if start == end {
+            let mut place = 0;
+            while end < length && base(end)? == self.by[place % self.by.len()] {
+                (end, place) = (end + 1, place + 1);
+            }
+            return Ok(start.saturating_sub(1)..(end + 1).min(length));
+        }
+        Ok(start..end)
     }
 }
 
@@ -249,6 +279,25 @@ mod tests {
         assert_eq!((own.replaced, own.by), (1..3, vec![]));
         let own = change("AAAA", 3, "A", "AA");
         assert_eq!((own.replaced, own.by), (0..0, vec![0]));
+    }
+
+    #[test]
+    fn a_change_touches_all_of_its_repeat() {
+        for (contig, position, reference, alternative, expected) in [
+            ("GCACACACT", 2, "A", "ACA", 0..9),
+            ("GCACACACT", 4, "ACA", "A", 1..8),
+            ("GCACACACT", 0, "G", "T", 0..1),
+            ("GTTTA", 1, "T", "TT", 0..5),
+            ("GTTTA", 1, "TT", "T", 1..4),
+            ("GTTT", 1, "TT", "T", 1..4),
+            ("GACGT", 1, "AC", "TTT", 1..3),
+        ] {
+            let own = change(contig, position, reference, alternative);
+            let codes = encoded(contig);
+            let base = |at: u64| Ok::<u8, Unscored>(codes[at as usize]);
+            let spread = own.spread(codes.len() as u64, base);
+            assert_eq!(spread, Ok(expected), "{contig} {reference} {alternative}");
+        }
     }
 
     #[test]

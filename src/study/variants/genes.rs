@@ -4,6 +4,7 @@ use super::error::StudyError;
 use crate::call::Strand;
 use crate::reads::lines::Lines;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A gene.
@@ -85,32 +86,33 @@ impl Genes {
                 StudyError::input(&name, reason)
             };
             let text = std::str::from_utf8(&line).map_err(|error| wrong(error.to_string()))?;
-            let text = text.trim_end();
-            if text.is_empty() || text.starts_with('#') {
+            if text.trim().is_empty() || text.starts_with('#') {
                 continue;
             }
             let feature = feature(text).map_err(wrong)?;
             let is_gene = feature.kind.ends_with("gene");
-            if let Some(id) = attribute(feature.attributes, "gene_id").filter(|_| !is_gff3(text)) {
+            let gene_id = attribute(feature.attributes, "gene_id");
+            if let Some(id) = gene_id.filter(|_| !is_gff3(feature.attributes)) {
                 let draft = drafts
                     .entry(format!("{}\t{id}", feature.contig))
                     .or_default();
-                draft.take(&feature, id, is_gene);
+                draft.take(&feature, &id, is_gene);
                 continue;
             }
             let id = attribute(feature.attributes, "ID");
             let parent = attribute(feature.attributes, "Parent");
             match (is_gene, feature.kind == "exon", id, parent) {
                 (true, _, Some(id), _) => {
-                    let draft = drafts.entry(id.to_string()).or_default();
-                    draft.take(&feature, id, true);
+                    let draft = drafts.entry(id.clone()).or_default();
+                    draft.take(&feature, &id, true);
                 }
                 (_, true, _, Some(parent)) => {
-                    let first = parent.split(',').next().unwrap_or(parent);
-                    exons.push((first.to_string(), feature.start, feature.end));
+                    for parent in parent.split(',') {
+                        exons.push((parent.to_string(), feature.start, feature.end));
+                    }
                 }
                 (_, _, Some(id), Some(parent)) => {
-                    parents.insert(id.to_string(), parent.to_string());
+                    parents.insert(id, parent);
                 }
                 _ => (),
             }
@@ -155,16 +157,20 @@ impl Genes {
         self.contigs.values().map(|contig| contig.genes.len()).sum()
     }
 
-    /// The genes that a base lies in, by start.
-    pub fn at<'a>(&'a self, contig: &str, position: u64) -> impl Iterator<Item = &'a Arc<Gene>> {
+    /// The genes that some bases lie in, or one of them, by start.
+    pub fn at<'a>(
+        &'a self,
+        contig: &str,
+        bases: Range<u64>,
+    ) -> impl Iterator<Item = &'a Arc<Gene>> {
         let contig = self.contigs.get(key(contig));
         let genes = contig.map_or(&[][..], |contig| {
-            let first = position.saturating_sub(contig.longest);
+            let first = bases.start.saturating_sub(contig.longest);
             let from = contig.genes.partition_point(|gene| gene.start < first);
-            let to = contig.genes.partition_point(|gene| gene.start <= position);
+            let to = contig.genes.partition_point(|gene| gene.start < bases.end);
             &contig.genes[from.min(to)..to]
         });
-        genes.iter().filter(move |gene| gene.end > position)
+        genes.iter().filter(move |gene| gene.end > bases.start)
     }
 }
 
@@ -183,7 +189,7 @@ impl Draft {
             .into_iter()
             .find_map(|name| attribute(feature.attributes, name));
         match named {
-            Some(symbol) if is_gene || self.symbol.is_none() => self.symbol = Some(symbol.into()),
+            Some(symbol) if is_gene || self.symbol.is_none() => self.symbol = Some(symbol),
             None if self.symbol.is_none() => self.symbol = Some(id.to_string()),
             _ => (),
         }
@@ -200,18 +206,52 @@ pub fn key(contig: &str) -> &str {
 }
 
 /// Attributes of GFF3 are `key=value`, those of GTF `key "value"`.
-fn is_gff3(line: &str) -> bool {
-    let attributes = line.rsplit('\t').next().unwrap_or("");
-    let first = attributes.split(';').next().unwrap_or("");
+fn is_gff3(attributes: &str) -> bool {
+    let first = pairs(attributes).next().unwrap_or("");
     first.contains('=') && !first.contains('"')
 }
 
-fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
-    attributes.split(';').find_map(|pair| {
+/// The value of an attribute, without quotes; of GFF3 with its percent-encoding undone.
+fn attribute(attributes: &str, name: &str) -> Option<String> {
+    let value = pairs(attributes).find_map(|pair| {
         let value = pair.trim().strip_prefix(name)?;
-        let value = value.strip_prefix(['=', ' '])?.trim().trim_matches('"');
-        (!value.is_empty()).then_some(value)
+        value.strip_prefix(['=', ' '])
+    })?;
+    let value = value.trim();
+    let decoded = match value.strip_prefix('"') {
+        Some(quoted) => quoted.trim_end_matches('"').to_string(),
+        None => decoded(value),
+    };
+    (!decoded.is_empty()).then_some(decoded)
+}
+
+/// Attributes by their semicolons, but for those in quotes.
+fn pairs(attributes: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    attributes.split(move |letter| {
+        quoted ^= letter == '"';
+        letter == ';' && !quoted
     })
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        let code = others.get(..2).filter(|_| *first == b'%');
+        let code = code.and_then(|hex| std::str::from_utf8(hex).ok());
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &others[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = others;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn feature(line: &str) -> Result<Feature<'_>, String> {
@@ -270,7 +310,10 @@ mod tests {
             let genes = read("genes", text).unwrap();
             assert_eq!(genes.count(), 2);
             for contig in ["chr1", "1", "Chr1"] {
-                let at = |position| genes.at(contig, position).collect::<Vec<_>>();
+                let at = |position| {
+                    let bases = position..position + 1;
+                    genes.at(contig, bases).collect::<Vec<_>>()
+                };
                 assert!(at(9).is_empty() && at(100).is_empty());
                 assert_eq!(at(10).len(), 1);
                 assert_eq!(at(99)[0].symbol, "ABC1");
@@ -281,7 +324,21 @@ mod tests {
                 assert_eq!(gene.edges, [10, 19, 60, 99]);
                 assert!(gene.is_edge(60) && !gene.is_edge(59));
             }
-            assert_eq!(genes.at("chr2", 10).count(), 0);
+            assert_eq!(genes.at("chr2", 10..11).count(), 0);
+            assert_eq!(genes.at("1", 0..11).count(), 1);
+            assert_eq!(genes.at("1", 0..10).count(), 0);
+        }
+    }
+
+    #[test]
+    fn names_may_hold_what_separates_attributes() {
+        let gff3 = "c\tx\tgene\t1\t9\t.\t+\t.\tID=g;Name=A%2CB%\n\
+            c\tx\texon\t2\t3\t.\t+\t.\tParent=h,g\n";
+        let gtf = "c\tx\tgene\t1\t9\t.\t+\t.\tgene_id \"g\"; gene_name \"A;B=C\";\n";
+        for (text, symbol, edges) in [(gff3, "A,B%", vec![1, 2]), (gtf, "A;B=C", vec![])] {
+            let genes = read("genes", text).unwrap();
+            let gene = genes.at("c", 0..1).next().unwrap();
+            assert_eq!((gene.symbol.as_str(), &gene.edges), (symbol, &edges));
         }
     }
 

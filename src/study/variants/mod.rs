@@ -5,7 +5,7 @@
 //! position, and the greatest gain and loss within a distance of the change is what is told, as
 //! SpliceAI does (Jaganathan et al. 2019).
 //!
-//! [`reference`] gives the letters, [`allele`] the change as all spellings of it have it,
+//! [`mod@reference`] gives the letters, [`allele`] the change as all spellings of it have it,
 //! [`genes`] strands and exons, [`effect`] the scores, [`vcf`] the lines, and [`scored`] brings a
 //! record through all of them.
 

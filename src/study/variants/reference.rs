@@ -80,7 +80,10 @@ impl Reference {
         let mut by_name = HashMap::new();
         let mut by_key = HashMap::new();
         for (number, Contig { name, .. }) in contigs.iter().enumerate() {
-            by_name.insert(name.clone(), number);
+            if by_name.insert(name.clone(), number).is_some() {
+                let reason = format!("has two sequences of the name {name}");
+                return Err(StudyError::input(&path.display().to_string(), reason));
+            }
             by_key
                 .entry(key(name).to_string())
                 .and_modify(|own| *own = None)

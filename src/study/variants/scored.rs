@@ -111,11 +111,11 @@ impl Prepared {
                 genes: vec![],
             };
             match place(&record, letters, reference, reach) {
-                Ok(place) => {
+                Ok((place, spread)) => {
                     allele.genes = match genes {
                         None => [Strand::Forward, Strand::Reverse].map(|s| (s, None)).into(),
                         Some(genes) => genes
-                            .at(record.contig, place.start)
+                            .at(record.contig, spread)
                             .map(|gene| (gene.strand, Some(gene.clone())))
                             .collect(),
                     };
@@ -219,7 +219,7 @@ impl Prepared {
     }
 
     /// Bases from POS, as it is written, to a position.
-    fn from_pos(&self, at: u64) -> i64 {
+    fn beyond_pos(&self, at: u64) -> i64 {
         at as i64 + 1 - self.position as i64
     }
 
@@ -235,10 +235,10 @@ impl Prepared {
                 acceptor.loss,
                 donor.gain,
                 donor.loss,
-                self.from_pos(acceptor.gain_at),
-                self.from_pos(acceptor.loss_at),
-                self.from_pos(donor.gain_at),
-                self.from_pos(donor.loss_at)
+                self.beyond_pos(acceptor.gain_at),
+                self.beyond_pos(acceptor.loss_at),
+                self.beyond_pos(donor.gain_at),
+                self.beyond_pos(donor.loss_at)
             ));
         }
         for (compared, shift) in comparison.compared().iter().zip(shifts) {
@@ -247,8 +247,8 @@ impl Prepared {
                 escaped(&compared.name),
                 shift.gain,
                 shift.loss,
-                self.from_pos(shift.gain_at),
-                self.from_pos(shift.loss_at),
+                self.beyond_pos(shift.gain_at),
+                self.beyond_pos(shift.loss_at),
                 shift.log_odds
             ));
         }
@@ -262,8 +262,8 @@ impl Prepared {
                 compared.name,
                 shift.gain,
                 shift.loss,
-                self.from_pos(shift.gain_at),
-                self.from_pos(shift.loss_at),
+                self.beyond_pos(shift.gain_at),
+                self.beyond_pos(shift.loss_at),
                 shift.log_odds
             );
         }
@@ -281,13 +281,13 @@ fn sites<'a>(comparison: &Comparison, shifts: &'a [Shift]) -> Option<[&'a Shift;
     (compared.len() == 2).then_some(both)
 }
 
-/// The sequence of an allele and around it.
+/// The sequence of an allele and around it, and the bases that it touches.
 fn place(
     record: &Record<'_>,
     letters: &str,
     reference: &mut Reference,
     reach: usize,
-) -> Result<Place, Stop> {
+) -> Result<(Place, Range<u64>), Stop> {
     let alternative = codes(letters)?;
     let own = codes(record.reference).map_err(|reason| match reason {
         Unscored::TooLong => reason,
@@ -310,20 +310,22 @@ fn place(
     let change = Change::new(position, &own, &alternative, |at| {
         reference.base(contig, at).map_err(Stop::Reference)
     })?;
+    let spread = change.spread(length, |at| reference.base(contig, at))?;
     let [before, behind] = around(&change.replaced, reach as u64, length);
     let ended = behind.end == length;
     let mut read = |range: Range<u64>| {
         let mut codes = vec![];
         reference.read(contig, range, &mut codes).map(|()| codes)
     };
-    Ok(Place {
+    let place = Place {
         start: change.replaced.start,
         before: read(before)?,
         replaced: read(change.replaced.clone())?,
         by: change.by,
         behind: read(behind)?,
         ended,
-    })
+    };
+    Ok((place, spread))
 }
 
 /// The INFO key of a task.

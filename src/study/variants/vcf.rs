@@ -32,28 +32,32 @@ impl<'a> Record<'a> {
     /// # Errors
     /// What is wrong with it, with the byte in the line where that can be said.
     pub fn new(line: &'a [u8]) -> Result<Record<'a>, String> {
-        let text = std::str::from_utf8(line)
-            .map_err(|error| format!("byte {} is no UTF-8", error.valid_up_to()))?;
         let mut at = 0;
-        let mut columns = text.split('\t').map(|column| {
+        let mut columns = line.split(|&byte| byte == b'\t').map(|column| {
             let range = at..at + column.len();
             at = range.end + 1;
             (column, range)
         });
-        let mut next = |name: &str| match columns.next() {
-            None => Err(format!(
-                "ends before {name}: {FIXED} columns with tabs between"
-            )),
-            Some((_, range)) if range.is_empty() => {
-                Err(format!("{name} is empty at byte {}", range.start))
-            }
-            Some(column) => Ok(column),
+        let mut next = |name: &str| {
+            let missing = || format!("ends before {name}: {FIXED} columns with tabs between");
+            columns.next().ok_or_else(missing)
         };
-        let (contig, _) = next("CHROM")?;
-        let (position, place) = next("POS")?;
-        let (id, _) = next("ID")?;
-        let (reference, _) = next("REF")?;
-        let (alternatives, _) = next("ALT")?;
+        // What is read must be text; the rest is whatever its maker understands.
+        let text = |(column, range): (&'a [u8], Range<usize>), name: &str| {
+            if range.is_empty() {
+                return Err(format!("{name} is empty at byte {}", range.start));
+            }
+            let text = std::str::from_utf8(column).map_err(|error| {
+                let byte = range.start + error.valid_up_to();
+                format!("{name} is no UTF-8 at byte {byte}")
+            })?;
+            Ok((text, range))
+        };
+        let (contig, _) = text(next("CHROM")?, "CHROM")?;
+        let (position, place) = text(next("POS")?, "POS")?;
+        let (id, _) = text(next("ID")?, "ID")?;
+        let (reference, _) = text(next("REF")?, "REF")?;
+        let (alternatives, _) = text(next("ALT")?, "ALT")?;
         next("QUAL")?;
         next("FILTER")?;
         let (_, info) = next("INFO")?;
@@ -86,7 +90,8 @@ pub fn with_info(line: &[u8], info: Range<usize>, fields: &str, out: &mut Vec<u8
     };
     let mut first = true;
     let old = line[info.clone()].split(|&byte| byte == b';');
-    let old = old.filter(|field| !own(field) && *field != b"." && !field.is_empty());
+    let is_none = matches!(&line[info.clone()], b"." | b"");
+    let old = old.filter(|field| !own(field) && !is_none);
     for field in old.chain((!fields.is_empty()).then_some(fields.as_bytes())) {
         if !first {
             out.push(b';');
@@ -149,8 +154,10 @@ mod tests {
             let error = Record::new(line.as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{line}: {error}");
         }
-        let error = Record::new(b"1\t10\t\xff").unwrap_err();
-        assert_eq!(error, "byte 5 is no UTF-8");
+        let error = Record::new(b"1\t10\ta\xff\tA").unwrap_err();
+        assert_eq!(error, "ID is no UTF-8 at byte 6");
+        // What is not read may be in any encoding.
+        assert!(Record::new(b"1\t10\t.\tA\tC\t.\t.\tNOTE=\xe9").is_ok());
     }
 
     #[test]
@@ -173,6 +180,9 @@ mod tests {
         );
         assert_eq!(added("STRANDLINE=old", ""), ".");
         assert_eq!(added("DP=1", ""), "DP=1");
+        assert_eq!(added("", "STRANDLINE=x"), "STRANDLINE=x");
+        // Odd, but not ours to mend.
+        assert_eq!(added("DP=1;;DB;", "STRANDLINE=x"), "DP=1;;DB;;STRANDLINE=x");
     }
 
     #[test]

@@ -55,7 +55,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(mut lines) = lines(data)
         && let Ok(genes) = Genes::read(&mut lines)
     {
-        for gene in genes.at("chr1", 10) {
+        for gene in genes.at("chr1", 10..11) {
             assert!(gene.start <= 10 && gene.end > 10);
         }
     }
