@@ -150,7 +150,10 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::excessive_precision, reason = "exact values, as many digits as they were given")]
+#[allow(
+    clippy::excessive_precision,
+    reason = "exact values, as many digits as they were given"
+)]
 mod tests {
     use crate::study::motifs::significance::{
         benjamini_hochberg, hypergeometric_tail, ln_hypergeometric_tail,
