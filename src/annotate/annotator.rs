@@ -56,12 +56,12 @@ impl Annotator {
         let infos: Result<Vec<_>, _> = all.map(|m| ModelInfo::each(m, priors)).collect();
         let infos = infos?;
         // The number of the first name of each model.
-        let mut numbers = infos.iter().scan(0, |next, names| {
+        let numbers = infos.iter().scan(0, |next, names| {
             let own = *next;
             *next += names.len();
             Some(own)
         });
-        let numbers: Vec<usize> = numbers.by_ref().collect();
+        let numbers: Vec<usize> = numbers.collect();
         let infos: Vec<ModelInfo> = infos.into_iter().flatten().collect();
         if infos.len() > 255 {
             let reason = format!("{} models: 1 to 255", infos.len());

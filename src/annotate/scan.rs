@@ -79,8 +79,9 @@ impl Scan {
             // Columns of one kind have a name each.
             let name = match own {
                 Some(CallKind::Tf) => {
-                    named += 1;
-                    named - 1
+                    // More than 255 are refused where calls are made.
+                    named = named.wrapping_add(1);
+                    named.wrapping_sub(1)
                 }
                 _ => 0,
             };

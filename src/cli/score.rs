@@ -153,8 +153,8 @@ impl Bases {
         }
     }
 
-    /// Gives rows in forward order, some at a time; nothing where the record is too short, which is
-    /// said in `name`'s name.
+    /// Gives rows in forward order, some at a time. Where a record is too short they are no
+    /// numbers, and a warning names it.
     fn score(
         &mut self,
         name: &str,

@@ -23,6 +23,7 @@ pub(crate) mod ops;
 mod parallel;
 #[cfg(feature = "tract")]
 mod runner;
+mod tokeniser;
 
 #[cfg(feature = "tract")]
 pub use carried::LookCost;

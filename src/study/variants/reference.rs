@@ -234,9 +234,10 @@ fn index(path: &Path, compressed: bool, name: &str) -> Result<fai::Index, StudyE
     let index = noodles_fasta::fs::index(path).map_err(|error| {
         StudyError::input(name, format!("no FASTA file that can be indexed: {error}"))
     })?;
-    // Whole or not at all: others read it, too.
+    // Whole or not at all, also after a power cut: others read it, too.
     let part = with(&beside, "part");
-    let placed = fai::fs::write(&part, &index).and_then(|()| fs::rename(&part, &beside));
+    let written = fai::fs::write(&part, &index).and_then(|()| File::open(&part)?.sync_all());
+    let placed = written.and_then(|()| fs::rename(&part, &beside));
     match placed {
         Ok(()) => log::info!("made {}", beside.display()),
         Err(error) => {
