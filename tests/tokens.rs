@@ -6,14 +6,16 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use strandline::annotate::{AnnotateError, Intake, WholeScorer, WindowScorer};
-use strandline::call::Strand;
-use strandline::model::Model;
+use strandline::annotate::{
+    AnnotateError, Intake, Options, Task, WholeScorer, WindowScorer,
+};
+use strandline::call::{CallKind, Strand};
 use strandline::model::file::{ModelFile, serialize};
-use strandline::model::manifest::{Manifest, Tokeniser, Window};
+use strandline::model::manifest::{Link, Manifest, Tokeniser, Window};
 use strandline::model::map::Bytes;
 use strandline::reads::nucleotide;
 use strandline::tokenise::Vocabulary;
+use strandline::{Annotator, Model};
 
 #[allow(dead_code, reason = "other tests use the rest")]
 mod altered;
@@ -92,6 +94,8 @@ fn model(change: impl FnOnce(&mut Manifest)) -> Model {
         longest: 20,
         stride: 5,
     });
+    // Four windows in a run.
+    manifest.tile = 90;
     change(&mut manifest);
     let bytes = serialize(&manifest, altered::tensors(&file)).unwrap();
     let file = ModelFile::parse(Bytes::copy_of(&bytes).unwrap(), "letters").unwrap();
@@ -195,7 +199,7 @@ fn a_window_is_what_the_published_model_takes() {
     let intake = Intake::of(open.manifest()).unwrap().unwrap();
     assert_eq!(
         (intake.sequence().shortest, intake.sequence().longest),
-        (1, 62)
+        (1, 88)
     );
     let mut manifest = open.manifest().clone();
     manifest.window = Some(Window {
@@ -208,6 +212,107 @@ fn a_window_is_what_the_published_model_takes() {
         error.contains("63 bases has 65 tokens with \"utr-lm\", a tile has 64"),
         "{error}"
     );
+}
+
+/// What a model of windows calls in a read, written out: windows at every fifth position.
+fn expected(model: Model, codes: &[u8]) -> Vec<(u64, Strand, u8, f32)> {
+    let mut scorer = WindowScorer::new(model).unwrap();
+    let outputs = scorer.manifest().outputs.clone();
+    let mut found = vec![];
+    for strand in [Strand::Forward, Strand::Reverse] {
+        let before = match (codes.len() < 20, strand) {
+            (true, _) => codes.len() / 2,
+            (_, Strand::Forward) => 10,
+            (_, Strand::Reverse) => 9,
+        };
+        let length = codes.len().min(20);
+        let mut scores: Vec<(usize, Vec<f32>)> = vec![];
+        for at in before..codes.len() {
+            let end = at - before + length;
+            if end <= codes.len() && (at % 5 == 0 || length < 20) {
+                let own = windows(&mut scorer, &codes[at - before..end], strand, None);
+                scores.extend(own.into_iter().map(|(_, scores)| (at, scores)));
+            }
+        }
+        if strand == Strand::Reverse {
+            scores.reverse();
+        }
+        for (column, output) in outputs.iter().enumerate() {
+            for (rank, (at, own)) in scores.iter().enumerate() {
+                let is_lower = |other: usize, (there, its): &(usize, Vec<f32>)| {
+                    there.abs_diff(*at) > output.separation
+                        || its[column] < own[column]
+                        || (its[column] == own[column] && other >= rank)
+                };
+                let peak = scores.iter().enumerate().all(|(o, its)| is_lower(o, its));
+                if peak && own[column] >= output.threshold {
+                    found.push((*at as u64, strand, column as u8, own[column]));
+                }
+            }
+        }
+    }
+    found.sort_by_key(|call| (call.0, call.1, call.2));
+    found
+}
+
+#[test]
+fn windows_make_calls_in_reads_however_they_are_cut() {
+    let factors = || {
+        model(|manifest| {
+            manifest.task = Task::Tf.to_string();
+            for (output, separation) in manifest.outputs.iter_mut().zip([12, 3]) {
+                output.kind = Some(CallKind::Tf.to_string());
+                (output.link, output.threshold) = (Link::Logit, 0.4);
+                (output.separation, output.base_rate) = (separation, 0.5);
+            }
+        })
+    };
+    let mut made = 0;
+    for length in [0, 2, 3, 12, 19, 20, 21, 34, 500, 9_000] {
+        let codes = codes(length);
+        let expected = expected(factors(), &codes);
+        made += expected.len();
+        for eager in [true, false] {
+            let options = Options {
+                everywhere: true,
+                eager,
+                ..Options::default()
+            };
+            let annotator = Annotator::new(vec![factors()], options).unwrap();
+            assert!(annotator.context() >= 10);
+            for pieces in [&[9_000][..], &[1], &[400], &[7, 60, 1, 3_000]] {
+                let (mut read, mut calls) = (annotator.read(), vec![]);
+                let mut rest = &codes[..];
+                for size in pieces.iter().cycle() {
+                    let (piece, after) = rest.split_at(rest.len().min(*size));
+                    read.push_codes(piece, &mut calls).unwrap();
+                    rest = after;
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                read.finish(&mut calls).unwrap();
+                let calls = calls.iter().map(|c| (c.start, c.strand, c.model, c.score));
+                let mut calls: Vec<_> = calls.collect();
+                calls.sort_by_key(|call| (call.0, call.1, call.2));
+                assert_eq!(calls, expected, "{length} {pieces:?}");
+            }
+        }
+    }
+    assert!(made > 500, "{made} calls");
+}
+
+#[test]
+fn windows_far_apart_are_no_splice_sites() {
+    let sites = model(|manifest| {
+        manifest.task = Task::Splice.to_string();
+        for output in &mut manifest.outputs {
+            output.kind = Some(CallKind::Donor.to_string());
+        }
+    });
+    let refused = Annotator::new(vec![sites], Options::default());
+    let text = refused.err().unwrap().to_string();
+    assert!(text.contains("stride = 1"), "{text}");
 }
 
 #[test]

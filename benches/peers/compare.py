@@ -3,11 +3,15 @@
     cargo build --release --features full
     pip install -r benches/peers/requirements.txt
     python benches/peers/compare.py [--json FILE] [--seconds 8] [NETWORK]...
+    python benches/peers/compare.py --lengths 5400 15000 -- MODEL.onnx...
 
 The networks are made by networks.py on the first run, in target/peers, and packed with `strandline
 pack`. Every contender is a process of its own on the same core that makes a run for each line it
 reads and answers with its nanoseconds; the processes take turns, a few milliseconds each, so that a
 change of clock or load meets all of them alike. Medians over the runs.
+
+A network of one's own is given by the path of its ONNX file (given.py says what it may be). It is
+packed without a manifest, and quantised for the peers as the others are.
 
 The ratio is that to the best of the peers: the static and the dynamic int8 file in either. What
 OpenVINO does not run is left out, and said.
@@ -37,6 +41,8 @@ import time
 
 import numpy as np
 
+from given import given
+from given import prepare as prepare_given
 from networks import NETWORKS
 from no_amx import has_amx
 from sequences import GENES, first_gene, sample_reads, windows
@@ -162,6 +168,11 @@ class Bench:
 
     def prepare(self, networks):
         """Makes the files that are missing."""
+        for network in networks:
+            if network.name not in NETWORKS:
+                os.makedirs(self.folder, exist_ok=True)
+                prepare_given(network, self.folder, self.binary)
+        networks = [network for network in networks if network.name in NETWORKS]
         missing = [
             network.name
             for network in networks
@@ -194,10 +205,13 @@ class Bench:
     def commands(self, network, length):
         """What is timed, by name."""
         steps = ["--length", str(length), "--steps"]
+        # Of a network that crops its input, as many rows on both sides.
+        own_steps = ["--length", str(length - network.cropped), "--steps"]
+        options = ["--channels-last"] if network.channels_last else []
         commands = {}
         for precision in PRECISIONS:
             packed = self.path(network, f"_{precision}.safetensors")
-            command = [self.binary, "bench-model", packed, *steps]
+            command = [self.binary, "bench-model", packed, *own_steps]
             commands[f"strandline {precision}"] = [*self.without_amx, *command]
             if self.amx and precision == "int8":
                 commands[f"strandline {precision} AMX"] = command
@@ -208,6 +222,7 @@ class Bench:
                 "--sequences",
                 self.path(network, "_test.txt"),
                 *steps,
+                *options,
             ]
             for peer, option in (("", []), (OPENVINO, ["--openvino"])):
                 commands[peer + name] = [*command, *option, "--no-amx"]
@@ -260,6 +275,15 @@ def cosine(first, second):
     return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
 
 
+def cropped(own, plain):
+    """The rows of `own` that a network which crops its input has, too."""
+    rows = []
+    for mine, its in zip(own, plain):
+        edge = (len(mine) - len(its)) // 2
+        rows.append(mine[edge : len(mine) - edge] if edge > 0 else mine)
+    return rows
+
+
 def agreement(own, plain):
     """Cosine over all sequences, the lowest of one sequence, and the correlation of the outputs
     about their means.
@@ -290,6 +314,7 @@ def accuracy(bench, network, timed, scratch):
             "--sequences",
             sequences,
             *option,
+            *(["--channels-last"] if network.channels_last else []),
         ]
         for name, suffix in FILES.items()
         for peer, option in (("", []), (OPENVINO, ["--openvino"]))
@@ -310,7 +335,7 @@ def accuracy(bench, network, timed, scratch):
         output_of([*command, "--output", path])
         outputs[name] = read_outputs(path, network)
     plain = outputs.pop("f32")
-    return {name: agreement(own, plain) for name, own in outputs.items()}
+    return {name: agreement(cropped(own, plain), plain) for name, own in outputs.items()}
 
 
 def built_in(bench):
@@ -413,7 +438,9 @@ def print_speed(bench, results, peaks):
             row += [milliseconds(own_amx), f"{milliseconds(with_amx)} ({name})"]
             row.append(f"**{with_amx / own_amx:.2f}**")
         rate = result["macs"] / own
-        int8.append([*row, f"{rate:.0f}", f"{rate / peaks['strandline']:.0%}"])
+        known = rate == rate
+        share = f"{rate / peaks['strandline']:.0%}" if known else ""
+        int8.append([*row, f"{rate:.0f}" if known else "", share])
         row = [result["network"], f"{length:,}"]
         plain, _ = better(times, precision="f32")
         for peer in ("", OPENVINO):
@@ -443,10 +470,10 @@ def print_speed(bench, results, peaks):
     table([*header, "strandline f32", "ratio", "strandline fp16", "ratio"], floats)
 
 
-def print_accuracy(results):
-    rows = []
+def print_accuracy(results, networks):
+    networks, rows = {network.name: network for network in networks}, []
     for name, by_file in results.items():
-        encoder = NETWORKS[name].encode is not None
+        encoder = networks[name].encode is not None
         for file, figures in by_file.items():
             rows.append(
                 [
@@ -459,7 +486,7 @@ def print_accuracy(results):
             )
     print("## Agreement with the float network in ONNX Runtime\n")
     table(["network", "file", "cosine", "of the worst sequence", "correlation"], rows)
-    if any(NETWORKS[name].soft_max for name in results):
+    if any(networks[name].soft_max for name in results):
         print(
             "ONNX Runtime's static files also quantise the soft-max: its outputs are multiples of"
             " 1/256, small ones are 0.\n"
@@ -513,16 +540,23 @@ def main():
     parser.add_argument(
         "--seconds", type=float, default=8, help="of turns for each network and length"
     )
+    parser.add_argument(
+        "--lengths",
+        type=int,
+        nargs="+",
+        default=[5400, 15000],
+        help="of the input, for networks given by path",
+    )
     parser.add_argument("--json", help="also write every figure to this file")
     arguments = parser.parse_args()
     for name in arguments.networks:
-        if name not in NETWORKS:
-            parser.error(f"no network {name!r}: {', '.join(NETWORKS)}")
+        if name not in NETWORKS and not name.endswith(".onnx"):
+            parser.error(f"no network {name!r}: {', '.join(NETWORKS)}, or the path of an ONNX file")
     if not os.path.exists(arguments.binary):
         sys.exit(
             f"{arguments.binary} is not there: cargo build --release --features full, or --binary"
         )
-    networks = [NETWORKS[name] for name in arguments.networks]
+    networks = [NETWORKS.get(name) or given(name, arguments.lengths) for name in arguments.networks]
     bench = Bench(arguments)
     bench.prepare(networks)
     load = os.getloadavg()[0]
@@ -560,7 +594,7 @@ def main():
                 bench, network, speeds[-1]["nanoseconds"], scratch
             )
         print_speed(bench, speeds, peaks)
-        print_accuracy(accuracies)
+        print_accuracy(accuracies, networks)
         rates = built_in(bench)
         measured = minisplice(scratch)
     print_scanning(rates, measured)

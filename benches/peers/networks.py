@@ -76,6 +76,8 @@ class Network:
     # of a run, by length; a 1x1 convolution after upsampling counts as if before it, where it could
     # be
     macs: Callable[[int], int]
+    cropped: int = 0  # positions of the input that have no output
+    channels_last: bool = False  # [1, T, 4]
 
     def bases(self, length):
         """Bases that give so many positions or tokens."""
@@ -236,8 +238,8 @@ def products_of_activations(path):
     ]
 
 
-def quantize(network, folder):
-    """Writes the two int8 files of the peer."""
+def quantize(network, folder, reads):
+    """Writes the two int8 files of the peer, calibrated on `reads`."""
     plain = os.path.join(folder, f"{network.name}.onnx")
     # Unsigned activations and signed weights: the pair that ONNX Runtime has its fastest x86
     # kernels for. In the encoders only products with weights are quantised in the static file, and
@@ -255,7 +257,7 @@ def quantize(network, folder):
         quantize_static(
             prepared,
             os.path.join(folder, f"{network.name}_static.onnx"),
-            Reads(network, calibration(network)),
+            reads,
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -306,10 +308,15 @@ def manifest(network):
     return "\n".join(lines) + "\n"
 
 
+def write_lines(path, lines):
+    with open(path, "w") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
 def write_texts(network, folder):
     def write(kind, texts):
-        with open(os.path.join(folder, f"{network.name}_{kind}.txt"), "w") as file:
-            file.writelines(network.line(text) + "\n" for text in texts)
+        path = os.path.join(folder, f"{network.name}_{kind}.txt")
+        write_lines(path, [network.line(text) for text in texts])
 
     write("calibration", calibration(network))
     length = min(network.lengths) if network.encode is None else max(network.lengths)
@@ -345,7 +352,7 @@ def main():
             export(network, os.path.join(arguments.folder, f"{name}_mask.onnx"), mask=True)
         write_texts(network, arguments.folder)
         if not arguments.float_only:
-            quantize(network, arguments.folder)
+            quantize(network, arguments.folder, Reads(network, calibration(network)))
     return 0
 
 

@@ -113,12 +113,19 @@ def timed(run, feed):
 
 
 def feed_of(run, line, length=None):
-    """The inputs for a line of a sequence file, repeated or cut to `length`."""
+    """The inputs for a line of a sequence file, repeated or cut to `length`.
+
+    One-hot rows are `[1, T, 4]` with --channels-last.
+    """
     items = line if line[0].isalpha() else [int(item) for item in line.split()]
     if length is not None:
         items = (items * (length // len(items) + 1))[:length]
     names = [tensor.name for tensor in run.get_inputs()]
-    feed = {names[0]: one_hot(items) if isinstance(items, str) else np.array([items], np.int64)}
+    if isinstance(items, str):
+        x = one_hot(items)
+        feed = {names[0]: x.transpose(0, 2, 1).copy() if "--channels-last" in sys.argv else x}
+    else:
+        feed = {names[0]: np.array([items], np.int64)}
     for name in names[1:]:
         feed[name] = np.ones((1, len(items)), np.int64)  # the attention mask
     return feed
@@ -151,6 +158,7 @@ def main():
     parser.add_argument("--output")
     parser.add_argument("--no-amx", action="store_true")
     parser.add_argument("--openvino", action="store_true")
+    parser.add_argument("--channels-last", action="store_true")
     arguments = parser.parse_args()
     if arguments.product:
         print(f"{product_rate():.0f}")

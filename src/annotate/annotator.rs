@@ -77,13 +77,17 @@ impl Annotator {
                 (Task::Expression, Some(intake)) => {
                     starts.push(Starts::new(model, number, intake, &options)?);
                 }
-                (task, Some(intake)) if task.is_scan() => {
+                (Task::Splice, Some(intake)) if intake.stride() > 1 => {
                     return Err(AnnotateError::Options(format!(
-                        "{} scores windows of {} bases, not every base of a read: `score` serves \
-                         it",
+                        "{} scores a window every {} bases, and splice sites are single bases: \
+                         `stride = 1` in its manifest scores each, `score` takes it as it is",
                         model.manifest().name,
-                        intake.sequence().longest
+                        intake.stride()
                     )));
+                }
+                (task, Some(intake)) if task.is_scan() => {
+                    let scan = Scan::new(model, number, options.min_score, priors);
+                    scans.push(scan.with_windows(intake));
                 }
                 (_, Some(intake)) => wholes.push(Whole::new(model, number, intake)),
                 (_, None) => scans.push(Scan::new(model, number, options.min_score, priors)),
@@ -169,9 +173,9 @@ impl Annotator {
     /// Bases on either side of a position that scores depend on, at most.
     pub fn context(&self) -> usize {
         let scans = self.shared.scans.iter();
-        let reach = scans.map(|s| {
-            let context = &s.model().manifest().context;
-            context.left.max(context.right)
+        let reach = scans.map(|scan| {
+            let (left, right) = scan.reach();
+            left.max(right)
         });
         reach.max().unwrap_or(0)
     }

@@ -16,6 +16,8 @@ mod carry;
 #[cfg(feature = "tract")]
 mod error;
 #[cfg(feature = "tract")]
+mod grid;
+#[cfg(feature = "tract")]
 mod info;
 #[cfg(feature = "tract")]
 mod models;

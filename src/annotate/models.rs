@@ -3,7 +3,7 @@
 use super::carry::Keeping;
 use super::info::ModelInfo;
 use super::options::Options;
-use super::scan::Scan;
+use super::scan::{Room, Scan};
 use super::starts::Starts;
 use super::whole::Whole;
 use crate::model::carried::Work;
@@ -44,7 +44,7 @@ pub(super) struct Runners {
     pub context: Context,
     /// For models whose rows are kept.
     pub work: Work,
-    pub reverse: Vec<u8>,
+    pub room: Room,
 }
 
 impl Models {
@@ -86,7 +86,7 @@ impl Models {
             wholes: wholes.collect::<Result<_, _>>()?,
             context: Context::default(),
             work: Work::default(),
-            reverse: Vec::new(),
+            room: Room::default(),
         }))
     }
 }

@@ -251,7 +251,7 @@ impl ReadState {
             starts: starts_runners,
             context,
             work,
-            reverse,
+            room,
             ..
         } = runners;
         let piece = Piece {
@@ -287,7 +287,7 @@ impl ReadState {
                     for &strand in strands {
                         let (range, calls) = (range.clone(), &mut self.calls);
                         runner.with_context(context, |runner| {
-                            scan.call(runner, &piece, range, strand, reverse, calls)
+                            scan.call(runner, &piece, range, strand, room, calls)
                         })?;
                     }
                 }
@@ -318,7 +318,7 @@ impl ReadState {
                 for &strand in strands {
                     let (range, calls) = (range.clone(), &mut self.calls);
                     runner.with_context(context, |runner| {
-                        scan.call(runner, &piece, range, strand, reverse, calls)
+                        scan.call(runner, &piece, range, strand, room, calls)
                     })?;
                 }
             }

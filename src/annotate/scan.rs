@@ -2,17 +2,22 @@
 
 use super::calibrate::Calibration;
 use super::error::AnnotateError;
+use super::grid::{Grid, Place};
 use super::options::Priors;
 use super::piece::Piece;
 use super::task::kind;
+use super::tokens::{Batch, Intake};
 use crate::call::{Call, CallKind, Flags, Strand};
 use crate::model::manifest::Link;
-use crate::model::{Model, ModelError, Runner};
+use crate::model::{Model, Runner};
 use crate::reads::nucleotide::{self, N};
 use std::ops::Range;
 
 /// Bases around a call in which an ambiguous letter is worth a flag.
 const AMBIGUITY: usize = 20;
+
+/// Bases whose windows are scored at once.
+const WINDOWS_OVER: usize = 4096;
 
 struct Column {
     /// Which name its calls have, counted from the model's first.
@@ -33,8 +38,18 @@ struct Column {
 pub(crate) struct Scan {
     model: Model,
     number: u8,
+    /// Of a model that scores windows.
+    grid: Option<Grid>,
     columns: Vec<Column>,
     whole: Vec<Calibration>,
+}
+
+/// Room that the runs of one worker share.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    reverse: Vec<u8>,
+    batch: Batch,
+    rows: Vec<f32>,
 }
 
 impl Column {
@@ -106,8 +121,19 @@ impl Scan {
             columns: columns.collect(),
             whole: whole.collect(),
             number,
+            grid: None,
             model,
         }
+    }
+
+    /// The same of a model that scores windows: its positions are a stride apart.
+    pub fn with_windows(mut self, intake: Intake) -> Scan {
+        self.grid = Some(Grid::new(self.model.manifest(), intake));
+        for column in &mut self.columns {
+            // Positions without a window make no calls, whatever the least score.
+            column.floor = column.floor.max(f32::MIN);
+        }
+        self
     }
 
     pub fn model(&self) -> &Model {
@@ -129,14 +155,28 @@ impl Scan {
         self
     }
 
+    /// Bases that are scored at once, margins included.
     pub fn tile(&self) -> usize {
-        self.model.manifest().tile
+        match self.grid {
+            Some(_) => 2 * self.margin() + WINDOWS_OVER,
+            None => self.model.manifest().tile,
+        }
     }
 
     /// Bases that must be at hand on each side of a position: the network's context, the call
     /// rule's, and the flags'.
     pub fn margin(&self) -> usize {
-        self.model.manifest().lookahead().max(AMBIGUITY)
+        let (left, right) = self.reach();
+        (left.max(right) + self.separation()).max(AMBIGUITY)
+    }
+
+    /// Bases before and behind a position that its score depends on.
+    pub fn reach(&self) -> (usize, usize) {
+        let context = &self.model.manifest().context;
+        match &self.grid {
+            Some(grid) => (grid.reach(), grid.reach()),
+            None => (context.left, context.right),
+        }
     }
 
     /// Calibrated scores of one row of raw outputs, `before` bases from a read's start and `after`
@@ -180,11 +220,11 @@ impl Scan {
         piece: &Piece,
         range: Range<u64>,
         strand: Strand,
-        reverse: &mut Vec<u8>,
+        room: &'a mut Room,
     ) -> Result<Rows<'a>, AnnotateError> {
         let window = self.window(piece, &range);
         let own = own_rows(piece, &window, &range, strand);
-        let rows = self.run(runner, piece, (&window, own), strand, reverse)?;
+        let rows = self.run(runner, piece, (&window, own), strand, room)?;
         Ok(Rows {
             rows,
             columns: self.columns.len(),
@@ -209,19 +249,34 @@ impl Scan {
         piece: &Piece,
         (window, wanted): (&Range<usize>, Range<usize>),
         strand: Strand,
-        reverse: &mut Vec<u8>,
-    ) -> Result<&'a [f32], ModelError> {
+        room: &'a mut Room,
+    ) -> Result<&'a [f32], AnnotateError> {
         let codes = &piece.codes[window.clone()];
         let begins = piece.first == 0 && window.start == 0;
         let ends = piece.ended && window.end == piece.codes.len();
-        match strand {
+        let Room {
+            reverse,
+            batch,
+            rows,
+        } = room;
+        if let Some(grid) = &self.grid {
+            let place = Place {
+                first: piece.first + window.start as u64,
+                ends: [begins, ends],
+            };
+            let rows_out = (self.columns.len(), &mut *rows);
+            grid.run((runner, batch), (codes, place), wanted, strand, rows_out)?;
+            return Ok(rows);
+        }
+        let raw = match strand {
             Strand::Forward => runner.run_wanted(codes, [begins, ends], wanted),
             Strand::Reverse => {
                 reverse.resize(codes.len(), N);
                 nucleotide::reverse_complement(codes, reverse);
                 runner.run_wanted(reverse, [ends, begins], wanted)
             }
-        }
+        };
+        Ok(raw?)
     }
 
     /// Appends the calls of positions `range` on one strand.
@@ -231,13 +286,13 @@ impl Scan {
         piece: &Piece,
         range: Range<u64>,
         strand: Strand,
-        reverse: &mut Vec<u8>,
+        room: &mut Room,
         calls: &mut Vec<Call>,
     ) -> Result<(), AnnotateError> {
         let window = self.window(piece, &range);
         // The call rule looks at neighbours.
         let all = 0..window.len();
-        let raw = self.run(runner, piece, (&window, all), strand, reverse)?;
+        let raw = self.run(runner, piece, (&window, all), strand, room)?;
         let width = self.columns.len();
         let own = own_rows(piece, &window, &range, strand);
         for (c, column, kind) in self.called() {
@@ -350,10 +405,9 @@ impl Scan {
     }
 
     fn flags(&self, piece: &Piece, index: usize, strand: Strand) -> Flags {
-        let context = &self.model.manifest().context;
-        let (left, right) = match strand {
-            Strand::Forward => (context.left, context.right),
-            Strand::Reverse => (context.right, context.left),
+        let (left, right) = match (self.reach(), strand) {
+            (reach, Strand::Forward) => reach,
+            ((left, right), Strand::Reverse) => (right, left),
         };
         let before = piece.first + index as u64;
         let after = piece.codes.len() - 1 - index;

@@ -3,7 +3,7 @@
 use super::error::AnnotateError;
 use super::options::Priors;
 use super::piece::Piece;
-use super::scan::{Rows, Scan};
+use super::scan::{Room, Rows, Scan};
 use super::starts;
 use super::task::Task;
 use super::tokens::Intake;
@@ -30,7 +30,7 @@ struct Part {
 pub struct Scorer {
     scan: Scan,
     runner: Runner,
-    reverse: Vec<u8>,
+    room: Room,
     /// Of one position.
     scores: Vec<f32>,
     part: Part,
@@ -61,7 +61,7 @@ impl Scorer {
         Ok(Scorer {
             scan: Scan::new(model, 0, None, priors),
             runner,
-            reverse: Vec::new(),
+            room: Room::default(),
             scores: Vec::new(),
             part: Part {
                 codes: Vec::new(),
@@ -160,10 +160,10 @@ impl Scorer {
         while from < wanted.end {
             let to = wanted.end.min(from + step);
             let range = first + from as u64..first + to as u64;
-            let reverse = &mut self.reverse;
+            let room = &mut self.room;
             let rows = self
                 .scan
-                .rows(&mut self.runner, &piece, range, strand, reverse)?;
+                .rows(&mut self.runner, &piece, range, strand, room)?;
             let scan = &self.scan;
             rows.each(|index, row| {
                 let after = if ended {
@@ -284,7 +284,7 @@ impl Scorer {
             let range = from as u64..to as u64;
             let rows =
                 self.scan
-                    .rows(&mut self.runner, &piece, range, strand, &mut self.reverse)?;
+                    .rows(&mut self.runner, &piece, range, strand, &mut self.room)?;
             take(rows, &self.scan)?;
             from = to;
         }

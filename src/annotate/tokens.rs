@@ -1,5 +1,7 @@
 //! Models that take a sequence at once: of base codes as they are, or of tokens made of them.
 
+#[cfg(feature = "tract")]
+use super::error::AnnotateError;
 use crate::model::manifest::{Manifest, Sequence, Window};
 #[cfg(feature = "tract")]
 use crate::model::{ModelError, Runner};
@@ -65,6 +67,11 @@ impl Intake {
         &self.sequence
     }
 
+    /// Bases from one window of a longer sequence to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Windows over a sequence of so many bases, `stride` apart; the model's own stride by default.
     pub fn windows(&self, length: usize, stride: Option<usize>) -> Windows {
         let longest = self.sequence.longest;
@@ -89,4 +96,52 @@ impl Intake {
             }
         }
     }
+
+    /// Runs the model on windows, as many at once as share a run. `next` fills a window and says
+    /// what it is, until there are no more; all have one length. `take` is given that and the raw
+    /// outputs, in the same order.
+    #[cfg(feature = "tract")]
+    pub(crate) fn each<E: From<AnnotateError>>(
+        &self,
+        runner: &mut Runner,
+        batch: &mut Batch,
+        mut next: impl FnMut(&mut Vec<u8>) -> Option<usize>,
+        mut take: impl FnMut(usize, &[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Batch { window, ids, own } = batch;
+        let Some(vocabulary) = self.vocabulary else {
+            return Ok(());
+        };
+        loop {
+            (ids.clear(), own.clear());
+            let mut tokens = 0;
+            while own.is_empty() || own.len() < runner.at_once(tokens) {
+                window.clear();
+                let Some(next) = next(window) else {
+                    break;
+                };
+                own.push(next);
+                vocabulary.append(window, ids);
+                tokens = vocabulary.tokens(window.len());
+            }
+            if own.is_empty() {
+                return Ok(());
+            }
+            let raw = runner.run_sequences(ids, tokens);
+            let raw = raw.map_err(AnnotateError::from)?;
+            let columns = raw.len() / own.len();
+            for (own, raw) in own.iter().zip(raw.chunks_exact(columns)) {
+                take(*own, raw)?;
+            }
+        }
+    }
+}
+
+/// Windows on their way through a model: room that is used again.
+#[cfg(feature = "tract")]
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    window: Vec<u8>,
+    ids: Vec<u32>,
+    own: Vec<usize>,
 }

@@ -2,11 +2,11 @@
 
 use super::calibrate::Calibration;
 use super::error::AnnotateError;
-use super::tokens::Intake;
+use super::tokens::{Batch, Intake};
 use crate::call::Strand;
 use crate::model::manifest::Manifest;
 use crate::model::{Model, Runner};
-use crate::reads::nucleotide::{self, N};
+use crate::reads::nucleotide;
 use crate::tokenise::Windows;
 use std::ops::Range;
 
@@ -16,8 +16,7 @@ pub struct WindowScorer {
     runner: Runner,
     intake: Intake,
     calibrations: Vec<Calibration>,
-    reverse: Vec<u8>,
-    ids: Vec<u32>,
+    batch: Batch,
     scores: Vec<f32>,
 }
 
@@ -47,8 +46,7 @@ impl WindowScorer {
             runner: model.spawn()?,
             intake,
             model,
-            reverse: Vec::new(),
-            ids: Vec::new(),
+            batch: Batch::default(),
             scores: Vec::new(),
         })
     }
@@ -79,21 +77,24 @@ impl WindowScorer {
         if codes.len() < self.intake.sequence().shortest {
             return Ok(());
         }
-        for range in windows.ranges() {
-            let mut window = &codes[range.clone()];
+        let mut numbers = 0..windows.count();
+        let next = |window: &mut Vec<u8>| {
+            let number = numbers.next()?;
+            let own = &codes[windows.range(number)];
+            window.extend_from_slice(own);
             if strand == Strand::Reverse {
-                self.reverse.resize(window.len(), N);
-                nucleotide::reverse_complement(window, &mut self.reverse);
-                window = &self.reverse;
+                nucleotide::reverse_complement(own, window);
             }
-            let raw = self.intake.run(&mut self.runner, window, &mut self.ids);
-            let raw = raw.map_err(AnnotateError::from)?;
-            let calibrated = self.calibrations.iter().zip(raw);
-            self.scores.clear();
-            self.scores.extend(calibrated.map(|(c, &raw)| c.score(raw)));
-            take(range, &self.scores)?;
-        }
-        Ok(())
+            Some(number)
+        };
+        let (runner, batch) = (&mut self.runner, &mut self.batch);
+        let (calibrations, room) = (&self.calibrations, &mut self.scores);
+        self.intake.each(runner, batch, next, |number, raw| {
+            room.clear();
+            let calibrated = calibrations.iter().zip(raw);
+            room.extend(calibrated.map(|(c, &raw)| c.score(raw)));
+            take(windows.range(number), room)
+        })
     }
 
     /// The mean of all windows, `stride` bases apart, one an output; `None` where the sequence is

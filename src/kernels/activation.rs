@@ -136,8 +136,12 @@ impl Activation {
 
     /// True for those that convolutions apply.
     pub fn follows_convolution(self) -> bool {
-        use Activation::{Gelu, Identity, Relu, ReluFirst};
-        matches!(self, Identity | Relu | ReluFirst | Gelu)
+        use Activation::{Gelu, Identity, LeakyRelu, Relu, ReluFirst};
+        match self {
+            // A slope above 1 would leave the bounds of what integers are made of.
+            LeakyRelu { slope } => slope.get().abs() <= 1.0,
+            _ => matches!(self, Identity | Relu | ReluFirst | Gelu),
+        }
     }
 }
 

@@ -147,7 +147,7 @@ pub struct ConvInt8<'a> {
     /// What is added before the activation.
     pub residual: Residual<'a>,
     /// What is applied before writing: [`Activation::Identity`], [`Activation::Relu`],
-    /// [`Activation::ReluFirst`] or [`Activation::Gelu`]. Unsigned rows clamp at 0, so for them the
+    /// [`Activation::ReluFirst`], [`Activation::LeakyRelu`] or [`Activation::Gelu`]. Unsigned rows clamp at 0, so for them the
     /// identity is a ReLU.
     pub activation: Activation,
     /// What the value of a GELU is multiplied by: the inverse of an integer output's scale.
@@ -276,12 +276,16 @@ pub(super) fn finish_lanes(
     }
     match conv.activation {
         Activation::Relu => relu(values),
-        Activation::Gelu => {
+        Activation::Gelu | Activation::LeakyRelu { .. } => {
+            let gain = match conv.activation {
+                Activation::Gelu => conv.gain,
+                _ => 1.0,
+            };
             let mut all = [0f32; LANES];
             all[..count].copy_from_slice(values);
-            let gelu = Activation::Gelu.lanes(ScalarLanes, all);
-            for (y, gelu) in values.iter_mut().zip(gelu) {
-                *y = gelu * conv.gain;
+            let all = conv.activation.lanes(ScalarLanes, all);
+            for (y, one) in values.iter_mut().zip(all) {
+                *y = one * gain;
             }
         }
         _ => (),

@@ -199,7 +199,7 @@ pub(super) fn finish_lanes(
         }
         *value = match conv.activation {
             Activation::Relu => relu(y),
-            Activation::Gelu => Activation::Gelu.one(y),
+            Activation::Gelu | Activation::LeakyRelu { .. } => conv.activation.one(y),
             _ => y,
         };
     }

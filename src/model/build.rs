@@ -25,6 +25,8 @@ pub(super) struct Built {
     pub exact_length: bool,
     /// True where the output is a vector, not rows.
     pub pooled: bool,
+    /// True where every layer keeps sequences side by side apart.
+    pub keeps_apart: bool,
     pub operators: Vec<OperatorRecord>,
     /// What the symbols of the shapes stand for in a whole tile.
     pub symbols: SymbolValues,
@@ -133,6 +135,7 @@ fn fix(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Buil
     let value = symbol_value(&model, manifest.tile)?;
     let symbols = SymbolValues::default().with(&symbol, value as i64);
     let exact_length = !model.nodes().iter().all(is_ours);
+    let keeps_apart = !exact_length && model.nodes().iter().all(keeps_apart);
     let model = if exact_length {
         model
     } else {
@@ -158,6 +161,7 @@ fn fix(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Buil
         second: None,
         exact_length,
         pooled: false,
+        keeps_apart,
         operators,
         symbols,
     })
@@ -188,6 +192,11 @@ fn first_foreign(file: &ModelFile) -> Option<&LayerRecord> {
 
 fn is_ours(node: &TypedNode) -> bool {
     node.op_is::<Layer>() || node.op_is::<TypedSource>()
+}
+
+fn keeps_apart(node: &TypedNode) -> bool {
+    let layer = node.op_as::<Layer>();
+    layer.is_none_or(|layer| layer.spec.operator().keeps_apart())
 }
 
 /// The graph's outputs must have the columns that the manifest names; true where it is a vector.

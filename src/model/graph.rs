@@ -27,6 +27,8 @@ pub struct Model {
     pub(super) exact_length: bool,
     /// True where the output is a vector, not rows.
     pub(super) pooled: bool,
+    /// True where every layer keeps sequences side by side apart.
+    pub(super) keeps_apart: bool,
     operators: Vec<OperatorRecord>,
     symbols: SymbolValues,
     carried: Option<Carried>,
@@ -97,6 +99,7 @@ impl Model {
             second: built.second.map(Arc::new),
             exact_length: built.exact_length,
             pooled: built.pooled,
+            keeps_apart: built.keeps_apart,
             operators: built.operators,
             symbols: built.symbols,
             carried,

@@ -5,7 +5,7 @@ use super::error::ModelError;
 use super::file::ModelFile;
 use super::graph::Model;
 use super::manifest::{Tier, Tokeniser};
-use super::ops::context::Context;
+use super::ops::context::{Context, Sequences};
 use super::ops::layer::Layer;
 use std::ops::Range;
 use tract_core::internal::*;
@@ -59,6 +59,7 @@ impl Model {
             tile,
             columns: self.manifest().outputs.len(),
             rows: !self.pooled,
+            side_by_side: self.pooled && self.keeps_apart,
             exact_length: self.exact_length,
             margins: (
                 (context.left + around).next_multiple_of(multiple),
@@ -92,6 +93,8 @@ pub struct Runner {
     tile: usize,
     columns: usize,
     rows: bool,
+    /// True where several sequences of one length can share a run.
+    side_by_side: bool,
     exact_length: bool,
     /// Context to the left and right, in whole multiples.
     margins: (usize, usize),
@@ -223,23 +226,61 @@ impl Runner {
         self.evaluate(ids)
     }
 
+    /// The same for several sequences of `tokens` ids each, one behind the other; at most
+    /// [`Runner::at_once`] of them. Gives the outputs of each, `[sequences, columns]`: those that
+    /// they have alone.
+    ///
+    /// # Errors
+    /// As [`Runner::run_ids`], and where there are more, or ids are left over.
+    pub fn run_sequences(&mut self, ids: &[u32], tokens: usize) -> Result<&[f32], ModelError> {
+        let (room, count) = (self.at_once(tokens), ids.len() / tokens.max(1));
+        if count == 0 || count > room || count * tokens != ids.len() {
+            let reason = format!("{} ids, {tokens} a sequence, {room} at once", ids.len());
+            return Err(graph_error(&self.file, reason));
+        }
+        self.context.sequences = Sequences { count, room };
+        let result = self.evaluate(ids).map(|_| ());
+        self.context.sequences = Sequences::default();
+        result?;
+        let outputs = self.floats().and_then(|all| all.get(..count * self.columns));
+        Ok(outputs.unwrap_or_default())
+    }
+
+    /// How many sequences of so many tokens can share a run: as many as a tile holds, where every
+    /// layer keeps them apart. Their weights are read once then.
+    pub fn at_once(&self, tokens: usize) -> usize {
+        match tokens {
+            1.. if self.side_by_side => (self.tile / tokens).max(1),
+            _ => 1,
+        }
+    }
+
     fn evaluate<T: Datum + Copy>(&mut self, input: &[T]) -> Result<&[f32], ModelError> {
         self.output = None;
         let wanted = self.wanted.take();
-        let count = if self.rows { input.len() } else { 1 } * self.columns;
+        let rows = if self.rows {
+            input.len()
+        } else {
+            self.context.sequences.count
+        };
+        let count = rows * self.columns;
         if let Err(error) = self.run_graph(input, wanted) {
             return Err(graph_error(&self.file, format!("{error:#}")));
         }
-        let floats = match &self.output {
+        self.floats()
+            .and_then(|floats| floats.get(..count))
+            .ok_or_else(|| graph_error(&self.file, "an output that is too short".into()))
+    }
+
+    /// The output of the last run, and room behind it.
+    fn floats(&self) -> Option<&[f32]> {
+        match &self.output {
             None => Some(&*self.joined),
             Some(output) => {
                 let ram = output.try_as_plain_ram();
                 ram.and_then(|ram| ram.as_slice::<f32>()).ok()
             }
-        };
-        floats
-            .and_then(|floats| floats.get(..count))
-            .ok_or_else(|| graph_error(&self.file, "an output that is too short".into()))
+        }
     }
 
     /// Runs the graph: its rows are `output` then, or `joined`.

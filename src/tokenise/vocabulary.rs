@@ -98,6 +98,11 @@ impl Vocabulary {
     /// two tokens around them only.
     pub fn encode(self, codes: &[u8], ids: &mut Vec<u32>) {
         ids.clear();
+        self.append(codes, ids);
+    }
+
+    /// The same behind what `ids` holds.
+    pub fn append(self, codes: &[u8], ids: &mut Vec<u32>) {
         ids.reserve(self.tokens(codes.len()));
         match self {
             Vocabulary::Dnabert(k) => {

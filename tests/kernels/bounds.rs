@@ -2,7 +2,7 @@
 //! before it.
 #![allow(unsafe_code)]
 
-use crate::case::{ADDENDS, Addend, Buffers, Case, Place};
+use crate::case::{ADDENDS, Addend, Buffers, Case, Place, leaky};
 use crate::float::Floats;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
@@ -156,8 +156,14 @@ fn int8_convolutions_stay_inside() {
                 };
                 for isa in Isa::available() {
                     for addend in ADDENDS {
-                        for activation in [Activation::Identity, Activation::Gelu] {
-                            if activation != Activation::Identity && addend != Addend::Float {
+                        for activation in [Activation::Identity, Activation::Gelu, leaky()] {
+                            // Epilogues of their own: a GELU, and a leaky ReLU of nothing added.
+                            let own = match activation {
+                                Activation::Identity => true,
+                                Activation::Gelu => addend == Addend::Float,
+                                _ => addend == Addend::None,
+                            };
+                            if !own {
                                 continue;
                             }
                             let conv = case.conv(buffers, addend, activation);

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use strandline::kernels::{
-    Activation, ConvInt8, ConvShape, Isa, Output, PAIR_LIMIT, Residual, Scratch, Target, View,
-    padded,
+    Activation, ConvInt8, ConvShape, Isa, Output, PAIR_LIMIT, Real, Residual, Scratch, Target,
+    View, padded,
 };
 
 /// A small generator, so that a failing case is named by one number.
@@ -118,12 +118,23 @@ pub const ADDENDS: [Addend; 4] = [
     Addend::Float,
 ];
 
-pub const ACTIVATIONS: [Activation; 4] = [
-    Activation::Identity,
-    Activation::Relu,
-    Activation::ReluFirst,
-    Activation::Gelu,
-];
+/// Every function that a convolution applies.
+pub fn activations() -> [Activation; 5] {
+    [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::ReluFirst,
+        Activation::Gelu,
+        leaky(),
+    ]
+}
+
+/// A leaky ReLU whose slope no power of two makes exact.
+pub fn leaky() -> Activation {
+    Activation::LeakyRelu {
+        slope: Real::try_from(0.3).unwrap(),
+    }
+}
 
 /// What a GELU is multiplied by.
 pub const GAIN: f32 = 1.7;

@@ -1,6 +1,6 @@
 //! Float convolutions against naive sums in f64, and instruction sets against each other.
 
-use crate::case::{ACTIVATIONS, Bytes, Place};
+use crate::case::{Bytes, Place, activations};
 use half::f16;
 use proptest::prelude::*;
 use strandline::kernels::float::{ConvFloat, Weights};
@@ -138,7 +138,7 @@ proptest! {
         let shape = ConvShape { channels_in, channels_out, width, dilation, before, stride };
         let case = Floats::new(shape, positions, seed);
         for half in [false, true] {
-            for activation in ACTIVATIONS {
+            for activation in activations() {
                 let expected = case.run(Isa::SCALAR, half, residual, activation);
                 for (i, &found) in expected.iter().enumerate() {
                     let (position, channel) = (i / channels_out, i % channels_out);
@@ -203,6 +203,7 @@ fn check(
         Activation::Relu => (y.max(0.0), 1.0),
         // Nowhere is the derivative of x · Φ(x) above 1.13.
         Activation::Gelu => (f64::from(Activation::Gelu.one(y as f32)), 1.2),
+        Activation::LeakyRelu { slope } if y < 0.0 => (y * f64::from(slope.get()), 1.0),
         _ => (y, 1.0),
     };
     let off = (f64::from(found) - expected).abs();

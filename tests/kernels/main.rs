@@ -12,7 +12,7 @@ mod transformer;
 #[cfg(unix)]
 mod transformer_bounds;
 
-use case::{ACTIVATIONS, ADDEND_SCALE, ADDENDS, Addend, Case, GAIN, shapes};
+use case::{ADDEND_SCALE, ADDENDS, Addend, Case, GAIN, activations, shapes};
 use proptest::prelude::*;
 use strandline::kernels::{
     Activation, ConvInt8, ConvShape, Isa, Output, Residual, Scratch, Target, View,
@@ -26,7 +26,7 @@ proptest! {
     ) {
         let case = Case::new(shape, positions, signed, seed);
         for addend in ADDENDS {
-            for activation in ACTIVATIONS {
+            for activation in activations() {
                 let expected = case.outputs(Isa::SCALAR, addend, activation);
                 for isa in Isa::available() {
                     let found = case.outputs(isa, addend, activation);
@@ -58,7 +58,7 @@ proptest! {
     ) {
         let case = Case::new(shape, positions, signed, seed);
         for addend in ADDENDS {
-            for activation in ACTIVATIONS {
+            for activation in activations() {
                 let out = case.outputs(Isa::SCALAR, addend, activation);
                 let count = positions * shape.channels_out;
                 for i in 0..count {
@@ -80,6 +80,7 @@ proptest! {
                     let y = match activation {
                         Activation::Relu => y.max(0.0),
                         Activation::Gelu => f64::from(Activation::Gelu.one(y as f32) * GAIN),
+                        Activation::LeakyRelu { slope } if y < 0.0 => y * f64::from(slope.get()),
                         _ => y,
                     };
                     let close = |found: f64, expected: f64, error: f64| {
@@ -188,7 +189,7 @@ fn values_beyond_i32_saturate() {
 
 fn same_everywhere(case: &Case, what: &str) {
     for addend in ADDENDS {
-        for activation in ACTIVATIONS {
+        for activation in activations() {
             let expected = case.outputs(Isa::SCALAR, addend, activation);
             for isa in Isa::available() {
                 let found = case.outputs(isa, addend, activation);

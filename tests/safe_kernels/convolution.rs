@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use strandline::kernels::dense::dense;
 use strandline::kernels::float::{ConvFloat, Weights, one_hot};
 use strandline::kernels::{
-    self, Activation, ConvInt8, ConvShape, Isa, Output, Residual, Rows, Scratch, Target, View,
-    padded,
+    self, Activation, ConvInt8, ConvShape, Isa, Output, Real, Residual, Rows, Scratch, Target,
+    View, padded,
 };
 
 /// Where rows lie.
@@ -275,8 +275,11 @@ fn buffers_of_another_length_are_refused() {
 
 #[test]
 fn activations_that_no_convolution_applies_are_refused() {
-    use Activation::{Exp, GeluTanh, Sigmoid, Tanh};
-    for activation in [Exp, GeluTanh, Sigmoid, Tanh] {
+    use Activation::{Exp, GeluTanh, LeakyRelu, Sigmoid, Tanh};
+    let steep = LeakyRelu {
+        slope: Real::try_from(-1.5).unwrap(),
+    };
+    for activation in [Exp, GeluTanh, Sigmoid, Tanh, steep] {
         let conv = ConvFloat {
             shape: ConvShape::linear(1, 1),
             positions: 0,

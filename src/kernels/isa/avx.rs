@@ -306,6 +306,9 @@ unsafe fn finish_position(
             values = activate_256(Activation::Gelu, values);
             values = values.map(|y| _mm256_mul_ps(y, _mm256_set1_ps(conv.gain)));
         }
+        Activation::LeakyRelu { slope } => {
+            values = activate_256(Activation::LeakyRelu { slope }, values);
+        }
         _ => (),
     }
     for (half, y) in values.into_iter().enumerate() {

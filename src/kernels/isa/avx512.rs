@@ -99,6 +99,8 @@ unsafe fn vnni(conv: &ConvInt8, input: &[u8], out: &mut Output) {
             kind::UNSIGNED_RELU_ADD => sized::<{ kind::UNSIGNED_RELU_ADD }>(conv, &walk, out),
             kind::SIGNED => blocks::<0, 0, { kind::SIGNED }>(conv, &walk, out),
             kind::SIGNED_GELU => blocks::<0, 0, { kind::SIGNED_GELU }>(conv, &walk, out),
+            kind::SIGNED_ADD => sized::<{ kind::SIGNED_ADD }>(conv, &walk, out),
+            kind::SIGNED_LEAKY => sized::<{ kind::SIGNED_LEAKY }>(conv, &walk, out),
             kind::FLOAT => blocks::<0, 0, { kind::FLOAT }>(conv, &walk, out),
             kind::FLOAT_ADD => match walk.row {
                 32 if walk.quads == 8 => blocks::<8, 32, { kind::FLOAT_ADD }>(conv, &walk, out),
@@ -270,6 +272,10 @@ mod kind {
     pub const FLOAT_ADD: u8 = 6;
     /// Anything else, looked at as it runs.
     pub const ANY: u8 = 7;
+    /// Signed rows, signed ones added.
+    pub const SIGNED_ADD: u8 = 8;
+    /// Signed rows after a leaky ReLU.
+    pub const SIGNED_LEAKY: u8 = 9;
 }
 
 fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
@@ -287,6 +293,8 @@ fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
         }
         (Output::Signed(_), Residual::None, Activation::Identity) => kind::SIGNED,
         (Output::Signed(_), Residual::None, Activation::Gelu) => kind::SIGNED_GELU,
+        (Output::Signed(_), Residual::Signed(..), Activation::Identity) => kind::SIGNED_ADD,
+        (Output::Signed(_), Residual::None, Activation::LeakyRelu { .. }) => kind::SIGNED_LEAKY,
         (Output::Float(_), Residual::Float(_), Activation::Identity) => kind::FLOAT_ADD,
         _ => kind::ANY,
     }
@@ -317,7 +325,10 @@ pub(super) unsafe fn finish_sixteen(
             }
         };
     }
-    finish!(UNSIGNED UNSIGNED_ADD UNSIGNED_RELU_ADD SIGNED SIGNED_GELU FLOAT FLOAT_ADD)
+    finish!(
+        UNSIGNED UNSIGNED_ADD UNSIGNED_RELU_ADD SIGNED SIGNED_GELU FLOAT FLOAT_ADD SIGNED_ADD
+        SIGNED_LEAKY
+    )
 }
 
 /// The epilogue of a tile; see the module docs of `kernels` for the formula.
@@ -365,6 +376,28 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                     *y = _mm512_fmadd_ps(x, scale, *y);
                 }
             }
+            if KIND == kind::SIGNED_ADD {
+                let Residual::Signed(rows, scale) = &conv.residual else {
+                    return;
+                };
+                let from = rows
+                    .data
+                    .as_ptr()
+                    .add(rows.first + start * rows.pitch + first);
+                let scale = _mm512_set1_ps(*scale);
+                for (p, y) in values.iter_mut().enumerate() {
+                    let bytes = _mm_loadu_si128(from.add(p * rows.pitch).cast());
+                    let x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+                    *y = _mm512_fmadd_ps(x, scale, *y);
+                }
+            }
+            if KIND == kind::SIGNED_LEAKY
+                && let Activation::LeakyRelu { slope } = conv.activation
+            {
+                for y in &mut values {
+                    *y = activate_512(Activation::LeakyRelu { slope }, *y);
+                }
+            }
             if KIND == kind::FLOAT_ADD {
                 let Residual::Float(rows) = &conv.residual else {
                     return;
@@ -394,7 +427,12 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                         .add(rows.first + start * rows.pitch + first);
                     store::<P, false, true>(&values, to, rows.pitch, !0);
                 }
-                Output::Signed(rows) if KIND == kind::SIGNED || KIND == kind::SIGNED_GELU => {
+                Output::Signed(rows)
+                    if KIND == kind::SIGNED
+                        || KIND == kind::SIGNED_GELU
+                        || KIND == kind::SIGNED_ADD
+                        || KIND == kind::SIGNED_LEAKY =>
+                {
                     let to = rows
                         .data
                         .as_mut_ptr()
@@ -489,6 +527,11 @@ unsafe fn finish_any<const P: usize, const R: usize>(
                     for y in &mut values {
                         let gelu = activate_512(Activation::Gelu, *y);
                         *y = _mm512_mul_ps(gelu, _mm512_set1_ps(conv.gain));
+                    }
+                }
+                Activation::LeakyRelu { slope } => {
+                    for y in &mut values {
+                        *y = activate_512(Activation::LeakyRelu { slope }, *y);
                     }
                 }
                 _ => (),

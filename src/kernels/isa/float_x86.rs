@@ -184,6 +184,9 @@ unsafe fn finish_512<const R: usize>(
                 y = match conv.activation {
                     Activation::Relu => _mm512_max_ps(y, _mm512_setzero_ps()),
                     Activation::Gelu => lanes::activate_512(Activation::Gelu, y),
+                    Activation::LeakyRelu { slope } => {
+                        lanes::activate_512(Activation::LeakyRelu { slope }, y)
+                    }
                     _ => y,
                 };
                 let at = out.first + (start + p) * out.pitch + first;
@@ -298,6 +301,9 @@ unsafe fn finish_256(
             y = match conv.activation {
                 Activation::Relu => y.map(relu),
                 Activation::Gelu => lanes::activate_256(Activation::Gelu, y),
+                Activation::LeakyRelu { slope } => {
+                    lanes::activate_256(Activation::LeakyRelu { slope }, y)
+                }
                 _ => y,
             };
             let to = out

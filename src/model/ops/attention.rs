@@ -9,6 +9,7 @@ use crate::kernels::Scratch;
 use crate::kernels::attention::{Attention, MAX_TOKENS, MAX_WIDTH, Output, Projection, Rotary};
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tract_core::internal::*;
 
 /// Multi-head attention. Inputs: queries, the length, keys, values. Tensors where positions are
@@ -75,6 +76,10 @@ impl Operator for AttentionSpec {
         self.heads.saturating_mul(self.width)
     }
 
+    fn keeps_apart(&self) -> bool {
+        true
+    }
+
     fn scratch(&self, attributes: &Attributes, tile: usize) -> ScratchBytes {
         let room = tile.saturating_add(2 * attributes.halo).min(MAX_TOKENS);
         ScratchBytes {
@@ -84,8 +89,9 @@ impl Operator for AttentionSpec {
     }
 
     fn run(&self, run: Run) -> TractResult<()> {
-        let (attributes, tokens) = (run.attributes, run.extent.rows_out);
+        let (attributes, rows) = (run.attributes, run.extent.rows_out);
         let (rotary, channels) = (self.rotary, self.channels());
+        let tokens = rows / run.sequences;
         ensure!(tokens <= MAX_TOKENS, "{tokens} tokens");
         ensure!(
             rotary == 0 || tokens <= rotary,
@@ -94,8 +100,9 @@ impl Operator for AttentionSpec {
         let [q, _, k, v] = run.inputs else {
             bail!("{}: {} inputs", attributes.label, run.inputs.len());
         };
-        let [q, k, v] = [(q, self.rows[0]), (k, self.rows[1]), (v, self.rows[2])]
-            .map(|(value, kind)| projection(attributes, value, kind, (tokens, channels)));
+        for value in [q, k, v].iter().zip(self.rows) {
+            attributes.rows_of(value.0, value.1.pitch(channels), rows)?;
+        }
         let rotary = match rotary {
             0 => None,
             _ => Some(Rotary {
@@ -103,37 +110,42 @@ impl Operator for AttentionSpec {
                 sin: attributes.floats(1)?,
             }),
         };
-        let attention = Attention {
-            tokens,
-            heads: self.heads,
-            width: self.width,
-            q: q?,
-            k: k?,
-            v: v?,
-            scale: self.scale.get(),
-            mask: None,
-            rotary,
-        };
         let scratch = &mut run.scratch.kernels;
         // For the longest sequence that may come, so that it grows once.
         let room = run.inputs[0].shape()[0].min(MAX_TOKENS);
         scratch.reserve_attention(room.max(tokens), self.width);
         let mut memory = run.output.try_as_plain_ram_mut()?;
-        if self.output == Written::Rows {
-            let target = memory.as_slice_mut::<f32>()?;
-            let target = &mut target[attributes.data(tokens, channels)];
-            match attributes.precision {
-                Precision::Int8 => {
-                    attention.run_int8(attributes.isa, scratch, Output::Float(target));
+        for sequence in 0..run.sequences {
+            let own = sequence * tokens..(sequence + 1) * tokens;
+            let of = |value, kind| projection(attributes, value, kind, (&own, channels));
+            let attention = Attention {
+                tokens,
+                heads: self.heads,
+                width: self.width,
+                q: of(q, self.rows[0])?,
+                k: of(k, self.rows[1])?,
+                v: of(v, self.rows[2])?,
+                scale: self.scale.get(),
+                mask: None,
+                rotary,
+            };
+            if self.output == Written::Rows {
+                let target = memory.as_slice_mut::<f32>()?;
+                let target = &mut target[attributes.data(rows, channels)];
+                let target = &mut target[own.start * channels..own.end * channels];
+                match attributes.precision {
+                    Precision::Int8 => {
+                        attention.run_int8(attributes.isa, scratch, Output::Float(target));
+                    }
+                    _ => attention.run_float(attributes.isa, scratch, target),
                 }
-                _ => attention.run_float(attributes.isa, scratch, target),
+                continue;
             }
-            return Ok(());
+            let form = (self.output, self.output_scale.get());
+            let target = memory.as_slice_mut::<u8>()?;
+            let target = int8_rows(attributes, target, form, (&own, channels))?;
+            attention.run_int8(attributes.isa, scratch, Output::Int8(target));
         }
-        let target = memory.as_slice_mut::<u8>()?;
-        let form = (self.output, self.output_scale.get());
-        let target = int8_rows(attributes, target, form, (tokens, channels))?;
-        attention.run_int8(attributes.isa, scratch, Output::Int8(target));
         Ok(())
     }
 }
@@ -142,11 +154,10 @@ fn projection<'a>(
     attributes: &Attributes,
     value: &'a Tensor,
     kind: RowKind,
-    (tokens, channels): (usize, usize),
+    (tokens, channels): (&Range<usize>, usize),
 ) -> TractResult<Projection<'a>> {
     let (pitch, offset) = (kind.pitch(channels), 0);
-    attributes.rows_of(value, pitch, tokens)?;
-    let first = attributes.halo * pitch;
+    let first = (attributes.halo + tokens.start) * pitch;
     Ok(match kind {
         RowKind::Signed(scale) => Projection::Static {
             bytes: &bytes(value)?[first..],

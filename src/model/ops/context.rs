@@ -13,6 +13,23 @@ pub(crate) struct Context {
     /// The rows of the graph's output that are asked for, ascending and apart; `None`: every row.
     /// Layers near the output compute what these need and leave the rest as it was.
     pub(crate) wanted: Option<Vec<Range<usize>>>,
+    pub(crate) sequences: Sequences,
+}
+
+/// Sequences of one length that a run computes side by side: their rows follow one another, and
+/// where a layer writes a vector, it writes one for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sequences {
+    /// How many there are in this run.
+    pub count: usize,
+    /// How many a tile holds.
+    pub room: usize,
+}
+
+impl Default for Sequences {
+    fn default() -> Sequences {
+        Sequences { count: 1, room: 1 }
+    }
 }
 
 impl Context {

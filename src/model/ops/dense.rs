@@ -60,6 +60,10 @@ impl Operator for DenseSpec {
         self.outputs
     }
 
+    fn keeps_apart(&self) -> bool {
+        true
+    }
+
     fn run(&self, run: Run) -> TractResult<()> {
         let attributes = run.attributes;
         let weight = attributes.tensor(0)?;
@@ -68,11 +72,15 @@ impl Operator for DenseSpec {
             _ => Weights::F16(weight.f16().context("weights")?),
         };
         let input = floats(&run.inputs[0])?;
-        ensure!(input.len() == self.inputs, "a vector of {}", input.len());
+        let fits = input.len() >= run.sequences * self.inputs;
+        ensure!(fits, "a vector of {}", input.len());
         let mut memory = run.output.try_as_plain_ram_mut()?;
         let target = memory.as_slice_mut::<f32>()?;
         let (isa, bias) = (attributes.isa, attributes.floats(1)?);
-        dense(isa, input, weights, bias, self.activation, target);
+        let vectors = input.chunks_exact(self.inputs).take(run.sequences);
+        for (input, target) in vectors.zip(target.chunks_exact_mut(self.outputs)) {
+            dense(isa, input, weights, bias, self.activation, target);
+        }
         Ok(())
     }
 }

@@ -71,6 +71,10 @@ impl Operator for EmbedSpec {
         self.channels
     }
 
+    fn keeps_apart(&self) -> bool {
+        true
+    }
+
     fn run(&self, run: Run) -> TractResult<()> {
         let (attributes, rows) = (run.attributes, run.extent.rows_out);
         let ids = run.inputs[0].try_as_plain_ram()?.as_slice::<u32>()?;
@@ -90,7 +94,13 @@ impl Operator for EmbedSpec {
         let mut memory = run.output.try_as_plain_ram_mut()?;
         let target = memory.as_slice_mut::<f32>()?;
         let target = &mut target[attributes.data(rows, self.channels)];
-        Ok(embedding.run(attributes.isa, &ids[..rows], target)?)
+        // Each sequence has positions of its own.
+        let each = (rows / run.sequences).max(1);
+        let targets = target.chunks_mut(each * self.channels);
+        for (ids, target) in ids[..rows].chunks(each).zip(targets) {
+            embedding.run(attributes.isa, ids, target)?;
+        }
+        Ok(())
     }
 }
 

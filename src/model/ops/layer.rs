@@ -123,7 +123,10 @@ impl Layer {
         context: &mut Context,
         inputs: &[TValue],
     ) -> TractResult<TVec<TValue>> {
-        let (dt, shape) = self.concrete_shape(inputs[0].shape())?;
+        let (dt, mut shape) = self.concrete_shape(inputs[0].shape())?;
+        if self.spec.operator().written() == Written::Vector {
+            shape[0] *= context.sequences.room;
+        }
         let mut buffer = context.arena.take(dt, &shape, self.halo_rows())?;
         let output = Arc::get_mut(&mut buffer.tensor).context("an output is still in use")?;
         let extent = match self.spec.operator().input() {
@@ -140,6 +143,7 @@ impl Layer {
             output,
             scratch: &mut context.scratch,
             wanted: context.wanted.as_deref(),
+            sequences: context.sequences.count,
         })?;
         self.clear_halo(extent.rows_out, output, &mut buffer.cleared);
         Ok(tvec!(TValue::from_const(context.arena.put(buffer))))

@@ -63,6 +63,12 @@ pub(crate) trait Operator {
         usize::MAX
     }
 
+    /// True where [`Run::sequences`] side by side do not meet: by default where a row of the output
+    /// depends on the same row of the input alone.
+    fn keeps_apart(&self) -> bool {
+        self.reach() == 0 && self.keeps_rows()
+    }
+
     /// Working memory for a tile, where that grows with it.
     fn scratch(&self, _attributes: &Attributes, _tile: usize) -> ScratchBytes {
         ScratchBytes::default()
@@ -223,6 +229,8 @@ pub(crate) struct Run<'a> {
     pub scratch: &'a mut Scratch,
     /// Rows of the graph's output that are asked for; `None`: every row.
     pub wanted: Option<&'a [Range<usize>]>,
+    /// How many sequences the rows are of, all of one length.
+    pub sequences: usize,
 }
 
 /// The reason why a size of a specification is out of bounds.

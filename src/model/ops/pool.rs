@@ -48,22 +48,31 @@ impl Operator for PoolSpec {
         self.rate
     }
 
+    fn keeps_apart(&self) -> bool {
+        self.rate == 1
+    }
+
     fn run(&self, run: Run) -> TractResult<()> {
         let (attributes, rows) = (run.attributes, run.extent.rows_in);
-        ensure!(rows > 0, "{}: nothing to pool", attributes.label);
+        let each = rows / run.sequences;
+        ensure!(each > 0, "{}: nothing to pool", attributes.label);
         let read = attributes.reader(&run.inputs[0], self.channels, self.rows, rows)?;
         let mut memory = run.output.try_as_plain_ram_mut()?;
         let target = memory.as_slice_mut::<f32>()?;
-        read(0, target);
-        if self.pooling == Pooling::First {
-            return Ok(());
+        let targets = target.chunks_exact_mut(self.channels);
+        for (sequence, target) in targets.take(run.sequences).enumerate() {
+            let first = sequence * each;
+            read(first, target);
+            if self.pooling == Pooling::First {
+                continue;
+            }
+            let one = zeros(&mut run.scratch.row, self.channels);
+            for row in first + 1..first + each {
+                read(row, one);
+                self.pooling.join(attributes.isa, one, target);
+            }
+            self.pooling.finish(each, target);
         }
-        let one = zeros(&mut run.scratch.row, self.channels);
-        for row in 1..rows {
-            read(row, one);
-            self.pooling.join(attributes.isa, one, target);
-        }
-        self.pooling.finish(rows, target);
         Ok(())
     }
 }

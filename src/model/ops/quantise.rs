@@ -65,7 +65,7 @@ impl Operator for QuantiseSpec {
         let mut memory = run.output.try_as_plain_ram_mut()?;
         let target = memory.as_slice_mut::<u8>()?;
         let form = (self.output, self.scale.get());
-        let target = int8_rows(attributes, target, form, (rows, self.channels))?;
+        let target = int8_rows(attributes, target, form, (&(0..rows), self.channels))?;
         norm::quantise(attributes.isa, input, self.channels, target);
         Ok(())
     }

@@ -65,22 +65,33 @@ impl Operator for SoftmaxSpec {
         0
     }
 
+    fn keeps_apart(&self) -> bool {
+        true
+    }
+
     fn run(&self, run: Run) -> TractResult<()> {
         let Run {
             attributes,
             inputs,
             output,
             extent,
+            sequences,
             ..
         } = run;
         let shape = inputs[0].shape();
+        let rows = if self.vector {
+            sequences
+        } else {
+            extent.rows_in
+        };
+        let last = shape.last().copied().unwrap_or(0);
         ensure!(
-            shape.last() == Some(&self.channels),
+            last == self.channels || (self.vector && last >= rows * self.channels),
             "{}: {shape:?}, not {} channels",
             attributes.label,
             self.channels
         );
-        let count = if self.vector { 1 } else { extent.rows_in } * self.channels;
+        let count = rows * self.channels;
         let mut memory = output.try_as_plain_ram_mut()?;
         let target = &mut memory.as_slice_mut::<f32>()?[..count];
         let values = &floats(&inputs[0])?[..count];

@@ -167,6 +167,7 @@ impl Operator for ConvSpec {
             output,
             scratch,
             wanted,
+            ..
         } = run;
         let Scratch {
             one_hot,
