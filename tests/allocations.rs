@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use strandline::Annotator;
 use strandline::annotate::Task;
 use strandline::annotate::builtin;
-use strandline::annotate::{Molecule, Options, Strands};
-use strandline::call::Call;
+use strandline::annotate::{Molecule, Options, Scorer, Strands};
+use strandline::call::{Call, Strand};
 use strandline::compile::check::Check;
 use strandline::compile::pack::pack;
 use strandline::lab::simulate::read_genes;
@@ -22,6 +22,7 @@ use strandline::reads::nucleotide::letter;
 use strandline::reads::source::Input;
 use strandline::sink::{CallWriter, Format, ModelTag};
 use strandline::stream::batch::{self, FinishedChunk, PipelineConfig};
+use strandline::study::variants::effect::{Comparison, Place};
 
 struct Counting;
 
@@ -243,6 +244,10 @@ fn networks_allocate_nothing() {
                     };
                     assert!(!outputs.unwrap().is_empty());
                 }
+                if ids {
+                    let three = runner.run_sequences(&values[..30], 10);
+                    assert_eq!(three.unwrap().len(), 3 * columns);
+                }
             };
             pass();
             pass();
@@ -275,10 +280,64 @@ fn raw_manifest(ids: bool, columns: usize, multiple: usize, precision: Precision
     manifest
 }
 
+/// Alleles side by side, as `variants` compares them, and one substitution after another, as
+/// `explain` makes them.
+fn changes_allocate_nothing(gene: &[u8]) {
+    let model = |task| builtin::model(task, Tier::Accurate).unwrap();
+    for task in [Task::Splice, Task::Promoter] {
+        let mut comparison = Comparison::new(model(task), 50).unwrap();
+        let reach = comparison.reach();
+        let place = |replaced: usize, by: &[u8]| {
+            let behind = reach + replaced;
+            Place {
+                start: 100 + reach as u64,
+                before: gene[100..100 + reach].to_vec(),
+                replaced: gene[100 + reach..100 + behind].to_vec(),
+                by: by.to_vec(),
+                behind: gene[100 + behind..100 + behind + reach].to_vec(),
+                ended: false,
+            }
+        };
+        let other = 3 - gene[100 + reach];
+        let places = [place(1, &[other]), place(0, &[1, 2]), place(3, &[])];
+        let mut shifts = vec![];
+        let mut pass = || {
+            for place in &places {
+                for strand in [Strand::Forward, Strand::Reverse] {
+                    comparison.run(place, strand, &mut shifts).unwrap();
+                    assert!(!shifts.is_empty());
+                }
+            }
+        };
+        pass();
+        pass();
+        assert_eq!(allocations(pass), 0, "alleles, {task}");
+        let mut scorer = Scorer::new(model(task)).unwrap();
+        let margin = scorer.margin();
+        let part = &gene[100..101 + 2 * margin];
+        let wanted = margin..margin + 1;
+        let (ends, strand, mut seen) = ((100, false), Strand::Forward, 0.0);
+        let mut pass = || {
+            let take = |scores: &[f32]| seen += scores[0];
+            let part = scorer.take_in(part, ends, wanted.clone(), strand, take);
+            part.unwrap();
+            for index in margin - 20..margin + 20 {
+                let take = |scores: &[f32]| seen += scores[0];
+                scorer.with(index, 2, take).unwrap();
+            }
+        };
+        pass();
+        pass();
+        assert_eq!(allocations(pass), 0, "substitutions, {task}");
+        assert!(seen > 0.0);
+    }
+}
+
 #[test]
 fn steady_state_allocates_nothing() {
     networks_allocate_nothing();
     let genes: &'static [Vec<u8>] = genes().leak();
+    changes_allocate_nothing(&genes[0]);
     read_states_allocate_nothing(genes);
     the_pipeline_allocates_nothing_per_read(genes);
 }

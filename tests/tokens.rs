@@ -6,9 +6,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use strandline::annotate::{
-    AnnotateError, Intake, Options, Task, WholeScorer, WindowScorer,
-};
+use strandline::annotate::{AnnotateError, Intake, Options, Task, WholeScorer, WindowScorer};
 use strandline::call::{CallKind, Strand};
 use strandline::model::file::{ModelFile, serialize};
 use strandline::model::manifest::{Link, Manifest, Tokeniser, Window};
@@ -204,12 +202,12 @@ fn a_window_is_what_the_published_model_takes() {
     let mut manifest = open.manifest().clone();
     manifest.window = Some(Window {
         shortest: 1,
-        longest: 63,
+        longest: 89,
         stride: 0,
     });
     let error = Intake::of(&manifest).unwrap_err();
     assert!(
-        error.contains("63 bases has 65 tokens with \"utr-lm\", a tile has 64"),
+        error.contains("89 bases has 91 tokens with \"utr-lm\", a tile has 90"),
         "{error}"
     );
 }

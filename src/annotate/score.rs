@@ -282,9 +282,9 @@ impl Scorer {
         while from < codes.len() {
             let to = codes.len().min(from + step);
             let range = from as u64..to as u64;
-            let rows =
-                self.scan
-                    .rows(&mut self.runner, &piece, range, strand, &mut self.room)?;
+            let rows = self
+                .scan
+                .rows(&mut self.runner, &piece, range, strand, &mut self.room)?;
             take(rows, &self.scan)?;
             from = to;
         }

@@ -242,7 +242,9 @@ impl Runner {
         let result = self.evaluate(ids).map(|_| ());
         self.context.sequences = Sequences::default();
         result?;
-        let outputs = self.floats().and_then(|all| all.get(..count * self.columns));
+        let outputs = self
+            .floats()
+            .and_then(|all| all.get(..count * self.columns));
         Ok(outputs.unwrap_or_default())
     }
 

@@ -97,9 +97,7 @@ pub(super) fn activate(y: [float32x4_t; 4], activation: Activation, gain: f32) -
             let y = lanes::activate_neon(Activation::Gelu, y);
             y.map(|y| vmulq_n_f32(y, gain))
         }
-        Activation::LeakyRelu { slope } => {
-            lanes::activate_neon(Activation::LeakyRelu { slope }, y)
-        }
+        Activation::LeakyRelu { slope } => lanes::activate_neon(Activation::LeakyRelu { slope }, y),
         // A ReLU that comes first has been applied before the residual.
         _ => y,
     }

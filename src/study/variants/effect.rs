@@ -76,6 +76,8 @@ pub struct Comparison {
     compared: Vec<Compared>,
     /// Rows of the reference and of the other allele.
     rows: [Vec<f32>; 2],
+    /// One score of either, base by base of the reference.
+    pairs: Vec<(f32, f32)>,
     codes: Vec<u8>,
     distance: usize,
 }
@@ -103,6 +105,7 @@ impl Comparison {
             compared: compared.collect(),
             scorer,
             rows: [vec![], vec![]],
+            pairs: vec![],
             codes: vec![],
             distance,
         })
@@ -173,13 +176,12 @@ impl Comparison {
         let columns = self.scorer.manifest().outputs.len();
         shifts.clear();
         for compared in &self.compared {
-            let of = |rows: &[f32]| -> Vec<f32> {
-                let column = rows.iter().skip(compared.column).step_by(columns);
-                column.copied().collect()
-            };
-            let [old, new] = [of(&self.rows[0]), of(&self.rows[1])];
+            let [old, new] = &self.rows;
+            let of = |rows: &[f32], row: usize| rows[row * columns + compared.column];
+            let (old, new) = (|row| of(old, row), |row| of(new, row));
+            lengths.align(old, new, &mut self.pairs);
             let from = place.start - near[0] as u64;
-            shifts.push(shift(from, &lengths.align(&old, &new)));
+            shifts.push(shift(from, &self.pairs));
         }
         Ok(())
     }
@@ -197,21 +199,23 @@ impl Lengths {
     /// Pairs of old and new scores, one a base of the reference. A base that is lost has a new
     /// score of 0. Bases that come in count with the base before them, or, at the beginning of a
     /// contig, behind them: the highest.
-    fn align(&self, old: &[f32], new: &[f32]) -> Vec<(f32, f32)> {
+    fn align(
+        &self,
+        old: impl Fn(usize) -> f32,
+        new: impl Fn(usize) -> f32,
+        pairs: &mut Vec<(f32, f32)>,
+    ) {
         let both = self.before + self.replaced.min(self.by);
-        let mut pairs: Vec<(f32, f32)> = old.iter().copied().zip(new[..both].to_vec()).collect();
-        let lost = both..self.before + self.replaced;
-        pairs.extend(old[lost].iter().map(|&old| (old, 0.0)));
-        let come = both..self.before + self.by;
-        let highest = new[come].iter().copied().fold(0.0, f32::max);
-        let ends = self.before + self.replaced;
-        let rest = new[self.before + self.by..].iter().copied();
-        pairs.extend(old[ends..].iter().copied().zip(rest));
-        debug_assert_eq!(pairs.len(), ends + self.behind);
+        let [old_ends, new_ends] = [self.replaced, self.by].map(|own| self.before + own);
+        pairs.clear();
+        pairs.extend((0..both).map(|row| (old(row), new(row))));
+        pairs.extend((both..old_ends).map(|row| (old(row), 0.0)));
+        let highest = (both..new_ends).map(&new).fold(0.0, f32::max);
+        let behind = 0..self.behind;
+        pairs.extend(behind.map(|row| (old(old_ends + row), new(new_ends + row))));
         if let Some(pair) = pairs.get_mut(both.saturating_sub(1)) {
             pair.1 = pair.1.max(highest);
         }
-        pairs
     }
 }
 
@@ -270,21 +274,35 @@ mod tests {
         }
     }
 
+    fn aligned(lengths: &Lengths, old: &[f32], new: &[f32]) -> Vec<(f32, f32)> {
+        let mut pairs = vec![(0.5, 0.5)];
+        lengths.align(|row| old[row], |row| new[row], &mut pairs);
+        pairs
+    }
+
     #[test]
     fn scores_are_paired_by_position() {
-        let pairs = lengths(2, 1, 1, 1).align(&[0.1, 0.2, 0.3, 0.4], &[0.5, 0.6, 0.7, 0.8]);
+        let pairs = aligned(
+            &lengths(2, 1, 1, 1),
+            &[0.1, 0.2, 0.3, 0.4],
+            &[0.5, 0.6, 0.7, 0.8],
+        );
         assert_eq!(pairs, [(0.1, 0.5), (0.2, 0.6), (0.3, 0.7), (0.4, 0.8)]);
         // Two bases are lost.
-        let pairs = lengths(1, 2, 0, 1).align(&[0.1, 0.2, 0.3, 0.4], &[0.5, 0.8]);
+        let pairs = aligned(&lengths(1, 2, 0, 1), &[0.1, 0.2, 0.3, 0.4], &[0.5, 0.8]);
         assert_eq!(pairs, [(0.1, 0.5), (0.2, 0.0), (0.3, 0.0), (0.4, 0.8)]);
         // Two come in: the higher counts with the base before.
-        let pairs = lengths(1, 0, 2, 1).align(&[0.1, 0.2], &[0.3, 0.9, 0.4, 0.5]);
+        let pairs = aligned(&lengths(1, 0, 2, 1), &[0.1, 0.2], &[0.3, 0.9, 0.4, 0.5]);
         assert_eq!(pairs, [(0.1, 0.9), (0.2, 0.5)]);
         // One base becomes two.
-        let pairs = lengths(1, 1, 2, 1).align(&[0.1, 0.2, 0.3], &[0.4, 0.5, 0.6, 0.7]);
+        let pairs = aligned(
+            &lengths(1, 1, 2, 1),
+            &[0.1, 0.2, 0.3],
+            &[0.4, 0.5, 0.6, 0.7],
+        );
         assert_eq!(pairs, [(0.1, 0.4), (0.2, 0.6), (0.3, 0.7)]);
         // Before the first base of a contig.
-        let pairs = lengths(0, 0, 1, 1).align(&[0.1], &[0.9, 0.2]);
+        let pairs = aligned(&lengths(0, 0, 1, 1), &[0.1], &[0.9, 0.2]);
         assert_eq!(pairs, [(0.1, 0.9)]);
     }
 
