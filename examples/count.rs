@@ -4,15 +4,21 @@
 //! cargo run --release --example count -- file fast 20000
 //! cargo run --release --example count -- frames 20000 > frames
 //! cargo run --release --example count -- link fast < frames
+//! cargo run --release --example count -- windows MODEL.safetensors 20
 //! ```
 //!
 //! The first annotates so many bases of the sample reads, each read whole. The second writes the
 //! same reads as frames of the link, 400 bases at a time, as a board sends them; the third decodes
-//! and annotates those. Both say how many calls there were. `benches/count.py` counts.
+//! and annotates those. Both say how many calls there were. `tf` in the place of a tier is the
+//! factors' model alone, at every base. The last scores so many windows of a model that takes
+//! windows, and says how many. `benches/count.py` counts.
 
 use firmware_bridge::{Bases, Decoder, EndReason, Frame, MAX_BASES_BYTES, MAX_FRAME, Message};
 use std::io::{Read, Write, stdin, stdout};
-use strandline::{Annotator, Call, Options, Tier, nucleotide};
+use std::path::Path;
+use strandline::annotate::{Task, WindowScorer, builtin};
+use strandline::call::Strand;
+use strandline::{Annotator, Call, Model, Options, Tier, nucleotide};
 
 /// Bases that a pore gives in a second.
 const CHUNK: usize = 400;
@@ -29,8 +35,12 @@ fn main() -> Result<(), Failure> {
             stdin().read_to_end(&mut bytes)?;
             link(&annotator(tier, true)?, &bytes)?
         }
+        ["windows", model, count] => {
+            println!("{}", windows(model, count.parse()?)?);
+            return Ok(());
+        }
         ["frames", bases] => return write_frames(&reads(bases.parse()?)?),
-        _ => return Err("file TIER BASES, frames BASES or link TIER".into()),
+        _ => return Err("file TIER BASES, frames BASES, link TIER or windows MODEL COUNT".into()),
     };
     println!("{}", calls.len());
     Ok(())
@@ -40,6 +50,15 @@ fn annotator(tier: &str, eager: bool) -> Result<Annotator, Failure> {
     let tier = match tier {
         "fast" => Tier::Fast,
         "auto" => Tier::Auto,
+        "tf" => {
+            let model = builtin::model(Task::Tf, Tier::Auto)?;
+            let options = Options {
+                everywhere: true,
+                eager,
+                ..Options::default()
+            };
+            return Ok(Annotator::new(vec![model], options)?);
+        }
         other => return Err(format!("no tier {other:?}").into()),
     };
     Ok(Annotator::builtin(Options {
@@ -75,6 +94,20 @@ fn file(annotator: &Annotator, reads: &[Vec<u8>]) -> Result<Vec<Call>, Failure> 
         state.finish(&mut calls)?;
     }
     Ok(calls)
+}
+
+/// So many windows of the model's length, side by side, and how many were scored.
+fn windows(model: &str, count: usize) -> Result<usize, Failure> {
+    let mut scorer = WindowScorer::new(Model::open(Path::new(model))?)?;
+    let longest = scorer.intake().sequence().longest;
+    let codes = reads(longest * count)?.concat();
+    let windows = scorer.intake().windows(codes.len(), Some(longest));
+    let mut scored = 0;
+    scorer.each(&codes, windows, Strand::Forward, |_, scores| {
+        scored += usize::from(scores[0].is_finite());
+        Ok::<(), Failure>(())
+    })?;
+    Ok(scored)
 }
 
 fn link(annotator: &Annotator, mut bytes: &[u8]) -> Result<Vec<Call>, Failure> {

@@ -4,7 +4,7 @@
 //! largest score, the sum of the probabilities and the division by it need no reduction within a
 //! register.
 
-use super::{Attention, AttentionScratch, Output, pack};
+use super::{Attention, AttentionScratch, Output, pack, rotate};
 use crate::kernels::LANES;
 use crate::kernels::lanes::{Aligned, Kernel, LINE, Lanes};
 use crate::kernels::norm::{self, Int8Rows};
@@ -49,6 +49,13 @@ impl Kernel for Int8<'_> {
             }
             return;
         }
+        if let Some(rotary) = self
+            .attention
+            .rotary
+            .filter(|_| rotate::serves(self.attention))
+        {
+            rotate::turns(rotary, tokens, self.scratch);
+        }
         for head in 0..self.attention.heads {
             self.head(s, head);
         }
@@ -71,10 +78,18 @@ struct Head {
 impl Int8<'_> {
     #[inline(always)]
     fn head<S: Lanes>(&mut self, s: S, head: usize) {
-        pack::queries(s, self.attention, head, self.scratch);
+        let by_lane = rotate::serves(self.attention);
+        if by_lane {
+            rotate::queries(s, self.attention, head, self.scratch);
+        }
+        pack::queries(s, self.attention, head, self.scratch, by_lane);
         let head = Head {
             head,
-            k_scale: pack::keys(s, self.attention, head, self.scratch),
+            k_scale: if by_lane {
+                rotate::keys(s, self.attention, head, self.scratch)
+            } else {
+                pack::keys(s, self.attention, head, self.scratch)
+            },
             v_scale: pack::values(s, self.attention, head, self.scratch),
         };
         let blocks = self.attention.tokens.div_ceil(LANES);

@@ -46,6 +46,7 @@
 mod float;
 mod int8;
 mod pack;
+mod rotate;
 
 use super::lanes::{Aligned, LINE, dispatch};
 use super::norm::{Int8Rows, SCALE_BYTES};
@@ -260,6 +261,8 @@ pub(super) struct AttentionScratch {
     head: Vec<f32>,
     /// The same in bytes.
     head_bytes: Vec<u8>,
+    /// Tables of the rotary embedding, for heads that [`rotate`] packs.
+    turns: Vec<rotate::Turns>,
     /// Scores of a tile, `[key][block][16 queries]`.
     scores: Vec<Aligned<[i32; LANES]>>,
     /// Probabilities of a tile, `[key / 4][block][16 queries][4 keys]`.
@@ -288,6 +291,7 @@ impl AttentionScratch {
         grow(&mut self.values, need.values, Aligned([0; LINE]));
         grow(&mut self.head, need.head, 0.0);
         grow(&mut self.head_bytes, need.head, 0);
+        grow(&mut self.turns, need.turns, Default::default());
         grow(&mut self.scores, need.scores, Aligned([0; LANES]));
         let lines = need.probabilities;
         grow(&mut self.probabilities, lines, Aligned([0; LINE]));
@@ -303,6 +307,7 @@ impl AttentionScratch {
             + need.blocks * (size_of::<[f32; LANES]>() + size_of::<[i32; LANES]>())
             + need.keys * size_of::<[u8; 4]>()
             + need.head * (size_of::<f32>() + size_of::<u8>())
+            + need.turns * size_of::<rotate::Turns>()
     }
 
     /// Bytes held.
@@ -315,6 +320,7 @@ impl AttentionScratch {
             + size_of_val(&self.values[..])
             + size_of_val(&self.head[..])
             + self.head_bytes.len()
+            + size_of_val(&self.turns[..])
             + size_of_val(&self.scores[..])
             + size_of_val(&self.probabilities[..])
             + self.rows.capacity() * size_of::<f32>()
@@ -332,6 +338,7 @@ struct Lengths {
     values: usize,
     /// Of a head's floats, and of its bytes.
     head: usize,
+    turns: usize,
     scores: usize,
     probabilities: usize,
 }
@@ -340,13 +347,19 @@ impl Lengths {
     /// For a sequence of `tokens` and heads of `width`.
     fn new(tokens: usize, width: usize) -> Lengths {
         let (blocks, quads) = (tokens.div_ceil(LANES), width.div_ceil(4));
+        // Whole blocks of tokens, where these are lanes.
+        let (turns, rows) = match width {
+            rotate::EIGHT => (blocks, tokens.max(blocks * LANES / 2)),
+            _ => (0, tokens),
+        };
         Lengths {
+            turns,
             kept: tokens,
             queries: blocks * quads,
             blocks,
             keys: tokens * quads,
             values: tokens.div_ceil(4) * width.div_ceil(LANES),
-            head: tokens * width.next_multiple_of(LANES),
+            head: rows * width.next_multiple_of(LANES),
             scores: tokens * BLOCKS,
             probabilities: tokens.div_ceil(4) * BLOCKS,
         }

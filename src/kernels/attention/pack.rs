@@ -125,23 +125,25 @@ fn quantise<S: Lanes>(s: S, row: &[f32], inverse: f32, to: &mut [u8]) {
     }
 }
 
-/// Queries of a head, all tokens, one a lane, with first accumulators, and their scales.
+/// Queries of a head, all tokens, one a lane, with first accumulators, and their scales; of queries
+/// that are `packed` only the accumulators.
 #[inline(always)]
 pub(super) fn queries<S: Lanes>(
     s: S,
     attention: &Attention,
     head: usize,
     scratch: &mut AttentionScratch,
+    packed: bool,
 ) {
     let Attention { tokens, width, .. } = *attention;
     let padded = width.next_multiple_of(LANES);
     let quads = width.div_ceil(4);
     let blocks = tokens.div_ceil(LANES);
-    if !tokens.is_multiple_of(LANES) {
+    if !packed && !tokens.is_multiple_of(LANES) {
         scratch.queries[(blocks - 1) * quads..][..quads].fill(Aligned([0; LINE]));
         scratch.query_scales[blocks - 1] = [0.0; LANES];
     }
-    let mut token = 0;
+    let mut token = if packed { tokens } else { 0 };
     if let (
         Projection::Static {
             bytes,

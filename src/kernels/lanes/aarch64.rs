@@ -185,6 +185,11 @@ impl<const DOT: bool> Lanes for NeonLanes<DOT> {
         quarters!(q => vshlq_n_s32::<23>(x[q]))
     }
     #[inline(always)]
+    fn signed_byte(self, x: Self::I, byte: usize) -> Self::I {
+        let left = 24 - 8 * byte as i32;
+        quarters!(q => vshrq_n_s32::<24>(vshlq_s32(x[q], vdupq_n_s32(left))))
+    }
+    #[inline(always)]
     fn bits(self, x: Self::F) -> Self::I {
         quarters!(q => vreinterpretq_s32_f32(x[q]))
     }

@@ -115,6 +115,8 @@ pub(crate) trait Lanes: Copy {
     fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Shifted left by 23, to where a float has its exponent.
     fn to_exponent(self, x: Self::I) -> Self::I;
+    /// A byte of each lane, counted from the lowest, with its sign.
+    fn signed_byte(self, x: Self::I, byte: usize) -> Self::I;
     /// The bits of the floats.
     fn bits(self, x: Self::F) -> Self::I;
     /// Floats of these bits.

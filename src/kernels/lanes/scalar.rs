@@ -107,6 +107,10 @@ impl Lanes for ScalarLanes {
         lanes!(l => x[l] << 23)
     }
     #[inline(always)]
+    fn signed_byte(self, x: Self::I, byte: usize) -> Self::I {
+        lanes!(l => x[l] << (24 - 8 * byte) >> 24)
+    }
+    #[inline(always)]
     fn bits(self, x: Self::F) -> Self::I {
         lanes!(l => x[l].to_bits() as i32)
     }

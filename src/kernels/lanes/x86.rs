@@ -153,6 +153,14 @@ impl Lanes for Avx512Lanes {
         with!(_mm512_slli_epi32::<23>(x))
     }
     #[inline(always)]
+    fn signed_byte(self, x: __m512i, byte: usize) -> __m512i {
+        let left = 24 - 8 * byte as i32;
+        with!(_mm512_srai_epi32::<24>(_mm512_sll_epi32(
+            x,
+            _mm_cvtsi32_si128(left)
+        )))
+    }
+    #[inline(always)]
     fn bits(self, x: __m512) -> __m512i {
         with!(_mm512_castps_si512(x))
     }
@@ -400,6 +408,11 @@ impl Lanes for Avx2Lanes {
     #[inline(always)]
     fn to_exponent(self, x: Self::I) -> Self::I {
         halves!(h => _mm256_slli_epi32::<23>(x[h]))
+    }
+    #[inline(always)]
+    fn signed_byte(self, x: Self::I, byte: usize) -> Self::I {
+        let left = 24 - 8 * byte as i32;
+        halves!(h => _mm256_srai_epi32::<24>(_mm256_sll_epi32(x[h], _mm_cvtsi32_si128(left))))
     }
     #[inline(always)]
     fn bits(self, x: Self::F) -> Self::I {

@@ -17,6 +17,8 @@ pub(crate) struct Altered {
     values: Vec<Vec<u8>>,
     /// Rows of each value that are there.
     needed: Vec<Range<usize>>,
+    /// Those of them that the last change reached.
+    reached: Vec<Range<usize>>,
     wanted: Range<usize>,
     output: Vec<f32>,
     /// What a change overwrites: the value, the first row, and its bytes.
@@ -114,9 +116,12 @@ impl Altered {
         let network = carried.network(self.mirrored);
         out.clear();
         out.extend_from_slice(&self.output);
-        let mut reached = vec![0..0; network.values.len()];
+        let mut reached = mem::take(&mut self.reached);
+        reached.clear();
+        reached.resize(network.values.len(), 0..0);
         reached[0] = both(&(position..position + 1), &self.needed[0]);
         if reached[0].is_empty() {
+            self.reached = reached;
             return;
         }
         self.save(network, 0, &reached[0]);
@@ -151,6 +156,7 @@ impl Altered {
             }
             reached[n + 1] = rows;
         }
+        self.reached = reached;
         for (value, first, bytes) in self.saved.drain(..) {
             self.values[value][first..first + bytes.len()].copy_from_slice(&bytes);
             self.spare.push(bytes);
