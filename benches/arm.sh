@@ -130,7 +130,10 @@ promoter=$(kmac promoter-core '')
 tf=$(kmac tf-binding '')
 expression=$(kmac expression '')
 # Tokens times 12 layers of four projections and two layers four times as wide, and attention.
-dnabert=$(awk 'BEGIN { t = 67; w = 768; print 12 * (t * w * 12 * w + 2 * t * t * w) / 1000 }')
+dnabert=$(awk 'BEGIN {
+    t = 67; w = 768
+    printf "%.0f", 12 * (t * w * 12 * w + 2 * t * t * w) / 1000
+}')
 cat <<END
 | model | kMAC |
 | --- | --- |
