@@ -85,7 +85,7 @@ fn lowered_whole(draft: Draft, output: &str, terms: &Terms) {
 #[test]
 fn a_function_is_one_operator() {
     type Write = fn(&mut Draft, &str) -> String;
-    let all: [(&str, Write); 17] = [
+    let all: [(&str, Write); 18] = [
         ("elu", |d, x| d.op("Elu", &[x], &[attribute("alpha", 0.7)])),
         ("selu", |d, x| d.op("Selu", &[x], &[])),
         ("celu", |d, x| {
@@ -102,6 +102,11 @@ fn a_function_is_one_operator() {
         }),
         ("one slope", |d, x| {
             let slope = d.floats(&[1], &[0.3]);
+            d.op("PRelu", &[x, &slope], &[])
+        }),
+        ("a slope a channel", |d, x| {
+            let slopes = [0.3, -0.2, 0.0, 1.0, 0.25, 0.1, 0.7, 0.5];
+            let slope = d.floats(&[8, 1], &slopes);
             d.op("PRelu", &[x, &slope], &[])
         }),
         ("relu 6", |d, x| {

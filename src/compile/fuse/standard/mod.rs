@@ -1,5 +1,5 @@
-//! Operators that ONNX Runtime's optimiser merges, and those of newer operator sets that are a few
-//! older ones, taken apart. What they compute is said in ONNX Runtime's `docs/ContribOperators.md`.
+//! Operators that ONNX Runtime's optimiser merges, and those of ONNX that are a few others, taken
+//! apart. What they compute is said in ONNX Runtime's `docs/ContribOperators.md`.
 //!
 //! | file | what it holds |
 //! | --- | --- |
@@ -57,7 +57,8 @@ const KNOWN: [&str; 6] = [
 ];
 
 /// Those of ONNX itself that are taken apart.
-const NEWER: [&str; 3] = [
+const NEWER: [&str; 4] = [
+    "PRelu",
     "RMSNormalization",
     "RotaryEmbedding",
     "SimplifiedLayerNormalization",
@@ -197,6 +198,7 @@ fn write(net: &Net, graph: &GraphProto, op: &NodeProto, parts: &mut Parts) -> Re
             let epsilon = node::float(op, "epsilon").unwrap_or(1e-5);
             parts.rms_norm(needed(0)?, needed(1)?, epsilon)
         }
+        "PRelu" => slopes(net, op, parts)?,
         "EmbedLayerNormalization" => {
             let tables = [2, 3, 4].map(|at| given(at).map(str::to_string));
             let norm = [needed(5)?, needed(6)?];
@@ -212,6 +214,28 @@ fn write(net: &Net, graph: &GraphProto, op: &NodeProto, parts: &mut Parts) -> Re
     };
     parts.call(&result, &op.output[0]);
     Ok(())
+}
+
+/// `PRelu` with more than one slope: x · slope + max(x · (1 - slope), 0), where none is above 1.
+fn slopes(net: &Net, op: &NodeProto, parts: &mut Parts) -> Result<String, String> {
+    let (x, slope) = match &op.input[..] {
+        [x, slope] => (x, slope),
+        _ => return Err("it has no slope".to_string()),
+    };
+    let (values, shape) = (net.floats(slope), net.constant_shape(slope));
+    let (Some(values), Some(shape)) = (values, shape) else {
+        return Ok(parts.op("PRelu", &[x, slope]));
+    };
+    let several = values.iter().any(|value| *value != values[0]);
+    if !several || values.iter().any(|value| *value > 1.0) {
+        return Ok(parts.op("PRelu", &[x, slope]));
+    }
+    let rest: Vec<f32> = values.iter().map(|value| 1.0 - value).collect();
+    let rest = parts.floats(&shape, &rest);
+    let below = parts.op("Mul", &[x, slope]);
+    let above = parts.op("Mul", &[x, &rest]);
+    let above = parts.op("Relu", &[&above]);
+    Ok(parts.op("Add", &[&below, &above]))
 }
 
 /// `FusedMatMul`: alpha · A · B, with the last two axes of either transposed.

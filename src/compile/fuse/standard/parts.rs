@@ -91,6 +91,13 @@ impl Parts {
         self.constant(DataType::Int64, &[values.len() as i64], bytes)
     }
 
+    /// A constant of floats.
+    pub fn floats(&mut self, shape: &[usize], values: &[f32]) -> String {
+        let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.constant(DataType::Float, &shape, bytes)
+    }
+
     /// A constant of no axis.
     pub fn number(&mut self, value: f32) -> String {
         self.constant(DataType::Float, &[], value.to_le_bytes().to_vec())
