@@ -113,7 +113,8 @@ impl Intake {
             return Ok(());
         };
         loop {
-            (ids.clear(), own.clear());
+            ids.clear();
+            own.clear();
             let mut tokens = 0;
             while own.is_empty() || own.len() < runner.at_once(tokens) {
                 window.clear();
