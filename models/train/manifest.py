@@ -298,13 +298,13 @@ WIDTH = 100
 
 
 def tf(report):
-    packed = report["figures"]["packed"]
+    found = report["figures"]["int8"]
     figures = {}
     for k in range(5):
-        figures[f"gue_tf{k}_dev_mcc"] = packed["mcc_dev"][k]
-        figures[f"gue_tf{k}_dev_auc"] = packed["auc_dev"][k]
-    figures["gue_dev_mean_mcc"] = packed["mean_mcc_dev"]
-    figures["gue_dev_mean_auc"] = packed["mean_auc_dev"]
+        figures[f"gue_tf{k}_dev_mcc"] = found["mcc_dev"][k]
+        figures[f"gue_tf{k}_dev_auc"] = found["auc_dev"][k]
+    figures["gue_dev_mean_mcc"] = found["mean_mcc_dev"]
+    figures["gue_dev_mean_auc"] = found["mean_auc_dev"]
     calls = "false_calls_per_mb_and_strand_held_out_genes"
     for output in report["outputs"]:
         figures[f"{calls}_{output['name']}"] = output["calls_test_genes_per_mb_strand"]

@@ -1,14 +1,14 @@
 """Trains the transcription-factor network: for each of five factors a logit at every base for "the
 101 nt around this base are bound".
 
-What: one trunk at full resolution: a convolution of width 11 that reads motifs, the maximum of
+What: one trunk at full resolution: a convolution of width 15 that reads motifs, the maximum of
   three neighbours, two convolutions of dilation 3 that read arrangements of them. Then sliding
   windows: maximum and mean of each channel of the motifs, of the arrangements, and of those within
   12 nt; a hidden layer and five outputs, both of width 1. No output depends on anything beyond 50
   nt. Without the windows over motifs the network learns far more slowly.
-  In training the network is computed for windows only, and but at every third base behind the
-  maximum of three, beginning at a random one of three (`Tf.windows`, `sparse`), which halves the
-  time. The last 18 % compute all bases, as a scan does.
+  In training the network is computed for windows only, but at every third base behind the maximum
+  of three, beginning at a random one of three (`Tf.windows`, `start`), and in bfloat16. The last
+  16 % of the steps compute all bases, as a scan does, in int8 fake quantisation.
   The first convolution starts from the octamers that tell bound from unbound best, both strands.
 Data: the five data sets `tf/gue_tf{0..4}` of GUE: 101 nt around ENCODE ChIP-seq peaks. Negatives
   are other genomic windows, as many as positives and alike in GC content (means within .002 in each
@@ -18,22 +18,23 @@ Data: the five data sets `tf/gue_tf{0..4}` of GUE: 101 nt around ENCODE ChIP-seq
   part of the answer. A negative of one factor is hardly ever a positive of another, so it serves
   the others as well, with a small weight that follows its GC content. In tf0 and tf1 four of nine
   positives overlap one of the other; a fifth of the rows of tf4 are copies of others.
-Teachers: a regression on 4-mers and 6-mers, which knows other things than a network does (repeats
-  above all); the network of an earlier run (`--start`), which this one starts from; and, on
-  demand, wider networks of the same kind. The mean of their logits is mixed with the labels, and it
-  alone labels windows re-joined from two of the same factor.
+Teachers: a regression on words of 4 and 6 letters with gaps, which knows other things than a
+  network does (repeats above all); with `--start` the network of an earlier run, too, which this
+  one goes on from: its layers may be smaller. The mean of the teachers' logits is mixed with the
+  labels, and it alone labels windows re-joined from two of the same factor.
 Splits: no row is trained on that is a row of a dev file, of whichever factor, its reverse
   complement, or overlaps one by 40 nt or more (all of the overlap equal: copies of a repeat do
   not count). Rows with md5(sequence) mod 20 = 0 are for calibration and choices, and what overlaps
   them is not trained on. Genes (thresholds, false calls): symbol bucket 10..19 thresholds, 0..9
   test, the first 1.5 Mb of each. chr9 is not looked at.
 Both strands: rows are trained on in a random orientation. Figures are those of the mean of the
-  logits of both. In the last 16 %: int8 fake quantisation.
+  logits of both.
 
-    python tf.py --data DIR --out FIRST
-    python tf.py --data DIR --out OUT --start FIRST --soft .5 --joined 64 --pool 40000
+    python tf.py --data DIR --out FIRST --soft .4
+    python tf.py --data DIR --out OUT --start FIRST/tf.onnx --seed 2
 
-about 7 minutes on one core each. It goes on from OUT/tf_checkpoint.pt where there is one.
+about 6 minutes each on one core with bfloat16 instructions. It goes on from OUT/tf_checkpoint.pt
+where there is one.
 """
 
 import argparse
@@ -70,8 +71,22 @@ SEED = 8  # nt, of the octamers that the first convolution starts from
 STEP = 3  # bases that one maximum covers, and the dilation behind it
 NEAR = 12  # the inner windows reach so far
 MERGE = 100  # calls closer than this are one call, as in `promoter.peaks`
-TEACHER = (96, 64, 64)  # motifs, channels, hidden
-REGRESSION = 0.35  # its share in the mean of the teachers' logits
+# words with gaps, the same read backwards, for the regression
+WORDS = [
+    (0, 1, 2, 3),
+    (0, 1, 2, 3, 4, 5),
+    (0, 1, 2, 4, 5, 6),
+    (0, 1, 2, 5, 6, 7),
+    (0, 2, 3, 4, 5, 7),
+    (0, 1, 3, 5, 7, 8),
+    (0, 1, 2, 7, 8, 9),
+    (0, 1, 3, 6, 8, 9),
+    (0, 1, 4, 5, 8, 9),
+    (0, 2, 3, 7, 8, 10),
+    (0, 3, 4, 7, 8, 11),
+    (0, 1, 2, 10, 11, 12),
+]
+REGRESSION = 0.5  # its share in the mean of the teachers' logits
 
 
 def complement(codes):
@@ -94,15 +109,18 @@ def sliding_mean(x, width):
 
 
 class Block(ConvBlock):
-    """Without padding; the dilation is that of the call."""
+    """Without padding; the dilation is that of the call. `pool` is computed before the batch norm,
+    which is the same, and faster, while that has factors above 0."""
 
-    def forward(self, x, skip=None, dilation=1):
+    def forward(self, x, skip=None, dilation=1, pool=None):
         if self.mode == "int8":
             weight, bias = self.folded()
             weight = round_weight(weight)
         else:
             weight, bias = self.conv.weight, None
         y = F.conv2d(x, weight.unsqueeze(2), bias, dilation=(1, dilation))
+        if pool is not None:
+            y = pool(y)
         if self.mode != "int8":
             y = self.bn(y)
         if skip is not None:
@@ -114,13 +132,13 @@ class Hidden(nn.Module):
     """ReLU of a dense layer on maxima and means, which are each standardised; in the runtime two
     convolutions of width 1, of which one adds the other's rows."""
 
-    def __init__(self, maxima, means, outputs, dropout):
+    def __init__(self, maxima, means, outputs):
         super().__init__()
         self.norm = nn.ModuleList([_BatchNorm(n, affine=False) for n in (maxima, means)])
         self.conv = nn.ModuleList([nn.Conv1d(n, outputs, 1, bias=False) for n in (maxima, means)])
         self.bn = _BatchNorm(outputs)
         self.rounded = nn.ModuleList([ActivationQuantizer(), ActivationQuantizer()])
-        self.quantizer, self.dropout, self.mode = ActivationQuantizer(), dropout, "float"
+        self.quantizer, self.mode = ActivationQuantizer(), "float"
 
     def folded(self):
         """Weights of either part, and the bias."""
@@ -144,54 +162,57 @@ class Hidden(nn.Module):
         else:
             y = 0
             for x, norm, conv in zip(pooled, self.norm, self.conv):
-                x = F.dropout(norm(x), self.dropout, self.training)
-                y = y + F.conv2d(x, conv.weight.unsqueeze(2))
+                y = y + F.conv2d(norm(x), conv.weight.unsqueeze(2))
             y = self.bn(y)
-        return F.dropout(self.quantizer(y), self.dropout, self.training)
+        return self.quantizer(y)
 
 
 class Tf(nn.Module):
-    def __init__(self, motifs, channels, hidden, width=11, inner=5, dropout=0.2):
+    def __init__(self, motifs, channels, hidden, width, inner=(5, 5)):
         super().__init__()
         self.first = Block(4, motifs, width)
         self.inner = nn.ModuleList(
-            [Block(motifs, channels, inner, STEP), Block(channels, channels, inner, STEP)]
+            Block(channels if i else motifs, channels, taps, STEP) for i, taps in enumerate(inner)
         )
         # the first layer's rows and twice the last one's: all and near
-        self.hidden = Hidden(motifs + 2 * channels, motifs + 2 * channels, hidden, dropout)
+        self.hidden = Hidden(motifs + 2 * channels, motifs + 2 * channels, hidden)
         self.head = Head(hidden, FACTORS)
         self.reach = width // 2  # of the motifs
-        self.reach_inner = self.reach + 1 + 2 * STEP * (inner // 2)
+        self.reach_inner = self.reach + 1 + sum(STEP * (taps // 2) for taps in inner)
 
-    def windows(self, x, sparse=False):
-        """[B, 4, 1, 101] to [B, 5]: what `forward` gives in the middle. `sparse`: at every third
-        base only, which is the same but for maxima over fewer bases."""
-        h, near, dilation = self.first(x), NEAR, STEP
-        if sparse:
-            start, near, dilation = int(torch.randint(0, STEP, ())), NEAR // STEP, 1
-            h = F.max_pool2d(h[..., start:], (1, STEP))
-        else:
-            h = F.max_pool2d(h, (1, STEP), 1)
-        first = h
+    def arrange(self, h, dilation):
+        """The inner convolutions, all but the first with a residual."""
         h = self.inner[0](h, dilation=dilation)
-        cut = dilation * (self.inner[1].conv.kernel_size[0] // 2)
-        h = self.inner[1](h, h[..., cut:-cut], dilation)
+        for block in self.inner[1:]:
+            cut = dilation * (block.conv.kernel_size[0] // 2)
+            h = block(h, h[..., cut:-cut], dilation)
+        return h
+
+    def windows(self, x, start=None):
+        """[B, 4, 1, 101] to [B, 5]: what `forward` gives in the middle. `start`: at every third
+        base from there only, which is the same but for maxima over fewer bases."""
+        if start is None:
+            near, dilation = NEAR, STEP
+            first = self.first(x, pool=lambda h: F.max_pool2d(h, (1, STEP), 1))
+        else:
+            near, dilation = NEAR // STEP, 1
+            first = self.first(x[..., start:], pool=lambda h: F.max_pool2d(h, (1, STEP)))
+        h = self.arrange(first, dilation)
         middle = h.shape[-1] // 2
         parts = (first, h, h[..., middle - near : middle + near + 1])
-        maxima = torch.cat([p.amax(3, keepdim=True) for p in parts], 1)
-        means = torch.cat([p.mean(3, keepdim=True) for p in parts], 1)
-        return self.head(self.hidden(maxima, means))[:, :, 0, 0]
+        maxima = torch.cat([F.max_pool2d(p, (1, p.shape[3])) for p in parts], 1)
+        means = torch.cat([F.avg_pool2d(p, (1, p.shape[3])) for p in parts], 1)
+        return self.head(self.hidden(maxima, means))[:, :, 0, 0].float()
 
-    def both(self, codes):
+    def both(self, codes, start=None):
         """Mean of the logits of both orientations, [B, 5]."""
-        return (self.windows(one_hot_2d(codes)) + self.windows(one_hot_2d(complement(codes)))) / 2
+        sides = (self.windows(one_hot_2d(c), start) for c in (codes, complement(codes)))
+        return sum(sides) / 2
 
     def scan(self, x):
         """[1, 4, 1, T + 100] to [5, T], in either mode."""
-        first = F.max_pool2d(self.first(x), (1, STEP), 1)
-        h = self.inner[0](first, dilation=STEP)
-        cut = STEP * (self.inner[1].conv.kernel_size[0] // 2)
-        h = self.inner[1](h, h[..., cut:-cut], STEP)
+        first = self.first(x, pool=lambda h: F.max_pool2d(h, (1, STEP), 1))
+        h = self.arrange(first, STEP)
         count = x.shape[-1] - WINDOW + 1
         edge = (h.shape[-1] - count) // 2 - NEAR
         parts = (first, h, h[..., edge:-edge])
@@ -211,7 +232,8 @@ class Tf(nn.Module):
         h = F.max_pool1d(convolve(self.first, x), STEP, 1, STEP // 2)
         first, far_first = h, CENTRE - self.reach - STEP // 2
         h = convolve(self.inner[0], h)
-        h = convolve(self.inner[1], h, h)
+        for block in self.inner[1:]:
+            h = convolve(block, h, h)
         far = CENTRE - self.reach_inner
         parts = [(first, far_first), (h, far), (h, NEAR)]
         maxima = torch.cat([F.max_pool1d(p, 2 * n + 1, 1, n) for p, n in parts], 1)
@@ -352,26 +374,81 @@ def plant(model, found):
         weight[c, :, start : start + SEED] += 0.5 * motif
 
 
+@torch.no_grad()
+def begin(model, path, x):
+    """Goes on from the network in an exported file, which may have fewer channels and narrower
+    convolutions: gives the same at first. Batch norms get the statistics of these windows."""
+    import onnx
+    import onnxruntime
+
+    file = onnx.load(path)
+    names = [node.input[1:] for node in file.graph.node if node.op_type == "Conv"]
+    flat = [name for own in names for name in own]
+    file.graph.output.extend(onnx.ValueInfoProto(name=name) for name in flat)
+    session = onnxruntime.InferenceSession(file.SerializeToString())
+    found = session.run(flat, {"sequence": np.zeros((1, 4, 1), np.float32)})
+    held = {name: torch.from_numpy(value.copy()) for name, value in zip(flat, found)}
+    nodes = [[held[name] for name in own] for own in names]
+    *blocks, (sharp, bias), (blunt,), (last, last_bias) = nodes
+    seen = one_hot_2d(x)
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()
+    for block, (weight, shift) in zip((model.first, *model.inner), blocks):
+        outputs, inputs, taps = weight.shape
+        at = (block.conv.kernel_size[0] - taps) // 2
+        block.conv.weight[:outputs] = 0.0
+        block.conv.weight[:outputs, :inputs, at : at + taps] = weight
+        model.windows(seen)
+        bn = block.bn
+        bn.weight[:outputs] = torch.sqrt(bn.running_var + bn.eps)[:outputs]
+        bn.bias[:outputs] = shift + bn.running_mean[:outputs]
+    model.windows(seen)
+    # the channels of `first`, and twice those of the last inner one
+    first, before, now = len(blocks[0][0]), len(blocks[-1][0]), len(model.inner[-1].bn.weight)
+    more = model.first.bn.weight.numel()
+    places = torch.cat(
+        [torch.arange(first), more + torch.arange(before), more + now + torch.arange(before)]
+    )
+    hidden, outputs = model.hidden, len(bias)
+    for norm, conv, weight in zip(hidden.norm, hidden.conv, (sharp, blunt)):
+        conv.weight[:outputs] = 0.0
+        conv.weight[:outputs, places] = weight
+        bias = bias + weight[..., 0] @ norm.running_mean[places]
+        conv.weight *= torch.sqrt(norm.running_var + norm.eps)[:, None]
+    model.windows(seen)
+    hidden.bn.weight[:outputs] = torch.sqrt(hidden.bn.running_var + hidden.bn.eps)[:outputs]
+    hidden.bn.bias[:outputs] = bias + hidden.bn.running_mean[:outputs]
+    model.head.conv.weight.zero_()
+    model.head.conv.weight[:, :outputs] = last
+    model.head.conv.bias.copy_(last_bias)
+    for norm in norms:
+        norm.momentum = 0.1
+
+
 def words(x):
-    """4-mers and 6-mers of windows, the same for both strands, for the regression."""
+    """The words of windows, the same for both strands, for the regression."""
     parts, offset = [], 0
-    for length in (4, 6):
-        place = 4 ** np.arange(length)[::-1]
-        seen = np.lib.stride_tricks.sliding_window_view(x, length, axis=1).astype(np.int64)
-        parts.append(np.minimum(seen @ place, (3 - seen[..., ::-1]) @ place) + offset)
-        offset += 4**length
+    for places in WORDS:
+        count = x.shape[1] - places[-1]
+        letters = [x[:, at : at + count].astype(np.int64) for at in places]
+        forth = sum(c << 2 * i for i, c in enumerate(letters))
+        back = sum(3 - c << 2 * i for i, c in enumerate(letters[::-1]))
+        parts.append(np.minimum(forth, back) + offset)
+        offset += 4 ** len(places)
     return torch.from_numpy(np.concatenate(parts, 1))
 
 
-def regression(x, label, weight, epochs=4, batch=512):
+def regression(x, label, weight, epochs=3, batch=1024):
     """Weights of words, [words, 5] and a bias: the first teacher."""
     torch.manual_seed(0)
-    model = nn.EmbeddingBag(4**4 + 4**6, FACTORS, mode="sum")
+    model = nn.EmbeddingBag(sum(4 ** len(w) for w in WORDS), FACTORS, mode="sum")
     nn.init.zeros_(model.weight)
     bias = nn.Parameter(torch.zeros(FACTORS))
-    opt, rng = torch.optim.Adam([model.weight, bias], 1e-2), np.random.default_rng(0)
+    opt, rng = torch.optim.Adam([model.weight, bias]), np.random.default_rng(0)
     for epoch in range(epochs):
-        opt.param_groups[0]["lr"] = 1e-2 * 0.5**epoch
+        opt.param_groups[0]["lr"] = 2.5e-3 * 0.5**epoch
         for at in np.array_split(rng.permutation(len(x)), len(x) // batch):
             loss = masked(model(words(x[at])) + bias, label[at], weight[at])
             loss = loss + 3e-5 * model.weight.square().sum()
@@ -398,11 +475,12 @@ def masked(logits, target, weight):
 
 
 @torch.no_grad()
-def score(model, x):
-    """[n, 5], both orientations."""
+def score(model, x, start=None, rough=True):
+    """[n, 5], both orientations. With `start` at every third base; `rough`: in bfloat16."""
     model.eval()
     parts = np.array_split(x, max(1, len(x) // 256))
-    return torch.cat([model.both(c) for c in parts]).numpy()
+    with torch.autocast("cpu", torch.bfloat16, enabled=rough):
+        return torch.cat([model.both(c, start) for c in parts]).numpy()
 
 
 def area(y, s):
@@ -442,28 +520,53 @@ def turn_and_shift(x, most, rng):
 
 
 def rejoin(x, y, count, rng):
-    """Windows of which a part is another's of the same factor, bound or not."""
-    made = []
+    """Windows of which a part is another's of the same factor, bound or not, and the factors."""
+    made, whose = [], np.repeat(np.arange(FACTORS), count // FACTORS)
     for k in range(FACTORS):
         own = np.flatnonzero(~np.isnan(y[:, k]))
         a, b = (x[rng.choice(own, count // FACTORS)] for _ in range(2))
         a = np.where((rng.random(len(a)) < 0.5)[:, None], complement(a), a)
         cut = rng.integers(20, WINDOW - 20, len(a))[:, None]
         made.append(np.where(np.arange(WINDOW) < cut, a, b))
-    return np.concatenate(made)
+    return np.concatenate(made), whose
 
 
-def train(a, model, rows, labels, soft, stage, steps, state):
-    """One network. Teachers are trained on labels alone, sparse, and end as the running mean of
-    their weights; the network that ships learns from them, too, in the end at all bases and under
-    int8 rounding."""
-    ships = soft is not None
-    rate = a.lr / 2 if ships and a.start else a.lr
-    rng = np.random.default_rng(10 * a.seed + stage)
-    torch.manual_seed(10 * a.seed + stage)
+def teach(a, rows, label, weight, joined, whose, soft):
+    """What the network that ships is trained on: windows, targets, weights. `soft`: the teachers'
+    probabilities of rows and re-joined windows. They count a little, too, for the factors that
+    nothing is known of."""
+    known = torch.as_tensor(~np.isnan(rows.train[1]))
+    mixed = (1 - a.soft) * label + a.soft * torch.as_tensor(soft[0])
+    target = torch.where(known, mixed, torch.as_tensor(soft[0]))
+    own = F.one_hot(torch.as_tensor(whose), FACTORS).float()
+    return (
+        np.concatenate([rows.train[0], joined]),
+        torch.cat([target, torch.as_tensor(soft[1])]),
+        torch.cat([torch.where(known, weight, torch.tensor(a.unknown)), own.clamp(min=a.unknown)]),
+    )
+
+
+def observe(model, x):
+    """Sets the ranges of activations."""
+    set_mode(model, "observe")
+    for module in model.modules():
+        if isinstance(module, ActivationQuantizer):
+            module.limit.zero_()
+    with torch.no_grad():
+        model.eval()
+        for part in np.array_split(x, max(1, len(x) // 256)):
+            model.windows(one_hot_2d(part))
+
+
+def train(a, model, rows, taught, state):
+    """The network, which ends as the running mean of its weights. Computed at every third base and
+    in bfloat16, in the end at all bases and under int8 rounding."""
+    x, target, weight = taught
+    rng = np.random.default_rng(a.seed)
+    torch.manual_seed(a.seed)
     opt = torch.optim.AdamW(model.parameters(), a.lr, weight_decay=a.decay)
     mean = copy.deepcopy(model)
-    dense_from, int8_from = int(0.82 * steps), int(0.84 * steps)
+    int8_from = int((1 - a.rounded) * a.steps)
     first, total, began = 0, 0.0, time.process_time() - 60 * state["minutes"]
     if state["step"]:
         first = state["step"]
@@ -472,59 +575,45 @@ def train(a, model, rows, labels, soft, stage, steps, state):
         opt.load_state_dict(state["opt"])
         rng.bit_generator.state = state["rng"]
         torch.set_rng_state(state["torch_rng"])
-        if ships and first > int8_from:
+        if first > int8_from:
             set_mode(model, "int8")
             set_mode(mean, "int8")
-    log = open(os.path.join(a.out, "tf_log.csv"), "a" if first or stage > 1 else "w")
-    if not (first or stage > 1):
+    log = open(os.path.join(a.out, "tf_log.csv"), "a" if first else "w")
+    if not first:
         parts = [f"{f}_{p}" for p in ("calibration", "dev") for f in ("mcc", "auc")]
-        print("stage,step,cpu_minutes,loss," + ",".join(parts), file=log)
-    x = rows.train[0]
-    label, weight = labels
-    for step in range(first, steps):
-        set_rate(opt, rate, 100, step, steps)
-        dense = ships and step >= dense_from
-        if ships and step == int8_from:
-            set_mode(model, "observe")
-            for module in model.modules():
-                if isinstance(module, ActivationQuantizer):
-                    module.limit.zero_()
-            with torch.no_grad():
-                model.eval()
-                for at in np.array_split(rng.permutation(len(x))[:2048], 8):
-                    model.windows(one_hot_2d(turn_and_shift(x[at], a.shift, rng)))
+        print("step,cpu_minutes,loss," + ",".join(parts), file=log)
+    for step in range(first, a.steps):
+        set_rate(opt, a.lr, 100, step, a.steps)
+        exact = step >= int8_from
+        if step == int8_from:
+            model.load_state_dict(mean.state_dict())
+            observe(model, turn_and_shift(x[rng.permutation(len(x))[:2048]], a.shift, rng))
             set_mode(model, "int8")
             mean.load_state_dict(model.state_dict())
             set_mode(mean, "int8")
         model.train()
-        at = rng.integers(0, len(x), a.batch)
-        seen = turn_and_shift(x[at], a.shift, rng)
-        if ships:
-            more = rng.integers(0, len(soft["joined"]), a.joined)
-            seen = np.concatenate([seen, turn_and_shift(soft["joined"][more], 0, rng)])
-        logits = model.windows(one_hot_2d(seen), sparse=not dense)
-        loss = masked(logits[: a.batch], label[at], weight[at])
-        if ships:
-            target = torch.as_tensor(np.concatenate([soft["rows"][at], soft["joined_soft"][more]]))
-            taught = F.binary_cross_entropy_with_logits(logits, target)
-            loss = (1 - a.soft) * loss + a.soft * taught
+        at = rng.integers(0, len(x), a.batch // 2 if exact else a.batch)
+        seen = one_hot_2d(turn_and_shift(x[at], a.shift, rng))
+        with torch.autocast("cpu", torch.bfloat16, enabled=not exact):
+            logits = model.windows(seen, None if exact else int(rng.integers(STEP)))
+        loss = masked(logits, target[at], weight[at])
         descend(opt, model, loss)
         total += loss.item()
         with torch.no_grad():
+            model.first.bn.weight.clamp_(min=0.01)
             for kept, own in zip(mean.state_dict().values(), model.state_dict().values()):
                 if kept.is_floating_point():
                     kept.lerp_(own, 1 - min(0.995, (step + 1) / (step + 10)))
-        if (step + 1) % a.every == 0 or step + 1 == steps:
-            found = evaluate(lambda c: score(mean, c), rows)
+        if (step + 1) % a.every == 0 or step + 1 == a.steps:
+            found = evaluate(lambda c: score(mean, c, None if exact else 1, not exact), rows)
             minutes = (time.process_time() - began) / 60
             names = [f"mean_{f}_{p}" for p in ("calibration", "dev") for f in ("mcc", "auc")]
-            text = f"{stage},{step + 1},{minutes:.2f},{total / (step % a.every + 1):.4f},"
+            text = f"{step + 1},{minutes:.2f},{total / (step % a.every + 1):.4f},"
             text += ",".join(f"{found[n]:.4f}" for n in names)
             print(text, file=log, flush=True)
             print(text, found["mcc_calibration"], found["mcc_dev"], flush=True)
             total = 0.0
             state.update(
-                stage=stage,
                 step=step + 1,
                 minutes=minutes,
                 model=model.state_dict(),
@@ -635,7 +724,7 @@ def finish(a, model, teachers, rows, genes, minutes):
     result = {"teachers": teachers}
     for mode in ("float", "int8"):
         set_mode(model, mode)
-        result[mode] = evaluate(lambda c: score(model, c), rows)
+        result[mode] = evaluate(lambda c: score(model, c, rough=False), rows)
     set_mode(model, "int8")
     result["int8_one_orientation"] = evaluate(lambda c: one_strand(model, c)[: len(c)], rows)
     worst = export(model, os.path.join(a.out, "tf.onnx"), genes["test"][0])
@@ -666,16 +755,21 @@ def finish(a, model, teachers, rows, genes, minutes):
         ),
         megabases_both_strands={"calibration": round(own_mb, 2), "test": round(test_mb, 2)},
         onnx_max_difference=worst,
-        shape=dict(motifs=a.motifs, channels=a.channels, hidden=a.hidden),
+        shape=dict(
+            motifs=a.motifs,
+            channels=a.channels,
+            hidden=a.hidden,
+            width=a.width,
+            inner=a.inner,
+        ),
         parameters=sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv1d))
         + a.motifs
-        + 2 * a.channels
+        + len(a.inner) * a.channels
         + a.hidden
         + FACTORS,
         macs_per_base=model.macs_per_base(),
         receptive_field={"left": CENTRE, "right": CENTRE},
         steps=a.steps,
-        teacher_steps=a.teacher_steps,
         cpu_minutes=round(minutes, 1),
     )
     with open(os.path.join(a.out, "tf.json"), "w") as out:
@@ -707,24 +801,23 @@ def main():
     p.add_argument("--data", required=True)
     p.add_argument("--out", required=True)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--motifs", type=int, default=64, help="channels of the first convolution")
+    p.add_argument("--motifs", type=int, default=96, help="channels of the first convolution")
     p.add_argument("--channels", type=int, default=48)
     p.add_argument("--hidden", type=int, default=48)
-    p.add_argument(
-        "--start", help="folder of an earlier run, whose network is the start of this one"
-    )
-    p.add_argument("--teachers", type=int, default=0, help="wide networks")
-    p.add_argument("--teacher-steps", type=int, default=3000)
+    p.add_argument("--width", type=int, default=15, help="of the first convolution")
+    p.add_argument("--inner", type=int, nargs="+", default=[5, 5], help="widths of the others")
+    p.add_argument("--start", help="tf.onnx of an earlier run: teaches, and is gone on from")
     p.add_argument("--steps", type=int, default=3200)
+    p.add_argument("--rounded", type=float, default=0.16, help="share of steps in int8")
     p.add_argument("--every", type=int, default=400)
-    p.add_argument("--batch", type=int, default=256, help="rows a step")
-    p.add_argument("--joined", type=int, default=0, help="re-joined windows a step")
-    p.add_argument("--pool", type=int, default=1000, help="re-joined windows in all")
-    p.add_argument("--lr", type=float, default=4e-3)
+    p.add_argument("--batch", type=int, default=512, help="rows a step")
+    p.add_argument("--pool", type=int, default=100000, help="re-joined windows")
+    p.add_argument("--lr", type=float, default=3e-3)
     p.add_argument("--decay", type=float, default=0.02)
-    p.add_argument("--soft", type=float, default=0.35, help="share of the teachers in the loss")
-    p.add_argument("--shift", type=int, default=3, help="most bases that a row is moved by")
+    p.add_argument("--soft", type=float, default=0.7, help="share of the teachers in the targets")
+    p.add_argument("--shift", type=int, default=4, help="most bases that a row is moved by")
     p.add_argument("--others", type=float, default=0.15, help="weight of others' negatives")
+    p.add_argument("--unknown", type=float, default=0.03, help="weight of teachers alone")
     p.add_argument(
         "--megabases", type=float, default=1.5, help="of genes to scan, both strands together"
     )
@@ -739,60 +832,44 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     rows = Rows(a.data)
     checkpoint = os.path.join(a.out, "tf_checkpoint.pt")
-    state = dict(stage=0, step=0, minutes=0.0, done=[])
+    state = dict(step=0, minutes=0.0)
     if os.path.exists(checkpoint):
         state = torch.load(checkpoint, weights_only=False)
-    labels = tuple(map(torch.as_tensor, rows.weigh(a.others)))
-    found = telling(rows, -(-max(a.motifs, TEACHER[0]) // 2), 8)
-    if not state["done"]:
+    label, weight = map(torch.as_tensor, rows.weigh(a.others))
+    if "regression" not in state:
         began = time.process_time()
-        state["done"].append(regression(rows.train[0], *labels))
-        state.update(minutes=(time.process_time() - began) / 60)
+        state["octamers"] = telling(rows, a.motifs // 2, 8)
+        state["regression"] = regression(rows.train[0], label, weight)
+        state["minutes"] = (time.process_time() - began) / 60
         save(a, state)
-    scorers = [lambda x, own=state["done"][0]: regress(own, x)]
-    for k in range(1, 1 + a.teachers):
-        torch.manual_seed(100 * a.seed + k)
-        teacher = Tf(*TEACHER, dropout=0.3)
-        if k < len(state["done"]):
-            teacher.load_state_dict(state["done"][k])
-            teacher.eval()
-        else:
-            plant(teacher, found)
-            train(a, teacher, rows, labels, None, k, a.teacher_steps, state)
-            state["done"].append(teacher.state_dict())
-            state.update(step=0)
-            save(a, state)
-        scorers.append(lambda x, own=teacher: score(own, x))
+    scorers = {"regression": lambda x: regress(state["regression"], x)}
+    torch.manual_seed(a.seed)
+    model = Tf(a.motifs, a.channels, a.hidden, a.width, a.inner)
+    plant(model, state["octamers"])
     if a.start:
-        earlier = Tf(a.motifs, a.channels, a.hidden)
-        path = os.path.join(a.start, "tf_checkpoint.pt")
-        earlier.load_state_dict(torch.load(path, weights_only=False)["mean"])
-        scorers.append(lambda x: score(earlier, x))
-    networks = len(scorers) - 1
-    shares = [REGRESSION] + [(1 - REGRESSION) / networks] * networks if networks else [1]
-    mix = lambda x: sum(share * own(x) for share, own in zip(shares, scorers))
+        begin(model, a.start, rows.train[0][::113])
+        earlier = copy.deepcopy(model).eval()
+        scorers["start"] = lambda x: score(earlier, x)
     if "taught" not in state:
         began = time.process_time()
-        taught = {
-            name: evaluate(own, rows) for name, own in (("regression", scorers[0]), ("mean", mix))
+        joined, whose = rejoin(*rows.train, a.pool, np.random.default_rng(a.seed))
+        shares = [REGRESSION, 1 - REGRESSION] if a.start else [1.0]
+        own = {
+            name: [scorer(x) for x in (rows.calibration[0], *(x for x, _ in rows.dev))]
+            for name, scorer in scorers.items()
         }
-        print(json.dumps(taught), flush=True)
-        joined = rejoin(*rows.train, a.pool, np.random.default_rng(a.seed))
+        mean = lambda lists: [sum(s * z for s, z in zip(shares, at)) for at in zip(*lists)]
+        own["mean"] = mean(list(own.values()))
+        found = {name: figures(z[0], z[1:], rows) for name, z in own.items()}
+        print(json.dumps(found), flush=True)
         sigmoid = lambda z: (1 / (1 + np.exp(-z))).astype(np.float32)
-        soft = dict(
-            rows=sigmoid(mix(rows.train[0])), joined=joined, joined_soft=sigmoid(mix(joined))
-        )
-        state.update(taught=taught, soft=soft)
+        soft = mean([[scorer(x) for x in (rows.train[0], joined)] for scorer in scorers.values()])
+        state.update(taught=found, joined=joined, whose=whose, soft=[sigmoid(z) for z in soft])
         state["minutes"] += (time.process_time() - began) / 60
         save(a, state)
-    torch.manual_seed(a.seed)
-    model = Tf(a.motifs, a.channels, a.hidden)
-    if a.start:
-        model.load_state_dict(earlier.state_dict())
-    else:
-        plant(model, found)
     print("MAC a base", model.macs_per_base(), flush=True)
-    train(a, model, rows, labels, state["soft"], 1 + a.teachers, a.steps, state)
+    taught = teach(a, rows, label, weight, state["joined"], state["whose"], state["soft"])
+    train(a, model, rows, taught, state)
     finish(a, model, state["taught"], rows, read_genes(a.data), state["minutes"])
 
 
