@@ -288,6 +288,17 @@ fn verified(model: &Path, onnx: &Path, reads: &Path) -> Vec<(String, [f64; 5])> 
     rows
 }
 
+/// A few reads.
+fn few(folder: &Path) -> PathBuf {
+    let file = folder.join("few.fa");
+    let record = |(name, letters): &(String, Vec<u8>)| {
+        format!(">{name}\n{}\n", str::from_utf8(letters).unwrap())
+    };
+    let records = three_reads();
+    fs::write(&file, records.iter().map(record).collect::<String>()).unwrap();
+    file
+}
+
 /// Sequences of 25 to 100 nt.
 fn utrs(folder: &Path) -> PathBuf {
     let file = folder.join("utrs.fa");
@@ -306,10 +317,10 @@ fn utrs(folder: &Path) -> PathBuf {
 fn built_in_models_agree_with_their_networks() {
     let folder = tempfile::tempdir().unwrap();
     for task in Task::ALL {
-        let samples = if task.is_scan() {
-            data("genes.fa.gz")
-        } else {
-            utrs(folder.path())
+        let samples = match task {
+            Task::Ires => few(folder.path()),
+            _ if task.is_scan() => data("genes.fa.gz"),
+            _ => utrs(folder.path()),
         };
         let model = path(&format!("models/{task}.safetensors"));
         let onnx = path(&format!("models/float/{task}.onnx"));
@@ -342,19 +353,11 @@ fn packing_the_networks_again_gives_models_that_agree() {
     let folder = tempfile::tempdir().unwrap();
     for task in Task::ALL {
         let manifest = manifest_toml(folder.path(), task, |_| ());
-        let samples = if task == Task::Tf {
+        let samples = match task {
             // Its wide pools take their time in float: a few reads do.
-            let few = folder.path().join("few.fa");
-            let record = |(name, letters): &(String, Vec<u8>)| {
-                format!(">{name}\n{}\n", str::from_utf8(letters).unwrap())
-            };
-            let records = three_reads();
-            fs::write(&few, records.iter().map(record).collect::<String>()).unwrap();
-            few
-        } else if task.is_scan() {
-            data("reads.fastq.gz")
-        } else {
-            utrs(folder.path())
+            Task::Tf | Task::Ires => few(folder.path()),
+            _ if task.is_scan() => data("reads.fastq.gz"),
+            _ => utrs(folder.path()),
         };
         let onnx = path(&format!("models/float/{task}.onnx"));
         let pack = |precision: &str, name: &str, more: &[&str]| {

@@ -18,6 +18,8 @@ rules that the recipes train by:
                      FramePool labels
   te                 genes with md5(gene) mod 100 < 20; intervals from 1,000 bootstrap draws of
                      genes
+  ires               windows of sources with md5(source) mod 5 = 0 and what shares 50 nt or a source
+                     with them (`ires_data.py`); interval from 1,000 bootstrap draws of groups
   promoter-strength  promoters with md5(sequence) mod 100 < 50 (La Fleur) and < 20 (Urtecho)
 The exit code is 1 where the packed model loses more than 0.005 of a figure marked with '*'.
 """
@@ -31,8 +33,9 @@ import sys
 import numpy as np
 
 from evaluate_splice import splice
+from ires_data import Rows, interval
 from packed import FloatNetwork, Packed, calls, scores
-from scoring import r2, spearman
+from scoring import average_precision, calibration_error, r2, spearman
 from sequences import bucket, encode, letters, read_sequences, reverse_complement
 
 MOST_LOST = 0.005
@@ -284,6 +287,33 @@ def te(data, packed, network):
             )
 
 
+def ires(data, packed, network):
+    rows = Rows(data)
+    at = np.flatnonzero(rows.held)
+    label = rows.label[at] == 1
+    both = [side[:, 0] for side in whole_windows(packed, network, [rows.texts[i] for i in at])]
+    low, high = interval(both[0], label, rows.group[at])
+    yield (
+        f"AUPRC * ({len(at)} windows, {label.sum()} active; 95 %: {low:.2f} to {high:.2f})",
+        [average_precision(side, label) for side in both],
+    )
+    called = [side >= packed.manifest["outputs"][0]["threshold"] for side in both]
+    yield f"precision at the threshold ({called[0].sum()} calls)", [label[c].mean() for c in called]
+    yield "recall at the threshold", [c[label].mean() for c in called]
+    for length in (150, 120):
+        cut = (len(rows.texts[0]) - length) // 2
+        texts = [rows.texts[i][cut : cut + length] for i in at]
+        yield (
+            f"AUPRC of the middle {length} nt",
+            [average_precision(s[:, 0], label) for s in whole_windows(packed, network, texts)],
+        )
+    yield (
+        "AUPRC of the share of U",
+        [average_precision((rows.codes[at] == 3).mean(1), label)] * 2,
+    )
+    yield "calibration error", [calibration_error(side, label)["ece"] for side in both]
+
+
 def promoter_strength(data, packed, network):
     value, sequence = "Observed log(TX/Txref)", "Promoter Sequence"
     lafleur = [
@@ -322,6 +352,7 @@ MEASURES = {
     "promoter-300": promoter_300,
     "expression": expression,
     "te": te,
+    "ires": ires,
     "promoter-strength": promoter_strength,
 }
 

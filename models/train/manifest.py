@@ -384,7 +384,55 @@ def write_toml(manifest, out):
                 out.write(toml_line(name, value))
 
 
+def ires(report):
+    figures = {
+        f"auprc_{where}": report["figures"]["network"][key]
+        for where, key in (("five_folds", "auprc"), ("held_out", "held_out"))
+    }
+    figures["auprc_five_folds_low"], figures["auprc_five_folds_high"] = report["figures"][
+        "network"
+    ]["interval_95"]
+    figures["calibration_error_held_out"] = report["calibration"]["held_out"]["ece"]
+    return {
+        "name": "ires",
+        "version": "1.0.0",
+        "task": "ires",
+        "tokeniser": "utr-lm",
+        "description": (
+            "Activity of 174 nt between two reporters, in the assay of internal ribosome entry"
+            " sites; much of it is splicing"
+        ),
+        "context": {"left": 0, "right": 0},
+        "tile": 176,
+        "window": {"shortest": 120, "longest": 174},
+        "training": {
+            "data": (
+                "174-nt windows with their activity (Weingarten-Gabbay et al. 2016, through"
+                " DeepIRES), and windows of human genes and 5'UTRs labelled by the built-in splice"
+                " network and by trees on its scores"
+            ),
+            "split": report["split"],
+            "recipe": "models/train/ires.py",
+        },
+        "figures": figures,
+        "outputs": [
+            {
+                "name": "ires",
+                "meaning": (
+                    "probability that the 174 nt are active in the assay, where one window of ten"
+                    " is"
+                ),
+                "link": "logit",
+                "threshold": 0.5,
+                "base_rate": report["base_rate"],
+                "calibration": report["calibration"]["knots"],
+            }
+        ],
+    }
+
+
 TASKS = {
+    "ires": ires,
     "splice": splice,
     "promoter": promoter,
     "promoter-300": promoter_300,
@@ -393,6 +441,12 @@ TASKS = {
     "promoter-strength": promoter_strength,
     "tf": tf,
 }
+
+
+def whole(task, report):
+    """The manifest of a task, what is common to all included."""
+    own = TASKS[task](report)
+    return {"name": own.pop("name"), "version": own.pop("version"), **COMMON, **own}
 
 
 def main():
@@ -405,15 +459,8 @@ def main():
     arguments = parser.parse_args()
     with open(arguments.report) as file:
         report = json.load(file)
-    manifest = TASKS[arguments.task](report)
-    manifest = {
-        "name": manifest.pop("name"),
-        "version": manifest.pop("version"),
-        **COMMON,
-        **manifest,
-    }
     with open(arguments.output, "w") as out:
-        write_toml(manifest, out)
+        write_toml(whole(arguments.task, report), out)
 
 
 if __name__ == "__main__":

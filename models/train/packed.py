@@ -18,6 +18,9 @@ from sequences import write_fasta
 
 ONE_HOT = np.eye(5, dtype=np.float32)[:, :4]
 TIERS = ("fast", "accurate")
+# Of base codes, the ids of a tokeniser: <cls>, A C G T or unknown, <eos>.
+UTR_LM = np.array([3, 5, 4, 6, 2], np.int64)
+TOKENS = {"utr-lm": lambda codes: np.r_[7, UTR_LM[codes], 1]}
 PIECE = 20_000  # bases the float network sees at once, without their context
 
 
@@ -91,6 +94,11 @@ class FloatNetwork:
         self.input = self.session.get_inputs()[0].name
         self.manifest = manifest
 
+    def of_tokens(self, codes):
+        """Raw outputs [outputs] of one window of a tokeniser of letters."""
+        ids = TOKENS[self.manifest["tokeniser"]](codes)
+        return self.session.run(None, {self.input: ids[None]})[0][0]
+
     def run(self, codes):
         outputs = self.session.run(None, {self.input: np.ascontiguousarray(ONE_HOT[codes].T[None])})
         return np.concatenate(outputs, 1)[0][self.manifest.get("columns", slice(None))]
@@ -110,6 +118,8 @@ class FloatNetwork:
         """Raw outputs [outputs] of one window or sequence: at the stated base, or of the last
         bases, padded on the left."""
         sequence, whole = self.manifest.get("sequence"), self.manifest.get("whole")
+        if self.manifest["tokeniser"] in TOKENS:
+            return self.of_tokens(codes)
         if sequence:
             kept = codes[-sequence["longest"] :]
             return self.run(np.r_[np.full(-len(kept) % sequence["multiple"], 4, np.uint8), kept])

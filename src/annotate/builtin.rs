@@ -18,6 +18,7 @@ embed!(PROMOTER_300, "../../models/promoter-300.safetensors");
 embed!(TF, "../../models/tf.safetensors");
 embed!(EXPRESSION, "../../models/expression.safetensors");
 embed!(TE, "../../models/te.safetensors");
+embed!(IRES, "../../models/ires.safetensors");
 embed!(
     PROMOTER_STRENGTH,
     "../../models/promoter-strength.safetensors"
@@ -35,8 +36,9 @@ pub fn file(task: Task) -> Result<ModelFile, ModelError> {
         Task::Promoter300 => &PROMOTER_300.0,
         Task::Expression => &EXPRESSION.0,
         Task::Te => &TE.0,
+        Task::Ires => &IRES.0,
         Task::PromoterStrength => &PROMOTER_STRENGTH.0,
-        Task::Ires | Task::Raw => {
+        Task::Raw => {
             let reason = format!("there is no built-in model for task {task}: name a file");
             return Err(ModelError::Pack(reason));
         }

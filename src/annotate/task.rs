@@ -35,13 +35,14 @@ pub enum Task {
 
 impl Task {
     /// The tasks that there are built-in models for.
-    pub const ALL: [Task; 7] = [
+    pub const ALL: [Task; 8] = [
         Task::Splice,
         Task::Promoter,
         Task::Tf,
         Task::Promoter300,
         Task::Expression,
         Task::Te,
+        Task::Ires,
         Task::PromoterStrength,
     ];
 
@@ -51,18 +52,6 @@ impl Task {
         Task::Splice,
         Task::Promoter,
         Task::Expression,
-        Task::PromoterStrength,
-    ];
-
-    /// Those with a meaning: of these a user may have a model file.
-    pub const NAMED: [Task; 8] = [
-        Task::Splice,
-        Task::Promoter,
-        Task::Tf,
-        Task::Promoter300,
-        Task::Expression,
-        Task::Te,
-        Task::Ires,
         Task::PromoterStrength,
     ];
 
@@ -127,9 +116,9 @@ impl Task {
     /// Where the task is unknown, the shape of its output is another, or an output lacks its kind
     /// of calls.
     pub fn of(manifest: &Manifest) -> Result<Task, String> {
-        let mut known = Task::NAMED.into_iter().chain([Task::Raw]);
+        let mut known = Task::ALL.into_iter().chain([Task::Raw]);
         let Some(task) = known.find(|task| task.name() == manifest.task) else {
-            let names = Task::NAMED.map(Task::name).join(", ");
+            let names = Task::ALL.map(Task::name).join(", ");
             return Err(format!("no task {:?}: {names} or raw", manifest.task));
         };
         match (task.is_scan(), &manifest.sequence) {
@@ -170,11 +159,11 @@ impl fmt::Display for Task {
 impl FromStr for Task {
     type Err = String;
     fn from_str(name: &str) -> Result<Task, String> {
-        Task::NAMED
+        Task::ALL
             .into_iter()
             .find(|task| task.name() == name)
             .ok_or_else(|| {
-                let names = Task::NAMED.map(Task::name).join(", ");
+                let names = Task::ALL.map(Task::name).join(", ");
                 format!("no task {name:?}: {names}")
             })
     }

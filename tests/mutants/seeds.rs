@@ -140,7 +140,8 @@ fn transformer(name: &'static str, masked: bool, rotary: bool) -> Network {
 pub fn packed(folder: &Path) -> Vec<(bool, ModelFile)> {
     let mut all: Vec<(bool, ModelFile)> = Task::ALL
         .into_iter()
-        .map(|task| (false, builtin::file(task).unwrap()))
+        .map(|task| builtin::file(task).unwrap())
+        .map(|file| (file.manifest().tokeniser.reads_ids(), file))
         .collect();
     let samples: Vec<Vec<u32>> = (0..8)
         .map(|n| (0..80).map(|at| (at * (n + 1) + at / 7) % 4).collect())
