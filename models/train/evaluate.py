@@ -21,12 +21,15 @@ rules that the recipes train by:
   ires               windows of sources with md5(source) mod 5 = 0 and what shares 50 nt or a source
                      with them (`ires_data.py`); interval from 1,000 bootstrap draws of groups
   promoter-strength  promoters with md5(sequence) mod 100 < 50 (La Fleur) and < 20 (Urtecho)
+  dnabert-small      GUE's windows of the dev files; the float figures are those of
+                     `dnabert_small_report.json`
 The exit code is 1 where the packed model loses more than 0.005 of a figure marked with '*'.
 """
 
 import argparse
 import csv
 import gzip
+import json
 import os
 import sys
 
@@ -36,6 +39,7 @@ from evaluate_splice import splice
 from ires_data import Rows, interval
 from packed import FloatNetwork, Packed, calls, scores
 from scoring import average_precision, calibration_error, r2, spearman
+from scoring import correlation as of_classes
 from sequences import bucket, encode, letters, read_sequences, reverse_complement
 
 MOST_LOST = 0.005
@@ -345,6 +349,49 @@ def promoter_strength(data, packed, network):
         yield name, [r2(truth, side[:, 0]) for side in whole_windows(packed, network, texts)]
 
 
+def window_figures(task, data, score):
+    """Figures of a language model of windows, by name; `score` gives [n, outputs] of texts."""
+    found = {}
+    if task == "tf":
+        # The mean of the logits of both orientations, at 0.
+        logit = lambda p: np.log(np.clip(p, 1e-9, 1) / np.clip(1 - p, 1e-9, 1))
+        for factor in range(5):
+            rows = rows_of(data, "tf", f"gue_tf{factor}_dev.csv")
+            texts = [row["sequence"] for row in rows]
+            turned = [letters(reverse_complement(encode(text))) for text in texts]
+            both = [logit(np.asarray(score(own))[:, factor]) for own in (texts, turned)]
+            label = np.array([int(row["label"]) for row in rows])
+            found[f"gue_tf{factor}_dev_mcc"] = correlation(label, sum(both) >= 0)
+        found["gue_dev_mean_mcc"] = float(np.mean(list(found.values())))
+    elif task == "promoter":
+        rows = {part: windows(data, f"core_{part}_dev") for part in ("all", "notata", "tata")}
+        texts = sorted({text for own in rows.values() for text, _ in own})
+        scored = dict(zip(texts, np.asarray(score(texts))[:, 0]))
+        for part, own in rows.items():
+            label = np.array([label for _, label in own])
+            called = np.array([scored[text] >= 0.5 for text, _ in own])
+            found[f"gue_core_{part}_dev_mcc"] = correlation(label, called)
+    else:
+        rows = rows_of(data, "splice", "gue_reconstructed_dev.csv")
+        p = np.asarray(score([row["sequence"] for row in rows]))
+        called = np.c_[p, 1 - p.sum(1)].argmax(1)
+        table = np.zeros((3, 3))
+        np.add.at(table, ([int(row["label"]) for row in rows], called), 1)
+        found["gue_dev_mcc"] = of_classes(table)
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def dnabert_small(data, folder, binary):
+    """Of its packed models, beside what the recipe printed for the float networks."""
+    with open(os.path.join(os.path.dirname(__file__), "dnabert_small_report.json")) as file:
+        report = json.load(file)
+    for task in ("tf", "promoter", "splice"):
+        packed = Packed(binary, os.path.join(folder, "dnabert-small", f"{task}.safetensors"))
+        for name, value in window_figures(task, data, packed.whole).items():
+            mark = "" if "_tf" in name or "_tata" in name else " *"
+            yield f"{task} {name}{mark}", (value, report[task]["float"][name])
+
+
 MEASURES = {
     "splice": splice,
     "promoter": promoter,
@@ -357,6 +404,18 @@ MEASURES = {
 }
 
 
+TASKS = (*MEASURES, "dnabert-small")
+
+
+def show(task, figures, too_much):
+    """Prints the figures as they come; names of those that lose too much are added."""
+    print(f"{'':66} {'packed':>8} {'float':>8} {'lost':>8}")
+    for name, (own, plain) in figures:
+        print(f"{name:66} {own:8.4f} {plain:8.4f} {plain - own:8.4f}", flush=True)
+        if "*" in name and plain - own > MOST_LOST:
+            too_much.append(f"{task} {name}")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -366,11 +425,15 @@ def main():
     parser.add_argument(
         "--models", default="models", help="folder of TASK.safetensors and float/TASK.onnx"
     )
-    parser.add_argument("--tasks", default=",".join(MEASURES), help="default: all")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="default: all")
     arguments = parser.parse_args()
     binary = os.path.abspath(arguments.binary)
     too_much = []
     for task in arguments.tasks.split(","):
+        if task == "dnabert-small":
+            print(f"\n{task}, int8")
+            show(task, dnabert_small(arguments.data, arguments.models, binary), too_much)
+            continue
         packed = Packed(binary, os.path.join(arguments.models, f"{task}.safetensors"))
         network = FloatNetwork(
             os.path.join(arguments.models, "float", f"{task}.onnx"), packed.manifest
@@ -379,11 +442,7 @@ def main():
             f"\n{packed.manifest['name']} {packed.manifest['version']},"
             f" {packed.manifest['precision']}"
         )
-        print(f"{'':66} {'packed':>8} {'float':>8} {'lost':>8}")
-        for name, (own, plain) in MEASURES[task](arguments.data, packed, network):
-            print(f"{name:66} {own:8.4f} {plain:8.4f} {plain - own:8.4f}", flush=True)
-            if "*" in name and plain - own > MOST_LOST:
-                too_much.append(f"{task} {name}")
+        show(task, MEASURES[task](arguments.data, packed, network), too_much)
     for name in too_much:
         print(f"lost more than {MOST_LOST}: {name}")
     return 1 if too_much else 0
