@@ -590,9 +590,7 @@ def main():
                         "nanoseconds": measure(bench.commands(network, length), bench.seconds),
                     }
                 )
-            accuracies[network.name] = accuracy(
-                bench, network, speeds[-1]["nanoseconds"], scratch
-            )
+            accuracies[network.name] = accuracy(bench, network, speeds[-1]["nanoseconds"], scratch)
         print_speed(bench, speeds, peaks)
         print_accuracy(accuracies, networks)
         rates = built_in(bench)
