@@ -4,10 +4,9 @@
     benches/count.py COUNT [--cpu cortex-a76] [--check benches/arm.md]
 
 `COUNT` is `examples/count.rs` built for aarch64. Each figure is the difference between two lengths
-of the sample reads, splice and promoter, both strands, so that starting up does not count; `tf` is
-the model of transcription factors alone, at every base. Of models that take windows it is that
-between two numbers of windows. Each run is made twice. Prints two tables; with `--check` they are
-compared with those in a file: a figure may not be more than 5 % above it, and a live base may cost
+of the sample reads, splice and promoter, both strands, so that starting up does not count; and of
+other models, alone and everywhere. Each run is made twice. Prints a table; with `--check` it is
+compared with that in a file: a figure may not be more than 5 % above it, and a live base may cost
 at most 1.35 whole ones.
 
 Needs `qemu-aarch64` with plugins (Debian: qemu-user), `cc`, and aarch64's C library.
@@ -21,13 +20,11 @@ import tempfile
 from pathlib import Path
 
 LENGTHS = (20_000, 40_000)
-WINDOWS = (4, 8)
 HERE = Path(__file__).resolve().parent
-MODELS = HERE.parent / "models"
-# Windows of these many bases of a strand.
-OF_WINDOWS = {
-    "dnabert-small, 101 bases": "dnabert-small/tf.safetensors",
-    "ires, 174 bases": "ires.safetensors",
+# What else is counted, on how many bases.
+ALONE = {
+    "tf, everywhere": ("tf.safetensors", LENGTHS),
+    "dnabert-small, everywhere": ("dnabert-small/tf.safetensors", (2_000, 4_000)),
 }
 WORSE = 1.05
 LIVE = 1.35
@@ -72,24 +69,17 @@ def measure(plugin: Path, cpu: str, program: str) -> dict[str, float]:
         live = [count(emulator, [program, "link", tier], bytes_) for bytes_ in sent]
         for name, (less, more) in {"whole": whole, "live": live}.items():
             figures[f"{tier}, {name}"] = (more - less) / (LENGTHS[1] - LENGTHS[0])
-    tf = [count(emulator, [program, "file", "tf", str(n)], b"") for n in LENGTHS]
-    figures["tf, whole"] = (tf[1] - tf[0]) / (LENGTHS[1] - LENGTHS[0])
+    for name, (model, lengths) in ALONE.items():
+        path = str(HERE.parent / "models" / model)
+        command = [program, "model", path]
+        less, more = [count(emulator, [*command, str(n)], b"") for n in lengths]
+        figures[name] = (more - less) / (lengths[1] - lengths[0])
     return figures
 
 
-def of_windows(plugin: Path, cpu: str, program: str) -> dict[str, float]:
-    emulator = ["qemu-aarch64", "-cpu", cpu, "-plugin", str(plugin), "-d", "plugin"]
-    figures = {}
-    for name, model in OF_WINDOWS.items():
-        command = lambda n, model=model: [program, "windows", str(MODELS / model), str(n)]
-        less, more = [count(emulator, command(n), b"") for n in WINDOWS]
-        figures[name] = (more - less) / (WINDOWS[1] - WINDOWS[0])
-    return figures
-
-
-def table(head: str, unit: str, figures: dict[str, float]) -> str:
+def table(figures: dict[str, float]) -> str:
     rows = [f"| {name} | {figure:.0f} |" for name, figure in figures.items()]
-    return "\n".join([f"| {head} | instructions a {unit} |", "| --- | --- |", *rows])
+    return "\n".join(["| reads | instructions a base |", "| --- | --- |", *rows])
 
 
 def faults(figures: dict[str, float], committed: str) -> list[str]:
@@ -114,12 +104,10 @@ def main() -> None:
     parser.add_argument("--check", type=Path, help="a file with the table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        plugin = compile_plugin(Path(folder))
-        figures = measure(plugin, options.cpu, options.program)
-        windows = of_windows(plugin, options.cpu, options.program)
-    print(table("reads", "base", figures), table("windows", "window", windows), sep="\n\n")
+        figures = measure(compile_plugin(Path(folder)), options.cpu, options.program)
+    print(table(figures))
     if options.check:
-        found = faults(figures | windows, options.check.read_text())
+        found = faults(figures, options.check.read_text())
         if found:  # An empty text would end with exit code 1, too.
             sys.exit("\n".join(found))
 

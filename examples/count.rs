@@ -4,20 +4,17 @@
 //! cargo run --release --example count -- file fast 20000
 //! cargo run --release --example count -- frames 20000 > frames
 //! cargo run --release --example count -- link fast < frames
-//! cargo run --release --example count -- windows MODEL.safetensors 20
+//! cargo run --release --example count -- model models/tf.safetensors 20000
 //! ```
 //!
 //! The first annotates so many bases of the sample reads, each read whole. The second writes the
 //! same reads as frames of the link, 400 bases at a time, as a board sends them; the third decodes
-//! and annotates those. Both say how many calls there were. `tf` in the place of a tier is the
-//! factors' model alone, at every base. The last scores so many windows of a model that takes
-//! windows, and says how many. `benches/count.py` counts.
+//! and annotates those. The last is the first with a model file alone, at every base. All say how
+//! many calls there were. `benches/count.py` counts.
 
 use firmware_bridge::{Bases, Decoder, EndReason, Frame, MAX_BASES_BYTES, MAX_FRAME, Message};
 use std::io::{Read, Write, stdin, stdout};
 use std::path::Path;
-use strandline::annotate::{Task, WindowScorer, builtin};
-use strandline::call::Strand;
 use strandline::{Annotator, Call, Model, Options, Tier, nucleotide};
 
 /// Bases that a pore gives in a second.
@@ -35,12 +32,9 @@ fn main() -> Result<(), Failure> {
             stdin().read_to_end(&mut bytes)?;
             link(&annotator(tier, true)?, &bytes)?
         }
-        ["windows", model, count] => {
-            println!("{}", windows(model, count.parse()?)?);
-            return Ok(());
-        }
+        ["model", path, bases] => file(&alone(path)?, &reads(bases.parse()?)?)?,
         ["frames", bases] => return write_frames(&reads(bases.parse()?)?),
-        _ => return Err("file TIER BASES, frames BASES, link TIER or windows MODEL COUNT".into()),
+        _ => return Err("file TIER BASES, frames BASES, link TIER or model FILE BASES".into()),
     };
     println!("{}", calls.len());
     Ok(())
@@ -50,15 +44,6 @@ fn annotator(tier: &str, eager: bool) -> Result<Annotator, Failure> {
     let tier = match tier {
         "fast" => Tier::Fast,
         "auto" => Tier::Auto,
-        "tf" => {
-            let model = builtin::model(Task::Tf, Tier::Auto)?;
-            let options = Options {
-                everywhere: true,
-                eager,
-                ..Options::default()
-            };
-            return Ok(Annotator::new(vec![model], options)?);
-        }
         other => return Err(format!("no tier {other:?}").into()),
     };
     Ok(Annotator::builtin(Options {
@@ -66,6 +51,20 @@ fn annotator(tier: &str, eager: bool) -> Result<Annotator, Failure> {
         eager,
         ..Options::default()
     })?)
+}
+
+/// One model, everywhere, with calls enough to see that it runs.
+fn alone(path: &str) -> Result<Annotator, Failure> {
+    let options = Options {
+        everywhere: true,
+        eager: false,
+        min_score: Some(0.5),
+        ..Options::default()
+    };
+    Ok(Annotator::new(
+        vec![Model::open(Path::new(path))?],
+        options,
+    )?)
 }
 
 /// The first so many bases of the sample reads, as codes.
@@ -94,20 +93,6 @@ fn file(annotator: &Annotator, reads: &[Vec<u8>]) -> Result<Vec<Call>, Failure> 
         state.finish(&mut calls)?;
     }
     Ok(calls)
-}
-
-/// So many windows of the model's length, side by side, and how many were scored.
-fn windows(model: &str, count: usize) -> Result<usize, Failure> {
-    let mut scorer = WindowScorer::new(Model::open(Path::new(model))?)?;
-    let longest = scorer.intake().sequence().longest;
-    let codes = reads(longest * count)?.concat();
-    let windows = scorer.intake().windows(codes.len(), Some(longest));
-    let mut scored = 0;
-    scorer.each(&codes, windows, Strand::Forward, |_, scores| {
-        scored += usize::from(scores[0].is_finite());
-        Ok::<(), Failure>(())
-    })?;
-    Ok(scored)
 }
 
 fn link(annotator: &Annotator, mut bytes: &[u8]) -> Result<Vec<Call>, Failure> {

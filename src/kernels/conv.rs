@@ -147,8 +147,8 @@ pub struct ConvInt8<'a> {
     /// What is added before the activation.
     pub residual: Residual<'a>,
     /// What is applied before writing: [`Activation::Identity`], [`Activation::Relu`],
-    /// [`Activation::ReluFirst`], [`Activation::LeakyRelu`] or [`Activation::Gelu`]. Unsigned rows clamp at 0, so for them the
-    /// identity is a ReLU.
+    /// [`Activation::ReluFirst`], [`Activation::LeakyRelu`] or [`Activation::Gelu`]. Unsigned rows
+    /// clamp at 0, so for them the identity is a ReLU.
     pub activation: Activation,
     /// What the value of a GELU is multiplied by: the inverse of an integer output's scale.
     pub gain: f32,

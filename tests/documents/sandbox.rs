@@ -34,6 +34,7 @@ impl Sandbox {
             "tests/data/variants",
             "models",
             "models/float",
+            "models/dnabert-small",
         ];
         for name in folders {
             copy(&root().join(name), &to(name));
