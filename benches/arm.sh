@@ -198,8 +198,8 @@ Cortex-A57, as A72, without:
 
 $(cat "$work/a57.counts")
 
-What a core would then carry live, if it completes half as many instructions a cycle as it can
-decode, which nobody has measured; of the last, windows a second:
+Channels of 400 bases a second that a core would then carry live, and of the last windows a second,
+if it completes half as many instructions a cycle as it can decode, which nobody has measured:
 
 | board | core | instructions a cycle | fast | auto | tf | dnabert-small |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -211,7 +211,7 @@ carries() {
     / tf, / { cost["tf"] = $3 }
     / dnabert-small, / { cost["dnabert"] = $3 * 51 / 2 }
     function second(what) { return ghz * 1e9 * rate / cost[what] }
-    function channels(what) { return sprintf("%d channels", second(what) / 400) }
+    function channels(what) { return sprintf("%d", second(what) / 400) }
     END {
         printf "| %s | %s, %s GHz | %s | %s | %s | %s | %d |\n", name, core, ghz, rate,
             channels("fast"), channels("auto"), channels("tf"), second("dnabert")

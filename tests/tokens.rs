@@ -216,18 +216,19 @@ fn a_window_is_what_the_published_model_takes() {
 fn expected(model: Model, codes: &[u8]) -> Vec<(u64, Strand, u8, f32)> {
     let mut scorer = WindowScorer::new(model).unwrap();
     let outputs = scorer.manifest().outputs.clone();
+    let longest = scorer.intake().sequence().longest;
     let mut found = vec![];
     for strand in [Strand::Forward, Strand::Reverse] {
-        let before = match (codes.len() < 20, strand) {
-            (true, _) => codes.len() / 2,
-            (_, Strand::Forward) => 10,
-            (_, Strand::Reverse) => 9,
+        let before = match strand {
+            _ if codes.len() < longest => codes.len() / 2,
+            Strand::Forward => longest / 2,
+            Strand::Reverse => longest - 1 - longest / 2,
         };
-        let length = codes.len().min(20);
+        let length = codes.len().min(longest);
         let mut scores: Vec<(usize, Vec<f32>)> = vec![];
         for at in before..codes.len() {
             let end = at - before + length;
-            if end <= codes.len() && (at % 5 == 0 || length < 20) {
+            if end <= codes.len() && (at % 5 == 0 || codes.len() <= longest) {
                 let own = windows(&mut scorer, &codes[at - before..end], strand, None);
                 scores.extend(own.into_iter().map(|(_, scores)| (at, scores)));
             }
@@ -255,10 +256,23 @@ fn expected(model: Model, codes: &[u8]) -> Vec<(u64, Strand, u8, f32)> {
 
 #[test]
 fn windows_make_calls_in_reads_however_they_are_cut() {
+    let mut made = 0;
+    for (longest, separations) in [(20, [12, 3]), (50, [0, 0]), (51, [0, 1])] {
+        made += calls_of_windows(longest, separations);
+    }
+    assert!(made > 500, "{made} calls");
+}
+
+fn calls_of_windows(longest: usize, separations: [usize; 2]) -> usize {
     let factors = || {
         model(|manifest| {
             manifest.task = Task::Tf.to_string();
-            for (output, separation) in manifest.outputs.iter_mut().zip([12, 3]) {
+            manifest.window = Some(Window {
+                shortest: 3,
+                longest,
+                stride: 5,
+            });
+            for (output, separation) in manifest.outputs.iter_mut().zip(separations) {
                 output.kind = Some(CallKind::Tf.to_string());
                 (output.link, output.threshold) = (Link::Logit, 0.4);
                 (output.separation, output.base_rate) = (separation, 0.5);
@@ -266,7 +280,7 @@ fn windows_make_calls_in_reads_however_they_are_cut() {
         })
     };
     let mut made = 0;
-    for length in [0, 2, 3, 12, 19, 20, 21, 34, 500, 9_000] {
+    for length in [0, 2, 3, 12, 19, 20, 21, 34, 49, 50, 51, 52, 70, 500, 9_000] {
         let codes = codes(length);
         let expected = expected(factors(), &codes);
         made += expected.len();
@@ -297,7 +311,7 @@ fn windows_make_calls_in_reads_however_they_are_cut() {
             }
         }
     }
-    assert!(made > 500, "{made} calls");
+    made
 }
 
 #[test]

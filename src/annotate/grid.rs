@@ -39,15 +39,14 @@ impl Grid {
         }
     }
 
-    /// Bases on each side of a position that its window takes, on either strand.
-    pub fn reach(&self) -> usize {
-        let length = self.intake.sequence().longest;
-        self.index.max(length - 1 - self.index)
+    /// Bases before and behind a position that its window takes, in 5' to 3' order.
+    pub fn reach(&self) -> (usize, usize) {
+        (self.index, self.intake.sequence().longest - 1 - self.index)
     }
 
     /// Raw outputs of `wanted` positions among codes, one row a code, into `rows`: minus infinity
-    /// where there is no window. A read that is shorter than a window is one, whose position is
-    /// its middle. Rows and what is wanted of them are in 5' to 3' order of the strand.
+    /// where there is no window. A read that is no longer than a window is one; the position of a
+    /// shorter one is its middle. Rows and what is wanted of them are in 5' to 3' order of the strand.
     pub fn run(
         &self,
         (runner, batch): (&mut Runner, &mut Batch),
@@ -59,11 +58,11 @@ impl Grid {
         rows.clear();
         rows.resize(codes.len() * columns, f32::NEG_INFINITY);
         let longest = self.intake.sequence().longest;
-        let whole = place.ends == [true, true] && codes.len() < longest;
-        let (length, before) = match (whole, strand) {
-            (true, _) => (codes.len(), codes.len() / 2),
-            (false, Strand::Forward) => (longest, self.index),
-            (false, Strand::Reverse) => (longest, longest - 1 - self.index),
+        let whole = place.ends == [true, true] && codes.len() <= longest;
+        let (length, before) = match (codes.len(), strand) {
+            (shorter, _) if whole && shorter < longest => (shorter, shorter / 2),
+            (_, Strand::Forward) => (longest, self.index),
+            (_, Strand::Reverse) => (longest, longest - 1 - self.index),
         };
         if length < self.intake.sequence().shortest {
             return Ok(());

@@ -167,14 +167,17 @@ impl Scan {
     /// rule's, and the flags'.
     pub fn margin(&self) -> usize {
         let (left, right) = self.reach();
-        (left.max(right) + self.separation()).max(AMBIGUITY)
+        // A read that ends with its first window has it at its own place: nothing before that may
+        // be done while more could come.
+        let window = usize::from(self.grid.is_some());
+        (left.max(right) + window + self.separation()).max(AMBIGUITY)
     }
 
     /// Bases before and behind a position that its score depends on.
     pub fn reach(&self) -> (usize, usize) {
         let context = &self.model.manifest().context;
         match &self.grid {
-            Some(grid) => (grid.reach(), grid.reach()),
+            Some(grid) => grid.reach(),
             None => (context.left, context.right),
         }
     }

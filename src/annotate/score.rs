@@ -54,7 +54,8 @@ impl Scorer {
         Task::of_model(&model)?;
         priors.check([&model])?;
         if !model.manifest().is_scan() {
-            let reason = format!("task {} scores no single bases", model.manifest().task);
+            let name = &model.manifest().name;
+            let reason = format!("{name} scores windows or whole sequences, not single bases");
             return Err(AnnotateError::Options(reason));
         }
         let runner = model.spawn()?;
