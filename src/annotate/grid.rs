@@ -46,7 +46,8 @@ impl Grid {
 
     /// Raw outputs of `wanted` positions among codes, one row a code, into `rows`: minus infinity
     /// where there is no window. A read that is no longer than a window is one; the position of a
-    /// shorter one is its middle. Rows and what is wanted of them are in 5' to 3' order of the strand.
+    /// shorter one is its middle. Rows and what is wanted of them are in 5' to 3' order of the
+    /// strand.
     pub fn run(
         &self,
         (runner, batch): (&mut Runner, &mut Batch),
