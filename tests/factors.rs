@@ -2,7 +2,9 @@
 //! name of its own, and what lies near promoter calls is what is found everywhere, there.
 
 mod altered;
+mod pieces;
 
+use pieces::calls;
 use std::path::Path;
 use strandline::annotate::{AROUND_PROMOTERS, Options, Task, builtin};
 use strandline::call::{Call, CallKind};
@@ -36,20 +38,6 @@ fn annotator(everywhere: bool, eager: bool) -> Annotator {
     };
     let promoter = builtin::model(Task::Promoter, Tier::Auto).unwrap();
     Annotator::new(vec![promoter, factors()], options).unwrap()
-}
-
-fn calls(annotator: &Annotator, codes: &[u8], pieces: &[usize]) -> Vec<Call> {
-    let (mut read, mut calls, mut rest) = (annotator.read(), vec![], codes);
-    for size in pieces.iter().cycle() {
-        let (piece, after) = rest.split_at(rest.len().min(*size));
-        read.push_codes(piece, &mut calls).unwrap();
-        rest = after;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    read.finish(&mut calls).unwrap();
-    calls
 }
 
 fn sorted(mut calls: Vec<Call>) -> Vec<Call> {

@@ -6,17 +6,22 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use strandline::annotate::{AnnotateError, Intake, Options, Task, WholeScorer, WindowScorer};
-use strandline::call::{CallKind, Strand};
+use strandline::annotate::{
+    AROUND_PROMOTERS, AnnotateError, Intake, Options, Task, WholeScorer, WindowScorer, builtin,
+};
+use strandline::call::{Call, CallKind, Strand};
+use strandline::lab::simulate::read_genes;
 use strandline::model::file::{ModelFile, serialize};
-use strandline::model::manifest::{Link, Manifest, Tokeniser, Window};
+use strandline::model::manifest::{Link, Manifest, Tier, Tokeniser, Window};
 use strandline::model::map::Bytes;
 use strandline::reads::nucleotide;
+use strandline::reads::source::Input;
 use strandline::tokenise::Vocabulary;
 use strandline::{Annotator, Model};
 
 #[allow(dead_code, reason = "other tests use the rest")]
 mod altered;
+mod pieces;
 
 const LETTERS: &[u8] = b"ACGTACGTACGTACGTACGTACGTacgtacgtUuNRyn";
 
@@ -263,26 +268,28 @@ fn windows_make_calls_in_reads_however_they_are_cut() {
     assert!(made > 500, "{made} calls");
 }
 
+/// A model of two factors: windows of `longest` bases, five apart.
+fn factors(longest: usize, separations: [usize; 2]) -> Model {
+    model(|manifest| {
+        manifest.task = Task::Tf.to_string();
+        manifest.window = Some(Window {
+            shortest: 3,
+            longest,
+            stride: 5,
+        });
+        for (output, separation) in manifest.outputs.iter_mut().zip(separations) {
+            output.kind = Some(CallKind::Tf.to_string());
+            (output.link, output.threshold) = (Link::Logit, 0.4);
+            (output.separation, output.base_rate) = (separation, 0.5);
+        }
+    })
+}
+
 fn calls_of_windows(longest: usize, separations: [usize; 2]) -> usize {
-    let factors = || {
-        model(|manifest| {
-            manifest.task = Task::Tf.to_string();
-            manifest.window = Some(Window {
-                shortest: 3,
-                longest,
-                stride: 5,
-            });
-            for (output, separation) in manifest.outputs.iter_mut().zip(separations) {
-                output.kind = Some(CallKind::Tf.to_string());
-                (output.link, output.threshold) = (Link::Logit, 0.4);
-                (output.separation, output.base_rate) = (separation, 0.5);
-            }
-        })
-    };
     let mut made = 0;
     for length in [0, 2, 3, 12, 19, 20, 21, 34, 49, 50, 51, 52, 70, 500, 9_000] {
         let codes = codes(length);
-        let expected = expected(factors(), &codes);
+        let expected = expected(factors(longest, separations), &codes);
         made += expected.len();
         for eager in [true, false] {
             let options = Options {
@@ -290,28 +297,65 @@ fn calls_of_windows(longest: usize, separations: [usize; 2]) -> usize {
                 eager,
                 ..Options::default()
             };
-            let annotator = Annotator::new(vec![factors()], options).unwrap();
+            let annotator = Annotator::new(vec![factors(longest, separations)], options).unwrap();
             assert!(annotator.context() >= 10);
-            for pieces in [&[9_000][..], &[1], &[400], &[7, 60, 1, 3_000]] {
-                let (mut read, mut calls) = (annotator.read(), vec![]);
-                let mut rest = &codes[..];
-                for size in pieces.iter().cycle() {
-                    let (piece, after) = rest.split_at(rest.len().min(*size));
-                    read.push_codes(piece, &mut calls).unwrap();
-                    rest = after;
-                    if rest.is_empty() {
-                        break;
-                    }
-                }
-                read.finish(&mut calls).unwrap();
+            for sizes in [&[9_000][..], &[1], &[400], &[7, 60, 1, 3_000]] {
+                let calls = pieces::calls(&annotator, &codes, sizes);
                 let calls = calls.iter().map(|c| (c.start, c.strand, c.model, c.score));
                 let mut calls: Vec<_> = calls.collect();
                 calls.sort_by_key(|call| (call.0, call.1, call.2));
-                assert_eq!(calls, expected, "{length} {pieces:?}");
+                assert_eq!(calls, expected, "{length} {sizes:?}");
             }
         }
     }
     made
+}
+
+/// As the factors of a network that scores every base: see `tests/factors.rs`.
+#[test]
+fn windows_near_promoters_are_those_found_everywhere() {
+    let genes = read_genes(Input::Path(data("genes.fa.gz"))).unwrap();
+    let (mut near, mut far) = (0, 0);
+    for (_, gene) in genes.iter().take(3) {
+        let codes = &gene[..gene.len().min(20_000)];
+        let annotator = |everywhere, eager| {
+            let options = Options {
+                everywhere,
+                eager,
+                ..Options::default()
+            };
+            let promoter = builtin::model(Task::Promoter, Tier::Auto).unwrap();
+            Annotator::new(vec![promoter, factors(20, [12, 3])], options).unwrap()
+        };
+        let sorted = |mut calls: Vec<Call>| {
+            calls.sort_by_key(|c| (c.start, c.strand, c.kind, c.model));
+            calls
+        };
+        let all = sorted(pieces::calls(
+            &annotator(true, false),
+            codes,
+            &[codes.len()],
+        ));
+        let promoters: Vec<u64> = all
+            .iter()
+            .filter(|call| call.kind == CallKind::Promoter)
+            .map(|call| call.start)
+            .collect();
+        let is_near = |call: &&Call| {
+            let close = |at: &u64| at.abs_diff(call.start) <= AROUND_PROMOTERS;
+            call.kind == CallKind::Promoter || promoters.iter().any(close)
+        };
+        let expected: Vec<Call> = all.iter().filter(is_near).copied().collect();
+        near += expected.len() - promoters.len();
+        far += all.len() - expected.len();
+        for sizes in [&[codes.len()][..], &[400], &[1, 7, 3000, 12]] {
+            for eager in [true, false] {
+                let own = pieces::calls(&annotator(false, eager), codes, sizes);
+                assert_eq!(sorted(own), expected, "{sizes:?}");
+            }
+        }
+    }
+    assert!(near > 20 && far > 100, "{near} near, {far} elsewhere");
 }
 
 #[test]

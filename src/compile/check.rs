@@ -67,8 +67,9 @@ pub struct Agreement {
     /// Cosine similarity of all raw outputs, or that around the mean of each column, if that is
     /// lower.
     pub cosine: f64,
-    /// The outputs are probabilities, some of them large, and none is half a step of eight bits
-    /// off: of such outputs a cosine around the mean says little, where they hardly vary.
+    /// The outputs are probabilities, one of which at least is a half, and none is off by more than
+    /// half a step of eight bits: where such outputs hardly vary, a cosine around the mean says
+    /// little.
     pub close: bool,
     /// Why the network was run as this compiler rewrites it, not as its file has it.
     pub rewritten: Option<String>,
@@ -205,9 +206,7 @@ fn agreement(
     }
     (found.largest, found.magnitude) = (sums.largest, sums.magnitude);
     found.cosine = sums.cosine();
-    found.close = sums.least >= 0.0
-        && (0.5..=1.0 + 1e-6).contains(&sums.magnitude)
-        && sums.largest <= HALF_STEP;
+    found.close = sums.are_close();
     found.rewritten = network.rewritten().map(str::to_string);
     let understood = float.cosine() >= SAME && float.is_near();
     if check == Check::Precision && !understood {
@@ -344,6 +343,14 @@ impl Sums {
             return cosine(plain);
         }
         cosine(plain).min(cosine(centred))
+    }
+
+    /// True of probabilities, one of which at least is a half, where none is off by more than half
+    /// a step of eight bits.
+    fn are_close(&self) -> bool {
+        self.least >= 0.0
+            && (0.5..=1.0 + 1e-6).contains(&self.magnitude)
+            && self.largest <= HALF_STEP
     }
 
     /// True where no value is far off, in standard deviations of all.
@@ -489,6 +496,39 @@ mod tests {
         let mut short = manifest(true, 2, 1);
         short.outputs.push(short.outputs[0].clone());
         assert!(!sequences(&short, &[], 9, (2, false)).is_empty());
+    }
+
+    /// Rows of two columns, and those of the network.
+    fn sums(own: &[f32], network: &[f32]) -> Sums {
+        let mut sums = Sums::new(2);
+        let rows = Rows {
+            values: network.to_vec(),
+            cut: [0, 0],
+            original: true,
+        };
+        sums.add(own, &rows, own.len() / 2).unwrap();
+        sums
+    }
+
+    /// No site in sight: the probabilities hardly vary, and rounding is as large as what they vary
+    /// by.
+    #[test]
+    fn probabilities_within_half_a_step_are_close_whatever_their_cosine() {
+        let network = [0.999, 0.001, 0.9991, 0.0009, 0.9989, 0.0011];
+        let near = [0.9991, 0.0009, 0.9989, 0.0011, 0.999, 0.001];
+        assert!(sums(&near, &network).cosine() < 0.98);
+        assert!(sums(&near, &network).are_close());
+        let mut off = near;
+        off[2] -= 0.0025;
+        assert!(!sums(&off, &network).are_close());
+        off[2] = f32::NAN;
+        assert!(!sums(&off, &network).are_close());
+        // Small ones alone, numbers below 0 and above 1: nothing says that these are probabilities.
+        for (factor, term) in [(0.1, 0.0), (1.0, -0.01), (2.0, 0.0)] {
+            let of =
+                |values: &[f32]| -> Vec<f32> { values.iter().map(|x| x * factor + term).collect() };
+            assert!(!sums(&of(&near), &of(&network)).are_close(), "{factor}");
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub(super) fn load_head<S: Lanes>(
 
 /// The scale of a token's row of bytes; 1 for floats.
 #[inline(always)]
-fn row_scale(projection: &Projection, token: usize) -> f32 {
+pub(super) fn row_scale(projection: &Projection, token: usize) -> f32 {
     match *projection {
         Projection::Static { scale, .. } => scale,
         Projection::Dynamic { bytes, pitch, .. } => {

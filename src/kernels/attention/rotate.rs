@@ -1,11 +1,11 @@
 //! Heads of eight channels that are rotated, as UTR-LM has them: sixteen tokens at a time, one a
 //! lane, and the values of [`super::pack`] to the bit.
 
-use super::pack::head_bytes;
+use super::pack::{head_bytes, row_scale};
 use super::{Attention, AttentionScratch, Projection, Rotary, grow};
 use crate::kernels::LANES;
 use crate::kernels::lanes::{Aligned, LINE, Lanes};
-use crate::kernels::norm::{SCALE_BYTES, SMALLEST, dynamic_scale};
+use crate::kernels::norm::{SMALLEST, dynamic_scale};
 
 /// Channels of a head.
 pub(super) const EIGHT: usize = 8;
@@ -92,16 +92,9 @@ fn load<S: Lanes>(
         for (four, own) in fours.iter_mut().zip(row.as_chunks::<4>().0) {
             four[lane] = i32::from_le_bytes(*own);
         }
-        if matches!(projection, Projection::Dynamic { .. }) {
-            let at = (token + 1) * pitch - SCALE_BYTES;
-            let scale = bytes[at..].first_chunk();
-            scales[lane] = scale.map_or(0.0, |bytes| f32::from_le_bytes(*bytes));
-        }
+        scales[lane] = row_scale(projection, token);
     }
-    let scale = match *projection {
-        Projection::Static { scale, .. } => s.splat(scale),
-        _ => s.load(&scales),
-    };
+    let scale = s.load(&scales);
     let fours = [s.load_i(&fours[0]), s.load_i(&fours[1])];
     for (c, channel) in channels.iter_mut().enumerate() {
         let byte = s.signed_byte(fours[c / 4], c % 4);
@@ -211,6 +204,7 @@ mod tests {
     use super::*;
     use crate::kernels::Isa;
     use crate::kernels::lanes::{Kernel, dispatch};
+    use crate::kernels::norm::SCALE_BYTES;
 
     const HEADS: usize = 3;
     const PITCH: usize = 40;

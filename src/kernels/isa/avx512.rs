@@ -361,8 +361,13 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                     *y = _mm512_max_ps(*y, _mm512_setzero_ps());
                 }
             }
-            if KIND == kind::UNSIGNED_ADD || KIND == kind::UNSIGNED_RELU_ADD {
-                let Residual::Unsigned(rows, scale) = &conv.residual else {
+            if KIND == kind::UNSIGNED_ADD
+                || KIND == kind::UNSIGNED_RELU_ADD
+                || KIND == kind::SIGNED_ADD
+            {
+                let (Residual::Unsigned(rows, scale) | Residual::Signed(rows, scale)) =
+                    &conv.residual
+                else {
                     return;
                 };
                 let from = rows
@@ -372,23 +377,12 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                 let scale = _mm512_set1_ps(*scale);
                 for (p, y) in values.iter_mut().enumerate() {
                     let bytes = _mm_loadu_si128(from.add(p * rows.pitch).cast());
-                    let x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                    *y = _mm512_fmadd_ps(x, scale, *y);
-                }
-            }
-            if KIND == kind::SIGNED_ADD {
-                let Residual::Signed(rows, scale) = &conv.residual else {
-                    return;
-                };
-                let from = rows
-                    .data
-                    .as_ptr()
-                    .add(rows.first + start * rows.pitch + first);
-                let scale = _mm512_set1_ps(*scale);
-                for (p, y) in values.iter_mut().enumerate() {
-                    let bytes = _mm_loadu_si128(from.add(p * rows.pitch).cast());
-                    let x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-                    *y = _mm512_fmadd_ps(x, scale, *y);
+                    let words = if KIND == kind::SIGNED_ADD {
+                        _mm512_cvtepi8_epi32(bytes)
+                    } else {
+                        _mm512_cvtepu8_epi32(bytes)
+                    };
+                    *y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(words), scale, *y);
                 }
             }
             if KIND == kind::SIGNED_LEAKY
