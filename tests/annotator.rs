@@ -60,6 +60,19 @@ fn annotator(eager: bool) -> &'static Annotator {
     })
 }
 
+/// The same where no tier rules anything out.
+fn accurate() -> &'static Annotator {
+    static ACCURATE: OnceLock<Annotator> = OnceLock::new();
+    ACCURATE.get_or_init(|| {
+        let models = Task::CALLING.map(|task| builtin::model(task, Tier::Accurate).unwrap());
+        let options = Options {
+            eager: false,
+            ..options()
+        };
+        Annotator::new(models.into(), options).unwrap()
+    })
+}
+
 /// The same with a call at every local peak and every start codon.
 fn crowded(eager: bool) -> &'static Annotator {
     static EAGER: OnceLock<Annotator> = OnceLock::new();
@@ -243,7 +256,7 @@ proptest! {
 
     #[test]
     fn calls_and_flags_follow_their_rule(codes in reads(12_000)) {
-        let calls = calls_of(annotator(false), &codes);
+        let calls = calls_of(accurate(), &codes);
         prop_assert!(calls.is_sorted_by_key(order));
         prop_assert!(calls.iter().all(|c| c.start < c.end && c.end <= codes.len() as u64));
         for (number, task) in [(0, Task::Splice), (1, Task::Promoter)] {
@@ -303,7 +316,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// The call rule in the plainest form, over the raw outputs of the whole read.
 fn expected_calls(task: Task, model: u8, codes: &[u8]) -> Vec<Call> {
-    let mut scorer = Scorer::new(builtin::model(task, Tier::Auto).unwrap()).unwrap();
+    let mut scorer = Scorer::new(builtin::model(task, Tier::Accurate).unwrap()).unwrap();
     let manifest = scorer.manifest().clone();
     let mut calls = vec![];
     for strand in [Strand::Forward, Strand::Reverse] {

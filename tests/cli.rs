@@ -374,6 +374,18 @@ fn wrong_usage_is_exit_2() {
             "--tasks",
             "promoter",
         ],
+        &["annotate", "-", "--clade", "auto"],
+        &["annotate", &good, "--clade", "fungus"],
+        &["annotate", &good, "--clade", "plant", "--tasks", "promoter"],
+        &[
+            "score",
+            &good,
+            "--task=te",
+            "--clade=plant",
+            "--whole",
+            "-o=x",
+        ],
+        &["clade"],
         &["score", &good, "--task", "expression", "-o", "x"],
         &["score", &good, "-o", "x"],
         &["frobnicate"],
@@ -500,11 +512,10 @@ fn every_format_has_its_shape() {
         .lines()
         .map(|l| serde_json::from_str(l).unwrap())
         .collect();
-    let aligner = table(&with("splice-tsv", &["--min-score", "0.1"]));
-    assert_eq!(
-        [bed.len(), gff3.len(), jsonl.len(), aligner.len()],
-        [rows.len(); 4]
-    );
+    assert_eq!([bed.len(), gff3.len(), jsonl.len()], [rows.len(); 3]);
+    // Not only the highest of their surroundings.
+    let aligner = table(&with("splice-tsv", &["--min-score", "0.01"]));
+    assert!(aligner.len() > rows.len());
     for (i, row) in rows.iter().enumerate() {
         let start: u64 = row[1].parse().unwrap();
         assert_eq!(bed[i][..4], [row[0], row[1], row[2], row[4]]);
@@ -527,11 +538,15 @@ fn every_format_has_its_shape() {
             ("acceptor", "+") => ("A", start),
             _ => ("A", start + 1),
         };
-        assert_eq!(
-            aligner[i][..4],
-            [row[0], &boundary.to_string(), row[3], letter]
+        let line = [row[0], &boundary.to_string(), row[3], letter];
+        assert!(aligner.iter().any(|own| own[..4] == line), "{line:?}");
+    }
+    // More often sites than GT and AG are.
+    for line in &aligner {
+        assert!(
+            (-2..=13).contains(&line[4].parse::<i32>().unwrap()),
+            "{line:?}"
         );
-        assert!((-7..=13).contains(&aligner[i][4].parse::<i32>().unwrap()));
     }
     let bedgraph = with("bedgraph", &splice);
     assert!(bedgraph.starts_with("track type=bedGraph"));

@@ -277,3 +277,33 @@ fn only_what_is_nowhere_is_said_to_be_gone() {
         assert_eq!(sorted(&output) == whole, name.is_some());
     }
 }
+
+/// The clade that the first reads tell is that of the whole run, also of its parts after a restart.
+#[test]
+fn a_guessed_clade_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reads, output) = (folder.path().join("reads"), folder.path().join("calls.tsv"));
+    fs::create_dir(&reads).unwrap();
+    let options = ["--clade", "auto", "--until-idle", "0.1"];
+    let run = |options: &[&str]| {
+        let done = follow(&reads, &output, options).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), said)
+    };
+    let (code, said) = run(&options);
+    assert!(code == Some(2) && said.contains("no reads yet"), "{said}");
+    fs::copy(data("reads.fastq.gz"), reads.join("1.fastq.gz")).unwrap();
+    let (code, said) = run(&options);
+    assert!(
+        code == Some(0) && said.contains("auto: vertebrate"),
+        "{said}"
+    );
+    // Nothing is looked at again, and naming what was guessed changes nothing.
+    fs::remove_file(reads.join("1.fastq.gz")).unwrap();
+    for options in [&options[..], &options[2..]] {
+        let (code, said) = run(options);
+        assert!(code == Some(0) && !said.contains("auto:"), "{said}");
+    }
+    let (code, said) = run(&["--clade", "plant", "--until-idle", "0.1"]);
+    assert!(code == Some(2) && said.contains("clade plant"), "{said}");
+}

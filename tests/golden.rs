@@ -15,6 +15,7 @@ use std::process::Command;
 use strandline::Annotator;
 use strandline::annotate::Task;
 use strandline::annotate::builtin;
+use strandline::annotate::builtin::BuiltIn;
 use strandline::annotate::{Options, Scorer, WholeScorer};
 use strandline::call::Strand;
 use strandline::call::{Call, CallKind};

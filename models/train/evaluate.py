@@ -9,6 +9,7 @@ Runtime with the same calibration, thresholds and call rule. All sequences are h
 rules that the recipes train by:
   splice             genes with md5(symbol) mod 100 < 10, whole, sense strand, all bases pooled;
                      GUE's windows; the cascade
+  splice-CLADE       transcripts of contigs and fly loci that were not trained on (`clade_data.py`)
   promoter           GUE core windows of the dev files; promoters of theirs in their true
                      surroundings; interiors of the same held-out genes (beyond their first
                      1,000 nt), and the chr9 megabase
@@ -35,6 +36,8 @@ import sys
 
 import numpy as np
 
+from clade_data import SPECIES
+from evaluate_clades import splice_of
 from evaluate_splice import splice
 from ires_data import Rows, interval
 from packed import FloatNetwork, Packed, calls, scores
@@ -404,6 +407,7 @@ MEASURES = {
 }
 
 
+MEASURES |= {f"splice-{clade}": splice_of(clade) for clade in SPECIES}
 TASKS = (*MEASURES, "dnabert-small")
 
 

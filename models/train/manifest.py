@@ -87,6 +87,42 @@ def splice(report, raw=False):
     return result
 
 
+SPECIES = {
+    "insect": "Drosophila melanogaster",
+    "nematode": "Caenorhabditis elegans",
+    "plant": "Arabidopsis thaliana",
+}
+
+
+def clade(report, raw=False):
+    """A clade's splice model; `raw` as in `splice`."""
+    whole = {"calibration": []} | {tier: {"gue_dev_mcc": 0.0} for tier in ("fast", "accurate")}
+    cascade = report["cascade"]
+    checks = [{"arithmetic": cascade.get("arithmetic", 0), "kept": cascade.get("kept", 0)}]
+    result = splice(report | {"whole": whole, "cascade": cascade | {"checks": checks}}, raw)
+    result.pop("whole", None)
+    name = report["clade"]
+    result |= {
+        "name": f"splice-{name}",
+        "version": "1.0.0",
+        "description": f"Splice sites of {SPECIES[name]}, every base, two tiers",
+        "training": {
+            "data": (
+                f"introns of 40 to 150 bases of {SPECIES[name]} with 50 bases of both exons"
+                " (KorfLab datacore, MIT), joined to genes of random makeup, and annotated contigs"
+            ),
+            "split": "by place: models/train/clade_data.py",
+            "recipe": "models/train/clades.py",
+        },
+    }
+    for output in result["outputs"]:
+        output["base_rate"] = report["base_rates"][output["kind"]]
+    if not raw:
+        for tier in ("fast", "accurate"):
+            del result["figures"][f"{tier}_gue_mcc"]
+    return result
+
+
 PROMOTER_TRAINING = {
     "data": (
         "GUE core and 300-nt promoters (EPDnew), their negatives made anew, and interiors of human"

@@ -121,43 +121,40 @@ class Adam:
         self.flat.addcdiv_(self.m, root, value=-rate / (1 - 0.9**count))
 
 
-def main():
+def options(description):
+    """Arguments of a training run, whatever it trains on."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stage", type=int, choices=STAGES, required=True)
-    parser.add_argument("--data", required=True, help="folder that holds splice/")
-    parser.add_argument("--windows", required=True, nargs="+", help="what windows.py wrote")
-    parser.add_argument("--start", help="stages 2 and 3: checkpoint of the stage before")
+    parser.add_argument("--data", required=True, help="folder of the data")
     parser.add_argument("--out", required=True)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--every", type=int, default=5_000, help="steps between figures")
     parser.add_argument("--save", type=int, default=2_500, help="steps between checkpoints")
     parser.add_argument("--step", choices=("torch", "amx"), default="torch")
-    args = parser.parse_args()
-    stage = STAGES[args.stage]
-    steps = args.steps or stage["steps"]
-    torch.set_num_threads(1)
-    torch.manual_seed(stage["seed"])
-    os.makedirs(args.out, exist_ok=True)
-    path = os.path.join(args.out, "splice.pt")
+    return parser
 
-    tower = TOWERS[args.stage]
-    model = TwoTierNet(TRUNK, tower)
+
+def start(trunk, tower):
+    """An untrained network."""
+    model = TwoTierNet(trunk, tower)
     print(
         f"{model.macs()} MAC a base, {parameters(model)} parameters, reach {model.reach()}",
         flush=True,
     )
-    if args.stage > 1 and not os.path.exists(path):
-        if not args.start:
-            parser.error(f"stage {args.stage} needs --start")
-        grow(model, args.start)
+    return model
+
+
+def fit(model, trunk, tower, stage, crops, measure, args):
+    """Trains the model, from the checkpoint in `args.out` if there is one. `measure` gives the
+    figures of a model by the names of their columns."""
+    steps, path = args.steps or stage["steps"], os.path.join(args.out, "splice.pt")
     mean = copy.deepcopy(model)
     step, seconds, rows, running, saved = 0, 0.0, [], None, None
     if os.path.exists(path):
         saved = torch.load(path, weights_only=True)
         assert (saved["trunk"], saved["tower"]) == (
-            TRUNK,
+            trunk,
             tower,
         ), "the checkpoint is of another network: use another --out"
         model.load_state_dict(saved["model"])
@@ -179,17 +176,6 @@ def main():
     if saved:
         optimizer.m, optimizer.v = saved["optimizer"]["m"], saved["optimizer"]["v"]
 
-    data = os.path.join(args.data, "splice")
-    genes = load_genes(data)
-    kit = load_windows(data, genes, os.path.join(args.out, "windows.npz"))
-    made = [Windows(f["seq"], f["where"], f["value"]) for f in map(np.load, args.windows)]
-    crops = Crops(genes, kit, made, BATCH, CROP, stage["parts"], errors=ERRORS)
-    held = [g for g in genes if g["held_out"]]
-    truth = np.concatenate([g["hard"] for g in held]) > 0
-    for g in genes:  # only the held-out ones are scored
-        if not g["held_out"]:
-            del g["hard"], g["soft"]
-
     def save():
         state = lambda m: {k: t.clone() for k, t in m.state_dict().items()}
         replace(
@@ -198,7 +184,7 @@ def main():
                 "model": state(model),
                 "ema": state(mean),
                 "optimizer": {"m": optimizer.m, "v": optimizer.v},
-                "trunk": TRUNK,
+                "trunk": trunk,
                 "tower": tower,
                 "step": step,
                 "seconds": seconds,
@@ -208,7 +194,7 @@ def main():
         )
 
     while step < steps:
-        start = time.process_time()
+        began = time.process_time()
         rng = np.random.default_rng(
             [stage["seed"], step]
         )  # by step, so that a resumed run sees the same crops
@@ -223,34 +209,67 @@ def main():
             part = 1 - min(MEAN**4, 1 - 10 / (step + 10))
             averaged.flat.lerp_(run.flat, part)
             averaged.stats.lerp_(run.stats, part)
-        seconds += time.process_time() - start
+        seconds += time.process_time() - began
         running = (
             list(losses)
             if running is None
             else [0.998 * a + 0.002 * b for a, b in zip(running, losses)]
         )
         if step % args.every == 0 or step == steps:
-            scores = score(mean, [g["bases"] for g in held])
+            found = measure(mean)
             row = [step, round(seconds / 60, 2)] + [round(v, 4) for v in running]
-            for part in (scores[:, 2:], scores[:, :2]):
-                f = figures(part, truth, KINDS)
-                row += [f[k][name] for k in KINDS for name in ("top_k", "auprc")]
-            rows.append(row)
-            print(*row, flush=True)
+            rows.append(row + list(found.values()))
+            print(*rows[-1], flush=True)
             with open(os.path.join(args.out, "splice.csv"), "w", newline="") as out:
                 writer = csv.writer(out)
                 writer.writerow(
-                    ["step", "cpu_minutes", "accurate_loss_per_kb", "fast_loss_per_kb"]
-                    + [
-                        f"{tier}_{k}_{name}"
-                        for tier in reversed(TIERS)
-                        for k in KINDS
-                        for name in ("top_k", "auprc")
-                    ]
+                    ["step", "cpu_minutes", "accurate_loss_per_kb", "fast_loss_per_kb", *found]
                 )
                 writer.writerows(rows)
         if step % args.save == 0 or step == steps:
             save()
+
+
+def columns(scores, truth):
+    """Top-k and AUPRC of logits [n, 4] of both tiers, by the log's names."""
+    found = {}
+    for tier, part in zip(reversed(TIERS), (scores[:, 2:], scores[:, :2])):
+        f = figures(part, truth, KINDS)
+        found |= {f"{tier}_{k}_{name}": f[k][name] for k in KINDS for name in ("top_k", "auprc")}
+    return found
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("--stage", type=int, choices=STAGES, required=True)
+    parser.add_argument("--windows", required=True, nargs="+", help="what windows.py wrote")
+    parser.add_argument("--start", help="stages 2 and 3: checkpoint of the stage before")
+    args = parser.parse_args()
+    stage, tower = STAGES[args.stage], TOWERS[args.stage]
+    torch.set_num_threads(1)
+    torch.manual_seed(stage["seed"])
+    os.makedirs(args.out, exist_ok=True)
+    model = start(TRUNK, tower)
+    if args.stage > 1 and not os.path.exists(os.path.join(args.out, "splice.pt")):
+        if not args.start:
+            parser.error(f"stage {args.stage} needs --start")
+        grow(model, args.start)
+
+    data = os.path.join(args.data, "splice")
+    genes = load_genes(data)
+    kit = load_windows(data, genes, os.path.join(args.out, "windows.npz"))
+    made = [Windows(f["seq"], f["where"], f["value"]) for f in map(np.load, args.windows)]
+    crops = Crops(genes, kit, made, BATCH, CROP, stage["parts"], errors=ERRORS)
+    held = [g for g in genes if g["held_out"]]
+    truth = np.concatenate([g["hard"] for g in held]) > 0
+    for g in genes:  # only the held-out ones are scored
+        if not g["held_out"]:
+            del g["hard"], g["soft"]
+
+    def measure(mean):
+        return columns(score(mean, [g["bases"] for g in held]), truth)
+
+    fit(model, TRUNK, tower, stage, crops, measure, args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! Models and options, checked against each other: what makes states for reads.
 
 use super::annotation::{Annotate, Kept};
+use super::builtin::BuiltIn;
 use super::carry::Keeping;
 use super::error::AnnotateError;
 use super::info::ModelInfo;
@@ -86,11 +87,11 @@ impl Annotator {
                     )));
                 }
                 (task, Some(intake)) if task.is_scan() => {
-                    let scan = Scan::new(model, number, options.min_score, priors);
+                    let scan = Scan::new(model, number, &options);
                     scans.push(scan.with_windows(intake));
                 }
                 (_, Some(intake)) => wholes.push(Whole::new(model, number, intake)),
-                (_, None) => scans.push(Scan::new(model, number, options.min_score, priors)),
+                (_, None) => scans.push(Scan::new(model, number, &options)),
             }
         }
         let gates = gates(&scans, options.everywhere)?;
@@ -115,7 +116,7 @@ impl Annotator {
                 let reason = format!("a fast tier for {task}, which no scanning model is for");
                 return Err(AnnotateError::Options(reason));
             };
-            let scan = Scan::new(model, number as u8, options.min_score, priors);
+            let scan = Scan::new(model, number as u8, &options);
             stand_ins[place] = Some(scan);
         }
         let scanning = || scans.iter().chain(stand_ins.iter().flatten());
@@ -144,10 +145,11 @@ impl Annotator {
     /// # Errors
     /// Where the options are wrong.
     pub fn builtin(options: Options) -> Result<Annotator, AnnotateError> {
-        let tasks = default_tasks(options.molecule);
+        let tasks = default_tasks(options.molecule, options.clade);
+        let clade = options.clade;
         let models = tasks
             .iter()
-            .map(|&task| super::builtin::model(task, options.tier));
+            .map(|&task| BuiltIn { task, clade }.model(options.tier));
         Annotator::new(models.collect::<Result<_, _>>()?, options)
     }
 

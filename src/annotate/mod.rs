@@ -13,6 +13,7 @@ pub mod builtin;
 pub mod calibrate;
 #[cfg(feature = "tract")]
 mod carry;
+mod clade;
 #[cfg(feature = "tract")]
 mod error;
 #[cfg(feature = "tract")]
@@ -43,6 +44,9 @@ mod windows;
 pub use annotation::{Annotate, Annotation, Kept};
 #[cfg(feature = "tract")]
 pub use annotator::Annotator;
+pub use clade::Clade;
+#[cfg(feature = "tract")]
+pub use clade::{CladeGuess, CladeGuesser};
 #[cfg(feature = "tract")]
 pub use error::AnnotateError;
 #[cfg(feature = "tract")]

@@ -1,5 +1,6 @@
 //! How reads are annotated: molecule, strands, thresholds and priors.
 
+use super::clade::Clade;
 use super::error::AnnotateError;
 use super::task::{Task, kind};
 use crate::call::{CallKind, Strand};
@@ -95,12 +96,19 @@ pub struct Options {
     pub molecule: Molecule,
     /// Which strands.
     pub strands: Strands,
+    /// Which splice model, where the built-in one is taken.
+    pub clade: Clade,
     /// Which tier of built-in models that have several.
     pub tier: Tier,
     /// Least score of a call that is a probability; `None`: each model's own threshold.
     pub min_score: Option<f32>,
     /// Rates of features, where they are others than those of the models' populations.
     pub priors: Priors,
+    /// True: splice models call every donor before a GT, GC or AT and every acceptor behind an AG or
+    /// AC whose score reaches `min_score` or, without one, whose
+    /// [`grade`](crate::call::grade::grade) is not the lowest, instead of the highest scores of
+    /// their surroundings: an aligner weighs all places that it could join.
+    pub for_aligners: bool,
     /// Start codons a read and strand whose 5'UTR is scored.
     pub max_starts: usize,
     /// True: transcription factors are looked for at every base, not only within
@@ -122,9 +130,11 @@ impl Default for Options {
         Options {
             molecule: Molecule::Dna,
             strands: Strands::Both,
+            clade: Clade::default(),
             tier: Tier::Auto,
             min_score: None,
             priors: Priors::default(),
+            for_aligners: false,
             max_starts: 1,
             everywhere: false,
             eager: true,
@@ -133,10 +143,11 @@ impl Default for Options {
     }
 }
 
-/// The tasks that suit a molecule.
-pub fn default_tasks(molecule: Molecule) -> &'static [Task] {
-    match molecule {
-        Molecule::Dna => &[Task::Splice, Task::Promoter],
-        Molecule::Rna => &[Task::Expression],
+/// The tasks that suit a molecule of a clade: promoters are known of vertebrates only.
+pub fn default_tasks(molecule: Molecule, clade: Clade) -> &'static [Task] {
+    match (molecule, clade) {
+        (Molecule::Dna, Clade::Vertebrate) => &[Task::Splice, Task::Promoter],
+        (Molecule::Dna, _) => &[Task::Splice],
+        (Molecule::Rna, _) => &[Task::Expression],
     }
 }

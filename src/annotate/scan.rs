@@ -3,14 +3,14 @@
 use super::calibrate::Calibration;
 use super::error::AnnotateError;
 use super::grid::{Grid, Place};
-use super::options::Priors;
+use super::options::Options;
 use super::piece::Piece;
 use super::task::kind;
 use super::tokens::{Batch, Intake};
-use crate::call::{Call, CallKind, Flags, Strand};
-use crate::model::manifest::Link;
+use crate::call::{Call, CallKind, Flags, Strand, grade};
+use crate::model::manifest::{Link, OutputColumn};
 use crate::model::{Model, Runner};
-use crate::reads::nucleotide::{self, N};
+use crate::reads::nucleotide::{self, A, C, G, N, T};
 use std::ops::Range;
 
 /// Bases around a call in which an ambiguous letter is worth a flag.
@@ -18,6 +18,10 @@ const AMBIGUITY: usize = 20;
 
 /// Bases whose windows are scored at once.
 const WINDOWS_OVER: usize = 4096;
+
+/// How far below the raw output of the fast tier that has the least score of a call a position may
+/// lie and still get its second look: the tiers differ, and errors in reads lower the first one's.
+const LOOK_MARGIN: f32 = 1.5;
 
 struct Column {
     /// Which name its calls have, counted from the model's first.
@@ -42,6 +46,8 @@ pub(crate) struct Scan {
     grid: Option<Grid>,
     columns: Vec<Column>,
     whole: Vec<Calibration>,
+    /// True where splice sites are called wherever they could be, peak or not.
+    every_site: bool,
 }
 
 /// Room that the runs of one worker share.
@@ -53,6 +59,40 @@ pub(crate) struct Room {
 }
 
 impl Column {
+    /// The least score of a call is what the options ask for, where scores are probabilities.
+    fn new(output: &OutputColumn, name: u8, options: &Options) -> Column {
+        let own = kind(output).ok().flatten();
+        let calibration = |knots: &[[f32; 2]]| {
+            let calibration = Calibration::new(knots, output.link);
+            match own.and_then(|kind| options.priors.of(kind)) {
+                Some(prior) => calibration.with_prior(prior, output.base_rate),
+                None => calibration,
+            }
+        };
+        let short = output.short_context.iter();
+        let short = short.map(|s| (s.below as u64, calibration(&s.calibration)));
+        let graded = options.for_aligners && own.is_some_and(CallKind::is_splice_site);
+        let probability = output.link != Link::Identity;
+        let least = match options.min_score {
+            Some(asked) if probability => asked,
+            None if graded => {
+                let prior = own.and_then(|kind| options.priors.of(kind));
+                grade::least(prior.unwrap_or(output.base_rate))
+            }
+            _ => output.threshold,
+        };
+        let column = Column {
+            name,
+            kind: own,
+            floor: f32::NEG_INFINITY,
+            short: short.collect(),
+            calibration: calibration(&output.calibration),
+            least,
+            separation: output.separation,
+        };
+        column.with_least(least)
+    }
+
     /// With this as the least score of a call.
     fn with_least(mut self, least: f32) -> Column {
         let floors = self.short.iter().map(|(_, short)| short.raw_floor(least));
@@ -70,29 +110,12 @@ impl Column {
 }
 
 impl Scan {
-    pub fn new(model: Model, number: u8, min_score: Option<f32>, priors: &Priors) -> Scan {
+    pub fn new(model: Model, number: u8, options: &Options) -> Scan {
         let manifest = model.manifest();
         let mut named = 0u8;
         let columns = manifest.outputs.iter().map(|output| {
-            let calibration = |knots: &[[f32; 2]]| {
-                let own = Calibration::new(knots, output.link);
-                match kind(output).ok().flatten().and_then(|kind| priors.of(kind)) {
-                    Some(prior) => own.with_prior(prior, output.base_rate),
-                    None => own,
-                }
-            };
-            let short = output.short_context.iter();
-            let short: Vec<_> = short
-                .map(|s| (s.below as u64, calibration(&s.calibration)))
-                .collect();
-            let calibration = calibration(&output.calibration);
-            let probability = output.link != Link::Identity;
-            let least = min_score
-                .filter(|_| probability)
-                .unwrap_or(output.threshold);
-            let own = kind(output).ok().flatten();
             // Columns of one kind have a name each.
-            let name = match own {
+            let name = match kind(output).ok().flatten() {
                 Some(CallKind::Tf) => {
                     // More than 255 are refused where calls are made.
                     named = named.wrapping_add(1);
@@ -100,29 +123,27 @@ impl Scan {
                 }
                 _ => 0,
             };
-            let column = Column {
-                name,
-                kind: own,
-                floor: f32::NEG_INFINITY,
-                short,
-                calibration,
-                least,
-                separation: output.separation,
-            };
-            column.with_least(least)
+            Column::new(output, name, options)
         });
+        let columns: Vec<Column> = columns.collect();
         let whole = manifest.outputs.iter().map(|output| match &manifest.whole {
             Some(whole) if !whole.calibration.is_empty() => {
                 Calibration::new(&whole.calibration, output.link)
             }
             _ => Calibration::new(&output.calibration, output.link),
         });
+        let whole = whole.collect();
+        let survive = survive(&model, &columns, options);
         Scan {
-            columns: columns.collect(),
-            whole: whole.collect(),
+            model: match survive {
+                Some(survive) => model.with_second_look(&survive),
+                None => model,
+            },
+            columns,
+            whole,
             number,
             grid: None,
-            model,
+            every_site: options.for_aligners,
         }
     }
 
@@ -302,17 +323,51 @@ impl Scan {
             for row in own.clone() {
                 let score = raw[row * width + c];
                 // Almost every position ends here.
-                if score < column.floor || !self.is_peak(raw, row, c) {
+                if score < column.floor {
                     continue;
                 }
                 let index = match strand {
                     Strand::Forward => window.start + row,
                     Strand::Reverse => window.end - 1 - row,
                 };
+                let stands = match self.site(piece, index, strand, kind) {
+                    Some(site) => site,
+                    None => self.is_peak(raw, row, c),
+                };
+                if !stands {
+                    continue;
+                }
                 calls.extend(self.call_at(piece, index, strand, (column, kind), score));
             }
         }
         Ok(())
+    }
+
+    /// Where every site is called: whether this place has the bases of one.
+    fn site(&self, piece: &Piece, index: usize, strand: Strand, kind: CallKind) -> Option<bool> {
+        if !self.every_site {
+            return None;
+        }
+        let codes = piece.codes;
+        // In the order of the strand.
+        let intron = match (kind, strand) {
+            (CallKind::Donor, Strand::Forward) | (CallKind::Acceptor, Strand::Reverse) => {
+                codes.get(index + 1..index + 3)
+            }
+            (CallKind::Acceptor, Strand::Forward) | (CallKind::Donor, Strand::Reverse) => {
+                index.checked_sub(2).map(|from| &codes[from..index])
+            }
+            _ => return None,
+        };
+        let Some(&[x, y]) = intron else {
+            return Some(false);
+        };
+        Some(match (kind, strand) {
+            (CallKind::Donor, Strand::Forward) => matches!([x, y], [G, T | C] | [A, T]),
+            (CallKind::Donor, Strand::Reverse) => matches!([y, x], [C, A | G] | [T, A]),
+            (_, Strand::Forward) => matches!([x, y], [A, G | C]),
+            (_, Strand::Reverse) => matches!([y, x], [T, C | G]),
+        })
     }
 
     /// The columns that make calls, with their numbers and kinds.
@@ -363,11 +418,17 @@ impl Scan {
         for (c, column, kind) in self.called() {
             for row in own.clone() {
                 let score = rows[row * width + c];
-                if score < column.floor || !self.is_kept_peak(rows, row, c, strand) {
+                if score < column.floor {
                     continue;
                 }
-                let index = first + row as u64 - piece.first;
-                calls.extend(self.call_at(piece, index as usize, strand, (column, kind), score));
+                let index = (first + row as u64 - piece.first) as usize;
+                let stands = match self.site(piece, index, strand, kind) {
+                    Some(site) => site,
+                    None => self.is_kept_peak(rows, row, c, strand),
+                };
+                if stands {
+                    calls.extend(self.call_at(piece, index, strand, (column, kind), score));
+                }
             }
         }
     }
@@ -425,6 +486,28 @@ impl Scan {
         }
         flags
     }
+}
+
+/// Where calls of lower scores are asked for than the file's second look is made for: from which
+/// raw output of the fast tier on there is one.
+fn survive(model: &Model, columns: &[Column], options: &Options) -> Option<Vec<f32>> {
+    let cascade = model.second_look()?;
+    let outputs = &model.file().manifest().outputs;
+    let lower = columns.iter().zip(&model.manifest().outputs);
+    if !lower
+        .clone()
+        .any(|(own, output)| own.least < output.threshold)
+    {
+        return None;
+    }
+    let fast = outputs.iter().take(cascade.columns).zip(&cascade.survive);
+    let survive = fast.map(|(output, &survive)| {
+        let fast = Column::new(output, 0, options);
+        let alike = columns.iter().filter(|own| own.kind == fast.kind);
+        let least = alike.map(|own| own.least).fold(f32::INFINITY, f32::min);
+        survive.min(fast.with_least(least).floor - LOOK_MARGIN)
+    });
+    Some(survive.collect())
 }
 
 /// Rows of positions `range` among those of a window, in 5' to 3' order of the strand.

@@ -1,7 +1,7 @@
 //! Scores instead of calls: of every base, or of a sequence as a whole.
 
 use super::error::AnnotateError;
-use super::options::Priors;
+use super::options::{Options, Priors};
 use super::piece::Piece;
 use super::scan::{Room, Rows, Scan};
 use super::starts;
@@ -59,8 +59,12 @@ impl Scorer {
             return Err(AnnotateError::Options(reason));
         }
         let runner = model.spawn()?;
+        let options = Options {
+            priors: priors.clone(),
+            ..Options::default()
+        };
         Ok(Scorer {
-            scan: Scan::new(model, 0, None, priors),
+            scan: Scan::new(model, 0, &options),
             runner,
             room: Room::default(),
             scores: Vec::new(),

@@ -1,5 +1,6 @@
 //! Calls: what a model says of a place in a read, and the rules that turn scores into calls.
 
+pub mod grade;
 mod strand;
 
 pub use strand::Strand;
@@ -57,6 +58,11 @@ impl CallKind {
     /// The name in every text format.
     pub fn name(self) -> &'static str {
         CallKind::NAMES[self as usize]
+    }
+
+    /// True of donors and acceptors.
+    pub fn is_splice_site(self) -> bool {
+        matches!(self, CallKind::Donor | CallKind::Acceptor)
     }
 
     /// True where the score is a probability.

@@ -6,7 +6,7 @@ use super::plan::{Mode, Plan};
 use super::report::{models_in_use, note};
 use super::run::{Ended, Run};
 use super::status::{Progress, Status};
-use super::{annotator, batch, follow, live};
+use super::{annotator, batch, clade, follow, live};
 use crate::metrics::{Endpoint, Metrics};
 use crate::model::SecondLook;
 use std::io::{self, IsTerminal};
@@ -16,7 +16,11 @@ use std::sync::Arc;
 /// What is left once everything that is read has been opened.
 type Job = Box<dyn FnOnce(&Run) -> Result<Ended, CliError>>;
 
-pub(super) fn run(plan: Plan) -> Result<(), CliError> {
+pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
+    if plan.models.clade.is_none() {
+        let clade = clade::of_plan(&plan)?;
+        plan = plan.of_clade(clade);
+    }
     let annotator = annotator::open(&plan.models, plan.options, plan.mode.format())?;
     let from_terminal = plan.mode.reads_standard_input() && io::stdin().is_terminal();
     let job: Job = match plan.mode {

@@ -3,7 +3,8 @@
 use super::check;
 use super::error::CliError;
 use super::plan::ModelChoice;
-use crate::annotate::{Annotator, Options, Task, builtin};
+use crate::annotate::builtin::BuiltIn;
+use crate::annotate::{Annotator, Options, Task};
 use crate::model::Model;
 use crate::model::manifest::Tier;
 use crate::sink::Format;
@@ -53,15 +54,20 @@ fn models(choice: &ModelChoice, tier: Tier) -> Result<Vec<Model>, CliError> {
     tasks.sort_unstable();
     tasks.dedup();
     check::tasks(&given, &tasks)?;
-    let mut models = vec![];
+    let (mut models, mut built_in) = (vec![], vec![]);
+    let clade = choice.clade.unwrap_or_default();
     for task in tasks {
         let mut own = given.extract_if(.., |m| task.is_named_by(m.manifest()));
         match own.next() {
             Some(model) => models.push(model),
-            None => models.push(builtin::model(task, tier)?),
+            None => {
+                built_in.push(task);
+                models.push(BuiltIn { task, clade }.model(tier)?);
+            }
         }
         models.extend(own);
     }
+    check::clade(clade, built_in)?;
     Ok(models)
 }
 
@@ -73,7 +79,11 @@ fn fast_tiers(choice: &ModelChoice, tier: Tier, models: &[Model]) -> Result<Vec<
         let mut given = choice.files.iter();
         match given.find(|path| path.display().to_string() == model.file().name()) {
             Some(path) => Model::open_tier(path, Tier::Fast),
-            None => builtin::model(Task::of_model(model)?, Tier::Fast),
+            None => BuiltIn {
+                task: Task::of_model(model)?,
+                clade: choice.clade.unwrap_or_default(),
+            }
+            .model(Tier::Fast),
         }
     });
     Ok(fast.collect::<Result<_, _>>()?)

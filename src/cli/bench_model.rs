@@ -6,7 +6,8 @@ use super::error::CliError;
 use super::guard::Files;
 use super::output::{End, Target, say};
 use super::sequences::samples;
-use crate::annotate::{Scorer, Task, builtin};
+use crate::annotate::builtin::BuiltIn;
+use crate::annotate::{Scorer, Task};
 use crate::call::Strand;
 use crate::kernels::{Isa, peak};
 use crate::model::manifest::Tier;
@@ -37,7 +38,7 @@ struct ModelPlan {
 }
 
 enum Named {
-    BuiltIn(Task),
+    BuiltIn(BuiltIn),
     File(PathBuf),
 }
 
@@ -77,8 +78,8 @@ impl BenchModelPlan {
             let message = "a model file or the name of a built-in model";
             return Err(CliError::usage(message));
         };
-        let model = match Task::from_str(&name) {
-            Ok(task) => Named::BuiltIn(task),
+        let model = match BuiltIn::from_str(&name) {
+            Ok(model) => Named::BuiltIn(model),
             Err(_) => Named::File(name.into()),
         };
         if arguments.strand == StrandArgument::Both && arguments.threads > 1 {
@@ -138,7 +139,7 @@ pub(super) fn run(arguments: BenchModelArguments) -> Result<(), CliError> {
 fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     let start = Instant::now();
     let model = match &plan.model {
-        Named::BuiltIn(task) => builtin::model(*task, plan.tier)?,
+        Named::BuiltIn(model) => model.model(plan.tier)?,
         Named::File(file) => {
             let model = Model::open_tier(file, plan.tier)?;
             Task::of_model(&model)?;

@@ -5,7 +5,7 @@ use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::OutputFormat;
 use super::error::CliError;
 use super::output::is_gz;
-use crate::annotate::Task;
+use crate::annotate::{Clade, Task};
 use crate::call::CallKind;
 use crate::model::Model;
 use crate::model::manifest::Tier;
@@ -90,6 +90,19 @@ pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Res
         ))),
         _ => Ok(()),
     }
+}
+
+/// A clade chooses among built-in splice models, for which one of the tasks must be.
+pub(super) fn clade(
+    clade: Clade,
+    built_in: impl IntoIterator<Item = Task>,
+) -> Result<Clade, CliError> {
+    if clade == Clade::default() || built_in.into_iter().any(|task| task == Task::Splice) {
+        return Ok(clade);
+    }
+    Err(CliError::Usage(format!(
+        "--clade {clade} chooses a built-in splice model, and none is in use"
+    )))
 }
 
 /// A bedGraph file has one signed number a position.

@@ -40,6 +40,7 @@ impl EvalPlan {
             model: OneModel {
                 task: Some(arguments.task),
                 file: arguments.model,
+                clade: arguments.clade,
                 tier: arguments.tier.into(),
             },
             priors: Priors::new(&arguments.priors).map_err(CliError::options)?,

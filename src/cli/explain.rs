@@ -82,6 +82,7 @@ impl Explainer {
         let named = OneModel {
             task: arguments.task,
             file: arguments.model.clone(),
+            clade: arguments.clade,
             tier: arguments.tier.into(),
         };
         let model = named.open()?;

@@ -3,7 +3,7 @@
 use super::arguments::program::{Arguments, Command};
 use super::error::{CliError, exit_code};
 use super::plan::Plan;
-use super::{annotate, bench, bench_model, eval, inspect, models, replay, score, simulate};
+use super::{annotate, bench, bench_model, clade, eval, inspect, models, replay, score, simulate};
 #[cfg(feature = "study")]
 use super::{explain, motifs, variants};
 #[cfg(feature = "pack")]
@@ -40,6 +40,7 @@ fn run(command: Command, quiet: bool) -> Result<(), CliError> {
                 .collect();
             annotate::run(Plan::new(arguments, words.join(" "), quiet)?)
         }
+        Command::Clade(arguments) => clade::run(&arguments, quiet),
         Command::Score(arguments) => score::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Replay(arguments) => replay::run(arguments, quiet),

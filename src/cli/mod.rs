@@ -22,6 +22,7 @@ mod bench_model;
 #[cfg(feature = "pack")]
 mod budget;
 mod check;
+mod clade;
 mod error;
 mod eval;
 #[cfg(feature = "study")]

@@ -2,18 +2,19 @@
 
 use super::error::CliError;
 use super::output::say;
-use crate::annotate::{Task, builtin, kind};
+use crate::annotate::builtin::BuiltIn;
+use crate::annotate::kind;
 use crate::kernels::Isa;
 use crate::model::manifest::{Manifest, Reproducible, Tier};
 
 pub(super) fn run() -> Result<(), CliError> {
     say!("instruction set {} (of {})\n", Isa::selected(), available());
-    for task in Task::ALL {
-        let file = builtin::file(task)?;
+    for model in BuiltIn::all() {
+        let file = model.file()?;
         let manifest = file.manifest();
         let reproducible = manifest.reproducible;
         let reproducible = reproducible.map_or("not declared", Reproducible::name);
-        say!("{} {} ({task})", manifest.name, manifest.version);
+        say!("{} {} ({model})", manifest.name, manifest.version);
         say!("  {}", manifest.description);
         say!(
             "  {} bytes, {}, reproducible: {reproducible}",
@@ -25,7 +26,7 @@ pub(super) fn run() -> Result<(), CliError> {
         } else {
             for tier in [Tier::Fast, Tier::Accurate] {
                 say!("  --tier {}", tier.name());
-                cost(builtin::model(task, tier)?.manifest())?;
+                cost(model.model(tier)?.manifest())?;
             }
             say!("  --tier auto: fast everywhere, accurate around what survives it");
         }

@@ -6,7 +6,7 @@ use super::check;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::Target;
-use crate::annotate::{Options, Priors, Task, default_tasks};
+use crate::annotate::{Clade, Options, Priors, Task, default_tasks};
 use crate::reads::fastx::Limits;
 use crate::reads::source::Input;
 use crate::sink::Format;
@@ -40,6 +40,8 @@ pub(super) struct Plan {
 pub(super) struct ModelChoice {
     /// What to look for, besides what model files are for.
     pub tasks: Vec<Task>,
+    /// The branch of life of the built-in splice model; `None`: the reads tell it.
+    pub clade: Option<Clade>,
     /// The tasks were given: files for other tasks are wrong, and what the format cannot hold is
     /// not left out silently.
     pub named: bool,
@@ -151,12 +153,15 @@ impl Plan {
         files(&arguments).check()?;
         let (molecule, strands) = arguments.molecule.with_strands(arguments.strand);
         let live = arguments.is_live();
+        let clade = arguments.clade.named();
         let options = Options {
+            clade: clade.unwrap_or_default(),
             tier: arguments.tier.into(),
             molecule,
             strands,
             min_score: arguments.min_score,
             priors: Priors::new(&arguments.priors).map_err(CliError::options)?,
+            for_aligners: arguments.format == OutputFormat::Text(Format::SpliceTsv),
             max_starts: arguments.max_starts,
             everywhere: arguments.everywhere,
             eager: live,
@@ -170,8 +175,9 @@ impl Plan {
             tasks: if named {
                 with_gates(arguments.tasks, options.everywhere)
             } else {
-                default_tasks(molecule).to_vec()
+                default_tasks(molecule, clade.unwrap_or_default()).to_vec()
             },
+            clade,
             named,
             files: arguments.models,
             check_tensors: arguments.check_model,
@@ -235,7 +241,7 @@ impl Plan {
                 pipeline,
             },
         };
-        Ok(Plan {
+        let plan = Plan {
             models,
             options,
             mode,
@@ -243,8 +249,43 @@ impl Plan {
             metrics: arguments.metrics,
             status_every: arguments.status_every,
             quiet,
+        };
+        Ok(match clade {
+            Some(clade) => plan.of_clade(clade),
+            None => plan,
         })
     }
+
+    /// The same for reads of this clade.
+    pub(super) fn of_clade(mut self, clade: Clade) -> Plan {
+        self.options.clade = clade;
+        self.models.clade = Some(clade);
+        if !self.models.named {
+            self.models.tasks = default_tasks(self.options.molecule, clade).to_vec();
+        }
+        match &mut self.mode {
+            // Journals of vertebrates do not name them.
+            Mode::Follow(follow) if clade != Clade::default() => {
+                follow.options += &format!(", {JOURNALLED}{clade}");
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// What stands before the clade in the options that a journal keeps.
+const JOURNALLED: &str = "clade ";
+
+/// The clade of a run with these options.
+pub(super) fn journalled(options: &str) -> Clade {
+    let mut clades = options
+        .split(", ")
+        .filter_map(|word| word.strip_prefix(JOURNALLED));
+    clades
+        .next()
+        .and_then(|name| name.parse().ok())
+        .unwrap_or_default()
 }
 
 /// Tasks, and those around whose calls they look.

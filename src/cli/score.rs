@@ -73,6 +73,7 @@ impl ScorePlan {
             model: OneModel {
                 task: arguments.task,
                 file: arguments.model,
+                clade: arguments.clade,
                 tier: arguments.tier.into(),
             },
             priors: Priors::new(&arguments.priors).map_err(CliError::options)?,

@@ -1,7 +1,9 @@
 //! The one model of `score` and `eval`.
 
+use super::check;
 use super::error::CliError;
-use crate::annotate::{Priors, Scorer, Task, builtin};
+use crate::annotate::builtin::BuiltIn;
+use crate::annotate::{Clade, Priors, Scorer, Task};
 use crate::model::Model;
 use crate::model::manifest::Tier;
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use std::path::PathBuf;
 pub(super) struct OneModel {
     pub task: Option<Task>,
     pub file: Option<PathBuf>,
+    pub clade: Clade,
     pub tier: Tier,
 }
 
@@ -18,8 +21,14 @@ impl OneModel {
     /// Opens it; a file must be for the task, if that is given, too.
     pub(super) fn open(&self) -> Result<Model, CliError> {
         let model = match (&self.file, self.task) {
-            (Some(file), _) => Model::open_tier(file, self.tier)?,
-            (None, Some(task)) => builtin::model(task, self.tier)?,
+            (Some(file), _) => {
+                check::clade(self.clade, [])?;
+                Model::open_tier(file, self.tier)?
+            }
+            (None, Some(task)) => {
+                let clade = check::clade(self.clade, [task])?;
+                BuiltIn { task, clade }.model(self.tier)?
+            }
             (None, None) => return Err(CliError::usage("--task or --model")),
         };
         match self.task {

@@ -2,12 +2,14 @@
 
 use super::arguments::values::TierArgument;
 use super::arguments::variants::{VariantFormat, VariantsArguments};
+use super::check;
 use super::error::CliError;
 use super::guard::Files;
 use super::interrupt::Interrupt;
 use super::output::{End, Target, Writer};
 use super::report::note;
-use crate::annotate::{Task, builtin};
+use crate::annotate::builtin::BuiltIn;
+use crate::annotate::{Molecule, default_tasks};
 use crate::model::Model;
 use crate::model::manifest::Tier;
 use crate::reads::lines::Lines;
@@ -32,9 +34,6 @@ use std::thread;
 /// Records that a thread has at a time.
 const BATCH: usize = 32;
 
-/// Tasks whose scores are compared where nobody names any.
-const DEFAULT_TASKS: [Task; 2] = [Task::Splice, Task::Promoter];
-
 struct VariantsPlan {
     vcf: PathBuf,
     reference: PathBuf,
@@ -48,7 +47,7 @@ struct VariantsPlan {
 }
 
 enum Named {
-    BuiltIn(Task),
+    BuiltIn(BuiltIn),
     File(PathBuf),
 }
 
@@ -70,8 +69,11 @@ impl VariantsPlan {
         }
         let mut tasks = arguments.tasks;
         if tasks.is_empty() && arguments.models.is_empty() {
-            tasks = DEFAULT_TASKS.to_vec();
+            tasks = default_tasks(Molecule::Dna, arguments.clade).to_vec();
         }
+        // A splice model of one's own stands in for the built-in one, whatever the clade.
+        let clade = check::clade(arguments.clade, tasks.iter().copied())?;
+        let built_in = |task| Named::BuiltIn(BuiltIn { task, clade });
         let files = arguments.models.into_iter().map(Named::File);
         let target = Target::new(arguments.output);
         let is_tsv = target.path().is_some_and(|path| {
@@ -86,7 +88,7 @@ impl VariantsPlan {
             None => Format::Vcf,
         };
         Ok(VariantsPlan {
-            models: tasks.into_iter().map(Named::BuiltIn).chain(files).collect(),
+            models: tasks.into_iter().map(built_in).chain(files).collect(),
             vcf: arguments.vcf,
             reference: arguments.reference,
             gff: arguments.gff,
@@ -110,7 +112,7 @@ impl VariantsPlan {
         let mut all: Vec<Comparison> = vec![];
         for named in self.models.iter().rev() {
             let model = match named {
-                Named::BuiltIn(task) => builtin::model(*task, self.tier)?,
+                Named::BuiltIn(model) => model.model(self.tier)?,
                 Named::File(file) => Model::open_tier(file, self.tier)?,
             };
             let comparison = Comparison::new(model, self.distance).map_err(CliError::options)?;

@@ -33,7 +33,7 @@ pub(super) struct Built {
 }
 
 /// What is computed only where the first stage of the network asks for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SecondStage {
     pub plan: Arc<Plan>,
     pub tier: Tier,

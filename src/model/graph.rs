@@ -7,7 +7,7 @@ use super::carried::{Carried, LookCost};
 use super::error::ModelError;
 use super::file::ModelFile;
 use super::inspect::{self, OperatorRecord};
-use super::manifest::{Manifest, Tier};
+use super::manifest::{Cascade, Manifest, Tier};
 use super::map::Bytes;
 use crate::kernels::Isa;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -125,6 +125,25 @@ impl Model {
     pub fn computes_all(&self) -> bool {
         let second = self.second.as_ref();
         second.is_none_or(|second| second.tier == Tier::Accurate)
+    }
+
+    /// What decides where the better tier is taken; `None` where it is taken everywhere, or never.
+    pub(crate) fn second_look(&self) -> Option<&Cascade> {
+        let second = self.second.as_ref()?;
+        (second.tier == Tier::Auto).then_some(&second.cascade)
+    }
+
+    /// The same model with the better tier wherever a column of the fast one reaches `survive`.
+    pub(crate) fn with_second_look(mut self, survive: &[f32]) -> Model {
+        self.second = self.second.map(|second| {
+            let mut second = SecondStage::clone(&second);
+            second.cascade.survive = survive.to_vec();
+            Arc::new(second)
+        });
+        if let Some(carried) = &mut self.carried {
+            carried.look_from(survive);
+        }
+        self
     }
 
     /// True where a sequence has one row of outputs, not one for each position.

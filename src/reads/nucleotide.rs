@@ -3,6 +3,18 @@
 //! A base is held as a code in one byte: A 0, C 1, G 2, T or U 3, and [`N`] (4) for N and every
 //! other IUPAC letter. Models see a code of 4 as "no base": all four one-hot channels zero.
 
+/// The code of adenine.
+pub const A: u8 = 0;
+
+/// The code of cytosine.
+pub const C: u8 = 1;
+
+/// The code of guanine.
+pub const G: u8 = 2;
+
+/// The code of thymine or uracil.
+pub const T: u8 = 3;
+
 /// The code of N and of every ambiguous IUPAC letter.
 pub const N: u8 = 4;
 

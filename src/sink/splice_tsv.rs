@@ -10,8 +10,10 @@
 //! | `+` donor, `-` acceptor (exon below the boundary) | position of the exon-edge base + 1 |
 //! | `+` acceptor, `-` donor (exon above it) | position of the exon-edge base |
 //!
-//! The score is round(2 · log2(P / base rate)), clipped to −7..13. A site that stands in no line is
-//! as bad as the aligners' `--spsc0` has it (−7 in miniprot, −5 in minimap2).
+//! The score is the site's [`grade`] as a whole number from −7 to 13. A site that stands in no line
+//! is as bad as the aligners' `--spsc0` has it (−7 in miniprot, −5 in minimap2), so there is a line
+//! for every place that could be a site and whose grade is above −7 (see
+//! [`Options::for_aligners`](crate::annotate::Options::for_aligners)).
 //!
 //! Checked against the sources: minimap2 2.30 `index.c` (`mm_idx_spsc_read2` reads the columns and
 //! drops offsets that are not within 0 < offset < contig length; `mm_idx_spsc_get`),
@@ -19,27 +21,16 @@
 //! and the option in `minimap2.1`; miniprot 0.18 `ntseq.c` (`mp_ntseq_read_spsc`, which turns −
 //! offsets into length − offset itself) and `nasw-sse.c` (`ns_prep_seq`); minisplice `bed.c`
 //! (`msp_gen_pos`: the exon's end for a donor and its start for an acceptor, half-open) and
-//! `predict.c` (`msp_eval_update`: 2 · log2 of the ratio; `msp_predict_print`: the columns).
+//! `predict.c` (`msp_eval_update`: 2 · log2 of the ratio of P to the base rate, of which nearly
+//! every site that is called has 13; `msp_predict_print`: the columns).
 //!
 //! minisplice's base rate is the share of annotated sites among the GT (donor) or AG (acceptor)
 //! dinucleotides it scores, not among all bases. A base rate per base would raise every score by
-//! some 8, so a model for this format states the rate among dinucleotides.
+//! several units, so a model for this format states the rate among dinucleotides.
 
 use super::ModelTag;
-use crate::call::Strand;
-use crate::call::{Call, CallKind};
+use crate::call::{Call, CallKind, Strand, grade};
 use std::io::{self, Write};
-
-/// The lowest and the highest score written.
-pub const SCORE_RANGE: (i32, i32) = (-7, 13);
-
-/// round(2 · log2(`probability` / `base_rate`)) within [`SCORE_RANGE`]; the lowest score for a
-/// probability of 0.
-pub fn log_odds_score(probability: f32, base_rate: f64) -> i32 {
-    let score = 2.0 * (f64::from(probability) / base_rate).log2();
-    // `as` saturates, so minus infinity becomes the lowest score.
-    (score.round() as i32).clamp(SCORE_RANGE.0, SCORE_RANGE.1)
-}
 
 /// The offset of the exon/intron boundary at the exon-edge base `position`; none for a call that is
 /// no splice site.
@@ -82,7 +73,8 @@ pub(super) fn line(
     } else {
         'A'
     };
-    let (strand, score) = (call.strand, log_odds_score(call.score, base_rate));
+    let strand = call.strand;
+    let score = grade::grade(call.score, base_rate).round() as i32;
     writeln!(out, "{name}\t{offset}\t{strand}\t{letter}\t{score}")?;
     Ok(true)
 }

@@ -1,4 +1,4 @@
-use super::splice_tsv::{boundary, log_odds_score};
+use super::splice_tsv::boundary;
 use super::*;
 use crate::call::Flags;
 use crate::call::Strand;
@@ -185,26 +185,14 @@ fn json_lines() {
 
 #[test]
 fn splice_tsv_names_boundaries() {
-    // 2 log2(0.9 / 0.002) = 17.6, clipped; 2 log2(0.12346 / 0.001) = 13.9, clipped;
-    // 2 log2(0.00004 / 0.001) = -9.3, clipped.
+    // -2.5 + 0.4 log2(odds / base odds): 2.35, 0.36, -4.36 and, of certainty, no limit.
     assert_eq!(
         written(Format::SpliceTsv, b"chr1"),
-        "chr1\t100\t+\tD\t13\n\
-         chr1\t151\t-\tA\t13\n\
-         chr1\t200\t+\tA\t-7\n\
+        "chr1\t100\t+\tD\t2\n\
+         chr1\t151\t-\tA\t0\n\
+         chr1\t200\t+\tA\t-4\n\
          chr1\t250\t-\tD\t13\n"
     );
-}
-
-#[test]
-fn log_odds_round_and_clip() {
-    assert_eq!(log_odds_score(0.01, 0.01), 0);
-    assert_eq!(log_odds_score(0.04, 0.01), 4);
-    assert_eq!(log_odds_score(0.0025, 0.01), -4);
-    assert_eq!(log_odds_score(0.012, 0.01), 1); // 0.526
-    assert_eq!(log_odds_score(0.0118, 0.01), 0); // 0.478
-    assert_eq!(log_odds_score(0.0, 0.01), -7);
-    assert_eq!(log_odds_score(1.0, 1e-6), 13);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What `annotate` takes.
 
 use super::values::{
-    MoleculeArgument, OrderArgument, OutputFormat, OverloadArgument, StrandArgument, TierArgument,
-    is_link, milliseconds, prior, seconds, served_on,
+    CladeArgument, MoleculeArgument, OrderArgument, OutputFormat, OverloadArgument, StrandArgument,
+    TierArgument, is_link, milliseconds, prior, seconds, served_on,
 };
 use crate::annotate::Task;
 use crate::call::CallKind;
@@ -23,6 +23,10 @@ pub struct AnnotateArguments {
     /// and promoter; expression with --molecule rna]
     #[arg(long, value_delimiter = ',')]
     pub tasks: Vec<Task>,
+    /// The branch of life, which decides on the splice model: vertebrate, insect, nematode or
+    /// plant; or auto, which looks at the first megabase of the first file
+    #[arg(long, default_value = "vertebrate")]
+    pub clade: CladeArgument,
     /// Which network of models that have two
     #[arg(long, value_enum, default_value = "auto")]
     pub tier: TierArgument,

@@ -1,7 +1,7 @@
 //! What `explain` and `motifs` take.
 
 use super::values::{StrandArgument, TierArgument};
-use crate::annotate::Task;
+use crate::annotate::{Clade, Task};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -24,6 +24,9 @@ pub struct ExplainedModel {
     /// A model file; one that gives a number for each token has it shown as attention
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// The branch of life, of the built-in splice model: vertebrate, insect, nematode or plant
+    #[arg(long, default_value_t)]
+    pub clade: Clade,
     /// Which network of models that have two
     #[arg(long, value_enum, default_value = "accurate")]
     pub tier: TierArgument,

@@ -10,7 +10,8 @@ use super::replay::ReplayArguments;
 use super::score::ScoreArguments;
 use super::simulate::SimulateArguments;
 use super::variants::VariantsArguments;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 
 /// Splice-site, promoter and expression calls from nanopore reads, with int8 models, beside the
 /// sequencer.
@@ -31,6 +32,13 @@ pub struct Arguments {
     pub quiet: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct CladeArguments {
+    /// FASTA, FASTQ or BAM, plain or compressed
+    #[arg(required = true)]
+    pub reads: Vec<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Call splice sites, promoters and 5'UTR expression in reads
@@ -40,6 +48,11 @@ pub enum Command {
     /// reported, counted and skipped; exit code 1 means that an input was missing, no sequence
     /// file, or cut off.
     Annotate(AnnotateArguments),
+    /// Guess the branch of life of reads: vertebrate, insect, nematode or plant
+    ///
+    /// The first megabase of each file is looked at. Written: the guess, and how many times as much
+    /// speaks for it as for the next.
+    Clade(CladeArguments),
     /// Write the score of every base, or of whole windows and 5'UTRs
     Score(ScoreArguments),
     /// What the alleles of a VCF change: splice sites and promoters

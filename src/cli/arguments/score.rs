@@ -1,7 +1,7 @@
 //! What `score` takes.
 
 use super::values::{LongArgument, StrandArgument, TierArgument, prior};
-use crate::annotate::Task;
+use crate::annotate::{Clade, Task};
 use crate::call::CallKind;
 use clap::Args;
 use std::path::PathBuf;
@@ -16,6 +16,9 @@ pub struct ScoreArguments {
     /// A model file instead of the built-in one
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// The branch of life, of the built-in splice model: vertebrate, insect, nematode or plant
+    #[arg(long, default_value_t)]
+    pub clade: Clade,
     /// Which network of models that have two
     #[arg(long, value_enum, default_value = "auto")]
     pub tier: TierArgument,

@@ -1,6 +1,6 @@
 //! What options take: words, times, rates.
 
-use crate::annotate::{Molecule, Strands};
+use crate::annotate::{Clade, Molecule, Strands};
 use crate::call::CallKind;
 use crate::lab::bench::Scenario;
 use crate::model::manifest::Tier;
@@ -76,6 +76,37 @@ impl From<TierArgument> for Tier {
             TierArgument::Fast => Tier::Fast,
             TierArgument::Accurate => Tier::Accurate,
             TierArgument::Auto => Tier::Auto,
+        }
+    }
+}
+
+/// A clade, or what the reads tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CladeArgument {
+    Named(Clade),
+    Auto,
+}
+
+impl CladeArgument {
+    /// The clade, if it is named.
+    pub fn named(self) -> Option<Clade> {
+        match self {
+            CladeArgument::Named(clade) => Some(clade),
+            CladeArgument::Auto => None,
+        }
+    }
+}
+
+impl std::str::FromStr for CladeArgument {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<CladeArgument, String> {
+        match name {
+            "auto" => Ok(CladeArgument::Auto),
+            name => match name.parse() {
+                Ok(clade) => Ok(CladeArgument::Named(clade)),
+                Err(error) => Err(format!("{error}, or auto")),
+            },
         }
     }
 }

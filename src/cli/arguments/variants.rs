@@ -1,7 +1,7 @@
 //! What `variants` takes.
 
 use super::values::TierArgument;
-use crate::annotate::Task;
+use crate::annotate::{Clade, Task};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -35,6 +35,9 @@ pub struct VariantsArguments {
     /// A model file instead of the built-in one for its task (repeatable)
     #[arg(long = "model", value_name = "FILE")]
     pub models: Vec<PathBuf>,
+    /// The branch of life, of the built-in splice model: vertebrate, insect, nematode or plant
+    #[arg(long, default_value_t)]
+    pub clade: Clade,
     /// Which network of models that have two
     #[arg(long, value_enum, default_value = "accurate")]
     pub tier: TierArgument,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::annotate::{Molecule, Strands};
+use crate::annotate::{Clade, Molecule, Strands};
 use crate::cli::arguments::program::{Arguments, Command};
 use crate::model::manifest::Tier;
 use clap::Parser;
@@ -135,13 +135,19 @@ fn what_is_read_is_not_written() {
 #[test]
 fn defaults_are_decided_in_the_plan() {
     let dna = plan(&["a.fq"]).unwrap();
-    assert_eq!(dna.models.tasks, default_tasks(Molecule::Dna));
+    assert_eq!(
+        dna.models.tasks,
+        default_tasks(Molecule::Dna, Clade::Vertebrate)
+    );
     assert!(!dna.models.named && !dna.models.fast_tier && !dna.options.eager);
     assert_eq!(dna.options.strands, Strands::Both);
     assert_eq!(dna.options.tier, Tier::Auto);
     assert_eq!(dna.output, Target::Standard);
     let rna = plan(&["a.fq", "--molecule", "rna"]).unwrap();
-    assert_eq!(rna.models.tasks, default_tasks(Molecule::Rna));
+    assert_eq!(
+        rna.models.tasks,
+        default_tasks(Molecule::Rna, Clade::Vertebrate)
+    );
     assert_eq!(rna.options.strands, Strands::Forward);
 
     let words = [

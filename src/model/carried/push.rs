@@ -63,6 +63,13 @@ impl Carried {
         }
     }
 
+    /// Takes the second look from other raw outputs of the first stage on.
+    pub(crate) fn look_from(&mut self, survive: &[f32]) {
+        if let Some(own) = self.look.as_mut().and_then(|look| look.survive.as_mut()) {
+            own.copy_from_slice(survive);
+        }
+    }
+
     /// What the second look at a whole sequence costs; `None` where nothing is ruled out before.
     pub(crate) fn look_cost(&self, codes: &[u8]) -> Option<LookCost> {
         self.look.as_ref()?.survive.as_ref()?;

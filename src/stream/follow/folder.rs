@@ -80,6 +80,11 @@ impl Folder {
     }
 }
 
+/// The files of a folder that may hold reads, as far as it can be read.
+pub fn reads_of(folder: &Path) -> Vec<PathBuf> {
+    Folder::new(folder.to_owned()).changed().unwrap_or_default()
+}
+
 /// True for names that end in `.fastq`, `.fq` or `.bam`, and one in `.gz` or `.bgz` behind it. What
 /// a basecaller calls otherwise while it grows has its name when it is complete.
 pub fn may_hold_reads(path: &Path) -> bool {

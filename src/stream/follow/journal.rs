@@ -8,7 +8,7 @@
 use crate::reads::growing::Position;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// What the first line begins with, behind its checksum.
@@ -301,6 +301,15 @@ fn is_torn_title(text: &[u8], title: &str) -> bool {
     line(title)
         .as_bytes()
         .starts_with(&text[..text.len() - zeros])
+}
+
+/// What the output of a journal depends on; `None` where there is no journal with a whole title.
+pub fn options_of(path: &Path) -> Option<String> {
+    let mut title = vec![];
+    let file = File::open(path).ok()?.take(1 << 20);
+    BufReader::new(file).read_until(b'\n', &mut title).ok()?;
+    let options = checked(&title)?.strip_prefix(TITLE)?;
+    Some(options.trim_start().to_string())
 }
 
 /// The commits of a journal, and where its title ends, 0 without one. What was torn at its end is

@@ -29,5 +29,6 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-pub use folder::may_hold_reads;
+pub use folder::{may_hold_reads, reads_of};
 pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower, journal_of};
+pub use journal::options_of;

@@ -1,0 +1,195 @@
+//! Branches of life that have splice networks of their own, and which of them reads are of.
+
+#[cfg(feature = "tract")]
+use super::annotator::Annotator;
+#[cfg(feature = "tract")]
+use super::builtin::BuiltIn;
+#[cfg(feature = "tract")]
+use super::error::AnnotateError;
+#[cfg(feature = "tract")]
+use super::options::Options;
+#[cfg(feature = "tract")]
+use super::read::ReadState;
+#[cfg(feature = "tract")]
+use super::task::Task;
+#[cfg(feature = "tract")]
+use crate::call::{Call, CallKind, Strand};
+#[cfg(feature = "tract")]
+use crate::model::manifest::Tier;
+use std::fmt;
+#[cfg(feature = "tract")]
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A branch of life. What was measured is one species of each: human, *Drosophila melanogaster*,
+/// *Caenorhabditis elegans* and *Arabidopsis thaliana*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Clade {
+    /// Vertebrates.
+    #[default]
+    Vertebrate,
+    /// Insects.
+    Insect,
+    /// Nematodes.
+    Nematode,
+    /// Plants.
+    Plant,
+}
+
+impl Clade {
+    /// All of them.
+    pub const ALL: [Clade; 4] = [
+        Clade::Vertebrate,
+        Clade::Insect,
+        Clade::Nematode,
+        Clade::Plant,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Clade::Vertebrate => "vertebrate",
+            Clade::Insect => "insect",
+            Clade::Nematode => "nematode",
+            Clade::Plant => "plant",
+        }
+    }
+}
+
+impl fmt::Display for Clade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Clade {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Clade, String> {
+        let mut all = Clade::ALL.into_iter();
+        all.find(|clade| clade.name() == name).ok_or_else(|| {
+            let names = Clade::ALL.map(Clade::name).join(", ");
+            format!("no clade {name:?}: {names}")
+        })
+    }
+}
+
+/// Bases between a donor and the next acceptor that make a short intron.
+#[cfg(feature = "tract")]
+const SHORT: RangeInclusive<u64> = 36..=160;
+
+/// Least probability of both.
+#[cfg(feature = "tract")]
+const CERTAIN: f32 = 0.9;
+
+/// Short introns of which a clade's own network is certain, a megabase of its species' genome.
+#[cfg(feature = "tract")]
+const USUAL: [(Clade, f64); 3] = [
+    (Clade::Insect, 80.0),
+    (Clade::Nematode, 213.0),
+    (Clade::Plant, 737.0),
+];
+
+/// With less than this part of what is usual in each other clade, reads are taken for a
+/// vertebrate's, which have few short introns.
+#[cfg(feature = "tract")]
+const LITTLE: f64 = 0.3;
+
+/// Tells from reads which clade they are of: by how many short introns the networks of insects,
+/// nematodes and plants are certain of, beside how many they find in their own species. Vertebrates
+/// are what is left.
+#[cfg(feature = "tract")]
+pub struct CladeGuesser {
+    read: ReadState,
+    calls: Vec<Call>,
+    bases: u64,
+    introns: [u64; USUAL.len()],
+}
+
+/// What reads tell.
+#[cfg(feature = "tract")]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CladeGuess {
+    /// The clade.
+    pub clade: Clade,
+    /// How many times as much speaks for it as for the next.
+    pub margin: f64,
+    /// What speaks for each, as a part of what is usual in it; of vertebrates a fixed part.
+    pub evidence: [(Clade, f64); Clade::ALL.len()],
+    /// Bases that were looked at.
+    pub bases: u64,
+}
+
+#[cfg(feature = "tract")]
+impl CladeGuesser {
+    /// Opens the networks.
+    ///
+    /// # Errors
+    /// Where a built-in model cannot be opened.
+    pub fn new() -> Result<CladeGuesser, AnnotateError> {
+        let task = Task::Splice;
+        let models = USUAL.map(|(clade, _)| BuiltIn { task, clade }.model(Tier::Fast));
+        let models: Result<Vec<_>, _> = models.into_iter().collect();
+        let options = Options {
+            tier: Tier::Fast,
+            min_score: Some(CERTAIN),
+            ..Options::default()
+        };
+        Ok(CladeGuesser {
+            read: Annotator::new(models?, options)?.read(),
+            calls: vec![],
+            bases: 0,
+            introns: [0; USUAL.len()],
+        })
+    }
+
+    /// Looks at a read, or at the first bases of one, as codes.
+    ///
+    /// # Errors
+    /// Where a model fails.
+    pub fn look_at(&mut self, codes: &[u8]) -> Result<(), AnnotateError> {
+        self.calls.clear();
+        self.read.push_codes(codes, &mut self.calls)?;
+        self.read.finish(&mut self.calls)?;
+        self.bases += codes.len() as u64;
+        for (model, introns) in self.introns.iter_mut().enumerate() {
+            for strand in [Strand::Forward, Strand::Reverse] {
+                let own = |call: &&Call| usize::from(call.model) == model && call.strand == strand;
+                let sites: Vec<&Call> = self.calls.iter().filter(own).collect();
+                // On the reverse strand the acceptor comes first.
+                let kinds = match strand {
+                    Strand::Forward => [CallKind::Donor, CallKind::Acceptor],
+                    Strand::Reverse => [CallKind::Acceptor, CallKind::Donor],
+                };
+                let intron = |pair: &&[&Call]| {
+                    let length = pair[1].start.saturating_sub(pair[0].start + 1);
+                    [pair[0].kind, pair[1].kind] == kinds && SHORT.contains(&length)
+                };
+                *introns += sites.windows(2).filter(intron).count() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// What all reads so far tell; `None` where there was no base.
+    pub fn guess(&self) -> Option<CladeGuess> {
+        if self.bases == 0 {
+            return None;
+        }
+        let megabases = self.bases as f64 / 1e6;
+        let found = USUAL.iter().zip(self.introns);
+        let found = found.map(|(&(clade, usual), n)| (clade, n as f64 / megabases / usual));
+        let mut evidence = [(Clade::Vertebrate, LITTLE); Clade::ALL.len()];
+        for (place, own) in evidence[1..].iter_mut().zip(found) {
+            *place = own;
+        }
+        let mut ranks = evidence;
+        ranks.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let [(clade, most), (_, next), ..] = ranks;
+        Some(CladeGuess {
+            clade,
+            margin: most / next.max(0.01),
+            evidence,
+            bases: self.bases,
+        })
+    }
+}
