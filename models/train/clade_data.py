@@ -108,8 +108,7 @@ def load_loci(path):
         if not at:
             continue
         exons = [
-            (int(a) - 1, int(b))
-            for a, b in re.findall(r"(\d+)\.\.(\d+)", re.sub(r"\s", "", at[1]))
+            (int(a) - 1, int(b)) for a, b in re.findall(r"(\d+)\.\.(\d+)", re.sub(r"\s", "", at[1]))
         ]
         origin = record.split("ORIGIN", 1)[1]
         bases = encode(re.sub(r"[^a-zA-Z]", "", origin))
@@ -248,7 +247,11 @@ def insides(contigs):
 
 
 class CladeCrops:
-    """Random crops for `splice.py`'s steps: base codes [B, T], labels [B, T, 2] of 255, lengths."""
+    """Random crops for `splice.py`'s steps: base codes [B, T], labels [B, T, 2] of 255, lengths.
+
+    `real`: part of the crops that are of contigs and loci. `crossed`: part of the introns that are
+    made of two. `errors`: part of the crops that get errors, at a rate of up to `most`, lower ones
+    the commoner."""
 
     def __init__(
         self,
@@ -256,11 +259,11 @@ class CladeCrops:
         clade,
         batch,
         crop,
-        real=0.12,
-        crossed=0.5,
-        errors=0.7,
+        real=0.2,
+        crossed=0.0,
+        errors=0.45,
+        power=1.5,
         most=0.12,
-        power=2.0,
     ):
         self.batch, self.crop, self.real, self.crossed = batch, crop, real, crossed
         self.errors, self.most, self.power, self.long = errors, most, power, LONG[clade]
@@ -338,7 +341,7 @@ class CladeCrops:
         skip = 0 if rng.random() < 0.7 else int(rng.integers(0, 35))
         piece = g[i]
         while True:
-            if rng.random() < self.crossed:
+            if self.crossed and rng.random() < self.crossed:
                 g, piece = self.cross(rng, g, piece)
             bases, a = piece.bases[skip:], piece.at - skip
             end = len(bases)

@@ -73,7 +73,10 @@ def main():
     stem = os.path.join(args.out, f"splice-{args.clade}")
     fast_reach, reach = model.reach()
     data = CladeCrops(args.data, args.clade, 1, 1)
-    held, whole = held_strands(args.data, args.clade), [s for c in data.trained for s in c.strands()]
+    held, whole = (
+        held_strands(args.data, args.clade),
+        [s for c in data.trained for s in c.strands()],
+    )
     rates = {}
     for c, kind in enumerate(KINDS):
         known = [(s.bases[s.inside], s.hard[s.inside, c]) for s in held + whole]
@@ -206,9 +209,7 @@ def main():
                 "recall": recall,
                 "recall_by_intron": by_size,
                 "false_calls_a_megabase_between_genes": round(false / free * 1e6, 1),
-                "calibration": calibration_error(
-                    sigmoid(np.concatenate(crossed)), truth
-                ),
+                "calibration": calibration_error(sigmoid(np.concatenate(crossed)), truth),
             }
         )
         print(
@@ -221,7 +222,11 @@ def main():
     nearest = [best_near(v[:, :2]) for v in z]
     found = [
         [
-            calls(apply_knots(report["columns"][2 + k]["knots"], v[:, 2 + k]), levels[2 + k], SEPARATION)
+            calls(
+                apply_knots(report["columns"][2 + k]["knots"], v[:, 2 + k]),
+                levels[2 + k],
+                SEPARATION,
+            )
             for k in range(2)
         ]
         for v in z

@@ -73,7 +73,10 @@ def splice_of(clade):
                 hits = [
                     np.concatenate([v[s.inside] for s, v in zip(strands, side)]) for side in called
                 ]
-                truth, length = every(lambda s: s.hard[:, c] > 0), every(lambda s: introns(s.hard)[:, c])
+                truth, length = (
+                    every(lambda s: s.hard[:, c] > 0),
+                    every(lambda s: introns(s.hard)[:, c]),
+                )
                 yield f"{name} precision of calls", [truth[h].mean() for h in hits]
                 yield f"{name} recall of calls", [h[truth].mean() for h in hits]
                 for title, use in (

@@ -17,6 +17,7 @@ import tempfile
 
 import numpy as np
 
+from evaluate_clades import interval
 from packed import TIERS, Packed, calls, scores
 from read_errors import simulate
 from scoring import average_precision, calibration_error, correlation, top_k
@@ -45,6 +46,13 @@ def unusual_sites(genes):
             if len(pair) == 2 and pair != USUAL[c]:
                 start = max(0, at - AROUND)
                 yield KINDS[c], pair, gene["held_out"], bases[start : at + AROUND + 1], at - start
+
+
+def wilson(count, of, z=1.645):
+    """90 % interval of a share."""
+    share, more = count / of, z * z / of
+    middle, half = share + more / 2, z * np.sqrt(share * (1 - share) / of + more / of / 4)
+    return (middle - half) / (1 + more), (middle + half) / (1 + more)
 
 
 def three_classes(p):
@@ -106,8 +114,13 @@ def splice(data, packed, network):
         for c, output in enumerate(own.manifest["outputs"]):
             label = truth[:, c]
             name = f"{tier} {output['name']}"
-            yield f"{name} top-k *", [top_k(side[:, c], label) for side in whole]
-            yield f"{name} AUPRC *", [average_precision(side[:, c], label) for side in whole]
+            for title, value in (("top-k", top_k), ("AUPRC", average_precision)):
+                yield f"{name} {title} *", [value(side[:, c], label) for side in whole]
+                genes_of = [[(p[:, c], g["hard"][:, c] > 0) for p, g in zip(s, held)] for s in both]
+                rng = np.random.default_rng(1)
+                intervals = [interval(value, parts, rng) for parts in genes_of]
+                yield f"{name} {title}, 95 % by gene, from", [low for low, _ in intervals]
+                yield f"{name} {title}, 95 % by gene, to", [high for _, high in intervals]
             called = [
                 [
                     (g["hard"][at, c] > 0)
@@ -157,19 +170,13 @@ def splice(data, packed, network):
                     and u[2] in wanted
                 ]
                 if at:
-                    yield (
-                        f"{tier} recall, {name}, {which} ({len(at)})",
-                        [
-                            np.mean(
-                                [
-                                    side[i][unusual[i][4], c]
-                                    >= own.manifest["outputs"][c]["threshold"]
-                                    for i in at
-                                ]
-                            )
-                            for side in pieces
-                        ],
-                    )
+                    least = own.manifest["outputs"][c]["threshold"]
+                    found = [sum(side[i][unusual[i][4], c] >= least for i in at) for side in pieces]
+                    title = f"{tier} recall, {name}, {which} ({len(at)})"
+                    yield title, [count / len(at) for count in found]
+                    limits = [wilson(count, len(at)) for count in found]
+                    yield f"{title}, 90 %, from", [low for low, _ in limits]
+                    yield f"{title}, 90 %, to", [high for _, high in limits]
     for name, rate in (("no errors", 0.0), ("5 % errors", 0.05)):
         rng = np.random.default_rng(1)
         reads = [simulate(g["bases"], rate, rng)[0] for g in held]

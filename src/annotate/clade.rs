@@ -16,6 +16,8 @@ use super::task::Task;
 use crate::call::{Call, CallKind, Strand};
 #[cfg(feature = "tract")]
 use crate::model::manifest::Tier;
+#[cfg(feature = "tract")]
+use crate::reads::nucleotide::N;
 use std::fmt;
 #[cfg(feature = "tract")]
 use std::ops::RangeInclusive;
@@ -94,6 +96,18 @@ const USUAL: [(Clade, f64); 3] = [
 #[cfg(feature = "tract")]
 const LITTLE: f64 = 0.3;
 
+/// Introns without which nothing speaks for a clade.
+#[cfg(feature = "tract")]
+const FEWEST: u64 = 4;
+
+/// Evidence below this counts as this much where two clades are compared.
+#[cfg(feature = "tract")]
+const CHANCE: f64 = 0.05;
+
+/// Bases without which nothing is guessed: in fewer, chance decides.
+#[cfg(feature = "tract")]
+const ENOUGH: u64 = 50_000;
+
 /// Tells from reads which clade they are of: by how many short introns the networks of insects,
 /// nematodes and plants are certain of, beside how many they find in their own species. Vertebrates
 /// are what is left.
@@ -115,7 +129,7 @@ pub struct CladeGuess {
     pub margin: f64,
     /// What speaks for each, as a part of what is usual in it; of vertebrates a fixed part.
     pub evidence: [(Clade, f64); Clade::ALL.len()],
-    /// Bases that were looked at.
+    /// Bases that were looked at, those that are known.
     pub bases: u64,
 }
 
@@ -150,7 +164,7 @@ impl CladeGuesser {
         self.calls.clear();
         self.read.push_codes(codes, &mut self.calls)?;
         self.read.finish(&mut self.calls)?;
-        self.bases += codes.len() as u64;
+        self.bases += codes.iter().filter(|&&code| code != N).count() as u64;
         for (model, introns) in self.introns.iter_mut().enumerate() {
             for strand in [Strand::Forward, Strand::Reverse] {
                 let own = |call: &&Call| usize::from(call.model) == model && call.strand == strand;
@@ -170,14 +184,22 @@ impl CladeGuesser {
         Ok(())
     }
 
-    /// What all reads so far tell; `None` where there was no base.
+    /// Bases so far that are known.
+    pub fn bases(&self) -> u64 {
+        self.bases
+    }
+
+    /// What all reads so far tell; `None` where they have fewer than 50,000 bases.
     pub fn guess(&self) -> Option<CladeGuess> {
-        if self.bases == 0 {
+        if self.bases < ENOUGH {
             return None;
         }
         let megabases = self.bases as f64 / 1e6;
         let found = USUAL.iter().zip(self.introns);
-        let found = found.map(|(&(clade, usual), n)| (clade, n as f64 / megabases / usual));
+        let found = found.map(|(&(clade, usual), n)| {
+            let enough = if n < FEWEST { 0 } else { n };
+            (clade, enough as f64 / megabases / usual)
+        });
         let mut evidence = [(Clade::Vertebrate, LITTLE); Clade::ALL.len()];
         for (place, own) in evidence[1..].iter_mut().zip(found) {
             *place = own;
@@ -187,7 +209,7 @@ impl CladeGuesser {
         let [(clade, most), (_, next), ..] = ranks;
         Some(CladeGuess {
             clade,
-            margin: most / next.max(0.01),
+            margin: most / next.max(CHANCE),
             evidence,
             bases: self.bases,
         })

@@ -104,10 +104,10 @@ pub struct Options {
     pub min_score: Option<f32>,
     /// Rates of features, where they are others than those of the models' populations.
     pub priors: Priors,
-    /// True: splice models call every donor before a GT, GC or AT and every acceptor behind an AG or
-    /// AC whose score reaches `min_score` or, without one, whose
-    /// [`grade`](crate::call::grade::grade) is not the lowest, instead of the highest scores of
-    /// their surroundings: an aligner weighs all places that it could join.
+    /// True: splice models call every donor before a GT, GC or AT and every acceptor behind an AG
+    /// or AC whose [`grade`](crate::call::grade::grade) is not the lowest and whose score reaches
+    /// `min_score`, if that is given, instead of the highest scores of their surroundings: an
+    /// aligner weighs all places that it could join.
     pub for_aligners: bool,
     /// Start codons a read and strand whose 5'UTR is scored.
     pub max_starts: usize,

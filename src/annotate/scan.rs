@@ -73,13 +73,13 @@ impl Column {
         let short = short.map(|s| (s.below as u64, calibration(&s.calibration)));
         let graded = options.for_aligners && own.is_some_and(CallKind::is_splice_site);
         let probability = output.link != Link::Identity;
-        let least = match options.min_score {
-            Some(asked) if probability => asked,
-            None if graded => {
-                let prior = own.and_then(|kind| options.priors.of(kind));
-                grade::least(prior.unwrap_or(output.base_rate))
-            }
-            _ => output.threshold,
+        let asked = options.min_score.filter(|_| probability);
+        let least = if graded {
+            let prior = own.and_then(|kind| options.priors.of(kind));
+            let least = grade::least(prior.unwrap_or(output.base_rate));
+            asked.map_or(least, |asked| asked.max(least))
+        } else {
+            asked.unwrap_or(output.threshold)
         };
         let column = Column {
             name,

@@ -1,8 +1,8 @@
 //! What a splice site is worth to an aligner that joins exons: a number that it adds to an
 //! alignment's score.
 //!
-//! [`TERM`] + [`SLOPE`] · log2(odds / base odds), within [`RANGE`], where the base odds are those of
-//! sites among GT (donors) or AG (acceptors) of the genes that the probability is for. The two
+//! [`TERM`] + [`SLOPE`] · log2(odds / base odds), within [`RANGE`], where the base odds are those
+//! of sites among GT (donors) or AG (acceptors) of the genes that the probability is for. The two
 //! numbers are from reads and proteins of genes that the splice models never saw
 //! (`benches/peers/junctions.py --fit`). From a slope of 0.5 on, a model that is wrong about two
 //! donors next to one another outweighs the bases of the read; a lower term leaves fewer lines and
@@ -27,9 +27,9 @@ pub fn grade(probability: f32, base_rate: f64) -> f64 {
     (TERM + SLOPE * ratio.log2()).clamp(RANGE.0.into(), RANGE.1.into())
 }
 
-/// The probability from which on a site's grade is above the lowest.
+/// The probability from which on a site's grade, rounded, is above the lowest.
 pub fn least(base_rate: f64) -> f32 {
-    let own = odds(base_rate) * ((f64::from(RANGE.0) - TERM) / SLOPE).exp2();
+    let own = odds(base_rate) * ((f64::from(RANGE.0) + 0.5 - TERM) / SLOPE).exp2();
     (own / (1.0 + own)) as f32
 }
 
@@ -41,8 +41,9 @@ mod tests {
     fn grades_rise_with_the_probability() {
         for base_rate in [0.0001, 0.0031, 0.004, 0.05] {
             let least = least(base_rate);
-            assert!(grade(least * 0.99, base_rate) <= f64::from(RANGE.0));
-            assert!(grade(least * 1.01, base_rate) > f64::from(RANGE.0));
+            let rounded = |p| grade(p, base_rate).round() as i32;
+            assert_eq!(rounded(least * 0.99), RANGE.0);
+            assert_eq!(rounded(least * 1.01), RANGE.0 + 1);
             assert!((grade(base_rate as f32, base_rate) - TERM).abs() < 1e-5);
             // To .99, where a site is all but certain.
             let steps = (1..=1000).map(|i| least + (0.99 - least) * i as f32 / 1000.0);

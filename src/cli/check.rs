@@ -101,7 +101,7 @@ pub(super) fn clade(
         return Ok(clade);
     }
     Err(CliError::Usage(format!(
-        "--clade {clade} chooses a built-in splice model, and none is in use"
+        "--clade {clade}: none of the built-in splice models, which it chooses from, is in use"
     )))
 }
 

@@ -50,6 +50,12 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "python benches/peers/compare.py",
         "Python packages from a registry, and minutes",
     ),
+    (
+        "python benches/peers/junctions.py",
+        "two aligners, and data that is not in the repository",
+    ),
+    ("minimap2 ", "an aligner"),
+    ("miniprot ", "an aligner"),
     ("python -m venv", "Python packages from a registry"),
     ("venv/bin/python promoter.py", DATA),
     (

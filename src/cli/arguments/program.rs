@@ -50,8 +50,8 @@ pub enum Command {
     Annotate(AnnotateArguments),
     /// Guess the branch of life of reads: vertebrate, insect, nematode or plant
     ///
-    /// The first megabase of each file is looked at. Written: the guess, and how many times as much
-    /// speaks for it as for the next.
+    /// The first megabase of each file is looked at. Written for each: its name, the guess, and how
+    /// many times as much speaks for it as for the next.
     Clade(CladeArguments),
     /// Write the score of every base, or of whole windows and 5'UTRs
     Score(ScoreArguments),
