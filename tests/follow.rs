@@ -291,7 +291,10 @@ fn a_guessed_clade_stays() {
         (done.status.code(), said)
     };
     let (code, said) = run(&options);
-    assert!(code == Some(2) && said.contains("0 bases are too few"), "{said}");
+    assert!(
+        code == Some(2) && said.contains("0 bases are too few"),
+        "{said}"
+    );
     fs::copy(data("reads.fastq.gz"), reads.join("1.fastq.gz")).unwrap();
     let (code, said) = run(&options);
     assert!(
