@@ -16,14 +16,13 @@ How: python models/train/clade_report.py --clade plant --data DIR --checkpoint O
 import argparse
 import json
 import os
-import subprocess
 
 import numpy as np
 
 from calibration import fit_knots
 from clade_data import SHORT, SPECIES, CladeCrops, Strand, held_strands, introns, stretches
 from evaluate_clades import interval
-from manifest import COMMON, clade, write_toml
+from manifest import clade
 from packed import calls
 from scoring import apply_knots, average_precision, calibration_error, sigmoid, top_k
 from splice_data import KINDS
@@ -42,6 +41,7 @@ from splice_report import (
     fit_map,
     precision_recall_at,
     raw_scores,
+    write_model,
 )
 
 COVER = 6  # how often the reads that are cut from the contigs cover a base
@@ -101,18 +101,7 @@ def main():
     }
 
     def pack(path, raw):
-        content = clade(report, raw)
-        content = {
-            "name": content.pop("name"),
-            "version": content.pop("version"),
-            **COMMON,
-            **content,
-        }
-        with open(path + ".toml", "w") as out:
-            write_toml(content, out)
-        command = [args.binary, "-q", "pack", stem + ".onnx", "--manifest", path + ".toml"]
-        more = ["--calibrate", args.reads, "--require-bits", "-o", path + ".safetensors"]
-        subprocess.check_call(command + more)
+        write_model(args.binary, stem + ".onnx", clade(report, raw), path, args.reads)
 
     raw_path = os.path.join(args.out, "raw")
     pack(raw_path, True)

@@ -61,6 +61,18 @@ def splice_of(clade):
                     both = [interval(value, side, rng) for side in parts]
                     yield f"{name} {title}, from", [low for low, _ in both]
                     yield f"{name} {title}, to", [high for _, high in both]
+                # Loci are cut from the start codon on; contigs have all that there is.
+                alone = [n for n, s in enumerate(strands) if s.between.any()]
+                if len(alone) < len(strands):
+                    inside = [(n, strands[n].inside) for n in alone]
+                    labels = np.concatenate([strands[n].hard[i, c] > 0 for n, i in inside])
+                    yield (
+                        f"{name} top-k, contigs alone, {int(labels.sum())} sites",
+                        [
+                            top_k(np.concatenate([side[n][i, c] for n, i in inside]), labels)
+                            for side in whole
+                        ],
+                    )
                 at = [
                     [calls(p[:, c], output["threshold"], output["separation"]) for p in side]
                     for side in whole

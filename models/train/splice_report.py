@@ -54,6 +54,15 @@ def composed(knots, slope, shift):
     return [[x, round(slope * y + shift, 4)] for x, y in knots]
 
 
+def write_model(binary, network, content, path, reads):
+    """Manifest and packed file of a network, under this path and the usual endings."""
+    named = {"name": content.pop("name"), "version": content.pop("version")}
+    with open(path + ".toml", "w") as out:
+        write_toml({**named, **COMMON, **content}, out)
+    command = [binary, "-q", "pack", network, "--manifest", path + ".toml", "--calibrate", reads]
+    subprocess.check_call([*command, "--require-bits", "-o", path + ".safetensors"])
+
+
 # -------------------------------------------------------------------------------------- calibration
 
 
@@ -238,30 +247,7 @@ def main():
     }
 
     def pack(path, raw):
-        content = splice(report, raw)
-        content = {
-            "name": content.pop("name"),
-            "version": content.pop("version"),
-            **COMMON,
-            **content,
-        }
-        with open(path + ".toml", "w") as out:
-            write_toml(content, out)
-        subprocess.check_call(
-            [
-                binary,
-                "-q",
-                "pack",
-                stem + ".onnx",
-                "--manifest",
-                path + ".toml",
-                "--calibrate",
-                args.reads,
-                "--require-bits",
-                "-o",
-                path + ".safetensors",
-            ]
-        )
+        write_model(binary, stem + ".onnx", splice(report, raw), path, args.reads)
 
     raw_path = os.path.join(args.out, "raw")
     pack(raw_path, True)

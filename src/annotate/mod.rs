@@ -19,6 +19,8 @@ mod error;
 #[cfg(feature = "tract")]
 mod grid;
 #[cfg(feature = "tract")]
+mod guess;
+#[cfg(feature = "tract")]
 mod info;
 #[cfg(feature = "tract")]
 mod models;
@@ -46,9 +48,9 @@ pub use annotation::{Annotate, Annotation, Kept};
 pub use annotator::Annotator;
 pub use clade::Clade;
 #[cfg(feature = "tract")]
-pub use clade::{CladeGuess, CladeGuesser};
-#[cfg(feature = "tract")]
 pub use error::AnnotateError;
+#[cfg(feature = "tract")]
+pub use guess::{CladeGuess, CladeGuesser};
 #[cfg(feature = "tract")]
 pub use info::ModelInfo;
 #[cfg(feature = "tract")]
