@@ -9,8 +9,8 @@ Score files: none; those of `strandline annotate --format splice-tsv` (of each p
   could give.
 How: python benches/peers/junctions.py --data DATA --minimap2 PATH --miniprot PATH \\
          [--strandline PATH ...] [--tier accurate] [--fit]
-  `--fit` looks for the two numbers of the score (see `src/sink/splice_tsv.rs`) on one half of the
-  genes; without it the other half is measured.
+  `--fit` looks for the two numbers of the score (see `src/call/grade.rs`) on one half of the genes;
+  without it the other half is measured, or the one that `--half` names.
 """
 
 import argparse

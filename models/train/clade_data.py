@@ -8,7 +8,8 @@ Pieces: 50 bases of an exon, an intron of 40 to 150, 50 bases of the next exon. 
   between them. Introns are made longer with sequence from the inside of long introns and from
   between genes, as often as the species' own introns are longer than 150.
 Split: by place. Held out are Chr5, III and the second half of 2L of the development contigs, a
-  fifth of the fly loci, and every piece whose donor lies in either.
+  fifth of the fly loci. Pieces whose donor or acceptor lies in either, and loci that share sequence
+  with the held-out half of the contig, are not trained on.
 """
 
 import gzip
@@ -239,7 +240,7 @@ def insides(contigs):
         for bases, hard in zip(contig.bases, contig.hard):
             at, kind = np.nonzero(hard)
             for a, b, x, y in zip(at, at[1:], kind, kind[1:]):
-                if x == 1 and y == 0 and b - a > 150:
+                if x == 1 and y == 0 and b - a > SHORT:
                     introns.append(bases[a + 20 : b - 60])
                 if x == 0 and y == 1 and b - a > 60:
                     exons.append(bases[a + 10 : b - 10])
@@ -282,7 +283,7 @@ class CladeCrops:
         for bases, hard in loci:
             at, kind = np.nonzero(hard)
             for a, b, x, y in zip(at, at[1:], kind, kind[1:]):
-                if x == 1 and b - a > 150:
+                if x == 1 and b - a > SHORT:
                     introns.append(bases[a + 20 : b - 60])
                 if x == 0 and b - a > 60:
                     exons.append(bases[a + 10 : b - 10])
@@ -375,7 +376,7 @@ class CladeCrops:
                 skip, piece = piece.shared, piece.next
                 continue
             i = g.index(piece.of or piece)
-            later = [q for q in g[i + 1 : i + 4] if q.donor >= 0 and distinct(piece, q)]
+            later = [q for q in g[i + 1 : i + 4] if distinct(piece, q)]
             if not later:
                 break
             piece = later[0]

@@ -21,8 +21,8 @@
 //! and the option in `minimap2.1`; miniprot 0.18 `ntseq.c` (`mp_ntseq_read_spsc`, which turns −
 //! offsets into length − offset itself) and `nasw-sse.c` (`ns_prep_seq`); minisplice `bed.c`
 //! (`msp_gen_pos`: the exon's end for a donor and its start for an acceptor, half-open) and
-//! `predict.c` (`msp_eval_update`: 2 · log2 of the ratio of P to the base rate, of which nearly
-//! every site that is called has 13; `msp_predict_print`: the columns).
+//! `predict.c` (`msp_eval_update`: 2 · log2 of the ratio of P to the base rate, where ours is a
+//! grade; `msp_predict_print`: the columns).
 //!
 //! minisplice's base rate is the share of annotated sites among the GT (donor) or AG (acceptor)
 //! dinucleotides it scores, not among all bases. A base rate per base would raise every score by
