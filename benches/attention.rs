@@ -62,6 +62,7 @@ fn attention(criterion: &mut Criterion) {
         });
         let case = |q, k, v, rotary| Attention {
             tokens,
+            queries: tokens,
             heads,
             width,
             q,

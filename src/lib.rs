@@ -45,7 +45,7 @@
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
 //! | `lab` | all but lab, study, cells, cli, bindings | for measuring, not for annotating |
 //! | `study` | all but lab, study, cells, cli, bindings | variants, maps of bases, motifs |
-//! | `cells` (to come) | all but lab, study, cells, cli, bindings | models of single cells |
+//! | `cells` | all but lab, study, cells, cli, bindings | single cells -> types, vectors, responses |
 //! | `cli` | all but cli, bindings | arguments -> a plan -> one of the above; prints |
 //! | `bindings` (to come) | all but cli, bindings | the library for other languages |
 //!
@@ -136,8 +136,9 @@
 //! | `cli` | the program; with `tract` |
 //! | `pack` | `compile`, for ONNX and for files with operators of tract's own; with `tract` |
 //! | `study` | `study`, for the effect of variants; with `tract` |
+//! | `cells` | `cells`, for single cells; with `tract` |
 //! | `serial` | serial ports |
-//! | `full` | `cli`, `pack`, `study` and `serial`: what the tests are run with |
+//! | `full` | `cli`, `pack`, `study`, `cells` and `serial`: what the tests are run with |
 //!
 //! `cli` and `serial` are on by default.
 #![deny(unsafe_code)]
@@ -147,6 +148,9 @@
 pub mod annotate;
 #[doc(hidden)]
 pub mod call;
+#[cfg(feature = "cells")]
+#[doc(hidden)]
+pub mod cells;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

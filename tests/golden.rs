@@ -2,8 +2,8 @@
 //! every instruction set gives the same scores to the bit. The same of small packed networks with
 //! the other operators (attention with positions of every kind, layer norms, strides, upsampling).
 //!
-//! After a change of a built-in model, `STRANDLINE_BLESS=1 cargo test --release --test golden`
-//! writes the digest of `tests/data/scores.blake3` again; the floors below stand some 0.05 under
+//! After a change of a built-in model, `STRANDLINE_BLESS=1 cargo test --release --features full
+//! --test golden` writes the digests of `tests/data` again (`*.blake3`); the floors below stand some 0.05 under
 //! the figures they were measured at. `tests/data/README.md` says how the networks were packed: the
 //! files are those of an earlier build, so this also shows that such files can still be read.
 
@@ -131,9 +131,58 @@ impl Bits {
     }
 }
 
-/// BLAKE3 over the raw scores' bits of the built-in models, then of the packed networks.
-fn digest() -> String {
-    format!("{} {}", digest_of_models(), digest_of_networks())
+/// BLAKE3 over the raw scores' bits of the built-in models, then of the packed networks, and the
+/// file of the test data that holds it; the same of the models of cells, where they are there.
+fn digests() -> Vec<(&'static str, String)> {
+    let reads = format!("{} {}", digest_of_models(), digest_of_networks());
+    let mut all = vec![("scores.blake3", reads)];
+    #[cfg(feature = "cells")]
+    all.push(("cells/scores.blake3", digest_of_cells()));
+    all
+}
+
+/// Types, vectors and responses of a few cells, from the file on.
+#[cfg(feature = "cells")]
+fn digest_of_cells() -> String {
+    use strandline::cells::input::{Choice, open};
+    use strandline::cells::model::Kind;
+    use strandline::cells::run::{Flagged, Job, RunError, Settings, run};
+    const CELLS: usize = 20;
+    let mut bits = Bits(blake3::Hasher::new());
+    for kind in [Kind::Type, Kind::Embedding, Kind::Perturbation] {
+        let model = kind.builtin().unwrap();
+        let gene = model.vocabulary().id("STAT1").unwrap();
+        let flagged: &[u32] = if kind == Kind::Perturbation {
+            &[gene]
+        } else {
+            &[]
+        };
+        let mut source = open(&data("cells/pbmc"), &Choice::default()).unwrap();
+        let settings = Settings {
+            input: None,
+            seed: None,
+            threads: 1,
+        };
+        let job = Job {
+            model: &model,
+            settings: &settings,
+            flagged: Flagged {
+                ids: flagged,
+                flag: 1,
+            },
+        };
+        let mut left = CELLS;
+        let wanted = |_: &str, _: &[f32]| {
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        let each = |cell: strandline::cells::run::Scored| -> Result<(), RunError> {
+            bits.add(cell.result.unwrap().outputs);
+            Ok(())
+        };
+        run(job, &mut *source, wanted, each).unwrap();
+    }
+    bits.end()
 }
 
 /// Rows of as many positions as a tile takes, and of few.
@@ -204,7 +253,7 @@ fn digest_of_models() -> String {
 #[test]
 #[ignore = "run by every_instruction_set_gives_the_same_bits, once for each of them"]
 fn digest_of_the_selected_instruction_set() {
-    println!("\ndigest {} {}", Isa::selected(), digest());
+    println!("\ndigest {} {:?}", Isa::selected(), digests());
 }
 
 #[test]
@@ -214,18 +263,20 @@ fn every_instruction_set_gives_the_same_bits() {
         let reproducible = file.manifest().reproducible;
         assert_eq!(reproducible, Some(Reproducible::Bits), "{model}");
     }
-    let own = digest();
-    let stored = data("scores.blake3");
-    if std::env::var_os("STRANDLINE_BLESS").is_some() {
-        fs::write(&stored, format!("{own}\n")).unwrap();
+    let own = digests();
+    for (name, digest) in &own {
+        let stored = data(name);
+        if std::env::var_os("STRANDLINE_BLESS").is_some() {
+            fs::write(&stored, format!("{digest}\n")).unwrap();
+        }
+        let expected = fs::read_to_string(&stored).unwrap();
+        let isa = Isa::selected();
+        assert_eq!(
+            digest,
+            expected.trim_end(),
+            "{name}, {isa}; see the top of tests/golden.rs"
+        );
     }
-    let expected = fs::read_to_string(&stored).unwrap();
-    assert_eq!(
-        own,
-        expected.trim_end(),
-        "{}; see the top of tests/golden.rs",
-        Isa::selected()
-    );
     for isa in Isa::available()
         .into_iter()
         .filter(|isa| *isa != Isa::selected())
@@ -247,7 +298,7 @@ fn every_instruction_set_gives_the_same_bits() {
             continue;
         }
         let text = String::from_utf8(child.stdout).unwrap();
-        let expected = format!("digest {isa} {own}");
+        let expected = format!("digest {isa} {own:?}");
         assert!(text.lines().any(|line| line == expected), "{isa}: {text}");
     }
 }

@@ -1,4 +1,4 @@
-"""What both converters share: reading a checkpoint, building an ONNX graph, writing the files."""
+"""What the converters share: reading a checkpoint, building an ONNX graph, writing the files."""
 
 import math
 import os
@@ -33,18 +33,18 @@ class Misfit(Exception):
     """A checkpoint, or an option, that does not fit; the text says what was expected."""
 
 
-def checkpoint_file(path):
-    """The file of tensors in a folder, or the file itself."""
+def checkpoint_file(path, names=NAMES):
+    """The file of tensors in a folder, or the file itself; `names` come first, in their order."""
     path = Path(path)
     if path.is_file():
         return path
     if not path.is_dir():
         raise Misfit(f"{path}: no such file or folder")
-    found = [path / name for name in NAMES if (path / name).is_file()]
+    found = [path / name for name in names if (path / name).is_file()]
     found = found or [p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES and p.is_file()]
     if not found:
-        raise Misfit(f"{path}: holds none of {', '.join(NAMES)}, no *.pkl, *.pt")
-    if found[0].name not in NAMES and len(found) > 1:
+        raise Misfit(f"{path}: holds none of {', '.join(names)}, no *.pkl, *.pt")
+    if found[0].name not in names and len(found) > 1:
         raise Misfit(f"{path}: several checkpoints ({', '.join(p.name for p in found)}): name one")
     return found[0]
 
@@ -74,16 +74,21 @@ def load(path):
 
 
 class Checkpoint:
-    """The tensors of a file under the names of one model, without what wrappers put before them."""
+    """The tensors of a file under the names of one model, without what wrappers put before them.
 
-    def __init__(self, path, prefixes):
-        self.path = checkpoint_file(path)
+    `spellings` are patterns of other names, and what stands for them.
+    """
+
+    def __init__(self, path, prefixes, names=NAMES, spellings=()):
+        self.path = checkpoint_file(path, names)
         self.tensors = {}
         prefix = re.compile(f"^(?:{'|'.join(map(re.escape, prefixes))})+")
         for full, tensor in load(self.path).items():
             name = prefix.sub("", full)
             # As TensorFlow's checkpoints named them.
             name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+            for pattern, spelling in spellings:
+                name = re.sub(pattern, spelling, name)
             if name in self.tensors and not torch.equal(self.tensors[name], tensor):
                 raise Misfit(f"{self.path}: {full}: another tensor has the same name, {name}")
             self.tensors[name] = tensor
@@ -135,12 +140,14 @@ class Checkpoint:
 
 
 class Graph:
-    """A network of token ids [1, T], one sequence at a time: so there is no mask of padding."""
+    """A network of token ids [1, T], one sequence at a time: so there is no mask of padding.
 
-    IDS = "input_ids"
+    `others` are the names and element types of further inputs [1, T].
+    """
 
-    def __init__(self, name):
+    def __init__(self, name, ids="input_ids", others=()):
         self.name, self.nodes, self.weights, self.known = name, [], [], {}
+        self.ids, self.inputs = ids, [(ids, TensorProto.INT64), *others]
 
     def op(self, kind, *inputs, label, **attributes):
         """A node; its output has its name."""
@@ -167,14 +174,14 @@ class Graph:
         self.known[label] = numpy_helper.from_array(np.float32(value), label)
         return label
 
-    def embed(self, table, label):
+    def embed(self, table, label, ids=None):
         table = self.weight(f"{label}.table", table)
-        return self.op("Gather", table, self.IDS, label=label, axis=0)
+        return self.op("Gather", table, ids or self.ids, label=label, axis=0)
 
     def length(self):
         """How many tokens there are, [1]."""
         if not any(node.name == "length" for node in self.nodes):
-            self.op("Shape", self.IDS, label="shape")
+            self.op("Shape", self.ids, label="shape")
             self.op(
                 "Slice",
                 "shape",
@@ -185,11 +192,13 @@ class Graph:
             )
         return "length"
 
-    def linear(self, x, layer, label):
+    def linear(self, x, layer, label, output=None):
+        """`output` names the result."""
         weight, bias = layer
         # The product takes the label, by which the packed layer is called.
         product = self.op("MatMul", x, self.weight(f"{label}.weight", weight.T), label=label)
-        return self.op("Add", product, self.weight(f"{label}.bias", bias), label=f"{label}.sum")
+        output = output or f"{label}.sum"
+        return self.op("Add", product, self.weight(f"{label}.bias", bias), label=output)
 
     def norm(self, x, layer, epsilon, label):
         gamma, beta = layer
@@ -238,7 +247,7 @@ class Graph:
         graph = helper.make_graph(
             self.nodes,
             self.name,
-            [helper.make_tensor_value_info(self.IDS, TensorProto.INT64, [1, "T"])],
+            [helper.make_tensor_value_info(x, kind, [1, "T"]) for x, kind in self.inputs],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
             self.weights + constants,
         )
@@ -265,19 +274,23 @@ def probabilities(classifier, wanted):
     return [(first, first_bias, "Softplus"), (second, np.zeros(2, np.float32), "Sigmoid")]
 
 
-def write(folder, models):
-    """Writes NAME.onnx and a manifest of each (name, model, manifest's file, manifest), all or
-    nothing.
+def write(folder, models, texts=None):
+    """Writes NAME.onnx and a manifest of each (name, model, manifest's file, manifest), and the
+    texts by the names of their files, all or nothing.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as new:
+    # A folder that is not there yet is made last.
+    place = folder if folder.is_dir() else folder.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=place) as new:
         for name, model, manifest_file, manifest in models:
             path = Path(new, f"{name}.onnx")
             outside = model.ByteSize() > LARGEST
             onnx.save(model, path, save_as_external_data=outside, location=f"{name}.onnx.data")
             with open(Path(new, manifest_file), "w") as out:
                 write_toml(manifest, out)
+        for name, text in (texts or {}).items():
+            Path(new, name).write_text(text, encoding="utf-8")
         written = sorted(Path(new).iterdir())
         folder.mkdir(exist_ok=True)
         for path in written:

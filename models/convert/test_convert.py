@@ -2,9 +2,11 @@
 packed and run, and compared with the published forward passes, written out here in PyTorch.
 
     python models/convert/test_convert.py --strandline target/release/strandline
+    python models/convert/test_convert.py --only scgpt
 
 Needs the full build of strandline, and some minutes. `--only small` leaves out the 12 layers of
-768. `--keep FOLDER` keeps the files.
+768. `--keep FOLDER` keeps the files. Those of scGPT are in test_scgpt.py; those that pack nothing
+need no strandline.
 """
 
 import argparse
@@ -24,6 +26,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+
+import test_scgpt
 
 HERE = Path(__file__).parent
 PRECISIONS = ("f32", "fp16", "int8")
@@ -314,7 +318,8 @@ class Bench:
     """A folder, the program, and what failed."""
 
     def __init__(self, strandline, folder):
-        self.strandline, self.folder, self.failed = Path(strandline).resolve(), folder, []
+        self.strandline = Path(strandline).resolve() if strandline else None
+        self.folder, self.failed = folder, []
 
     def expect(self, holds, text):
         print(f"  {'ok    ' if holds else 'FAILED'} {text}", flush=True)
@@ -737,11 +742,23 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--strandline", required=True)
-    tests = {"small": small, "utr": utr, "manifests": manifests, "faults": faults, "large": large}
+    parser.add_argument("--strandline", help="the program; not needed where nothing is packed")
+    tests = {
+        "small": small,
+        "utr": utr,
+        "manifests": manifests,
+        "faults": faults,
+        "large": large,
+        "scgpt": test_scgpt.network,
+        "scgpt-faults": test_scgpt.faults,
+        "scgpt-packed": test_scgpt.packed,
+    }
+    unpacked = ("manifests", "faults", "scgpt", "scgpt-faults")
     parser.add_argument("--only", choices=tests)
     parser.add_argument("--keep", help="a folder to be made for the files")
     arguments = parser.parse_args()
+    if not arguments.strandline and arguments.only not in unpacked:
+        parser.error("--strandline, or --only with one of " + ", ".join(unpacked))
     with tempfile.TemporaryDirectory() as folder:
         if arguments.keep:
             folder = arguments.keep

@@ -116,6 +116,10 @@ impl Task {
     /// Where the task is unknown, the shape of its output is another, or an output lacks its kind
     /// of calls.
     pub fn of(manifest: &Manifest) -> Result<Task, String> {
+        // Models of cells have tasks of their own, which `cells` knows.
+        if manifest.cells.is_some() {
+            return Ok(Task::Raw);
+        }
         let mut known = Task::ALL.into_iter().chain([Task::Raw]);
         let Some(task) = known.find(|task| task.name() == manifest.task) else {
             let names = Task::ALL.map(Task::name).join(", ");

@@ -10,8 +10,9 @@ use crate::annotate::builtin::BuiltIn;
 use crate::annotate::{Scorer, Task};
 use crate::call::Strand;
 use crate::kernels::{Isa, peak};
-use crate::model::manifest::Tier;
-use crate::model::{Model, ModelError, Parallel, Runner};
+use crate::model::genes;
+use crate::model::manifest::{Tier, Tokeniser};
+use crate::model::{Model, Parallel, Runner};
 use std::io::{BufRead, Write, stdin};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -147,15 +148,15 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
         }
     };
     let opened = start.elapsed();
-    let ids = model.manifest().tokeniser.reads_ids();
     let sequences = match &plan.sequences {
         Sequences::File(file) => samples(file, model.manifest())?,
         Sequences::Invented(length) => {
-            vec![invented(length.unwrap_or(model.manifest().tile), ids)]
+            let length = length.unwrap_or(model.manifest().tile);
+            vec![invented(length, model.manifest().tokeniser)]
         }
     };
     let input = sequences.first().map(Vec::as_slice).unwrap_or_default();
-    let input = Input::new(input, ids);
+    let input = Input::new(input, model.manifest().tokeniser);
     let strands = if model.manifest().is_scan() && plan.lanes == Lanes::Strands {
         2.0
     } else {
@@ -165,7 +166,7 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     let all = model.computes_all();
     let look = match &input {
         Input::Codes(codes) => model.look_cost(codes),
-        Input::Ids(_) => None,
+        Input::Ids(_) | Input::Genes(..) => None,
     };
     let runs = match &plan.wanted {
         Wanted::Outputs(path) => return write(model, &sequences, path),
@@ -213,7 +214,7 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
 }
 
 /// A sequence of the same kind on every machine.
-fn invented(length: usize, ids: bool) -> Vec<u32> {
+fn invented(length: usize, tokeniser: Tokeniser) -> Vec<u32> {
     let mut state = 1u64;
     let mut next = || {
         state = state
@@ -222,29 +223,38 @@ fn invented(length: usize, ids: bool) -> Vec<u32> {
         (state >> 33) as u32
     };
     // Every vocabulary of nucleotides has ids up to 9, those of k-mers many more.
-    let most = if ids { 10 } else { 4 };
-    (0..length).map(|_| next() % most).collect()
+    let most = if tokeniser.reads_ids() { 10 } else { 4 };
+    let ids: Vec<u32> = (0..length).map(|_| next() % most).collect();
+    if tokeniser != Tokeniser::Genes {
+        return ids;
+    }
+    let bins: Vec<f32> = (0..length).map(|_| (1 + next() % 4) as f32).collect();
+    genes::join(&ids, &bins, &[])
 }
 
 /// A sequence in the type that the model reads.
 enum Input {
     Codes(Vec<u8>),
     Ids(Vec<u32>),
+    Genes(Vec<u32>, Vec<f32>, Vec<u32>),
 }
 
 impl Input {
-    fn new(values: &[u32], ids: bool) -> Input {
-        if ids {
-            Input::Ids(values.to_vec())
-        } else {
-            Input::Codes(values.iter().map(|&code| code as u8).collect())
+    fn new(values: &[u32], tokeniser: Tokeniser) -> Input {
+        match tokeniser {
+            Tokeniser::OneHot => Input::Codes(values.iter().map(|&code| code as u8).collect()),
+            Tokeniser::Genes => {
+                let (ids, values, flags) = genes::split(values);
+                Input::Genes(ids, values, flags)
+            }
+            _ => Input::Ids(values.to_vec()),
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Input::Codes(codes) => codes.len(),
-            Input::Ids(ids) => ids.len(),
+            Input::Ids(ids) | Input::Genes(ids, ..) => ids.len(),
         }
     }
 }
@@ -282,10 +292,13 @@ impl Bench {
             (Bench::One(runner), Input::Ids(ids)) => {
                 runner.run_ids(ids)?;
             }
+            (Bench::One(runner), Input::Genes(ids, values, flags)) => {
+                runner.run_genes(ids, values, flags)?;
+            }
             (Bench::Shared(parallel), Input::Codes(codes)) => {
                 parallel.run(codes)?;
             }
-            (Bench::Strands(_) | Bench::Shared(_), Input::Ids(_)) => {
+            (Bench::Strands(_) | Bench::Shared(_), _) => {
                 let message = "ids go to one thread and have one strand";
                 return Err(CliError::usage(message));
             }
@@ -302,11 +315,7 @@ fn write(model: Model, sequences: &[Vec<u32>], path: &Path) -> Result<(), CliErr
     let failed = |source| target.failed(source);
     let mut out = target.open()?;
     for sequence in sequences {
-        let rows: Result<&[f32], ModelError> = match Input::new(sequence, runner.reads_ids()) {
-            Input::Codes(codes) => runner.run(&codes),
-            Input::Ids(ids) => runner.run_ids(&ids),
-        };
-        for row in rows?.chunks_exact(columns) {
+        for row in runner.run_sample(sequence)?.chunks_exact(columns) {
             let text: Vec<String> = row.iter().map(f32::to_string).collect();
             writeln!(out, "{}", text.join(" ")).map_err(failed)?;
         }

@@ -1,6 +1,8 @@
 //! The program: arguments, logging, a command.
 
 use super::arguments::program::{Arguments, Command};
+#[cfg(feature = "cells")]
+use super::cells;
 use super::error::{CliError, exit_code};
 use super::plan::Plan;
 use super::{annotate, bench, bench_model, clade, eval, inspect, models, replay, score, simulate};
@@ -56,6 +58,12 @@ fn run(command: Command, quiet: bool) -> Result<(), CliError> {
         Command::Explain(arguments) => explain::run(arguments),
         #[cfg(feature = "study")]
         Command::Motifs(arguments) => motifs::run(arguments, quiet),
+        #[cfg(feature = "cells")]
+        Command::Cells(command) => cells::run(command, quiet),
+        #[cfg(not(feature = "cells"))]
+        Command::Cells(_) => Err(CliError::usage(
+            "this build lacks `cells`: build it with `cargo build --release --features full`",
+        )),
         #[cfg(not(feature = "study"))]
         Command::Variants(_) | Command::Explain(_) | Command::Motifs(_) => Err(CliError::usage(
             "this build lacks `variants`, `explain` and `motifs`: build it with \

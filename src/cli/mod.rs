@@ -21,6 +21,8 @@ mod bench;
 mod bench_model;
 #[cfg(feature = "pack")]
 mod budget;
+#[cfg(feature = "cells")]
+mod cells;
 mod check;
 mod clade;
 mod error;

@@ -60,6 +60,11 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
     let mut manifest = Manifest::from_toml(&text)
         .and_then(|manifest| Task::of(&manifest).map(|_| manifest))
         .map_err(|reason| CliError::Input(format!("{}: {reason}", source.display())))?;
+    if let Some(cells) = &mut manifest.cells {
+        let path = source.with_file_name(&cells.genes);
+        let names = fs::read_to_string(&path).map_err(CliError::io(&path))?;
+        cells.names = names.lines().map(str::to_string).collect();
+    }
     manifest.precision = arguments.precision;
     if arguments.min_snr.is_some() {
         manifest.min_snr = arguments.min_snr;

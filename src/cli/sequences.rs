@@ -14,6 +14,12 @@ pub(super) fn samples(path: &Path, manifest: &Manifest) -> Result<Vec<Vec<u32>>,
     if manifest.tokeniser == Tokeniser::Ids {
         return token_lines(path);
     }
+    if manifest.tokeniser == Tokeniser::Genes {
+        return match token_values(path)? {
+            Some(all) => Ok(all),
+            None => cells(path, manifest),
+        };
+    }
     let bases = bases(path)?;
     let intake = Intake::of(manifest).map_err(CliError::Input)?;
     let Some((intake, vocabulary)) = intake.and_then(|i| Some((i.clone(), i.vocabulary()?))) else {
@@ -30,6 +36,19 @@ pub(super) fn samples(path: &Path, manifest: &Manifest) -> Result<Vec<Vec<u32>>,
         }
     }
     Ok(all)
+}
+
+/// Cells of an input, for a model whose vocabulary is known.
+#[cfg(feature = "cells")]
+fn cells(path: &Path, manifest: &Manifest) -> Result<Vec<Vec<u32>>, CliError> {
+    super::cells::calibration(path, manifest)
+}
+
+#[cfg(not(feature = "cells"))]
+fn cells(_: &Path, _: &Manifest) -> Result<Vec<Vec<u32>>, CliError> {
+    Err(CliError::usage(
+        "this build reads no cells: build it with `cargo build --release --features full`",
+    ))
 }
 
 /// Base codes of FASTA, FASTQ, or of lines of letters.
@@ -60,6 +79,44 @@ fn bases(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
         Ok(())
     })?;
     Ok(all)
+}
+
+/// Tokens of cells in a text file, one cell a line, blanks between tokens: `ID:VALUE` or
+/// `ID:VALUE:FLAG`. None where the file is something else.
+fn token_values(path: &Path) -> Result<Option<Vec<Vec<u32>>>, CliError> {
+    if path.is_dir() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(CliError::io(path))?;
+    let first = bytes.iter().copied().find(|byte| !byte.is_ascii_digit());
+    let text = match (first, String::from_utf8(bytes)) {
+        (Some(b':'), Ok(text)) => text,
+        _ => return Ok(None),
+    };
+    let token = |token: &str| -> Option<[u32; 3]> {
+        let mut parts = token.split(':');
+        let id = parts.next()?.parse().ok()?;
+        let value: f32 = parts.next()?.parse().ok()?;
+        let flag = parts.next().map_or(Some(0), |flag| flag.parse().ok())?;
+        parts
+            .next()
+            .is_none()
+            .then_some([id, value.to_bits(), flag])
+    };
+    let cell = |(number, line): (usize, &str)| -> Result<Vec<u32>, CliError> {
+        let mut words = vec![];
+        for part in line.split_whitespace() {
+            let token = token(part).ok_or_else(|| {
+                let (path, line) = (path.display(), number + 1);
+                CliError::Input(format!("{path}: line {line}: {part:?} is no ID:VALUE"))
+            })?;
+            words.extend(token);
+        }
+        Ok(words)
+    };
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    lines.map(cell).collect::<Result<_, _>>().map(Some)
 }
 
 /// Token ids of a text file, one sequence a line, blanks between ids.

@@ -4,6 +4,7 @@ use super::Watch;
 use super::float::{FloatModel, Rows};
 use crate::kernels::{BASES, NO_BASE};
 use crate::model::error::ModelError;
+use crate::model::genes;
 use crate::model::manifest::{Manifest, Precision};
 use crate::model::{Model, Runner};
 use std::fmt;
@@ -114,7 +115,11 @@ pub fn check(
     let least = network.cut().iter().sum::<usize>() + 2;
     let mut runner = model.spawn()?;
     let tiles = runner.takes_tiles() && !runner.reads_ids();
-    let sequences = sequences(manifest, samples, vocabulary, (least, tiles));
+    let sequences = if manifest.cells.is_some() {
+        cells(manifest, samples, vocabulary)
+    } else {
+        sequences(manifest, samples, vocabulary, (least, tiles))
+    };
     let found = agreement(
         &mut runner,
         network,
@@ -163,6 +168,7 @@ fn agreement(
         quantised: network.is_quantised(),
     };
     let columns = network.columns();
+    let words = manifest.tokeniser.words();
     let (mut sums, mut float) = (Sums::new(columns), Sums::new(columns));
     // Whatever int8 may cost, what was read is the network, or is not. Of a file in f32 that shows
     // in the file itself.
@@ -171,7 +177,7 @@ fn agreement(
     let padding: usize = manifest.padding().iter().sum();
     let mut kept: Vec<(&[u32], Rows)> = vec![];
     for (at, sequence) in sequences.iter().enumerate() {
-        let rows = run(runner, sequence)?;
+        let rows = runner.run_sample(sequence)?;
         let joint = joint(manifest, sequence.len());
         let (rows, expected, positions) = match &joint {
             Some((part, joined)) => {
@@ -180,12 +186,12 @@ fn agreement(
                 let rows = &rows[joined.start * columns..joined.end * columns];
                 (rows, expected, joined.len())
             }
-            None => (rows, network.run(sequence)?, sequence.len()),
+            None => (rows, network.run(sequence)?, sequence.len() / words),
         };
         sums.add(rows, &expected, positions)?;
         found.sequences += 1;
         found.positions += positions;
-        let cost = |sequence: &[u32]| sequence.len() + padding;
+        let cost = |sequence: &[u32]| sequence.len() / words + padding;
         let before: usize = kept.iter().map(|(sequence, _)| cost(sequence)).sum();
         let cheap = (before + cost(sequence)) as u64 <= affordable || kept.len() < 2;
         if apart && expected.original && joint.is_none() && cheap {
@@ -198,7 +204,7 @@ fn agreement(
     let all = kept.len();
     for (at, (sequence, expected)) in kept.into_iter().enumerate() {
         let rewritten = network.run_rewritten(sequence)?;
-        float.add(&rewritten.values, &expected, sequence.len())?;
+        float.add(&rewritten.values, &expected, sequence.len() / words)?;
         progress("comparing in float", at + 1, all);
     }
     if !apart && !found.quantised {
@@ -366,14 +372,42 @@ impl Sums {
     }
 }
 
-/// Raw outputs of the packed model.
-fn run<'a>(runner: &'a mut Runner, sequence: &[u32]) -> Result<&'a [f32], ModelError> {
-    if runner.reads_ids() {
-        return runner.run_ids(sequence);
+/// The same for a network that reads cells: samples, and every gene of the vocabulary as far as
+/// there is room, with values of samples.
+fn cells(manifest: &Manifest, samples: &[Vec<u32>], vocabulary: usize) -> Vec<Vec<u32>> {
+    let (words, tile) = (genes::WORDS, manifest.tile);
+    let most = (MACS / macs(manifest)) as usize;
+    let own: Vec<[u32; 2]> = samples
+        .iter()
+        .flat_map(|sample| sample.chunks_exact(words))
+        .map(|token| [token[1], token[2]])
+        .collect();
+    let other = |at: usize| own.get(at % own.len().max(1)).copied().unwrap_or_default();
+    let every = (0..vocabulary as u32).zip(0..);
+    let every: Vec<u32> = every
+        .flat_map(|(id, at)| [[id, other(at)[0], other(at)[1]]].concat())
+        .collect();
+    let affordable = (most / 2 / tile.max(1)).clamp(1, 4);
+    let chunks = every.chunks(tile * words).take(affordable);
+    let mut all: Vec<Vec<u32>> = chunks.map(<[u32]>::to_vec).collect();
+    let mut tokens: usize = all.iter().map(|words_of| words_of.len() / words).sum();
+    // The longest whole; of the others few lengths: the network is read anew for each.
+    let mut lengths: Vec<usize> = samples.iter().map(Vec::len).collect();
+    lengths.sort_unstable();
+    let middle = lengths.get(lengths.len() / 2).copied().unwrap_or_default();
+    let longest = samples.iter().max_by_key(|sample| sample.len()).into_iter();
+    let others = samples.iter().filter(|sample| sample.len() >= middle);
+    let cut = others.map(|sample| &sample[..middle]);
+    for sample in longest.map(Vec::as_slice).chain(cut) {
+        let sample = &sample[..sample.len().min(tile * words)];
+        tokens += sample.len() / words;
+        if all.len() == SEQUENCES || (tokens > most && all.len() > 1) {
+            break;
+        }
+        all.push(sample.to_vec());
     }
-    let codes = sequence.iter().map(|&code| u8::try_from(code));
-    let codes: Vec<u8> = codes.map(|code| code.unwrap_or(NO_BASE)).collect();
-    runner.run(&codes)
+    all.sort_by_key(Vec::len);
+    all
 }
 
 /// What both run on, by length, of which there are few: the shortest sequence, more than a tile

@@ -70,7 +70,11 @@ fn write(network: &Network, name: &str) -> TractResult<Result<String, String>> {
         BASES.max(CONTEXTS * (left + right))
     };
     let tile = tile.next_multiple_of(multiple);
-    let tokeniser = if network.ids { "ids" } else { "one-hot" };
+    let tokeniser = match (network.cells(), network.ids) {
+        (true, _) => "genes",
+        (false, true) => "ids",
+        (false, false) => "one-hot",
+    };
     let ends = if network.cropped && !network.ids {
         Ends::NPadded
     } else {
@@ -95,6 +99,16 @@ fn write(network: &Network, name: &str) -> TractResult<Result<String, String>> {
          split = \"unknown\"\n\
          recipe = \"unknown\"\n"
     );
+    if network.cells() {
+        text.push_str(
+            "\n[cells]\n\
+             genes = \"genes.txt\"  # the vocabulary, one name a line\n\
+             cls = \"<cls>\"        # the token before all genes, if there is one\n\
+             normalise = 10000.0\n\
+             log1p = true\n\
+             bins = 51             # absent for values that are not binned\n",
+        );
+    }
     for (name, _) in columns {
         write!(
             text,

@@ -6,6 +6,7 @@ use super::lower::one_hot;
 use super::reference;
 use crate::kernels::NO_BASE;
 use crate::model::error::ModelError;
+use crate::model::genes;
 use crate::model::manifest::Manifest;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub struct FloatModel {
     path: PathBuf,
     /// Columns of all outputs.
     columns: usize,
+    /// Numbers of a token.
+    words: usize,
     /// Inputs that the file's graph has.
     inputs: Vec<Input>,
     rewritten: Option<String>,
@@ -94,6 +97,7 @@ impl FloatModel {
         Ok(FloatModel {
             path: path.to_path_buf(),
             columns: manifest.outputs.len(),
+            words: manifest.tokeniser.words(),
             quantised: imported.quantised,
             cut: [imported.crop.0, imported.crop.1].map(|n| usize::try_from(n).unwrap_or(0)),
             padding: manifest.padding(),
@@ -169,7 +173,7 @@ impl FloatModel {
     }
 
     fn run_padded(&mut self, sequence: &[u32], padding: [usize; 2]) -> Result<Rows, ModelError> {
-        let length = sequence.len();
+        let length = sequence.len() / self.words;
         if self.given_up != Some(length) {
             match self.rows_of(sequence, padding, true) {
                 Ok(rows) => return Ok(rows),
@@ -198,7 +202,7 @@ impl FloatModel {
             reason: format!("{error:#}"),
         };
         contained(&path, "running the float network", || {
-            let length = sequence.len();
+            let length = sequence.len() / self.words;
             let slot = usize::from(original);
             let plan = match &self.plans[slot] {
                 Some((of, plan)) if *of == length => plan.clone(),
@@ -252,20 +256,28 @@ impl FloatModel {
     /// The sequence, every token of it real, for each input.
     fn feed(&self, plan: &Plan, sequence: &[u32], original: bool) -> TractResult<TVec<TValue>> {
         let model = plan.model();
-        let length = sequence.len();
+        let length = sequence.len() / self.words;
+        let (ids, numbers, flags) = if self.words == 1 {
+            (sequence.to_vec(), vec![], vec![])
+        } else {
+            genes::split(sequence)
+        };
+        let integers = |all: &[u32]| all.iter().map(|&id| i64::from(id)).collect();
         let mut values = tvec!();
         for outlet in model.input_outlets()? {
             let input = self.input(&model.node(outlet.node).name)?;
-            let ids: Vec<i64> = match input.meaning {
-                Meaning::OneHot => vec![],
-                Meaning::Ids => sequence.iter().map(|&id| i64::from(id)).collect(),
+            let row: Vec<i64> = match input.meaning {
+                Meaning::OneHot | Meaning::Values => vec![],
+                Meaning::Ids => integers(&ids),
+                Meaning::Flags => integers(&flags),
                 Meaning::Mask => vec![1; length],
                 Meaning::Types => vec![0; length],
                 Meaning::Positions => (0..length as i64).collect(),
             };
             let mut tensor = match input.meaning {
                 Meaning::OneHot => one_hot(sequence)?.into_tensor(),
-                _ => Tensor::from_shape(&[1, length], &ids)?,
+                Meaning::Values => Tensor::from_shape(&[1, length], &numbers)?,
+                _ => Tensor::from_shape(&[1, length], &row)?,
             };
             if input.transposed && original {
                 tensor = tensor.permute_axes(&[0, 2, 1])?;

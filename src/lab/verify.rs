@@ -129,19 +129,20 @@ pub fn compare(
     let least = if ids { least } else { least + columns };
     if manifest.is_raw() || ids {
         // A sequence of tokens is scored as it is, bases may be cut anywhere.
-        let most = if ids { manifest.tile } else { RAW_PIECE };
+        let words = manifest.tokeniser.words();
+        let most = if ids {
+            manifest.tile * words
+        } else {
+            RAW_PIECE
+        };
         let mut runner = model.spawn()?;
         for piece in by_length(samples, most) {
-            let piece = &piece[..piece.len() - piece.len() % manifest.multiple];
+            let whole = manifest.multiple * words;
+            let piece = &piece[..piece.len() - piece.len() % whole];
             if piece.len() < least {
                 continue;
             }
-            let own = if ids {
-                runner.run_ids(piece)?
-            } else {
-                runner.run(&codes(piece))?
-            };
-            let own = own.to_vec();
+            let own = runner.run_sample(piece)?.to_vec();
             let other = reference.run(piece)?;
             add(&own, &other)?;
         }

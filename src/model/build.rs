@@ -135,6 +135,10 @@ fn fix(mut model: TypedModel, manifest: &Manifest, isa: Isa) -> TractResult<Buil
     let value = symbol_value(&model, manifest.tile)?;
     let symbols = SymbolValues::default().with(&symbol, value as i64);
     let exact_length = !model.nodes().iter().all(is_ours);
+    ensure!(
+        !(exact_length && manifest.cells.is_some()),
+        "a network that reads cells has operators of tract's own"
+    );
     let keeps_apart = !exact_length && model.nodes().iter().all(keeps_apart);
     let model = if exact_length {
         model
@@ -224,7 +228,8 @@ fn check_output(model: &TypedModel, manifest: &Manifest) -> TractResult<bool> {
         outputs.len() == 1 || !pooled,
         "several outputs, one of them a vector"
     );
-    let fits = manifest.is_raw() || pooled != manifest.is_scan();
+    let cells = manifest.cells.is_some();
+    let fits = manifest.is_raw() || cells || pooled != manifest.is_scan();
     let form = if pooled { "a vector" } else { "rows" };
     ensure!(fits, "task {} with {form}", manifest.task);
     Ok(pooled)

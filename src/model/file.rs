@@ -33,6 +33,9 @@ pub const GRAPH: &str = "graph.nnef";
 /// The name of the tensor that holds the graph as JSON, where it consists of our layers.
 pub const GRAPH_JSON: &str = "graph.json";
 
+/// The name of the tensor that holds the names of a vocabulary of genes, one a line.
+pub const GENES: &str = "genes";
+
 /// Prefix of the tensors that fill the file up to the next multiple of 64.
 const PADDING: &str = "pad.";
 
@@ -255,6 +258,27 @@ impl ModelFile {
     /// The graph as JSON, where the file has it.
     pub fn graph_json(&self) -> Option<&[u8]> {
         self.bytes_of(GRAPH_JSON).map(|(_, bytes)| bytes)
+    }
+
+    /// The vocabulary of a model that reads cells, from id 0 on.
+    ///
+    /// # Errors
+    /// Where there is none, or other bytes than UTF-8.
+    pub fn genes(&self) -> Result<Vec<&str>, ModelError> {
+        let missing = || ModelError::Tensor {
+            file: self.name.clone(),
+            tensor: GENES.to_string(),
+            expected: "U8".to_string(),
+            found: "none of that name and type".to_string(),
+        };
+        let (start, bytes) = self.bytes_of(GENES).ok_or_else(missing)?;
+        let text = std::str::from_utf8(bytes).map_err(|e| ModelError::Format {
+            file: self.name.clone(),
+            offset: (start + e.valid_up_to()) as u64,
+            expected: "names of genes in UTF-8".to_string(),
+            found: "other bytes".to_string(),
+        })?;
+        Ok(text.lines().collect())
     }
 
     /// A tensor of bytes, and where it begins in the file.

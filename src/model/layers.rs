@@ -8,6 +8,7 @@ use super::file::{GRAPH_JSON, ModelFile};
 use super::manifest::{Precision, Tokeniser};
 use super::ops::layer::Layer;
 use super::ops::spec::Spec;
+use crate::kernels::pool::Pooling;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use tract_core::internal::*;
@@ -20,6 +21,10 @@ pub(crate) const INPUT: &str = "codes";
 
 /// The name of the second source.
 pub(crate) const LENGTH: &str = "length";
+
+/// The names of two more, of a network that reads cells: one number and one flag a token.
+pub(crate) const VALUES: &str = "values";
+pub(crate) const FLAGS: &str = "flags";
 
 /// Most layers of a graph.
 const MOST: usize = 1 << 16;
@@ -48,7 +53,7 @@ pub(crate) struct LayerEntry {
     pub(crate) label: String,
     /// Of its weights.
     pub(crate) precision: Precision,
-    /// `codes`, `length`, or the label of an earlier layer.
+    /// `codes`, `length`, `values`, `flags`, or the label of an earlier layer.
     pub(crate) inputs: Vec<String>,
     /// What it does.
     pub(crate) spec: Spec,
@@ -60,6 +65,7 @@ pub(super) fn read(file: &ModelFile) -> TractResult<Option<TypedModel>> {
         return Ok(None);
     };
     let mut builder = Builder::new(file, &graph)?;
+    builder.first = graph.first_rows()?;
     for entry in &graph.layers {
         builder.add(entry, None)?;
     }
@@ -187,6 +193,32 @@ impl LayerGraph {
         needed
     }
 
+    /// Labels of the layers of which only the first row is read in the end: those between the last
+    /// attention and a pool that keeps the first token.
+    fn first_rows(&self) -> TractResult<HashSet<String>> {
+        let outputs = self.outputs()?;
+        // Of each layer so far, whether everything that reads it needs its first row alone.
+        let mut first: HashMap<&str, bool> = HashMap::new();
+        let mut found = HashSet::new();
+        for entry in self.layers.iter().rev() {
+            let label = entry.label.as_str();
+            let own = first.get(label).copied().unwrap_or(false) && !outputs.contains(&entry.label);
+            let pool = matches!(&entry.spec, Spec::Pool(pool) if pool.pooling == Pooling::First);
+            let attention = matches!(&entry.spec, Spec::Attention(_));
+            if own && (attention || entry.spec.is_by_row()) {
+                found.insert(label.to_string());
+            }
+            for (slot, input) in entry.inputs.iter().enumerate() {
+                // Queries are the rows of an attention's output; keys and values are all needed.
+                let by_row = entry.spec.is_by_row() || (attention && slot == 0);
+                let reads_first = pool || (own && by_row);
+                let all = first.entry(input.as_str()).or_insert(true);
+                *all &= reads_first;
+            }
+        }
+        Ok(found)
+    }
+
     /// Labels of the layers whose rows are the output.
     pub(super) fn outputs(&self) -> TractResult<Vec<String>> {
         if !self.outputs.is_empty() {
@@ -203,25 +235,39 @@ struct Builder<'a> {
     halo: usize,
     model: TypedModel,
     values: HashMap<String, OutletId>,
+    /// Labels of layers of which only the first row is read.
+    first: HashSet<String>,
 }
 
 impl<'a> Builder<'a> {
     fn new(file: &'a ModelFile, graph: &LayerGraph) -> TractResult<Builder<'a>> {
         let mut model = TypedModel::default();
-        let length = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
-        let fact = match file.manifest().tokeniser {
-            Tokeniser::OneHot => u8::fact([length]),
-            _ => u32::fact([length]),
+        let rows = model.symbols.sym(TILE).to_dim() * graph.stride as i64;
+        let tokeniser = file.manifest().tokeniser;
+        let fact = match tokeniser {
+            Tokeniser::OneHot => u8::fact([rows.clone()]),
+            _ => u32::fact([rows.clone()]),
         };
         let mut values = HashMap::new();
         values.insert(INPUT.to_string(), model.add_source(INPUT, fact)?);
         let length = model.add_source(LENGTH, i64::fact::<&[usize]>(&[]))?;
         values.insert(LENGTH.to_string(), length);
+        for (name, fact) in [
+            (VALUES, f32::fact([rows.clone()])),
+            (FLAGS, u32::fact([rows])),
+        ] {
+            // A source that nothing reads would keep its value in a run.
+            let mut inputs = graph.layers.iter().flat_map(|entry| &entry.inputs);
+            if tokeniser == Tokeniser::Genes && inputs.any(|input| input == name) {
+                values.insert(name.to_string(), model.add_source(name, fact)?);
+            }
+        }
         Ok(Builder {
             file,
             halo: graph.halo,
             model,
             values,
+            first: HashSet::new(),
         })
     }
 
@@ -233,6 +279,7 @@ impl<'a> Builder<'a> {
         let (spec, precision) = (entry.spec.clone(), entry.precision);
         let mut layer = Layer::load(self.file, spec, precision, self.halo, label)?;
         layer.attributes.spread = spread;
+        layer.attributes.first = self.first.contains(label);
         let outlet = self.model.wire_node(label, layer, &inputs)?[0];
         let earlier = self.values.insert(label.clone(), outlet);
         ensure!(earlier.is_none(), "two layers are called {label:?}");

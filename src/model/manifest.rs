@@ -1,6 +1,7 @@
 //! The manifest: what a model is, how it is used, what is known of it. JSON inside the model file,
 //! TOML as input of `pack`.
 
+pub use super::genes::Cells;
 pub use super::tokeniser::{Sequence, Tokeniser, Window};
 
 use serde::{Deserialize, Serialize};
@@ -303,6 +304,9 @@ pub struct Manifest {
     /// For models whose tokens are made of letters; absent for as many bases as a tile holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
+    /// For models of cells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cells: Option<Cells>,
     /// Where the weights come from.
     pub training: Training,
     /// Licence of the weights.
@@ -449,6 +453,7 @@ impl Manifest {
         }
         let known = match self.tokeniser {
             Tokeniser::Ids => self.is_raw(),
+            Tokeniser::Genes => true,
             _ => self.alphabet == "ACGT",
         };
         if !known {
@@ -474,6 +479,12 @@ impl Manifest {
                     "window: 0 < shortest <= longest <= {MOST_POSITIONS}, stride <= longest"
                 ));
             }
+        }
+        if self.cells.is_some() != (self.tokeniser == Tokeniser::Genes) {
+            return Err("cells: is for the tokeniser \"genes\", which needs it".into());
+        }
+        if let Some(cells) = &self.cells {
+            cells.validate()?;
         }
         if self.multiple == 0 || !self.tile.is_multiple_of(self.multiple) {
             return Err(format!(

@@ -9,6 +9,7 @@ pub mod error;
 pub mod file;
 #[cfg(feature = "tract")]
 pub(crate) mod foreign;
+pub mod genes;
 #[cfg(feature = "tract")]
 mod graph;
 #[cfg(feature = "tract")]
@@ -24,6 +25,8 @@ mod parallel;
 #[cfg(feature = "tract")]
 mod runner;
 mod tokeniser;
+#[cfg(feature = "tract")]
+mod vectors;
 
 #[cfg(feature = "tract")]
 pub use carried::LookCost;
@@ -38,6 +41,8 @@ pub(crate) use ops::context::Context;
 pub use parallel::Parallel;
 #[cfg(feature = "tract")]
 pub use runner::{Runner, SecondLook};
+#[cfg(feature = "tract")]
+pub use vectors::TokenVectors;
 
 /// The last step of outputs that are logits, as the kernels define it.
 pub use crate::kernels::math::sigmoid;

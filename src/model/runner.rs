@@ -3,10 +3,13 @@
 use super::build::SecondStage;
 use super::error::ModelError;
 use super::file::ModelFile;
+use super::genes;
 use super::graph::Model;
+use super::layers::{FLAGS, VALUES};
 use super::manifest::{Tier, Tokeniser};
 use super::ops::context::{Context, Sequences};
 use super::ops::layer::Layer;
+use crate::kernels::NO_BASE;
 use std::ops::Range;
 use tract_core::internal::*;
 use tract_core::plan;
@@ -50,6 +53,10 @@ impl Model {
                 None => None,
             },
             input: Arc::new(input.map_err(failed)?),
+            cell: match tokeniser {
+                Tokeniser::Genes => Some(CellInput::new(self.plan.model(), room).map_err(failed)?),
+                _ => None,
+            },
             tokeniser,
             multiple,
             length: Arc::new(tensor0(0i64)),
@@ -59,7 +66,7 @@ impl Model {
             tile,
             columns: self.manifest().outputs.len(),
             rows: !self.pooled,
-            side_by_side: self.pooled && self.keeps_apart,
+            side_by_side: self.pooled && self.keeps_apart && tokeniser != Tokeniser::Genes,
             exact_length: self.exact_length,
             margins: (
                 (context.left + around).next_multiple_of(multiple),
@@ -82,6 +89,8 @@ pub struct Runner {
     state: State,
     second: Option<SecondState>,
     input: Arc<Tensor>,
+    /// For a network that reads cells.
+    cell: Option<CellInput>,
     tokeniser: Tokeniser,
     multiple: usize,
     length: Arc<Tensor>,
@@ -105,6 +114,59 @@ pub struct Runner {
     /// The output of more than one tile.
     whole: Vec<f32>,
     file: Arc<ModelFile>,
+}
+
+/// What a network reads of a cell beside its genes.
+#[derive(Debug, Default)]
+struct CellInput {
+    /// f32 `[T]`.
+    values: Option<Arc<Tensor>>,
+    /// u32 `[T]`.
+    flags: Option<Arc<Tensor>>,
+}
+
+impl CellInput {
+    /// Room for what a graph has sources for.
+    fn new(graph: &TypedModel, room: usize) -> TractResult<CellInput> {
+        let mut own = CellInput::default();
+        for source in graph.input_outlets()? {
+            match graph.node(source.node).name.as_str() {
+                VALUES => own.values = Some(Arc::new(Tensor::zero::<f32>(&[room])?)),
+                FLAGS => own.flags = Some(Arc::new(Tensor::zero::<u32>(&[room])?)),
+                _ => (),
+            }
+        }
+        Ok(own)
+    }
+
+    /// Fills both; no flags stand for zeros.
+    fn fill(&mut self, values: &[f32], flags: &[u32]) -> TractResult<()> {
+        if let Some(tensor) = &mut self.values {
+            write(tensor, values.len(), |room| room.copy_from_slice(values))?;
+        }
+        match &mut self.flags {
+            Some(tensor) => write(tensor, values.len(), |room: &mut [u32]| match flags {
+                [] => room.fill(0),
+                flags => room.copy_from_slice(flags),
+            })?,
+            None if flags.iter().any(|flag| *flag != 0) => bail!("a model that reads no flags"),
+            None => (),
+        }
+        Ok(())
+    }
+}
+
+/// Writes the first `count` elements of an input.
+fn write<T: Datum>(
+    tensor: &mut Arc<Tensor>,
+    count: usize,
+    fill: impl FnOnce(&mut [T]),
+) -> TractResult<()> {
+    let tensor = Arc::get_mut(tensor).context("an input is still in use")?;
+    let mut view = tensor.try_as_plain_ram_mut()?;
+    let room = view.as_slice_mut::<T>()?.get_mut(..count);
+    fill(room.context("more tokens than fit")?);
+    Ok(())
 }
 
 impl Runner {
@@ -223,7 +285,66 @@ impl Runner {
     /// # Errors
     /// As [`Runner::run`], and for an id outside the vocabulary.
     pub fn run_ids(&mut self, ids: &[u32]) -> Result<&[f32], ModelError> {
+        if self.cell.is_some() {
+            let reason = "a model that reads genes with values, not ids alone".to_string();
+            return Err(graph_error(&self.file, reason));
+        }
         self.evaluate(ids)
+    }
+
+    /// Runs a model that reads cells: of each token, at most a tile of them, the id of its gene, its
+    /// value, and its flag (no flags: all 0). Gives `[columns]`, or `[tokens, columns]`.
+    ///
+    /// # Errors
+    /// As [`Runner::run_ids`], and for a value that is not finite, lists of different lengths, or a
+    /// model that reads something else.
+    pub fn run_genes(
+        &mut self,
+        ids: &[u32],
+        values: &[f32],
+        flags: &[u32],
+    ) -> Result<&[f32], ModelError> {
+        let fault = |reason: String| Err(graph_error(&self.file, reason));
+        if values.len() != ids.len() || !(flags.is_empty() || flags.len() == ids.len()) {
+            let [ids, values, flags] = [ids.len(), values.len(), flags.len()];
+            return fault(format!("{ids} genes, {values} values, {flags} flags"));
+        }
+        if ids.is_empty() || ids.len() > self.tile {
+            let (count, tile) = (ids.len(), self.tile);
+            return fault(format!("{count} genes, at least 1 and at most {tile}"));
+        }
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return fault(format!("token {at} has a value of {}", values[at]));
+        }
+        match &mut self.cell {
+            None => return fault("a model that reads no genes".to_string()),
+            Some(cell) => {
+                if let Err(error) = cell.fill(values, flags) {
+                    return fault(format!("{error:#}"));
+                }
+            }
+        }
+        self.evaluate(ids)
+    }
+
+    /// Runs a model on a sample as the compiler has it: base codes, ids, or the words of a cell
+    /// ([`genes::join`]).
+    ///
+    /// # Errors
+    /// As [`Runner::run`] and its kin.
+    pub fn run_sample(&mut self, words: &[u32]) -> Result<&[f32], ModelError> {
+        match self.tokeniser {
+            Tokeniser::OneHot => {
+                let codes = words.iter().map(|&code| u8::try_from(code));
+                let codes: Vec<u8> = codes.map(|code| code.unwrap_or(NO_BASE)).collect();
+                self.run(&codes)
+            }
+            Tokeniser::Genes => {
+                let (ids, values, flags) = genes::split(words);
+                self.run_genes(&ids, &values, &flags)
+            }
+            _ => self.run_ids(words),
+        }
     }
 
     /// The same for several sequences of `tokens` ids each, one behind the other; at most
@@ -324,10 +445,15 @@ impl Runner {
     }
 
     fn sources(&self) -> TVec<TValue> {
-        tvec!(
+        let mut sources = tvec!(
             TValue::from_const(self.input.clone()),
             TValue::from_const(self.length.clone())
-        )
+        );
+        if let Some(cell) = &self.cell {
+            let all = cell.values.iter().chain(&cell.flags);
+            sources.extend(all.map(|tensor| TValue::from_const(tensor.clone())));
+        }
+        sources
     }
 
     /// Puts the rows of several outputs side by side, or takes the second look.

@@ -25,6 +25,9 @@ pub enum Tokeniser {
     Dnabert6,
     /// Token ids of UTR-LM.
     UtrLm,
+    /// Genes of a cell: ids of the model's own vocabulary, each with a value, and a flag where the
+    /// network reads one.
+    Genes,
 }
 
 impl Tokeniser {
@@ -38,6 +41,7 @@ impl Tokeniser {
             Tokeniser::Dnabert5 => "dnabert-5",
             Tokeniser::Dnabert6 => "dnabert-6",
             Tokeniser::UtrLm => "utr-lm",
+            Tokeniser::Genes => "genes",
         }
     }
 
@@ -46,9 +50,18 @@ impl Tokeniser {
         self != Tokeniser::OneHot
     }
 
+    /// Numbers of a token in the compiler's samples: 1, or for a cell those of
+    /// [`genes::join`](super::genes::join).
+    pub fn words(self) -> usize {
+        match self {
+            Tokeniser::Genes => super::genes::WORDS,
+            _ => 1,
+        }
+    }
+
     /// True where the ids are made of letters here.
     pub fn reads_letters(self) -> bool {
-        self.reads_ids() && self != Tokeniser::Ids
+        self.reads_ids() && !matches!(self, Tokeniser::Ids | Tokeniser::Genes)
     }
 }
 

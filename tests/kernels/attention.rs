@@ -82,6 +82,7 @@ impl Case {
     pub fn attention(&self, kinds: [usize; 3], masked: bool, rotary: bool) -> Attention<'_> {
         Attention {
             tokens: self.tokens,
+            queries: self.tokens,
             heads: self.heads,
             width: self.width,
             q: self.projection(0, kinds[0]),
@@ -206,6 +207,14 @@ proptest! {
             prop_assert_eq!(bits(&found.0), bits(&expected.0), "{}", isa);
             prop_assert_eq!(&found.1, &expected.1, "{}", isa);
             prop_assert_eq!(&found.2, &expected.2, "{}", isa);
+            // The first outputs alone are those of all.
+            let queries = tokens.div_ceil(3);
+            let first = case.outputs(isa, &Attention { queries, ..attention }, &mut scratch);
+            let count = queries * heads * width;
+            let own = count + 4 * queries;
+            prop_assert_eq!(bits(&first.0[..count]), bits(&expected.0[..count]), "{}", isa);
+            prop_assert_eq!(&first.1[..count], &expected.1[..count], "{}", isa);
+            prop_assert_eq!(&first.2[..own], &expected.2[..own], "{}", isa);
         }
     }
 

@@ -145,6 +145,7 @@ fn attention_stays_inside() {
                 };
                 let attention = Attention {
                     tokens,
+                    queries: tokens,
                     heads: 2,
                     width,
                     q: projection(0),

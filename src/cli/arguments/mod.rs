@@ -4,6 +4,7 @@
 pub mod annotate;
 pub mod bench;
 pub mod bench_model;
+pub mod cells;
 pub mod eval;
 pub mod explain;
 pub mod flow_cell;

@@ -3,6 +3,7 @@
 use super::annotate::AnnotateArguments;
 use super::bench::BenchArguments;
 use super::bench_model::BenchModelArguments;
+use super::cells::CellsCommand;
 use super::eval::EvalArguments;
 use super::explain::{ExplainArguments, MotifsArguments};
 use super::packed::{InspectArguments, PackArguments, VerifyArguments};
@@ -74,6 +75,9 @@ pub enum Command {
     /// The procedure of DNABERT: runs of bases that are worth much, tested for enrichment against
     /// the negatives, merged and aligned.
     Motifs(MotifsArguments),
+    /// Single cells: types, vectors, responses to perturbations, networks of genes
+    #[command(subcommand)]
+    Cells(CellsCommand),
     /// Cut nanopore-like reads from genes, with the true sites carried over
     Simulate(SimulateArguments),
     /// A flow cell in a box: play reads as a sequencer would give them

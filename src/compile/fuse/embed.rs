@@ -18,9 +18,6 @@ const LENGTHS: [usize; 2] = [4, 7];
 /// Longer ones, at which indices must go on as they began; a table of them may end before.
 const LONG: [usize; 2] = [67, 1031];
 
-/// Inputs that differ from sequence to sequence.
-const TOKENS: [Meaning; 2] = [Meaning::OneHot, Meaning::Ids];
-
 /// `Gather` of a table's rows by token ids.
 pub fn embedding(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
@@ -39,7 +36,7 @@ pub fn embedding(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     }
     net.meanings
         .iter()
-        .find(|(name, m)| *name == ids && *m == Meaning::Ids)?;
+        .find(|(name, m)| *name == ids && matches!(m, Meaning::Ids | Meaning::Flags))?;
     let [Dim::ONE, rows] = net.shape(&ids)?[..] else {
         return None;
     };
@@ -187,7 +184,7 @@ pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
 
 /// True for a factor that is 1 for every token of a sequence without padding.
 fn is_mask_of_padding(net: &Net, name: &str) -> bool {
-    let masks = !net.sources(name).is_empty() && net.is_free_of(name, &TOKENS);
+    let masks = !net.sources(name).is_empty() && net.is_free_of(name, &Meaning::CONTENT);
     let one = net.shape(name).is_some_and(|s| s.last() == Some(&Dim::ONE));
     let values = probe::floats(net, name, &net.feeds(LENGTHS[0]));
     masks && one && values.is_ok_and(|(_, values)| values.iter().all(|&v| v == 1.0))
@@ -329,7 +326,7 @@ fn term(net: &Net, name: &str, width: usize) -> Option<Term> {
                     x as i64
                 }
             };
-            if !net.is_free_of(&node.input[1], &TOKENS) {
+            if !net.is_free_of(&node.input[1], &Meaning::CONTENT) {
                 return None;
             }
             let mut first = vec![];

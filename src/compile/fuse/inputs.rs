@@ -224,6 +224,8 @@ fn understand(input: &ValueInfoProto) -> Result<(Input, Option<usize>), Fault> {
         ([_, Some(4), length], true) => (Meaning::OneHot, false, size(*length)),
         ([_, length, Some(4)], true) => (Meaning::OneHot, true, size(*length)),
         ([_, length], _) if name.contains("mask") => (Meaning::Mask, false, size(*length)),
+        ([_, length], true) => (Meaning::Values, false, size(*length)),
+        ([_, length], false) if name.contains("flag") => (Meaning::Flags, false, size(*length)),
         ([_, length], false) if name.contains("type") || name.contains("segment") => {
             (Meaning::Types, false, size(*length))
         }
@@ -233,8 +235,8 @@ fn understand(input: &ValueInfoProto) -> Result<(Input, Option<usize>), Fault> {
         ([_, length], false) if kind.is_integer() => (Meaning::Ids, false, size(*length)),
         _ => {
             return Err(fault(
-                "it is neither bases [1, 4, T] or [1, T, 4], nor token ids [1, T] or a mask of \
-                 them",
+                "it is neither bases [1, 4, T] or [1, T, 4], nor token ids [1, T] or a mask, \
+                 values or flags of them",
             ));
         }
     };

@@ -1,6 +1,7 @@
-//! Layer norm, as one operator or written out.
+//! Layer norm of rows, as one operator or written out, and of a vector, as one operator.
 
 use super::axes;
+use super::dim::Dim;
 use super::net::Net;
 use super::node::{self, PREFIX, Value, label, node, with};
 use super::rows::{finish, rows};
@@ -93,8 +94,22 @@ fn write(
     epsilon: f32,
 ) -> Option<Vec<NodeProto>> {
     let mut nodes = vec![];
-    let from = rows(net, x, &mut nodes)?;
     let out = &op.output[0];
+    if let Some([Dim::ONE, width]) = net.shape(x).as_deref()
+        && let Some(width) = width.size()
+    {
+        let gamma = gamma?;
+        let beta = beta
+            .unwrap_or_else(|| net.add_floats(format!("{out}.beta"), &[width], &vec![0.0; width]));
+        let made = node(
+            &format!("{PREFIX}LayerNorm"),
+            label(op),
+            &[x, &gamma, &beta],
+            &[out],
+        );
+        return Some(vec![with(made, "epsilon", Value::Float(epsilon))]);
+    }
+    let from = rows(net, x, &mut nodes)?;
     let gamma = gamma.unwrap_or_else(|| {
         net.add_floats(
             format!("{out}.gamma"),

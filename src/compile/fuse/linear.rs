@@ -189,7 +189,7 @@ pub fn absorb(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
             }
         };
         match source.op_type.strip_prefix(PREFIX)? {
-            "Linear" if adds && source.input.len() == 2 => put(net, 2),
+            "Linear" | "Scalar" if adds && source.input.len() == 2 => put(net, 2),
             "LayerNorm" if adds && net.floats(&source.input[2])?.iter().all(|b| *b == 0.0) => {
                 put(net, 2)
             }

@@ -55,7 +55,7 @@ fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<T
             .map(|(_, m)| *m)
     };
     // What a few sequences show would prove nothing of others.
-    if !net.is_free_of(name, &[Meaning::OneHot, Meaning::Ids]) {
+    if !net.is_free_of(name, &Meaning::CONTENT) {
         return Err(format!("{name} depends on the bases or tokens"));
     }
     let read = |feeds: &[(String, Tensor)]| -> Result<Vec<bool>, String> {
@@ -146,13 +146,9 @@ pub fn masked_mean(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         }
         let only_mask = |name: &str| {
             let inputs = net.sources(name);
-            let others = [
-                Meaning::OneHot,
-                Meaning::Ids,
-                Meaning::Types,
-                Meaning::Positions,
-            ];
-            inputs.len() == 1 && net.is_free_of(name, &others)
+            let others = [Meaning::Types, Meaning::Positions];
+            let free = net.is_free_of(name, &Meaning::CONTENT) && net.is_free_of(name, &others);
+            inputs.len() == 1 && free
         };
         if !only_mask(&product.input[m])
             || net.sources(&op.input[1]) != net.sources(&product.input[m])

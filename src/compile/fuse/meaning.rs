@@ -9,6 +9,10 @@ pub enum Meaning {
     OneHot,
     /// Token ids `[1, T]`.
     Ids,
+    /// One number a token, f32 `[1, T]`: the values of a cell's genes.
+    Values,
+    /// One flag a token, `[1, T]`: of genes, whether one is perturbed.
+    Flags,
     /// Which tokens are real, `[1, T]`. Not needed for a sequence without padding.
     Mask,
     /// Token types `[1, T]`; taken for zeros, which is what a single sequence has.
@@ -18,6 +22,14 @@ pub enum Meaning {
 }
 
 impl Meaning {
+    /// What differs from sequence to sequence, and is more than its length.
+    pub const CONTENT: [Meaning; 4] = [
+        Meaning::OneHot,
+        Meaning::Ids,
+        Meaning::Values,
+        Meaning::Flags,
+    ];
+
     /// The shape of an input of `rows` positions.
     pub fn shape(self, rows: Dim) -> Vec<Dim> {
         match self {

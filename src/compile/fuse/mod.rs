@@ -52,6 +52,7 @@ mod qdq;
 mod rotary;
 mod rows;
 mod rules;
+mod scalar;
 mod shape;
 mod standard;
 mod tensor;
@@ -63,5 +64,5 @@ mod view;
 mod window;
 
 pub use import::{external_data, read, rewritten, standardised};
-pub use imported::to_tract;
+pub use imported::{Imported, to_tract};
 pub use meaning::{Input, Meaning};

@@ -138,7 +138,12 @@ impl Net {
                     let zeros = Tensor::zero::<f32>(&[1, 4, rows])?;
                     return Ok((name.clone(), zeros));
                 }
+                Meaning::Values => {
+                    let ones = tensor1(&vec![1f32; rows]).into_shape(&[1, rows])?;
+                    return Ok((name.clone(), ones.cast_to_dt(dt)?.into_owned()));
+                }
                 Meaning::Ids => vec![self.ordinary; rows],
+                Meaning::Flags => vec![0; rows],
                 Meaning::Mask => vec![1; rows],
                 Meaning::Types => vec![0; rows],
                 Meaning::Positions => (0..rows as i64).collect(),

@@ -91,7 +91,7 @@ fn rotates(net: &Net, concat: &NodeProto, view: &View, follow: Follow) -> Option
 /// The base of angles t · base^(-2 j / d), where cosine and sine are of such, t along an axis
 /// `back` before the last.
 fn base(net: &Net, [cosine, sine]: [&String; 2], d: usize, back: usize) -> Option<f32> {
-    let read = [Meaning::OneHot, Meaning::Ids];
+    let read = Meaning::CONTENT;
     if !net.is_free_of(cosine, &read) || !net.is_free_of(sine, &read) {
         return None;
     }

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::net::Net;
 use super::node::{self, label};
+use super::scalar;
 use super::{attention, conv, elementwise, embed, function, gelu, layer_norm, linear, mask, pool};
 
 /// Puts fused operators in the place of what they recognise.
@@ -10,6 +11,7 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
     let rules = [
         linear::absorb,
         embed::absorb,
+        scalar::scalar,
         linear::linear,
         layer_norm::layer_norm,
         layer_norm::written_out,

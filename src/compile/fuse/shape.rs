@@ -275,6 +275,14 @@ fn infer_one(net: &Net, node: &NodeProto) -> Option<Fact> {
                 *table.last()?,
             ]))
         }
+        "strandline.Scalar" => {
+            let (values, weight) = (fact(0)?.shape?, fact(1)?.shape?);
+            Some(Fact::shaped(vec![
+                Some(Dim::ONE),
+                *values.last()?,
+                *weight.last()?,
+            ]))
+        }
         "strandline.Linear" => {
             let mut dims = fact(0)?.shape?;
             *dims.last_mut()? = *fact(1)?.shape?.last()?;

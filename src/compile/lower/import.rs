@@ -2,20 +2,19 @@
 
 use super::network::Network;
 use super::walk;
-use crate::compile::fuse;
+use crate::compile::fuse::{self, Imported, Meaning};
 use crate::model::error::ModelError;
 use crate::model::layers::TILE;
 use crate::model::manifest::Manifest;
 use std::path::Path;
 use tract_nnef::internal::*;
 
-/// Imports an ONNX file as tract's typed graph; `None` leaves the length open. Gives what its
-/// positions must be a multiple of, and whether it has no rows at its ends, too.
-fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, usize, bool), ModelError> {
+/// Imports an ONNX file, and as tract's typed graph; `None` leaves the length open.
+fn import(path: &Path, length: Option<usize>) -> Result<(TypedModel, Imported), ModelError> {
     let imported = fuse::read(path)?.unpadded();
     let model = fuse::to_tract(&imported, length);
     let model = model.map_err(failed(path, "reading the ONNX file"))?;
-    Ok((model, imported.stride, imported.crop != (0, 0)))
+    Ok((model, imported))
 }
 
 /// Reads an ONNX file and finds its steps.
@@ -40,18 +39,27 @@ pub fn open(path: &Path) -> Result<Network, ModelError> {
 }
 
 fn of_length(path: &Path, length: Option<usize>) -> Result<Network, ModelError> {
-    let (model, stride, cropped) = import(path, length)?;
+    let (model, imported) = import(path, length)?;
     let find = || -> TractResult<Network> {
-        let input = *model.input_outlets()?.first().context("it has no input")?;
+        let sources = model.input_outlets()?;
+        let source = |wanted: Meaning| {
+            let meanings = imported.inputs.iter().map(|input| input.meaning);
+            let mut found = meanings.zip(sources).filter(|(own, _)| *own == wanted);
+            found.next().map(|(_, outlet)| *outlet)
+        };
+        let main = source(Meaning::OneHot).or(source(Meaning::Ids));
+        let input = main.context("it has no input")?;
         let ids = model.outlet_fact(input)?.datum_type != f32::datum_type();
         let symbol = length.is_none().then(|| model.symbols.sym(TILE));
         let mut network = Network {
             model: model.clone(),
             steps: vec![],
             input,
+            values: source(Meaning::Values),
+            flags: source(Meaning::Flags),
             ids,
-            stride,
-            cropped,
+            stride: imported.stride,
+            cropped: imported.crop != (0, 0),
             symbol,
         };
         network.steps = walk::steps(&network)?;

@@ -17,11 +17,16 @@ mod conv;
 mod dense;
 mod finder;
 mod import;
+mod levels;
 mod network;
 mod rows;
 mod steps;
 mod walk;
 
 pub use import::{open, read};
+pub use levels::tabulate;
 pub use network::{Network, one_hot};
-pub use steps::{AffineStep, AttentionStep, ConvStep, DenseStep, EmbedStep, LayerNormStep, Step};
+pub use steps::{
+    AffineStep, AttentionStep, ConvStep, DenseStep, EmbedStep, LayerNormStep, LevelsStep,
+    ScalarStep, Step,
+};

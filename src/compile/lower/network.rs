@@ -3,6 +3,7 @@
 
 use super::steps::Step;
 use crate::kernels::{BASES, NO_BASE};
+use crate::model::genes;
 use tract_nnef::internal::*;
 use tract_nnef::tract_core::ops::nn::{Reduce, Softmax};
 
@@ -15,6 +16,10 @@ pub struct Network {
     pub steps: Vec<Step>,
     /// Its source of bases or ids.
     pub input: OutletId,
+    /// Its source of the values of a cell, where it has one.
+    pub values: Option<OutletId>,
+    /// Its source of flags, where it has one.
+    pub flags: Option<OutletId>,
     /// True where it reads token ids.
     pub ids: bool,
     /// Positions for one of the symbol of the length.
@@ -72,24 +77,38 @@ impl Network {
         found
     }
 
+    /// True where it reads cells: a sequence is words then, see `genes::join`.
+    pub fn cells(&self) -> bool {
+        self.values.is_some() || self.flags.is_some()
+    }
+
     /// A sequence as the float graph takes it.
     pub fn feed(&self, sequence: &[u32]) -> TractResult<TVec<TValue>> {
+        let (ids, values, flags) = if self.cells() {
+            genes::split(sequence)
+        } else {
+            (sequence.to_vec(), vec![], vec![])
+        };
         let mut inputs = tvec!();
         for input in self.model.input_outlets()? {
             let fact = self.model.outlet_fact(*input)?;
+            let is = |other: Option<OutletId>| other == Some(*input);
             inputs.push(if *input == self.input && !self.ids {
                 one_hot(sequence)?
             } else {
-                // A mask says that every token is real.
-                let values = sequence.iter().map(|&id| {
-                    if *input == self.input {
-                        i64::from(id)
+                let tensor = if is(self.values) {
+                    Tensor::from_shape(&[1, values.len()], &values)?
+                } else {
+                    let row: Vec<i64> = if *input == self.input {
+                        ids.iter().map(|&id| i64::from(id)).collect()
+                    } else if is(self.flags) {
+                        flags.iter().map(|&flag| i64::from(flag)).collect()
                     } else {
-                        1
-                    }
-                });
-                let values: Vec<i64> = values.collect();
-                let tensor = Tensor::from_shape(&[1, values.len()], &values)?;
+                        // A mask says that every token is real.
+                        vec![1; ids.len()]
+                    };
+                    Tensor::from_shape(&[1, row.len()], &row)?
+                };
                 tensor
                     .cast_to_dt(fact.datum_type)?
                     .into_owned()
@@ -240,6 +259,8 @@ impl Network {
                 | Step::Pool { .. }
                 | Step::Frames { .. }
                 | Step::Embed(_)
+                | Step::Scalar(_)
+                | Step::Levels(_)
                 | Step::LayerNorm(_)
                 | Step::Attention(_)
                 | Step::Plain(_) => return None,

@@ -2,7 +2,7 @@
 //! end has found.
 
 use super::finder::Finder;
-use super::steps::{AffineStep, AttentionStep, EmbedStep, LayerNormStep, Step};
+use super::steps::{AffineStep, AttentionStep, EmbedStep, LayerNormStep, ScalarStep, Step};
 use crate::compile::reference::Fused;
 use crate::kernels::Activation;
 use crate::model::ops::window::WindowPooling;
@@ -36,6 +36,7 @@ impl Finder<'_> {
                     gamma,
                     beta,
                     epsilon: f32::from_bits(*epsilon),
+                    vector: self.model.outlet_fact(output)?.rank() == 2,
                     output,
                 })
             }
@@ -51,6 +52,35 @@ impl Finder<'_> {
                     positions: constant(2).unwrap_or_default(),
                     output,
                 })
+            }
+            Fused::Scalar { least, most } => {
+                let (Some(weight), Some(channels)) = (constant(1), self.channels(output)) else {
+                    return Ok(None);
+                };
+                let bias = match node.inputs.get(2) {
+                    Some(_) => constant(2),
+                    None => Some(vec![0.0; channels]),
+                };
+                let Some(bias) = bias else {
+                    return Ok(None);
+                };
+                let (mut nodes, mut step) = (
+                    vec![id],
+                    ScalarStep {
+                        name,
+                        input,
+                        clamp: [*least, *most].map(f32::from_bits),
+                        weight,
+                        bias,
+                        function: Activation::Identity,
+                        output,
+                    },
+                );
+                if let Some((function, next)) = self.function(output) {
+                    (step.function, step.output) = (function, OutletId::new(next.id, 0));
+                    nodes.push(next.id);
+                }
+                return Ok(Some((Step::Scalar(step), nodes)));
             }
             Fused::Attention {
                 heads,

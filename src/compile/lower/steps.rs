@@ -85,6 +85,8 @@ pub struct LayerNormStep {
     pub beta: Vec<f32>,
     /// Added to the variance.
     pub epsilon: f32,
+    /// True where it is of one vector.
+    pub vector: bool,
     /// The normalised rows.
     pub output: OutletId,
 }
@@ -102,6 +104,42 @@ pub struct EmbedStep {
     pub tokens: Vec<f32>,
     /// `[positions][width]`, empty where there are none.
     pub positions: Vec<f32>,
+    /// The rows.
+    pub output: OutletId,
+}
+
+/// One number a token, as a row.
+#[derive(Debug, Clone)]
+pub struct ScalarStep {
+    /// Name of its last node.
+    pub name: String,
+    /// The values.
+    pub input: OutletId,
+    /// The least value and the greatest.
+    pub clamp: [f32; 2],
+    /// One a channel.
+    pub weight: Vec<f32>,
+    /// One a channel.
+    pub bias: Vec<f32>,
+    /// What follows.
+    pub function: Activation,
+    /// The rows.
+    pub output: OutletId,
+}
+
+/// Values of which there are few, as rows of a table.
+#[derive(Debug, Clone)]
+pub struct LevelsStep {
+    /// Name of the last node that it stands for.
+    pub name: String,
+    /// The values.
+    pub input: OutletId,
+    /// Values of a row.
+    pub width: usize,
+    /// The values that there are, ascending.
+    pub levels: Vec<f32>,
+    /// `[levels][width]`.
+    pub table: Vec<f32>,
     /// The rows.
     pub output: OutletId,
 }
@@ -201,6 +239,10 @@ pub enum Step {
     },
     /// Rows of a table, one an id.
     Embed(EmbedStep),
+    /// One number a token, as a row.
+    Scalar(ScalarStep),
+    /// Values of which there are few, as rows of a table.
+    Levels(LevelsStep),
     /// Layer norm.
     LayerNorm(LayerNormStep),
     /// Attention over a whole sequence.
@@ -239,6 +281,8 @@ impl Step {
             Step::Affine(step) => step.output,
             Step::Dense(step) => step.output,
             Step::Embed(step) => step.output,
+            Step::Scalar(step) => step.output,
+            Step::Levels(step) => step.output,
             Step::LayerNorm(step) => step.output,
             Step::Attention(step) => step.output,
             Step::Repeat { output, .. }
@@ -257,6 +301,7 @@ impl Step {
     pub fn gives_vector(&self) -> bool {
         match self {
             Step::Dense(_) | Step::Pool { .. } | Step::Frames { .. } => true,
+            Step::LayerNorm(step) => step.vector,
             Step::Conv(_)
             | Step::Affine(_)
             | Step::Repeat { .. }
@@ -265,7 +310,8 @@ impl Step {
             | Step::View { .. }
             | Step::Window { .. }
             | Step::Embed(_)
-            | Step::LayerNorm(_)
+            | Step::Scalar(_)
+            | Step::Levels(_)
             | Step::Attention(_)
             | Step::Softmax { .. }
             | Step::Plain(_) => false,
@@ -281,6 +327,8 @@ impl Step {
             Step::Affine(_)
             | Step::Dense(_)
             | Step::Embed(_)
+            | Step::Scalar(_)
+            | Step::Levels(_)
             | Step::LayerNorm(_)
             | Step::Attention(_)
             | Step::Join { .. }
@@ -302,6 +350,8 @@ impl Step {
             Step::Affine(step) => Some(step.input),
             Step::Dense(_)
             | Step::Embed(_)
+            | Step::Scalar(_)
+            | Step::Levels(_)
             | Step::Attention(_)
             | Step::Repeat { .. }
             | Step::Join { .. }
@@ -326,6 +376,8 @@ impl Step {
             | Step::Affine(_)
             | Step::Dense(_)
             | Step::Embed(_)
+            | Step::Scalar(_)
+            | Step::Levels(_)
             | Step::LayerNorm(_)
             | Step::Attention(_)
             | Step::Pool { .. }
@@ -351,6 +403,8 @@ impl Step {
             | Step::Frames { input, .. } => vec![*input],
             Step::Dense(_)
             | Step::Embed(_)
+            | Step::Scalar(_)
+            | Step::Levels(_)
             | Step::Attention(_)
             | Step::View { .. }
             | Step::Plain(_) => vec![],

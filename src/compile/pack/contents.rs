@@ -2,7 +2,7 @@
 
 use super::emitter::Emitter;
 use super::nnef;
-use crate::model::file::{GRAPH, GRAPH_JSON, TensorData};
+use crate::model::file::{GENES, GRAPH, GRAPH_JSON, TensorData};
 use crate::model::manifest::{Manifest, Precision, Reproducible};
 use crate::model::map::ALIGNMENT;
 use safetensors::tensor::Dtype;
@@ -48,7 +48,9 @@ impl Emitter<'_> {
         }
         let layers = &self.manifest.layers;
         let integer = layers.iter().all(|layer| {
-            layer.operator == "strandline_dense" || layer.precision == Precision::Int8.to_string()
+            // Their sums have one order, whatever the processor.
+            ["strandline_dense", "strandline_rows_dense"].contains(&layer.operator.as_str())
+                || layer.precision == Precision::Int8.to_string()
         });
         if self.plain.is_empty() && integer && self.precision == Precision::Int8 {
             self.manifest.reproducible = Some(Reproducible::Bits);
@@ -74,6 +76,18 @@ impl Emitter<'_> {
             data: text,
         };
         self.tensors.insert(0, graph);
+        if let Some(cells) = &self.manifest.cells {
+            let names = cells.names.iter();
+            let data: Vec<u8> = names
+                .flat_map(|name| [name, "\n"].concat().into_bytes())
+                .collect();
+            self.tensors.push(TensorData {
+                name: GENES.to_string(),
+                dtype: Dtype::U8,
+                shape: vec![data.len()],
+                data,
+            });
+        }
         Ok(Contents {
             tensors: self.tensors,
             manifest: self.manifest,

@@ -10,6 +10,7 @@ use crate::model::manifest::Precision;
 use crate::model::ops::conv::spec::{Added, ConvSpec};
 use crate::model::ops::dense::DenseSpec;
 use crate::model::ops::form::{RowKind, Written};
+use crate::model::ops::rows_dense::RowsDenseSpec;
 use crate::model::ops::spec::Spec;
 use tract_nnef::internal::*;
 
@@ -19,6 +20,9 @@ impl Emitter<'_> {
         if let Some(by_input) = step.by_input {
             step.weight = self.transposed(by_input, step.shape.channels_out)?;
         }
+        if self.scalars.contains(&step.input) && self.precision == Precision::Int8 {
+            return self.rows_dense(&step);
+        }
         let whole = self.precision;
         if self.kept.contains(&step.input) {
             self.precision = Precision::Fp16;
@@ -26,6 +30,33 @@ impl Emitter<'_> {
         let done = self.conv_of_precision(&step);
         self.precision = whole;
         done
+    }
+
+    /// A linear layer of rows that stay float, by a kernel that gives the same bits everywhere.
+    fn rows_dense(&mut self, step: &ConvStep) -> TractResult<bool> {
+        let plain = step.residual.is_none() && step.repeat == 1;
+        let Some(Value::Rows { outlet, rate: 1 }) = self.float(step.input)?.filter(|_| plain)
+        else {
+            return Ok(false);
+        };
+        let label = self.label(&step.name);
+        let (inputs, outputs) = (step.shape.channels_in, step.shape.channels_out);
+        let (weight, bias) = quantize::dense_weights(&step.weight, &step.bias, inputs);
+        self.float_weights(format!("{label}.weight"), &weight);
+        self.floats(format!("{label}.bias"), &bias);
+        let spec = Spec::from(RowsDenseSpec {
+            inputs,
+            outputs,
+            activation: step.function,
+        });
+        let operator = spec.name();
+        let rows = self.wire(&label, spec, &[outlet, self.length])?;
+        self.record(&label, operator, (inputs * outputs) as u64, None);
+        let value = Value::Rows {
+            outlet: rows,
+            rate: 1,
+        };
+        Ok(self.put(step.output, value))
     }
 
     /// A constant of two axes, its rows as columns.
@@ -197,7 +228,7 @@ impl Emitter<'_> {
             return Ok(false);
         };
         let label = self.label(&step.name);
-        let (weight, bias) = quantize::dense_weights(step);
+        let (weight, bias) = quantize::dense_weights(&step.weight, &step.bias, step.inputs);
         self.float_weights(format!("{label}.weight"), &weight);
         self.floats(format!("{label}.bias"), &bias);
         let spec = Spec::Dense(DenseSpec {

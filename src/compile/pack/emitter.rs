@@ -38,6 +38,8 @@ pub(super) struct Emitter<'a> {
     /// Values that would lose too much as integers: they stay float, and so do the weights of the
     /// convolutions and linear layers that read them.
     pub(super) kept: HashSet<OutletId>,
+    /// Rows that are made of single numbers.
+    pub(super) scalars: HashSet<OutletId>,
     /// Values that something reads in float or in one scale.
     pub(super) plainly_read: HashSet<OutletId>,
     pub(super) halo: usize,
@@ -72,10 +74,13 @@ impl<'a> Emitter<'a> {
             }
         }
         let first = if network.ids {
-            Value::Ids
+            Value::Ids(Wire::INPUT)
         } else {
             Value::Codes
         };
+        let mut values = HashMap::from([(source, first)]);
+        values.extend(network.values.map(|of| (of, Value::Values(Wire::VALUES))));
+        values.extend(network.flags.map(|of| (of, Value::Ids(Wire::FLAGS))));
         Ok(Emitter {
             halo: reach.max().unwrap_or(0),
             precision: manifest.precision,
@@ -89,7 +94,7 @@ impl<'a> Emitter<'a> {
             listing: Listing::new(),
             length: Wire::LENGTH,
             input: Wire::INPUT,
-            values: HashMap::from([(source, first)]),
+            values,
             quantised: HashMap::new(),
             plain_values: HashMap::new(),
             tensors: vec![],
@@ -98,6 +103,7 @@ impl<'a> Emitter<'a> {
             wanted_float: network.steps.iter().filter_map(Step::float_rows).collect(),
             foreign_read: foreign_read(network),
             kept,
+            scalars: scalars(network).collect(),
             plainly_read,
         })
     }
@@ -167,7 +173,9 @@ impl<'a> Emitter<'a> {
         rows: Option<RowsRecord>,
     ) {
         let precision = match operator {
-            "strandline_dense" if self.precision == Precision::Int8 => Precision::Fp16,
+            "strandline_dense" | "strandline_rows_dense" if self.precision == Precision::Int8 => {
+                Precision::Fp16
+            }
             _ => self.precision,
         };
         self.manifest.layers.push(LayerRecord {
@@ -201,7 +209,8 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// Values whose integer rows would have more noise than allowed.
+/// Values whose integer rows would have more noise than allowed, and those of single numbers: the
+/// rows of all tokens go one way there, and so does the error of all of them.
 fn kept(network: &Network, ranges: &Ranges, least: f32) -> TractResult<HashSet<OutletId>> {
     let mut found = HashSet::new();
     for (outlet, channels) in network.hidden() {
@@ -214,7 +223,16 @@ fn kept(network: &Network, ranges: &Ranges, least: f32) -> TractResult<HashSet<O
             found.insert(outlet);
         }
     }
+    found.extend(scalars(network));
     Ok(found)
+}
+
+/// Rows that are made of single numbers.
+fn scalars(network: &Network) -> impl Iterator<Item = OutletId> {
+    network.steps.iter().filter_map(|step| match step {
+        Step::Scalar(scalar) => Some(scalar.output),
+        _ => None,
+    })
 }
 
 /// What an operator of tract's own reads is rounded to int8 by no layer before it.

@@ -11,8 +11,10 @@ use tract_nnef::internal::*;
 pub(super) enum Value {
     /// The base codes.
     Codes,
-    /// The token ids.
-    Ids,
+    /// The token ids, or the flags of a cell's genes.
+    Ids(Wire),
+    /// The values of a cell's genes.
+    Values(Wire),
     /// Integer rows.
     Integer {
         outlet: Wire,

@@ -1,8 +1,7 @@
 //! The list that a network becomes: layers of ours and operators that stay tract's own, each
 //! behind those that it reads.
 
-use crate::model::layers::{INPUT, LENGTH};
-use crate::model::layers::{LayerEntry, LayerGraph};
+use crate::model::layers::{FLAGS, INPUT, LENGTH, LayerEntry, LayerGraph, VALUES};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tract_nnef::internal::{Tensor, TypedOp};
@@ -16,6 +15,10 @@ impl Wire {
     pub(super) const INPUT: Wire = Wire(0);
     /// How many of them count.
     pub(super) const LENGTH: Wire = Wire(1);
+    /// The values of a cell's genes.
+    pub(super) const VALUES: Wire = Wire(2);
+    /// The flags of a cell's genes.
+    pub(super) const FLAGS: Wire = Wire(3);
 }
 
 /// Something that is computed. Inputs are names of values before it.
@@ -48,7 +51,7 @@ impl Listing {
     pub(super) fn new() -> Listing {
         Listing {
             entries: vec![],
-            names: vec![INPUT.to_string(), LENGTH.to_string()],
+            names: [INPUT, LENGTH, VALUES, FLAGS].map(str::to_string).to_vec(),
             labels: HashSet::new(),
         }
     }

@@ -7,7 +7,6 @@ use crate::compile::check::{Agreement, Check, check};
 use crate::compile::contain::contained;
 use crate::compile::lower::{self, Step};
 use crate::compile::quantize::{self, Ranges};
-use crate::kernels::NO_BASE;
 use crate::model::Model;
 use crate::model::error::ModelError;
 use crate::model::file::{self, ModelFile};
@@ -34,8 +33,8 @@ pub struct Packed {
     pub agreement: Option<Agreement>,
 }
 
-/// Packs an ONNX file. `samples` are base codes, or token ids where the manifest's tokeniser is
-/// `ids`, to calibrate activations on; int8 needs some. What comes out is run beside the network,
+/// Packs an ONNX file. `samples` are base codes, token ids where the manifest's tokeniser is
+/// `ids`, or the words of cells (`genes::join`) where it is `genes`, to calibrate activations on; int8 needs some. What comes out is run beside the network,
 /// and an error where it does not agree as `checked` asks.
 ///
 /// tract reads the file and runs the float network. A network made to harm can have it take any
@@ -81,7 +80,10 @@ fn unchecked(
     checked: Check,
     progress: Watch,
 ) -> Result<(Packed, usize), ModelError> {
-    let network = lower::read(onnx, manifest)?;
+    let mut network = lower::read(onnx, manifest)?;
+    if let Some(cells) = &manifest.cells {
+        lower::tabulate(&mut network, cells).map_err(|error| lowering(onnx, &error))?;
+    }
     progress("reading", 1, 1);
     let mut manifest = manifest.clone();
     manifest.checked = match checked {
@@ -94,9 +96,21 @@ fn unchecked(
         manifest.ends = Some(Ends::NPadded);
         notes.push("ends = \"n-padded\": the network gives no rows at its own ends".to_string());
     }
+    if network.cells() != manifest.cells.is_some() {
+        return Err(ModelError::Pack(
+            match manifest.cells {
+                Some(_) => "tokeniser = \"genes\", and the network reads no values beside ids",
+                None => "the network reads values beside ids: tokeniser = \"genes\", and [cells]",
+            }
+            .to_string(),
+        ));
+    }
     let mut vocabulary = 0;
     for step in &network.steps {
         let Step::Embed(embed) = step else { continue };
+        if embed.input != network.input {
+            continue;
+        }
         vocabulary = embed.tokens.len() / embed.width.max(1);
         let most = embed.positions.len() / embed.width.max(1);
         let most = most - most % manifest.multiple;
@@ -107,6 +121,15 @@ fn unchecked(
             ));
             manifest.tile = most;
         }
+    }
+    if let Some(cells) = &manifest.cells
+        && cells.names.len() != vocabulary
+    {
+        return Err(ModelError::Pack(format!(
+            "{} has {} names of genes, the network has rows for {vocabulary}",
+            cells.genes,
+            cells.names.len()
+        )));
     }
     let manifest = &manifest;
     for (output, (left, right)) in network.reach().unwrap_or_default().into_iter().enumerate() {
@@ -153,9 +176,9 @@ fn unchecked(
         manifest,
         plain,
     } = contents;
-    if !plain.is_empty() && manifest.sequence.is_some() {
+    if !plain.is_empty() && (manifest.sequence.is_some() || manifest.cells.is_some()) {
         return Err(ModelError::Pack(format!(
-            "a network that scores whole sequences must be lowered whole; left over: {}",
+            "a network that scores whole sequences or cells must be lowered whole; left over: {}",
             plain.join(", ")
         )));
     }
@@ -164,7 +187,7 @@ fn unchecked(
     let in_half = |layer: &&LayerRecord| {
         manifest.precision == Precision::Int8
             && layer.precision == half
-            && layer.operator != "strandline_dense"
+            && !["strandline_dense", "strandline_rows_dense"].contains(&layer.operator.as_str())
     };
     let kept = manifest.layers.iter().filter(in_half);
     let kept = kept.map(|layer| layer.name.clone()).collect();
@@ -206,17 +229,12 @@ fn try_out(model: &Model, onnx: &Path, samples: &[Vec<u32>]) -> Result<(), Model
         ],
     };
     let mut runner = model.spawn()?;
+    let words = manifest.tokeniser.words();
     for length in lengths {
+        let count = length * words;
         let sample = samples.iter().flatten().copied();
-        let piece: Vec<u32> = sample.chain(iter::repeat(0)).take(length).collect();
-        let ran = contained(onnx, "running it", || {
-            if runner.reads_ids() {
-                return runner.run_ids(&piece).map(drop);
-            }
-            let codes = piece.iter().map(|&code| u8::try_from(code));
-            let codes: Vec<u8> = codes.map(|code| code.unwrap_or(NO_BASE)).collect();
-            runner.run(&codes).map(drop)
-        });
+        let piece: Vec<u32> = sample.chain(iter::repeat(0)).take(count).collect();
+        let ran = contained(onnx, "running it", || runner.run_sample(&piece).map(drop));
         ran.map_err(|error| {
             ModelError::Pack(format!("a sequence of {length} cannot be run: {error}"))
         })?;

@@ -11,6 +11,8 @@ impl Emitter<'_> {
             Step::Dense(dense) => (self.dense(dense)?, dense.output),
             Step::Affine(affine) => (self.affine(affine)?, affine.output),
             Step::Embed(embed) => (self.embed(embed)?, embed.output),
+            Step::Scalar(scalar) => (self.scalar(scalar)?, scalar.output),
+            Step::Levels(levels) => (self.levels(levels)?, levels.output),
             Step::Attention(attention) => (self.attention(attention)?, attention.output),
             Step::LayerNorm(norm) => (self.layer_norm(norm)?, norm.output),
             Step::Repeat {

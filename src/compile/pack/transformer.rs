@@ -2,21 +2,24 @@
 
 use super::emitter::Emitter;
 use super::form::{Form, RowsRecord, Value, real};
-use crate::compile::lower::{AttentionStep, EmbedStep, LayerNormStep};
+use crate::compile::lower::{AttentionStep, EmbedStep, LayerNormStep, LevelsStep, ScalarStep};
 use crate::compile::quantize;
 use crate::model::manifest::Precision;
 use crate::model::ops::attention::AttentionSpec;
 use crate::model::ops::embed::EmbedSpec;
 use crate::model::ops::form::{RowKind, Written};
 use crate::model::ops::layer_norm::LayerNormSpec;
+use crate::model::ops::levels::LevelsSpec;
+use crate::model::ops::scalar::ScalarSpec;
 use crate::model::ops::spec::Spec;
+use crate::model::ops::vector_norm::VectorNormSpec;
 use tract_nnef::internal::*;
 
 impl Emitter<'_> {
     pub(super) fn embed(&mut self, step: &EmbedStep) -> TractResult<bool> {
-        if !matches!(self.values.get(&step.input), Some(Value::Ids)) {
+        let Some(Value::Ids(ids)) = self.values.get(&step.input).copied() else {
             return Ok(false);
-        }
+        };
         let label = self.label(&step.name);
         let tables = [
             ("tokens", "token_scales", &step.tokens),
@@ -40,12 +43,69 @@ impl Emitter<'_> {
             positions: step.positions.len() / step.width,
         });
         let operator = spec.name();
-        let outlet = self.wire(&label, spec, &[self.input, self.length])?;
+        let outlet = self.wire(&label, spec, &[ids, self.length])?;
         self.record(&label, operator, 0, None);
         Ok(self.put(step.output, Value::Rows { outlet, rate: 1 }))
     }
 
+    pub(super) fn scalar(&mut self, step: &ScalarStep) -> TractResult<bool> {
+        let Some(Value::Values(values)) = self.values.get(&step.input).copied() else {
+            return Ok(false);
+        };
+        let label = self.label(&step.name);
+        self.floats(format!("{label}.weight"), &step.weight);
+        self.floats(format!("{label}.bias"), &step.bias);
+        let [least, most] = step.clamp;
+        let spec = Spec::from(ScalarSpec {
+            channels: step.weight.len(),
+            least: real(least)?,
+            most: real(most)?,
+            activation: step.function,
+        });
+        let operator = spec.name();
+        let outlet = self.wire(&label, spec, &[values, self.length])?;
+        self.record(&label, operator, 0, None);
+        Ok(self.put(step.output, Value::Rows { outlet, rate: 1 }))
+    }
+
+    pub(super) fn levels(&mut self, step: &LevelsStep) -> TractResult<bool> {
+        let Some(Value::Values(values)) = self.values.get(&step.input).copied() else {
+            return Ok(false);
+        };
+        let label = self.label(&step.name);
+        self.floats(format!("{label}.levels"), &step.levels);
+        self.floats(format!("{label}.table"), &step.table);
+        let spec = Spec::from(LevelsSpec {
+            channels: step.width,
+            levels: step.levels.len(),
+        });
+        let operator = spec.name();
+        let outlet = self.wire(&label, spec, &[values, self.length])?;
+        self.record(&label, operator, 0, None);
+        Ok(self.put(step.output, Value::Rows { outlet, rate: 1 }))
+    }
+
+    fn vector_norm(&mut self, step: &LayerNormStep) -> TractResult<bool> {
+        let Some(Value::Vector(vector)) = self.values.get(&step.input).copied() else {
+            return Ok(false);
+        };
+        let label = self.label(&step.name);
+        self.floats(format!("{label}.gamma"), &step.gamma);
+        self.floats(format!("{label}.beta"), &step.beta);
+        let spec = Spec::from(VectorNormSpec {
+            channels: step.gamma.len(),
+            epsilon: real(step.epsilon)?,
+        });
+        let operator = spec.name();
+        let outlet = self.wire(&label, spec, &[vector])?;
+        self.record(&label, operator, 0, None);
+        Ok(self.put(step.output, Value::Vector(outlet)))
+    }
+
     pub(super) fn layer_norm(&mut self, step: &LayerNormStep) -> TractResult<bool> {
+        if step.vector {
+            return self.vector_norm(step);
+        }
         let Some(Value::Rows { outlet: rows, .. }) = self.float(step.input)? else {
             return Ok(false);
         };

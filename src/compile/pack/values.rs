@@ -244,11 +244,11 @@ impl Emitter<'_> {
                 }
                 vector
             }
-            Some(Value::Ids) => {
+            Some(Value::Ids(ids)) => {
                 let wanted = self.network.model.outlet_fact(outlet)?.datum_type;
                 let label = self.label("ids");
                 let cast = tract_nnef::tract_core::ops::cast::cast(wanted);
-                let ids = self.wire_foreign(&label, cast, self.input);
+                let ids = self.wire_foreign(&label, cast, ids);
                 let label = self.label("ids_plain");
                 self.wire_foreign(&label, AxisOp::Add(0), ids)
             }

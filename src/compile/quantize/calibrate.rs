@@ -231,7 +231,11 @@ impl Sums {
 fn varies(pieces: &[Vec<u32>], manifest: &Manifest) -> bool {
     let ids = manifest.tokeniser.reads_ids();
     let means = |token: &u32| ids || *token < u32::from(NO_BASE);
-    let mut tokens = pieces.iter().flatten().copied().filter(means);
+    let tokens = pieces.iter().flat_map(|piece| piece.iter());
+    let mut tokens = tokens
+        .step_by(manifest.tokeniser.words())
+        .copied()
+        .filter(means);
     let first = tokens.next();
     tokens.any(|token| Some(token) != first)
 }
@@ -242,7 +246,11 @@ fn pieces(samples: &[Vec<u32>], manifest: &Manifest, most: usize) -> Vec<Vec<u32
     let mut pieces = vec![];
     let whole = |len: usize| len - len % manifest.multiple;
     for sample in samples {
+        let words = manifest.tokeniser.words();
         match &manifest.sequence {
+            None if manifest.cells.is_some() => {
+                pieces.push(sample[..sample.len().min(manifest.tile * words)].to_vec());
+            }
             Some(sequence) => {
                 // The imported graph has one length: the longest, padded.
                 let longest = sequence.longest.next_multiple_of(sequence.multiple);
@@ -267,7 +275,7 @@ fn pieces(samples: &[Vec<u32>], manifest: &Manifest, most: usize) -> Vec<Vec<u32
                 pieces.extend(cut.map(<[u32]>::to_vec));
             }
         }
-        total += sample.len();
+        total += sample.len() / words;
         if total > most {
             break;
         }

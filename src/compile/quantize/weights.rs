@@ -1,7 +1,7 @@
 //! Weights in the layouts that the kernels read. The scale of integer ones is their output
 //! channel's largest magnitude over 127.
 
-use crate::compile::lower::{ConvStep, DenseStep};
+use crate::compile::lower::ConvStep;
 use crate::kernels::{ConvShape, LANES, PAIR_LIMIT, padded};
 
 /// An int8 layer's parameters.
@@ -178,15 +178,15 @@ pub fn float_conv_weights(step: &ConvStep) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// `[input][outputs padded]` in float, and the padded bias.
-pub fn dense_weights(step: &DenseStep) -> (Vec<f32>, Vec<f32>) {
-    let lanes = step.outputs.next_multiple_of(LANES);
-    let mut weight = vec![0f32; step.inputs * lanes];
-    for o in 0..step.outputs {
-        for i in 0..step.inputs {
-            weight[i * lanes + o] = step.weight[o * step.inputs + i];
+pub fn dense_weights(by_output: &[f32], bias: &[f32], inputs: usize) -> (Vec<f32>, Vec<f32>) {
+    let lanes = bias.len().next_multiple_of(LANES);
+    let mut weight = vec![0f32; inputs * lanes];
+    for (o, row) in by_output.chunks_exact(inputs).enumerate() {
+        for (i, value) in row.iter().enumerate() {
+            weight[i * lanes + o] = *value;
         }
     }
-    let mut bias = step.bias.clone();
+    let mut bias = bias.to_vec();
     bias.resize(lanes, 0.0);
     (weight, bias)
 }

@@ -24,7 +24,7 @@ use tract_onnx::tract_hir::internal::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fused {
-    /// Inputs: x `[1, T, D]`, gamma `[D]`, beta `[D]`. `(x - mean) / sqrt(variance + epsilon) ·
+    /// Inputs: x `[1, T, D]` or `[1, D]`, gamma `[D]`, beta `[D]`. `(x - mean) / sqrt(variance + epsilon) ·
     /// gamma + beta` over D.
     LayerNorm {
         /// Bits of epsilon.
@@ -64,6 +64,14 @@ pub enum Fused {
         /// The value of the mask that means a real token; others do not count.
         real: Option<i64>,
     },
+    /// Inputs: values `[1, T]`, weight `[D]` and, if there is one, bias `[D]`. Output `[1, T, D]`:
+    /// each value, clamped, times the weight, plus the bias.
+    Scalar {
+        /// Bits of the least value.
+        least: u32,
+        /// Bits of the greatest one.
+        most: u32,
+    },
     /// Input `[1, T]`: sums of all values up to each.
     CumSum,
     /// Input `[1, C, T]`, output `[1, C, factor · T]`: every position so many times.
@@ -85,6 +93,7 @@ impl Op for Fused {
             Fused::Pool { .. } => "strandline_pool",
             Fused::Upsample { .. } => "strandline_upsample",
             Fused::CumSum => "strandline_cumsum",
+            Fused::Scalar { .. } => "strandline_scalar",
         }
         .into()
     }
@@ -168,7 +177,7 @@ impl Fused {
     fn output_shape(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TDim>> {
         let arity = match self {
             Fused::LayerNorm { .. } => 3..=3,
-            Fused::Linear | Fused::Embedding => 2..=3,
+            Fused::Linear | Fused::Embedding | Fused::Scalar { .. } => 2..=3,
             Fused::Attention { real, .. } if real.is_some() => 4..=4,
             Fused::Attention { .. } => 3..=3,
             Fused::Pool { real, .. } if real.is_some() => 2..=2,
@@ -204,10 +213,13 @@ impl Fused {
         };
         match self {
             Fused::LayerNorm { .. } => {
-                three()?;
+                let last = out.len().saturating_sub(1);
+                if out.len() != 2 {
+                    three()?;
+                }
                 for (at, input) in inputs.iter().enumerate().skip(1) {
                     ensure!(input.rank() == 1, "{self:?} with {:?}", input);
-                    same(&shape(at)[0], &out[2])?;
+                    same(&shape(at)[0], &out[last])?;
                 }
             }
             Fused::Gelu { .. } | Fused::Function(_) => {}
@@ -247,6 +259,18 @@ impl Fused {
                     ensure!(inputs[2].rank() == 2, "{self:?} with {:?}", inputs[2]);
                     same(&shape(2)[1], &table[1])?;
                 }
+            }
+            Fused::Scalar { .. } => {
+                let weight = shape(1);
+                ensure!(
+                    out.len() == 2 && weight.len() == 1,
+                    "{self:?} of {inputs:?}"
+                );
+                if inputs.len() == 3 {
+                    ensure!(inputs[2].rank() == 1, "{self:?} with {:?}", inputs[2]);
+                    same(&shape(2)[0], &weight[0])?;
+                }
+                out.push(weight[0].clone());
             }
             Fused::Pool { axis, .. } => {
                 three()?;
@@ -352,6 +376,19 @@ impl Fused {
                     };
                 }
             }
+            Fused::Scalar { least, most } => {
+                let (least, most) = (f32::from_bits(*least), f32::from_bits(*most));
+                let (values, weight) = (floats(&inputs[0])?, floats(&inputs[1])?);
+                for (value, out) in values.iter().zip(out.chunks_mut(weight.len().max(1))) {
+                    if let Some(bias) = inputs.get(2) {
+                        out.copy_from_slice(floats(bias)?);
+                    }
+                    let value = value.clamp(least, most);
+                    out.iter_mut()
+                        .zip(weight)
+                        .for_each(|(o, w)| *o += value * w);
+                }
+            }
             Fused::CumSum => {
                 let mut sum = 0.0;
                 for (o, &x) in out.iter_mut().zip(floats(&inputs[0])?) {
@@ -452,6 +489,7 @@ pub fn framework() -> Onnx {
         "strandline.Pool",
         "strandline.Upsample",
         "strandline.CumSum",
+        "strandline.Scalar",
     ] {
         onnx.op_register.insert(name, read);
     }
@@ -492,6 +530,10 @@ fn read(
             real,
         },
         "strandline.CumSum" => Fused::CumSum,
+        "strandline.Scalar" => Fused::Scalar {
+            least: node.get_attr::<f32>("least")?.to_bits(),
+            most: node.get_attr::<f32>("most")?.to_bits(),
+        },
         "strandline.Upsample" => Fused::Upsample {
             factor: node.get_attr("factor")?,
         },

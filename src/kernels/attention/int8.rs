@@ -92,7 +92,7 @@ impl Int8<'_> {
             },
             v_scale: pack::values(s, self.attention, head, self.scratch),
         };
-        let blocks = self.attention.tokens.div_ceil(LANES);
+        let blocks = self.attention.queries.div_ceil(LANES);
         let mut block = 0;
         if S::WIDE {
             while block + 2 <= blocks {

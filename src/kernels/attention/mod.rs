@@ -152,6 +152,8 @@ pub enum Output<'a> {
 pub struct Attention<'a> {
     /// Tokens of the sequence.
     pub tokens: usize,
+    /// Tokens from the first on whose outputs are wanted; others mean nothing.
+    pub queries: usize,
     /// Heads.
     pub heads: usize,
     /// Channels of a head; even where there is a rotary embedding.
@@ -217,6 +219,7 @@ impl Attention<'_> {
     fn check(&self, out: &Output) {
         let tokens = self.tokens;
         assert!(tokens <= MAX_TOKENS, "more than {MAX_TOKENS} tokens");
+        assert!(self.queries <= tokens, "more queries than tokens");
         assert!(self.heads > 0 && (1..=MAX_WIDTH).contains(&self.width));
         let Some(channels) = self.heads.checked_mul(self.width) else {
             panic!("more channels than can be counted");

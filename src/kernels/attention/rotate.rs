@@ -303,6 +303,7 @@ mod tests {
             ] {
                 let attention = Attention {
                     tokens,
+                    queries: tokens,
                     heads: HEADS,
                     width: EIGHT,
                     q: projection,

@@ -120,6 +120,11 @@ impl Operator for AttentionSpec {
             let of = |value, kind| projection(attributes, value, kind, (&own, channels));
             let attention = Attention {
                 tokens,
+                queries: if attributes.first && run.sequences == 1 {
+                    tokens.min(1)
+                } else {
+                    tokens
+                },
                 heads: self.heads,
                 width: self.width,
                 q: of(q, self.rows[0])?,

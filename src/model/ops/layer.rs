@@ -96,6 +96,7 @@ impl Layer {
             tensors: vec![],
             isa: Isa::selected(),
             spread: None,
+            first: false,
         };
         Ok(Layer { spec, attributes })
     }
@@ -129,13 +130,17 @@ impl Layer {
         }
         let mut buffer = context.arena.take(dt, &shape, self.halo_rows())?;
         let output = Arc::get_mut(&mut buffer.tensor).context("an output is still in use")?;
-        let extent = match self.spec.operator().input() {
+        let mut extent = match self.spec.operator().input() {
             Input::Vector => Extent {
                 rows_in: 0,
                 rows_out: 0,
             },
             _ => self.extent(inputs)?,
         };
+        if self.attributes.first && context.sequences.count == 1 && self.spec.is_by_row() {
+            extent.rows_in = extent.rows_in.min(1);
+            extent.rows_out = extent.rows_out.min(1);
+        }
         self.spec.operator().run(Run {
             attributes: &self.attributes,
             extent,

@@ -10,7 +10,8 @@
 //! memory; working memory; and the rows that are asked for.
 //!
 //! A graph has two sources: `codes` (u8 `[T]`; u32 ids for networks that read tokens), and
-//! `length`, an i64 of which T is the most. Hidden rows are `[T / rate + 2 · halo, channels]`, one
+//! `length`, an i64 of which T is the most. One that reads cells has two more: `values` (f32 `[T]`)
+//! and `flags` (u32 `[T]`). Hidden rows are `[T / rate + 2 · halo, channels]`, one
 //! row for `rate` positions of the input, with `halo` zero rows before the first and after the last
 //! of the rows that `length` fills: the end of a sequence is the zero padding that the network was
 //! trained with, whatever the tile's size.
@@ -39,6 +40,7 @@ mod int8_rows;
 pub(crate) mod join;
 pub(crate) mod layer;
 pub(crate) mod layer_norm;
+pub(crate) mod levels;
 #[cfg(test)]
 mod mutations;
 pub(crate) mod one_hot;
@@ -48,10 +50,13 @@ pub(crate) mod pool;
 pub(crate) mod quantise;
 pub(crate) mod repeat;
 mod rows;
+pub(crate) mod rows_dense;
+pub(crate) mod scalar;
 pub(crate) mod scratch;
 pub(crate) mod softmax;
 pub(crate) mod spec;
 pub(crate) mod sum;
+pub(crate) mod vector_norm;
 mod wanted;
 pub(crate) mod widen;
 pub(crate) mod window;

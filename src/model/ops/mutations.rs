@@ -109,6 +109,7 @@ fn input(operand: Operand, rate: usize, length: usize) -> Tensor {
     match operand {
         Operand::Codes => tensor1(&[1u8; TILE]),
         Operand::Ids => tensor1(&[1u32; TILE]),
+        Operand::Values => tensor1(&[0f32; TILE]),
         Operand::Length => tensor0(length as i64),
         Operand::Rows(channels, RowKind::Float) => Tensor::zero::<f32>(&[rows, channels]).unwrap(),
         Operand::Rows(channels, RowKind::Dynamic) => {

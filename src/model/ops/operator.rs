@@ -115,6 +115,8 @@ pub(crate) enum Operand {
     Codes,
     /// Token ids, `[T]`.
     Ids,
+    /// One number a token, `[T]`.
+    Values,
     /// How many positions of the tile hold data.
     Length,
     /// Rows with halo of so many channels.
@@ -135,6 +137,7 @@ impl Operand {
         let (dt, axes): (DatumType, TVec<Option<usize>>) = match self {
             Operand::Codes => (u8::datum_type(), tvec![any]),
             Operand::Ids => (u32::datum_type(), tvec![any]),
+            Operand::Values => (float, tvec![any]),
             Operand::Length => (i64::datum_type(), tvec![]),
             Operand::Rows(channels, RowKind::Float) => (float, tvec![any, Some(channels)]),
             Operand::Rows(channels, kind) => {
@@ -168,6 +171,8 @@ pub(crate) struct Attributes {
     /// How far from a wanted row of the graph's output the rows of this layer are needed; `None`:
     /// all of them, always.
     pub spread: Option<usize>,
+    /// True where nothing is read of it but the first row of a sequence.
+    pub first: bool,
 }
 
 impl Attributes {

@@ -8,14 +8,18 @@ use super::embed::EmbedSpec;
 use super::frames::FramesSpec;
 use super::join::JoinSpec;
 use super::layer_norm::LayerNormSpec;
+use super::levels::LevelsSpec;
 use super::one_hot::OneHotSpec;
 use super::operator::{Operator, check_size};
 use super::plain::{FromPlainSpec, ToPlainSpec};
 use super::pool::PoolSpec;
 use super::quantise::QuantiseSpec;
 use super::repeat::RepeatSpec;
+use super::rows_dense::RowsDenseSpec;
+use super::scalar::ScalarSpec;
 use super::softmax::SoftmaxSpec;
 use super::sum::SumSpec;
+use super::vector_norm::VectorNormSpec;
 use super::widen::WidenSpec;
 use super::window::WindowSpec;
 use crate::model::manifest::Precision;
@@ -57,6 +61,8 @@ operators! {
     Conv(ConvSpec),
     /// Dense layer on a vector.
     Dense(DenseSpec),
+    /// Dense layer on each row, in float.
+    RowsDense(RowsDenseSpec),
     /// Factor, term and function of each value.
     Affine(AffineSpec),
     /// Each row several times.
@@ -71,9 +77,15 @@ operators! {
     Window(WindowSpec),
     /// Rows of a table, one an id.
     Embed(EmbedSpec),
+    /// One number a token, as a row of channels.
+    Scalar(ScalarSpec),
+    /// Values of which there are few, as rows of a table.
+    Levels(LevelsSpec),
     /// Layer norm.
     #[serde(rename = "norm")]
     LayerNorm(LayerNormSpec),
+    /// Layer norm of a vector.
+    VectorNorm(VectorNormSpec),
     /// Float rows to integer ones.
     Quantise(QuantiseSpec),
     /// Multi-head attention.
@@ -96,6 +108,12 @@ impl Spec {
     /// The name that reports use.
     pub fn name(&self) -> &'static str {
         self.operator().name()
+    }
+
+    /// True where a row of the output depends on the same row of the inputs alone.
+    pub(crate) fn is_by_row(&self) -> bool {
+        let operator = self.operator();
+        operator.reach() == 0 && operator.keeps_rows()
     }
 
     /// The reason why this cannot be run, if there is one; `halo` rows are there at each end.
@@ -121,6 +139,7 @@ pub(super) mod tests {
             r#""gain":1.0,"rate":1,"output":"unsigned"}"#,
         ),
         r#"{"op":"dense","inputs":3,"outputs":2,"function":"gelu_tanh"}"#,
+        r#"{"op":"rows_dense","inputs":3,"outputs":2,"function":"identity"}"#,
         concat!(
             r#"{"op":"affine","channels":4,"rows":{"unsigned":0.5},"function":"tanh","#,
             r#""gain":2.0,"rate":1,"output":"last"}"#,
@@ -140,7 +159,10 @@ pub(super) mod tests {
             r#""taken":"padded_mean","rate":1,"output":"rows"}"#,
         ),
         r#"{"op":"embed","channels":4,"vocabulary":9,"positions":0}"#,
+        r#"{"op":"scalar","channels":4,"least":-2.0,"most":512.0,"function":"relu"}"#,
+        r#"{"op":"levels","channels":4,"levels":51}"#,
         r#"{"op":"norm","channels":4,"epsilon":0.5,"scale":1.0,"output":"dynamic"}"#,
+        r#"{"op":"vector_norm","channels":4,"epsilon":0.5}"#,
         r#"{"op":"quantise","channels":4,"scale":0.5,"rate":1,"output":"signed"}"#,
         concat!(
             r#"{"op":"attention","heads":2,"width":4,"scale":0.5,"rotary":0,"#,

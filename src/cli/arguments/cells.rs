@@ -1,0 +1,211 @@
+//! What the commands of `cells` take.
+
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub enum CellsCommand {
+    /// Types of cells, with probabilities
+    Annotate(AnnotateCellsArguments),
+    /// A vector for each cell, of length 1
+    Embed(EmbedArguments),
+    /// The nearest cells of a reference, and what most of them are
+    Map(MapArguments),
+    /// What knocking a gene out, down or over does to all others
+    Perturb(PerturbArguments),
+    /// Genes that a model has close together: neighbours, communities, a picture
+    Network(NetworkArguments),
+}
+
+/// What the values of an input are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ValuesArgument {
+    /// Counts of molecules
+    Counts,
+    /// ln(1 + normalised counts)
+    Lognorm,
+}
+
+/// How cells are read and prepared.
+#[derive(Debug, Args)]
+pub struct CellsOptions {
+    /// A model file [default: the built-in one]
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// What the values are [default: looked at in the first cells]
+    #[arg(long, value_enum)]
+    pub input: Option<ValuesArgument>,
+    /// The matrix of this name in `layers` of an .h5ad
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// `raw` of an .h5ad
+    #[arg(long, conflicts_with = "layer")]
+    pub raw: bool,
+    /// Names of genes, one a line, for a matrix without any
+    #[arg(long, value_name = "FILE")]
+    pub genes: Option<PathBuf>,
+    /// Draw among equal bins, and which genes to leave out, as the published code does; without it
+    /// ties and order decide
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads [default: one for each core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct AnnotateCellsArguments {
+    /// A 10x folder, .h5ad, 10x .h5, .npz, MatrixMarket, TSV or CSV with a row a cell
+    pub input: PathBuf,
+    #[command(flatten)]
+    pub options: CellsOptions,
+    /// Types below this probability are unknown [default: the model's]
+    #[arg(long, value_name = "P")]
+    pub min_probability: Option<f32>,
+    /// Score a growing 10x folder again and again, until it is stopped: cells whose counts have
+    /// grown by the share of `--growth`
+    #[arg(long)]
+    pub follow: bool,
+    /// Growth of a cell's counts from which on it is scored again
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, requires = "follow")]
+    pub growth: f64,
+    /// Seconds between two looks at a growing folder
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 10.0,
+        requires = "follow"
+    )]
+    pub interval: f64,
+    /// End once the folder has not changed for so many looks [default: never]
+    #[arg(long, value_name = "LOOKS", requires = "follow")]
+    pub until_quiet: Option<u32>,
+    /// TSV, a line a cell ('-': standard output)
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct EmbedArguments {
+    /// A 10x folder, .h5ad, 10x .h5, .npz, MatrixMarket, TSV or CSV with a row a cell
+    pub input: PathBuf,
+    #[command(flatten)]
+    pub options: CellsOptions,
+    /// A column of the input with the types of its cells: their silhouette is printed
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// TSV with a header, whose first column names cells: columns for an input without any
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// A column of the input with batches: their silhouette and mixing are printed
+    #[arg(long, value_name = "COLUMN")]
+    pub batch: Option<String>,
+    /// `.npy` of float32 \[cells, width\], or TSV ('-': TSV on standard output). Cells that cannot
+    /// be used have NaN in an `.npy`, and no line in TSV
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct MapArguments {
+    /// The cells in question
+    pub query: PathBuf,
+    /// Cells whose labels are known
+    #[arg(long, value_name = "INPUT")]
+    pub reference: PathBuf,
+    /// TSV with a header, whose first column names cells of the reference: columns for one without
+    /// any
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// The column of the reference with its labels
+    #[arg(long, value_name = "COLUMN", default_value = "label")]
+    pub label: String,
+    /// Neighbours that are asked
+    #[arg(
+        short = 'k',
+        long,
+        value_name = "K",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub neighbours: u16,
+    #[command(flatten)]
+    pub options: CellsOptions,
+    /// TSV, a line a cell ('-': standard output)
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+}
+
+/// How a gene is perturbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PerturbationArgument {
+    /// Knocked out
+    Ko,
+    /// Knocked down
+    Kd,
+    /// Over-expressed
+    Oe,
+}
+
+#[derive(Debug, Args)]
+pub struct PerturbArguments {
+    /// Control cells
+    pub input: PathBuf,
+    /// A gene that is perturbed; several at once where it is given again
+    #[arg(long = "gene", value_name = "GENE", required = true)]
+    pub perturbed: Vec<String>,
+    /// How; a model knows what it was trained on, the built-in one knock-outs
+    #[arg(long = "as", value_enum, default_value = "ko")]
+    pub how: PerturbationArgument,
+    /// Genes in the output, those that change most [default: all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    #[command(flatten)]
+    pub options: CellsOptions,
+    /// TSV, a line a gene ('-': standard output)
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkArguments {
+    /// A model file [default: the built-in model of types]
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Only these genes, one a line [default: all of the model]
+    #[arg(long, value_name = "FILE")]
+    pub genes: Option<PathBuf>,
+    /// Neighbours of each gene in the graph that is divided
+    #[arg(
+        short = 'k',
+        long,
+        value_name = "K",
+        default_value_t = 15,
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub neighbours: u16,
+    /// Resolution of the Leiden communities: more gives smaller ones
+    #[arg(long, value_name = "R", default_value_t = 40.0)]
+    pub resolution: f64,
+    /// Fewest genes of a program
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub min_genes: usize,
+    /// Least cosine of an edge that is written
+    #[arg(long, value_name = "COSINE", default_value_t = 0.4)]
+    pub min_cosine: f32,
+    /// Begins the order in which genes are looked at
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Programs as TSV, a line a gene
+    #[arg(long, value_name = "FILE")]
+    pub programs: Option<PathBuf>,
+    /// Edges as GraphML
+    #[arg(long, value_name = "FILE")]
+    pub graphml: Option<PathBuf>,
+    /// A picture
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Edges as TSV ('-': standard output)
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+}

@@ -1,0 +1,121 @@
+//! What a network reads of a cell: genes, values and flags.
+
+use serde::{Deserialize, Serialize};
+
+/// Numbers of a token in a list of words, see [`join`].
+pub const WORDS: usize = 3;
+
+/// Most bins of a value.
+const MOST_BINS: usize = 1 << 16;
+
+/// How a cell becomes tokens, for a model whose tokeniser is `genes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cells {
+    /// The file of the vocabulary beside the manifest, one name a line, from id 0 on. `pack` writes
+    /// the names into the model file.
+    pub genes: String,
+    /// These names, for `pack`; a model file has them as a tensor.
+    #[serde(skip)]
+    pub names: Vec<String>,
+    /// The name of the token that stands before all genes; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cls: Option<String>,
+    /// Its value.
+    #[serde(default)]
+    pub cls_value: f32,
+    /// The name of the token that stands for genes which are not in the vocabulary; absent where
+    /// these are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
+    /// Counts of a cell are scaled to this sum; absent where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalise: Option<f32>,
+    /// Whether values are ln(1 + x) then.
+    #[serde(default)]
+    pub log1p: bool,
+    /// Values are the numbers of so many bins, that of zero among them; absent where they are what
+    /// they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bins: Option<usize>,
+    /// Whether genes without counts are tokens, too.
+    #[serde(default)]
+    pub zeros: bool,
+    /// What flags above 0 mean, from 1 on: `ko`, `kd` or `oe`, that the gene is knocked out, down or
+    /// over.
+    #[serde(default = "knock_outs")]
+    pub perturbations: Vec<String>,
+    /// A type is called from this probability on.
+    #[serde(default)]
+    pub unknown: f32,
+    /// Share of the file's genes, or of the vocabulary, that must be known.
+    #[serde(default = "least_share")]
+    pub least_share: f64,
+}
+
+fn knock_outs() -> Vec<String> {
+    vec!["ko".to_string()]
+}
+
+fn least_share() -> f64 {
+    0.1
+}
+
+impl Cells {
+    /// The reason why this cannot be used, if there is one.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let share = |x: f32| (0.0..=1.0).contains(&x);
+        if self
+            .bins
+            .is_some_and(|bins| !(2..=MOST_BINS).contains(&bins))
+        {
+            return Err(format!("cells: 2 to {MOST_BINS} bins"));
+        }
+        if !self.cls_value.is_finite()
+            || self
+                .normalise
+                .is_some_and(|sum| !(sum.is_finite() && sum > 0.0))
+        {
+            return Err("cells: cls_value and normalise are finite, normalise above 0".into());
+        }
+        if !share(self.unknown) || !(0.0..=1.0).contains(&self.least_share) {
+            return Err("cells: unknown and least_share are from 0 to 1".into());
+        }
+        Ok(())
+    }
+}
+
+/// A cell as one list of numbers, as the compiler has its samples: of each token its id, the bits
+/// of its value, and its flag. No flags stand for zeros.
+pub fn join(ids: &[u32], values: &[f32], flags: &[u32]) -> Vec<u32> {
+    let flags = flags.iter().copied().chain(std::iter::repeat(0));
+    let tokens = ids.iter().zip(values).zip(flags);
+    tokens
+        .flat_map(|((id, value), flag)| [*id, value.to_bits(), flag])
+        .collect()
+}
+
+/// Ids, values and flags of such a list.
+pub fn split(words: &[u32]) -> (Vec<u32>, Vec<f32>, Vec<u32>) {
+    let tokens = words.chunks_exact(WORDS);
+    let mut all = (vec![], vec![], vec![]);
+    for token in tokens {
+        all.0.push(token[0]);
+        all.1.push(f32::from_bits(token[1]));
+        all.2.push(token[2]);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_hold_what_they_were_made_of() {
+        let (ids, values, flags) = ([7, 60_696], [-2.0, 0.1], [0, 1]);
+        let all = (ids.to_vec(), values.to_vec(), flags.to_vec());
+        assert_eq!(split(&join(&ids, &values, &flags)), all);
+        assert_eq!(split(&join(&ids, &values, &[])).2, [0, 0]);
+    }
+}
