@@ -45,7 +45,7 @@
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
 //! | `lab` | all but lab, study, cells, cli, bindings | for measuring, not for annotating |
 //! | `study` | all but lab, study, cells, cli, bindings | variants, maps of bases, motifs |
-//! | `cells` | all but lab, study, cells, cli, bindings | single cells -> types, vectors, responses |
+//! | `cells` | all but lab, study, cells, cli, bindings | cells -> types, vectors, responses |
 //! | `cli` | all but cli, bindings | arguments -> a plan -> one of the above; prints |
 //! | `bindings` (to come) | all but cli, bindings | the library for other languages |
 //!

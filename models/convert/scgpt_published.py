@@ -181,7 +181,7 @@ def cells(lengths, rows, seed, cls=(None, -2.0), flags=False):
         first, value = cls
         genes = made.choice(rows - 3, length, replace=length > rows - 3)
         values = made.integers(1, 51, length).astype(np.float32)
-        values[1:3] = (0.25, 700.0)
+        values[1:3] = (0.25, 700.0)[: max(length - 1, 0)]
         if first is not None:
             genes[0], values[0] = first, value
         flag = (made.random(length) < 0.05).astype(int) if flags else []

@@ -26,8 +26,8 @@ pub enum Kind {
     Type,
     /// A vector, whose direction counts.
     Embedding,
-    /// Coefficient and bias a gene: its value once some gene is perturbed is the sum of the bias and
-    /// of the product of the coefficient with its own value.
+    /// Coefficient and bias a gene: its value once some gene is perturbed is the sum of the bias
+    /// and of the product of the coefficient with its own value.
     Perturbation,
     /// A value a gene.
     Expression,
@@ -162,6 +162,13 @@ impl CellModel {
     /// Its genes.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
+    }
+
+    /// How many genes it has, special tokens not among them.
+    pub fn known(&self) -> usize {
+        let ids = 0..self.vocabulary.len() as u32;
+        let names = ids.filter_map(|id| self.vocabulary.name(id));
+        names.filter(|name| !name.starts_with('<')).count()
     }
 
     /// How cells become tokens.

@@ -300,7 +300,8 @@ fn refusal(file: &str, cell: &str, reason: &Rejected, genes: &[Gene]) -> String 
     }
 }
 
-/// Probabilities of logits, with the same bits everywhere, largest first, ties by their order; with the index of each.
+/// Probabilities of logits, with the same bits everywhere, largest first, ties by their order; with
+/// the index of each.
 pub fn ranked(logits: &[f32]) -> Vec<(usize, f32)> {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights = logits.iter().map(|x| libm::exp(f64::from(x - top)));

@@ -41,8 +41,8 @@ pub struct Cells {
     /// Whether genes without counts are tokens, too.
     #[serde(default)]
     pub zeros: bool,
-    /// What flags above 0 mean, from 1 on: `ko`, `kd` or `oe`, that the gene is knocked out, down or
-    /// over.
+    /// What flags above 0 mean, from 1 on: `ko`, `kd` or `oe`, that the gene is knocked out, down
+    /// or over.
     #[serde(default = "knock_outs")]
     pub perturbations: Vec<String>,
     /// A type is called from this probability on.

@@ -292,8 +292,8 @@ impl Runner {
         self.evaluate(ids)
     }
 
-    /// Runs a model that reads cells: of each token, at most a tile of them, the id of its gene, its
-    /// value, and its flag (no flags: all 0). Gives `[columns]`, or `[tokens, columns]`.
+    /// Runs a model that reads cells: of each token, at most a tile of them, the id of its gene,
+    /// its value, and its flag (no flags: all 0). Gives `[columns]`, or `[tokens, columns]`.
     ///
     /// # Errors
     /// As [`Runner::run_ids`], and for a value that is not finite, lists of different lengths, or a

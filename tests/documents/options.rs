@@ -88,11 +88,15 @@ fn strandline(words: &[&str], problems: &mut Vec<String>) {
     if *name == "help" || name.starts_with('-') {
         return;
     }
+    // The one command that has commands of its own.
+    let count = if *name == "cells" { 2 } else { 1 };
+    let path = words.get(1..=count).unwrap_or_default();
     let mut help = HELP.lock().unwrap();
-    let text = help.entry(name.to_string()).or_insert_with(|| {
+    let text = help.entry(path.join(" ")).or_insert_with(|| {
         let program = env!("CARGO_BIN_EXE_strandline");
         let ran = Command::new(program)
-            .args([name, "--help"])
+            .args(path)
+            .arg("--help")
             .output()
             .unwrap();
         String::from_utf8(ran.stdout).unwrap()

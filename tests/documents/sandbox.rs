@@ -32,6 +32,8 @@ impl Sandbox {
             "tests/data",
             "tests/data/inputs",
             "tests/data/variants",
+            "tests/data/cells",
+            "tests/data/cells/pbmc",
             "models",
             "models/float",
             "models/dnabert-small",

@@ -79,6 +79,12 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("strandline annotate --tasks tf", "somebody's model"),
     (
+        "strandline cells annotate --follow RUN",
+        "runs until it is stopped; tests/cells.rs does it",
+    ),
+    ("strandline pack OUT.onnx", "somebody's checkpoint"),
+    ("strandline cells embed CELLS", "somebody's model"),
+    (
         "strandline motifs POSITIVES.fa",
         "sequences of one's own; tests/explain.rs does it",
     ),

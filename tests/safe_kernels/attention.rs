@@ -73,6 +73,7 @@ impl Sizes {
         };
         let attention = Attention {
             tokens: self.tokens,
+            queries: self.tokens,
             heads: self.heads,
             width: self.width,
             q: projection,
@@ -115,6 +116,7 @@ impl Sizes {
         };
         let attention = Attention {
             tokens: self.tokens,
+            queries: self.tokens,
             heads: self.heads,
             width: self.width,
             q: projection,

@@ -21,19 +21,16 @@ pub enum Input {
 }
 
 /// What values are, by those of the first [`DETECTED_CELLS`] cells of a file; zeros may be left
-/// out. They are counts where all are whole numbers, where one is above 30, or where the smallest
-/// but zero is at least 1. The last two are scGPT's `check_logged`; the first is for cells of few
-/// counts.
+/// out. They are counts where all are whole numbers, or where one is above 30. scGPT's
+/// `check_logged` asks whether the smallest but zero is at least 1, too; but so it is in cells of
+/// few counts, whose logarithms begin at ln(1 + 10,000 / 2,000).
 pub fn detect<'a>(values: impl IntoIterator<Item = &'a f32>) -> Input {
-    let (mut whole, mut greatest, mut smallest) = (true, 0.0_f32, f32::INFINITY);
+    let (mut whole, mut greatest) = (true, 0.0_f32);
     for &value in values {
         whole &= value.fract() == 0.0;
         greatest = greatest.max(value);
-        if value > 0.0 {
-            smallest = smallest.min(value);
-        }
     }
-    if whole || greatest > 30.0 || smallest >= 1.0 {
+    if whole || greatest > 30.0 {
         Input::Counts
     } else {
         Input::LogNormalised

@@ -39,12 +39,21 @@ pub(super) fn run(arguments: &PerturbArguments, quiet: bool) -> Result<(), CliEr
     let unmeasured: Vec<u32> = unmeasured.into_iter().chain(special(&session)).collect();
     let mut response = Response::default();
     let flagged = Flagged { ids: &ids, flag };
-    session.run(&mut *source, flagged, |cell| {
+    let tally = session.run(&mut *source, flagged, |cell| {
         if let Ok(outcome) = &cell.result {
             response.add(outcome, &unmeasured);
         }
         Ok(())
     })?;
+    if tally.matched * 2 < model.known() {
+        log::warn!(
+            "{}: {} of the {} genes that {} was trained with: its responses mean little here",
+            arguments.input.display(),
+            tally.matched,
+            model.known(),
+            model.name()
+        );
+    }
     let target = Target::new(Some(arguments.output.clone()));
     let failed = |source| target.failed(source);
     let mut out = target.open_text()?;

@@ -133,16 +133,18 @@ impl Session {
 
     fn report(&self, file: &str, tally: &Tally, seconds: f64) {
         let values = match tally.input {
-            Some(Input::LogNormalised) => "log-normalised values",
+            Some(Input::LogNormalised) => "log-normalised",
             _ => "counts",
         };
         let merged = match tally.merged {
             0 => String::new(),
-            merged => format!(", {merged} of them from several columns"),
+            merged => format!(", {merged} of these from several columns"),
         };
         note(format_args!(
-            "{file}: {values}; {} of {} columns are genes of the model{merged}",
-            tally.matched, tally.columns
+            "{file}: {values}; {} of {} columns are among the model's {} genes{merged}",
+            tally.matched,
+            tally.columns,
+            self.model.known()
         ));
         note(format_args!(
             "cells    {} in = {} scored + {} rejected, in {seconds:.1} s",

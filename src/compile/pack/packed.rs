@@ -33,9 +33,10 @@ pub struct Packed {
     pub agreement: Option<Agreement>,
 }
 
-/// Packs an ONNX file. `samples` are base codes, token ids where the manifest's tokeniser is
-/// `ids`, or the words of cells (`genes::join`) where it is `genes`, to calibrate activations on; int8 needs some. What comes out is run beside the network,
-/// and an error where it does not agree as `checked` asks.
+/// Packs an ONNX file. `samples` are base codes, token ids where the manifest's tokeniser is `ids`,
+/// or the words of cells (`genes::join`) where it is `genes`, to calibrate activations on; int8
+/// needs some. What comes out is run beside the network, and an error where it does not agree as
+/// `checked` asks.
 ///
 /// tract reads the file and runs the float network. A network made to harm can have it take any
 /// memory and time; the program's `pack` does this in a child with limits.

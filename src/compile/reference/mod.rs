@@ -24,8 +24,8 @@ use tract_onnx::tract_hir::internal::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fused {
-    /// Inputs: x `[1, T, D]` or `[1, D]`, gamma `[D]`, beta `[D]`. `(x - mean) / sqrt(variance + epsilon) ·
-    /// gamma + beta` over D.
+    /// Inputs: x `[1, T, D]` or `[1, D]`, gamma `[D]`, beta `[D]`. `(x - mean) / sqrt(variance +
+    /// epsilon) · gamma + beta` over D.
     LayerNorm {
         /// Bits of epsilon.
         epsilon: u32,
