@@ -83,6 +83,12 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "runs until it is stopped; tests/cells.rs does it",
     ),
     ("strandline pack OUT.onnx", "somebody's checkpoint"),
+    ("python cell_types", DATA),
+    ("python perturbation.py", DATA),
+    (
+        "strandline pack MODELS/",
+        "the network that a recipe would have trained",
+    ),
     ("strandline cells embed CELLS", "somebody's model"),
     (
         "strandline motifs POSITIVES.fa",
