@@ -22,7 +22,8 @@ Figures: of held-out pbmc3k cells as they are and as other experiments would sho
     $run
     $run --steps 450 --without pbmc68k --without citeseq
 
-trains, and trains for the figures: 11 and 1.5 minutes on one core; goes on from its last checkpoint.
+trains, and trains for the figures: 11 and 1.5 minutes on one core. It goes on from its last
+checkpoint.
 Then `cell_types_peers.py` and `cell_types_report.py`.
 """
 

@@ -55,8 +55,10 @@ def regression(train, test):
     found = {}
     for form in ("plain", "unit"):
         if form == "unit":
-            own, seen = (15 * x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
-                         for x in (own, seen))
+            own, seen = (
+                15 * x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
+                for x in (own, seen)
+            )
         for c in (0.003, 0.03, 0.3):
             model = LogisticRegression(C=c, max_iter=100).fit(own, train.labels)
             found[f"{form} C={c}"] = scores(merged(test.labels), merged(model.predict(seen)))

@@ -176,8 +176,9 @@ class Tokens:
                 ignored[i, len(columns) + j] = g not in own
                 if g in own and g in self.place:
                     seen[i, len(columns) + j] = values[i, self.place[g]]
-        flags = np.array([np.isin(ids[i], [self.number[g] for g in own]) for i, own in
-                          enumerate(flagged)]).astype(np.int64)
+        flags = np.array(
+            [np.isin(ids[i], [self.number[g] for g in own]) for i, own in enumerate(flagged)]
+        ).astype(np.int64)
         return tuple(map(torch.from_numpy, (ids, seen, flags * ~ignored, ignored)))
 
 
@@ -412,9 +413,7 @@ def report(a):
     result["final"] = final
     os.makedirs(a.models, exist_ok=True)
     path = os.path.join(a.models, "perturbation")
-    result["onnx_against_torch"] = write_onnx(
-        model, [*SPECIAL, *book.genes], "response", path
-    )
+    result["onnx_against_torch"] = write_onnx(model, [*SPECIAL, *book.genes], "response", path)
     wanted = ("network", "target_mean", "mean_of_all", "left_out_estimate")
     figures = {f"replicate_2_correlation_{k}": summary[k] for k in wanted if k in summary}
     with open(f"{path}.toml", "w") as out:

@@ -51,6 +51,10 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "Python packages from a registry, and minutes",
     ),
     (
+        "python benches/peers/cells.py",
+        "Python packages from a registry, and minutes",
+    ),
+    (
         "python benches/peers/junctions.py",
         "two aligners, and data that is not in the repository",
     ),
