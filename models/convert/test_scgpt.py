@@ -370,6 +370,8 @@ def packed_outputs(bench, out, precision, batch, sample):
         written(bench.folder, "sample", sample),
         "--budget",
         "900s,4GB",
+        # Cells of random weights hardly differ, and rounding is a part of what they differ by.
+        *(["--allow-difference", "0.95"] if precision == "int8" else []),
         "-o",
         packed_file,
     )

@@ -17,6 +17,9 @@ const SEQUENCES: usize = 32;
 const MACS: u64 = 40_000_000_000;
 const MACS_UNDERSTOOD: u64 = 20_000_000_000;
 
+/// Cells that a network is compared on, where there are so many.
+const FEWEST_CELLS: usize = 8;
+
 /// Half a step of probabilities in eight bits.
 const HALF_STEP: f32 = 0.5 / 255.0;
 
@@ -375,8 +378,18 @@ impl Sums {
 /// The same for a network that reads cells: samples, and every gene of the vocabulary as far as
 /// there is room, with values of samples.
 fn cells(manifest: &Manifest, samples: &[Vec<u32>], vocabulary: usize) -> Vec<Vec<u32>> {
-    let (words, tile) = (genes::WORDS, manifest.tile);
+    let words = genes::WORDS;
     let most = (MACS / macs(manifest)) as usize;
+    // Of one length, since the network is read anew for each, and short enough for several: two
+    // cells alone hardly differ.
+    let mut lengths: Vec<usize> = samples.iter().map(|sample| sample.len() / words).collect();
+    lengths.sort_unstable();
+    let middle = lengths
+        .get(lengths.len() / 2)
+        .copied()
+        .unwrap_or(manifest.tile);
+    // tract takes a length of 1 for an axis to broadcast along, here and there.
+    let length = middle.min(most / FEWEST_CELLS).min(manifest.tile).max(2);
     let own: Vec<[u32; 2]> = samples
         .iter()
         .flat_map(|sample| sample.chunks_exact(words))
@@ -387,25 +400,14 @@ fn cells(manifest: &Manifest, samples: &[Vec<u32>], vocabulary: usize) -> Vec<Ve
     let every: Vec<u32> = every
         .flat_map(|(id, at)| [[id, other(at)[0], other(at)[1]]].concat())
         .collect();
-    let affordable = (most / 2 / tile.max(1)).clamp(1, 4);
-    let chunks = every.chunks(tile * words).take(affordable);
-    let mut all: Vec<Vec<u32>> = chunks.map(<[u32]>::to_vec).collect();
-    let mut tokens: usize = all.iter().map(|words_of| words_of.len() / words).sum();
-    // The longest whole; of the others few lengths: the network is read anew for each.
-    let mut lengths: Vec<usize> = samples.iter().map(Vec::len).collect();
-    lengths.sort_unstable();
-    let middle = lengths.get(lengths.len() / 2).copied().unwrap_or_default();
-    let longest = samples.iter().max_by_key(|sample| sample.len()).into_iter();
-    let others = samples.iter().filter(|sample| sample.len() >= middle);
-    let cut = others.map(|sample| &sample[..middle]);
-    for sample in longest.map(Vec::as_slice).chain(cut) {
-        let sample = &sample[..sample.len().min(tile * words)];
-        tokens += sample.len() / words;
-        if all.len() == SEQUENCES || (tokens > most && all.len() > 1) {
-            break;
-        }
-        all.push(sample.to_vec());
-    }
+    let cut = samples
+        .iter()
+        .filter(|sample| sample.len() >= length * words);
+    let cut = cut.map(|sample| &sample[..length * words]);
+    let chunks = every.chunks_exact(length * words).take(FEWEST_CELLS / 2);
+    let count = (most / length).clamp(2, SEQUENCES);
+    let all = chunks.chain(cut).take(count);
+    let mut all: Vec<Vec<u32>> = all.map(<[u32]>::to_vec).collect();
     all.sort_by_key(Vec::len);
     all
 }
