@@ -205,6 +205,67 @@ fn a_cell_is_nearest_to_itself() {
     assert!(ran.err.contains("--labels"), "{}", ran.err);
 }
 
+/// A packed file knows its own vocabulary: cells go into every command that takes samples.
+#[test]
+fn packed_files_take_cells_as_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = |name: &str| root.join(name).to_str().unwrap().to_string();
+    let (model, input) = (path("models/cell-types.safetensors"), pbmc());
+    let out = folder.path().join("out.txt");
+    let words = [
+        "bench-model",
+        &model,
+        "--input",
+        input.to_str().unwrap(),
+        "--output",
+    ];
+    run(words.iter().copied().chain([out.to_str().unwrap()])).exit(0);
+    let text = fs::read_to_string(&out).unwrap();
+    assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 256);
+    assert_eq!(text.lines().next().unwrap().split(' ').count(), 9);
+    if cfg!(feature = "pack") {
+        let onnx = path("models/float/cell-types.onnx");
+        let words = [
+            "verify",
+            &model,
+            "--against",
+            &onnx,
+            input.to_str().unwrap(),
+        ];
+        let ran = run(words).exit(0);
+        assert!(ran.text().contains("compared on"), "{}", ran.text());
+    }
+}
+
+/// Cells without a label are no neighbours, and a reference without any is an error.
+#[test]
+fn a_reference_is_of_labelled_cells() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, input) = (folder.path().join("labels.tsv"), pbmc());
+    let input = input.to_str().unwrap();
+    let (labels, mut lines) = (labels(), "cell\tlabel\n".to_string());
+    for (cell, label) in &labels {
+        let label = if label == "B" { "" } else { label };
+        lines += &format!("{cell}\t{label}\n");
+    }
+    fs::write(&table, lines).unwrap();
+    let words = ["cells", "map", input, "--reference", input, "--labels"];
+    let words: Vec<&str> = words.into_iter().chain([table.to_str().unwrap()]).collect();
+    let ran = run(&words).exit(0);
+    let found = rows(ran.text());
+    assert_eq!(found.len(), 297);
+    assert!(
+        found
+            .iter()
+            .all(|row| row[1] != "B" && labels[row[3]] != "B")
+    );
+    let none: String = labels.keys().map(|cell| format!("{cell}\t\n")).collect();
+    fs::write(&table, format!("cell\tlabel\n{none}")).unwrap();
+    let ran = run(&words).exit(1);
+    assert!(ran.err.contains("no cell with a label"), "{}", ran.err);
+}
+
 /// The interferon pathway of THP-1 cells without JAK2: what it drives goes down.
 #[test]
 fn a_knock_out_says_what_goes_down() {

@@ -153,7 +153,7 @@ fn digest_of_cells() -> String {
     let mut bits = Bits(blake3::Hasher::new());
     for kind in [Kind::Type, Kind::Embedding, Kind::Perturbation] {
         let model = kind.builtin().unwrap();
-        let gene = model.vocabulary().id("STAT1").unwrap_or_default();
+        let gene = model.tokens().vocabulary().id("STAT1").unwrap_or_default();
         let flagged: &[u32] = if kind == Kind::Perturbation {
             &[gene]
         } else {

@@ -202,9 +202,28 @@ fn a_model_says_what_it_is() {
         );
         let own = CellModel::new(model).unwrap();
         assert_eq!(own.kind(), kind);
-        assert_eq!(own.vocabulary().len(), 40);
+        assert_eq!(own.tokens().vocabulary().len(), 40);
         assert_eq!(own.flag("ko"), Ok(1));
         assert!(own.flag("oe").is_err());
+    }
+}
+
+/// Outputs of one task are not read as those of another.
+#[test]
+fn a_task_needs_its_outputs() {
+    for (head, task) in [
+        ("embedding", "perturbation"),
+        ("annotation", "cell-expression"),
+        ("expression", "perturbation"),
+        ("perturbation", "cell-type"),
+    ] {
+        let mut manifest = manifest(head, Precision::F32);
+        manifest.task = task.to_string();
+        let samples: Vec<Vec<u32>> = cells(head).into_iter().map(|(words, _)| words).collect();
+        let path = data(&format!("{head}.onnx"));
+        let packed = pack(&path, &manifest, &samples, Check::Skip).unwrap();
+        let error = CellModel::new(packed.model).unwrap_err().to_string();
+        assert!(error.contains(task), "{error}");
     }
 }
 
@@ -230,6 +249,11 @@ fn manifests_that_do_not_fit_are_refused() {
         ("bins = 51", "bins = 1", "bins"),
         ("normalise = 10000.0", "normalise = 0.0", "normalise"),
         ("tokeniser = \"genes\"", "tokeniser = \"ids\"", "ids"),
+        (
+            "task = \"cell-embedding\"",
+            "task = \"cell\"",
+            "no task of cells",
+        ),
     ] {
         assert!(text.contains(from), "{from}");
         let error = Manifest::from_toml(&text.replace(from, to)).unwrap_err();

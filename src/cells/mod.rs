@@ -7,9 +7,9 @@
 //! ```
 //!
 //! [`input`] gives cells in blocks, as they stand in a file. [`genes`] says which of its columns a
-//! model knows, and [`prepare`] makes a list of genes with values of each cell. [`model`] runs a
-//! packed network on these. A cell's result depends on that cell alone: not on its neighbours, on
-//! the order of genes or cells, on blocks or threads.
+//! model knows, and [`prepare`] makes a list of genes with values of each cell, as [`tokens`] of a
+//! model want it. [`run`] puts these through a packed network, a [`model`]. A cell's result depends
+//! on that cell alone: not on its neighbours, on the order of genes or cells, on blocks or threads.
 
 pub mod communities;
 pub mod error;
@@ -23,3 +23,5 @@ pub mod npy;
 pub mod prepare;
 pub mod response;
 pub mod run;
+pub mod samples;
+pub mod tokens;

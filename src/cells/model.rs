@@ -1,11 +1,10 @@
 //! A packed network that reads cells, with its vocabulary.
 
-use super::genes::{GenesError, Matching, Vocabulary};
-use super::input::Gene;
-use super::prepare::{Input, Preparation};
-use crate::model::manifest::{Cells, Manifest};
+use super::tokens::Tokens;
+use crate::model::genes::TASKS;
+use crate::model::manifest::Manifest;
 use crate::model::map::{Aligned, Bytes};
-use crate::model::{Model, ModelError, Runner};
+use crate::model::{Model, ModelError};
 use std::fmt;
 use std::path::Path;
 
@@ -34,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All of them, in the order of [`TASKS`].
     pub const ALL: [Kind; 4] = [
         Kind::Type,
         Kind::Embedding,
@@ -44,12 +43,7 @@ impl Kind {
 
     /// The task that a manifest names.
     pub fn task(self) -> &'static str {
-        match self {
-            Kind::Type => "cell-type",
-            Kind::Embedding => "cell-embedding",
-            Kind::Perturbation => "perturbation",
-            Kind::Expression => "cell-expression",
-        }
+        TASKS[self as usize]
     }
 
     /// What a manifest's network says of a cell.
@@ -100,10 +94,7 @@ impl fmt::Display for Kind {
 pub struct CellModel {
     model: Model,
     kind: Kind,
-    vocabulary: Vocabulary,
-    cells: Cells,
-    cls: Option<u32>,
-    other: Option<u32>,
+    tokens: Tokens,
 }
 
 impl CellModel {
@@ -118,7 +109,8 @@ impl CellModel {
     /// Of an opened model.
     ///
     /// # Errors
-    /// Where it does not read cells, or its vocabulary is not what its manifest says.
+    /// Where it does not read cells, its vocabulary is not what its manifest says, or its outputs
+    /// are not those of its task.
     pub fn new(model: Model) -> Result<CellModel, ModelError> {
         let fault = |reason: String| ModelError::Manifest {
             file: model.file().name().to_string(),
@@ -126,25 +118,27 @@ impl CellModel {
         };
         let manifest = model.manifest();
         let kind = Kind::of(manifest).map_err(fault)?;
-        let Some(cells) = manifest.cells.clone() else {
-            return Err(fault("it reads no cells".to_string()));
+        let columns = manifest.outputs.len();
+        let fits = match kind {
+            Kind::Type | Kind::Embedding => model.is_pooled(),
+            Kind::Perturbation => !model.is_pooled() && columns == 2,
+            Kind::Expression => !model.is_pooled() && columns == 1,
         };
-        let names = model.file().genes()?.join("\n");
-        let vocabulary = Vocabulary::read(names.as_bytes()).map_err(|e| fault(e.to_string()))?;
-        let special = |name: &Option<String>| match name {
-            None => Ok(None),
-            Some(name) => match vocabulary.id(name) {
-                Some(id) => Ok(Some(id)),
-                None => Err(fault(format!("{name:?} is not in the vocabulary"))),
-            },
-        };
-        let (cls, other) = (special(&cells.cls)?, special(&cells.other)?);
+        if !fits {
+            let form = if model.is_pooled() {
+                "a vector"
+            } else {
+                "rows"
+            };
+            return Err(fault(format!(
+                "task {kind} with {form} of {columns} outputs"
+            )));
+        }
+        let names = model.file().genes()?;
+        let tokens = Tokens::new(manifest, &names).map_err(fault)?;
         Ok(CellModel {
             kind,
-            vocabulary,
-            cells,
-            cls,
-            other,
+            tokens,
             model,
         })
     }
@@ -159,26 +153,9 @@ impl CellModel {
         &self.model
     }
 
-    /// Its genes.
-    pub fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
-    }
-
-    /// How many genes it has, special tokens not among them.
-    pub fn known(&self) -> usize {
-        let ids = 0..self.vocabulary.len() as u32;
-        let names = ids.filter_map(|id| self.vocabulary.name(id));
-        names.filter(|name| !name.starts_with('<')).count()
-    }
-
-    /// How cells become tokens.
-    pub fn cells(&self) -> &Cells {
-        &self.cells
-    }
-
-    /// The id of a gene, or of the token that stands for those which it does not know.
-    pub fn gene(&self, name: &str) -> Option<u32> {
-        self.vocabulary.id(name).or(self.other)
+    /// What it reads of a cell.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// The flag of a gene that is perturbed in a way.
@@ -186,7 +163,7 @@ impl CellModel {
     /// # Errors
     /// Where the network was not trained on it.
     pub fn flag(&self, how: &str) -> Result<u32, String> {
-        let known = &self.cells.perturbations;
+        let known = &self.tokens.cells().perturbations;
         match (1..).zip(known).find(|(_, own)| *own == how) {
             Some((flag, _)) => Ok(flag),
             None => Err(format!(
@@ -207,37 +184,5 @@ impl CellModel {
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         let outputs = self.model.manifest().outputs.iter();
         outputs.map(|output| output.name.as_str())
-    }
-
-    /// How it wants its cells prepared, if they are `input`.
-    pub fn preparation(&self, input: Input, seed: Option<u64>) -> Preparation {
-        Preparation {
-            input,
-            normalise: self.cells.normalise,
-            log1p: self.cells.log1p,
-            bins: self.cells.bins,
-            most_tokens: self.model.manifest().tile,
-            cls: self.cls.map(|id| (id, self.cells.cls_value)),
-            keep_zeros: self.cells.zeros,
-            seed,
-        }
-    }
-
-    /// Which columns of a file it knows.
-    ///
-    /// # Errors
-    /// Where these are too few.
-    pub fn matching(&self, genes: &[Gene]) -> Result<Matching, GenesError> {
-        let genes = genes.iter();
-        let names = genes.map(|gene| (gene.symbol.as_str(), gene.id.as_deref()));
-        Matching::new(&self.vocabulary, names, self.cells.least_share)
-    }
-
-    /// A worker.
-    ///
-    /// # Errors
-    /// As [`Model::spawn`].
-    pub fn spawn(&self) -> Result<Runner, ModelError> {
-        self.model.spawn()
     }
 }

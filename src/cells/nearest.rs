@@ -97,6 +97,19 @@ impl Vectors {
         })
     }
 
+    /// Some of them, by their rows.
+    ///
+    /// # Panics
+    /// Where there are not so many.
+    pub fn some(&self, rows: &[usize]) -> Vectors {
+        let values = rows.iter().flat_map(|&row| self.padded(row)).copied();
+        Vectors {
+            values: values.collect(),
+            width: self.width,
+            stride: self.stride,
+        }
+    }
+
     /// Vectors there are.
     pub fn len(&self) -> usize {
         self.values.len() / self.stride

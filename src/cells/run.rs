@@ -136,7 +136,7 @@ pub fn run<E: From<RunError>>(
     } = job;
     let threads = settings.threads.max(1);
     let file = source.name().to_string();
-    let matching = model.matching(source.genes());
+    let matching = model.tokens().matching(source.genes());
     let matching = matching.map_err(|source| {
         let file = file.clone();
         RunError::Genes { file, source }
@@ -150,7 +150,7 @@ pub fn run<E: From<RunError>>(
     let mut workers = vec![];
     for _ in 0..threads {
         workers.push(Mutex::new(Worker {
-            runner: model.spawn().map_err(RunError::from)?,
+            runner: model.model().spawn().map_err(RunError::from)?,
             profile: Profile::default(),
             flags: vec![],
         }));
@@ -165,7 +165,8 @@ pub fn run<E: From<RunError>>(
         let preparation = preparation.get_or_insert_with(|| {
             let input = settings.input.unwrap_or_else(|| detect(&block.values));
             tally.input = Some(input);
-            model.preparation(input, settings.seed)
+            let tokens = model.tokens();
+            tokens.preparation(input, settings.seed, flagged.ids)
         });
         most = EACH * threads;
         let cells = (0..block.len()).filter(|&cell| {
@@ -262,11 +263,7 @@ impl Worker {
                 if ids[..measured].contains(id) {
                     continue;
                 }
-                // A gene that was not measured, or had to make room.
-                if ids.len() == preparation.most_tokens {
-                    ids.pop();
-                    values.pop();
-                }
+                // It was not measured; the preparation has left room.
                 ids.push(*id);
                 values.push(0.0);
             }

@@ -149,7 +149,7 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     };
     let opened = start.elapsed();
     let sequences = match &plan.sequences {
-        Sequences::File(file) => samples(file, model.manifest())?,
+        Sequences::File(file) => samples(file, model.manifest(), &model.file().genes()?)?,
         Sequences::Invented(length) => {
             let length = length.unwrap_or(model.manifest().tile);
             vec![invented(length, model.manifest().tokeniser)]

@@ -69,9 +69,11 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
     if arguments.min_snr.is_some() {
         manifest.min_snr = arguments.min_snr;
     }
+    let names = manifest.cells.iter().flat_map(|cells| &cells.names);
+    let names: Vec<&str> = names.map(String::as_str).collect();
     let mut all = vec![];
     for path in &arguments.calibrate {
-        all.extend(samples(path, &manifest)?);
+        all.extend(samples(path, &manifest, &names)?);
     }
     // From here on the network is read.
     clock.step();

@@ -1,4 +1,4 @@
-//! Sequences that models take as they are: bases, or token ids.
+//! Sequences that models take as they are: bases, token ids, or cells.
 
 use super::error::CliError;
 use super::records::each_record;
@@ -9,15 +9,20 @@ use std::io::Read;
 use std::path::Path;
 
 /// Sequences of a file as a model reads them: ids as they stand there, or bases of FASTA, FASTQ or
-/// with one sequence a line, or the tokens of such bases, window by window.
-pub(super) fn samples(path: &Path, manifest: &Manifest) -> Result<Vec<Vec<u32>>, CliError> {
+/// with one sequence a line, or the tokens of such bases, window by window; or cells, in genes of a
+/// vocabulary.
+pub(super) fn samples(
+    path: &Path,
+    manifest: &Manifest,
+    genes: &[&str],
+) -> Result<Vec<Vec<u32>>, CliError> {
     if manifest.tokeniser == Tokeniser::Ids {
         return token_lines(path);
     }
     if manifest.tokeniser == Tokeniser::Genes {
         return match token_values(path)? {
             Some(all) => Ok(all),
-            None => cells(path, manifest),
+            None => cells(path, manifest, genes),
         };
     }
     let bases = bases(path)?;
@@ -38,14 +43,14 @@ pub(super) fn samples(path: &Path, manifest: &Manifest) -> Result<Vec<Vec<u32>>,
     Ok(all)
 }
 
-/// Cells of an input, for a model whose vocabulary is known.
+/// The first cells of an input.
 #[cfg(feature = "cells")]
-fn cells(path: &Path, manifest: &Manifest) -> Result<Vec<Vec<u32>>, CliError> {
-    super::cells::calibration(path, manifest)
+fn cells(path: &Path, manifest: &Manifest, genes: &[&str]) -> Result<Vec<Vec<u32>>, CliError> {
+    Ok(crate::cells::samples::samples(path, manifest, genes)?)
 }
 
 #[cfg(not(feature = "cells"))]
-fn cells(_: &Path, _: &Manifest) -> Result<Vec<Vec<u32>>, CliError> {
+fn cells(_: &Path, _: &Manifest, _: &[&str]) -> Result<Vec<Vec<u32>>, CliError> {
     Err(CliError::usage(
         "this build reads no cells: build it with `cargo build --release --features full`",
     ))
@@ -81,18 +86,30 @@ fn bases(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
     Ok(all)
 }
 
+/// Bytes among which the first id of a list of tokens ends.
+const LONGEST_ID: u64 = 11;
+
 /// Tokens of cells in a text file, one cell a line, blanks between tokens: `ID:VALUE` or
 /// `ID:VALUE:FLAG`. None where the file is something else.
 fn token_values(path: &Path) -> Result<Option<Vec<Vec<u32>>>, CliError> {
     if path.is_dir() {
         return Ok(None);
     }
-    let bytes = fs::read(path).map_err(CliError::io(path))?;
-    let first = bytes.iter().copied().find(|byte| !byte.is_ascii_digit());
-    let text = match (first, String::from_utf8(bytes)) {
-        (Some(b':'), Ok(text)) => text,
-        _ => return Ok(None),
-    };
+    // What begins with a number and a colon is no other kind of cells.
+    let mut bytes = vec![];
+    let mut file = fs::File::open(path).map_err(CliError::io(path))?;
+    let head = file.by_ref().take(LONGEST_ID).read_to_end(&mut bytes);
+    head.map_err(CliError::io(path))?;
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
+    if bytes.get(digits.count()) != Some(&b':') {
+        return Ok(None);
+    }
+    let rest = file.read_to_end(&mut bytes);
+    rest.map_err(CliError::io(path))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        CliError::Input(format!("{}: byte {at}: no text", path.display()))
+    })?;
     let token = |token: &str| -> Option<[u32; 3]> {
         let mut parts = token.split(':');
         let id = parts.next()?.parse().ok()?;

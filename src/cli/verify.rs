@@ -67,7 +67,7 @@ fn verify(plan: &VerifyPlan, progress: &dyn Fn()) -> Result<(), CliError> {
     let precision = file.manifest().precision;
     let mut all = vec![];
     for path in reads {
-        all.extend(samples(path, file.manifest())?);
+        all.extend(samples(path, file.manifest(), &file.genes()?)?);
     }
     // From here on the network is read: its time begins.
     progress();

@@ -260,11 +260,14 @@ impl ModelFile {
         self.bytes_of(GRAPH_JSON).map(|(_, bytes)| bytes)
     }
 
-    /// The vocabulary of a model that reads cells, from id 0 on.
+    /// The vocabulary of a model that reads cells, from id 0 on; none of another.
     ///
     /// # Errors
-    /// Where there is none, or other bytes than UTF-8.
+    /// Where a model that reads cells has none, or other bytes than UTF-8.
     pub fn genes(&self) -> Result<Vec<&str>, ModelError> {
+        if self.manifest.cells.is_none() {
+            return Ok(vec![]);
+        }
         let missing = || ModelError::Tensor {
             file: self.name.clone(),
             tensor: GENES.to_string(),

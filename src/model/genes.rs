@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 /// Numbers of a token in a list of words, see [`join`].
 pub const WORDS: usize = 3;
 
+/// Tasks of models that read cells: what they say is a type, a vector, the response to a
+/// perturbation, or a value a gene.
+pub const TASKS: [&str; 4] = [
+    "cell-type",
+    "cell-embedding",
+    "perturbation",
+    "cell-expression",
+];
+
 /// Most bins of a value.
 const MOST_BINS: usize = 1 << 16;
 

@@ -2,6 +2,8 @@
 //! TOML as input of `pack`.
 
 pub use super::genes::Cells;
+use super::genes::TASKS;
+pub use super::tier::Tier;
 pub use super::tokeniser::{Sequence, Tokeniser, Window};
 
 use serde::{Deserialize, Serialize};
@@ -223,30 +225,6 @@ pub struct Cascade {
     pub context: Context,
     /// Raw output of the fast tier from which on a position survives, for each of its columns.
     pub survive: Vec<f32>,
-}
-
-/// Which output of a [`Cascade`] is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Tier {
-    /// The fast one.
-    Fast,
-    /// The better one, everywhere.
-    Accurate,
-    /// The better one around whatever survives the fast one. Scores are those of
-    /// [`Tier::Accurate`], and 0 elsewhere.
-    #[default]
-    Auto,
-}
-
-impl Tier {
-    /// The name on the command line and behind the model's.
-    pub fn name(self) -> &'static str {
-        match self {
-            Tier::Fast => "fast",
-            Tier::Accurate => "accurate",
-            Tier::Auto => "auto",
-        }
-    }
 }
 
 /// Where the weights come from.
@@ -485,6 +463,10 @@ impl Manifest {
         }
         if let Some(cells) = &self.cells {
             cells.validate()?;
+            if !self.is_raw() && !TASKS.contains(&self.task.as_str()) {
+                let (own, names) = (&self.task, TASKS.join(", "));
+                return Err(format!("no task of cells {own:?}: {names} or {RAW}"));
+            }
         }
         if self.multiple == 0 || !self.tile.is_multiple_of(self.multiple) {
             return Err(format!(

@@ -5,6 +5,8 @@
 mod build;
 #[cfg(feature = "tract")]
 pub(crate) mod carried;
+#[cfg(feature = "tract")]
+mod cell_input;
 pub mod error;
 pub mod file;
 #[cfg(feature = "tract")]
@@ -24,7 +26,12 @@ pub(crate) mod ops;
 mod parallel;
 #[cfg(feature = "tract")]
 mod runner;
+#[cfg(feature = "tract")]
+mod second;
+mod tier;
 mod tokeniser;
+#[cfg(feature = "tract")]
+mod turn;
 #[cfg(feature = "tract")]
 mod vectors;
 
@@ -40,7 +47,9 @@ pub(crate) use ops::context::Context;
 #[cfg(feature = "tract")]
 pub use parallel::Parallel;
 #[cfg(feature = "tract")]
-pub use runner::{Runner, SecondLook};
+pub use runner::Runner;
+#[cfg(feature = "tract")]
+pub use second::SecondLook;
 #[cfg(feature = "tract")]
 pub use vectors::TokenVectors;
 

@@ -1,30 +1,17 @@
-//! One worker's state of a model, and the second look of models with tiers.
+//! One worker's state of a model.
 
-use super::build::SecondStage;
+use super::cell_input::CellInput;
 use super::error::ModelError;
 use super::file::ModelFile;
 use super::genes;
 use super::graph::Model;
-use super::layers::{FLAGS, VALUES};
-use super::manifest::{Tier, Tokeniser};
+use super::manifest::Tokeniser;
 use super::ops::context::{Context, Sequences};
-use super::ops::layer::Layer;
+use super::second::{SecondLook, SecondState};
+use super::turn::{State, execute};
 use crate::kernels::NO_BASE;
 use std::ops::Range;
 use tract_core::internal::*;
-use tract_core::plan;
-
-/// The state of one graph.
-type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
-
-/// How often a worker took the second look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SecondLook {
-    /// Positions that were scored, context included.
-    pub positions: u64,
-    /// Of them, those with a score of the better tier.
-    pub looked: u64,
-}
 
 impl Model {
     /// A mutable state to run it with, for one worker.
@@ -114,59 +101,6 @@ pub struct Runner {
     /// The output of more than one tile.
     whole: Vec<f32>,
     file: Arc<ModelFile>,
-}
-
-/// What a network reads of a cell beside its genes.
-#[derive(Debug, Default)]
-struct CellInput {
-    /// f32 `[T]`.
-    values: Option<Arc<Tensor>>,
-    /// u32 `[T]`.
-    flags: Option<Arc<Tensor>>,
-}
-
-impl CellInput {
-    /// Room for what a graph has sources for.
-    fn new(graph: &TypedModel, room: usize) -> TractResult<CellInput> {
-        let mut own = CellInput::default();
-        for source in graph.input_outlets()? {
-            match graph.node(source.node).name.as_str() {
-                VALUES => own.values = Some(Arc::new(Tensor::zero::<f32>(&[room])?)),
-                FLAGS => own.flags = Some(Arc::new(Tensor::zero::<u32>(&[room])?)),
-                _ => (),
-            }
-        }
-        Ok(own)
-    }
-
-    /// Fills both; no flags stand for zeros.
-    fn fill(&mut self, values: &[f32], flags: &[u32]) -> TractResult<()> {
-        if let Some(tensor) = &mut self.values {
-            write(tensor, values.len(), |room| room.copy_from_slice(values))?;
-        }
-        match &mut self.flags {
-            Some(tensor) => write(tensor, values.len(), |room: &mut [u32]| match flags {
-                [] => room.fill(0),
-                flags => room.copy_from_slice(flags),
-            })?,
-            None if flags.iter().any(|flag| *flag != 0) => bail!("a model that reads no flags"),
-            None => (),
-        }
-        Ok(())
-    }
-}
-
-/// Writes the first `count` elements of an input.
-fn write<T: Datum>(
-    tensor: &mut Arc<Tensor>,
-    count: usize,
-    fill: impl FnOnce(&mut [T]),
-) -> TractResult<()> {
-    let tensor = Arc::get_mut(tensor).context("an input is still in use")?;
-    let mut view = tensor.try_as_plain_ram_mut()?;
-    let room = view.as_slice_mut::<T>()?.get_mut(..count);
-    fill(room.context("more tokens than fit")?);
-    Ok(())
 }
 
 impl Runner {
@@ -449,10 +383,7 @@ impl Runner {
             TValue::from_const(self.input.clone()),
             TValue::from_const(self.length.clone())
         );
-        if let Some(cell) = &self.cell {
-            let all = cell.values.iter().chain(&cell.flags);
-            sources.extend(all.map(|tensor| TValue::from_const(tensor.clone())));
-        }
+        sources.extend(self.cell.iter().flat_map(CellInput::sources));
         sources
     }
 
@@ -525,93 +456,6 @@ impl Runner {
     }
 }
 
-/// A worker's state of the second stage of a network.
-#[derive(Debug)]
-struct SecondState {
-    state: State,
-    stage: Arc<SecondStage>,
-    /// Rows that are looked at, ascending and apart.
-    ranges: Vec<Range<usize>>,
-    looked: SecondLook,
-}
-
-impl SecondState {
-    /// Rows of the better tier where they are asked for, and minus infinity elsewhere. `wanted` is
-    /// what is asked for of a tier that is computed everywhere.
-    fn look(
-        &mut self,
-        context: &mut Context,
-        first: &TValue,
-        inputs: TVec<TValue>,
-        wanted: Range<usize>,
-        (positions, columns, rows): (usize, usize, &mut Vec<f32>),
-    ) -> TractResult<()> {
-        rows.resize(positions * columns, f32::NEG_INFINITY);
-        let cascade = &self.stage.cascade;
-        self.ranges.clear();
-        if self.stage.tier == Tier::Accurate {
-            self.ranges.push(wanted);
-        } else {
-            let values = first.try_as_plain_ram()?.as_slice::<f32>()?;
-            let around = self.stage.around;
-            let scores = values.chunks_exact(cascade.columns).take(positions);
-            for (position, scores) in scores.enumerate() {
-                if !scores
-                    .iter()
-                    .zip(&cascade.survive)
-                    .any(|(x, least)| x >= least)
-                {
-                    continue;
-                }
-                let range = position.saturating_sub(around)..(position + around + 1).min(positions);
-                match self.ranges.last_mut() {
-                    Some(last) if range.start <= last.end => last.end = range.end,
-                    _ => self.ranges.push(range),
-                }
-            }
-        }
-        self.looked.positions += positions as u64;
-        self.looked.looked += self.ranges.iter().map(|r| r.len() as u64).sum::<u64>();
-        if self.ranges.is_empty() {
-            return Ok(());
-        }
-        context.wanted = Some(std::mem::take(&mut self.ranges));
-        let outputs = execute(&mut self.state, context, inputs);
-        self.ranges = context.wanted.take().unwrap_or_default();
-        let outputs = outputs?;
-        let output = outputs.first().context("no output")?;
-        let values = output.try_as_plain_ram()?.as_slice::<f32>()?;
-        for range in &self.ranges {
-            let cells = range.start * columns..range.end * columns;
-            let from = values
-                .get(cells.clone())
-                .context("an output that is too short")?;
-            rows[cells].copy_from_slice(from);
-        }
-        Ok(())
-    }
-}
-
-/// Runs a graph: layers of ours with the context, operators of tract's own as tract runs them.
-fn execute(
-    state: &mut State,
-    context: &mut Context,
-    inputs: TVec<TValue>,
-) -> TractResult<TVec<TValue>> {
-    let result = state.run_plan_with_eval(inputs, |tract, state, node, inputs| {
-        let Some(layer) = node.op_as::<Layer>() else {
-            return plan::eval(tract, state, node, inputs);
-        };
-        let outputs = layer.run(context, &inputs);
-        outputs.with_context(|| format!("Evaluating {node}"))
-    });
-    if result.is_err() {
-        // It still holds values, which the next run would find in use.
-        state.reset_turn()?;
-    }
-    result
-}
-
 fn graph_error(file: &ModelFile, reason: String) -> ModelError {
     ModelError::Graph {
         file: file.name().to_string(),
@@ -627,7 +471,7 @@ mod tests {
     use crate::annotate::builtin;
     use crate::compile::check::Check;
     use crate::compile::pack::{Packed, pack};
-    use crate::model::manifest::{Manifest, Precision};
+    use crate::model::manifest::{Manifest, Precision, Tier};
     use std::path::Path;
 
     /// A network of the test data, as raw numbers.

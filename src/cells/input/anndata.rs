@@ -3,9 +3,9 @@
 
 use super::array::{Numbers, Words};
 use super::hdf5::{Array, H5, Object};
-use super::matrix::{Arrays, Layout, Matrix};
+use super::matrix::{Arrays, Layout, Matrix, Stored};
 use super::names;
-use super::source::{Block, CellSource, Choice, Gene};
+use super::source::{CellSource, Choice, Gene};
 use crate::cells::error::CellsError;
 
 /// Columns of `var` that hold ids where its index has symbols, in the order of trust.
@@ -298,11 +298,6 @@ fn layout(file: &H5, path: &str) -> Result<(Layout, u64, u64), CellsError> {
     }
 }
 
-struct AnnData {
-    file: H5,
-    matrix: Matrix,
-}
-
 /// Opens a file.
 pub(super) fn open(file: H5, choice: &Choice) -> Result<Box<dyn CellSource>, CellsError> {
     let (path, frame) = match (&choice.layer, choice.raw) {
@@ -332,29 +327,6 @@ pub(super) fn open(file: H5, choice: &Choice) -> Result<Box<dyn CellSource>, Cel
         return Err(file.wrong(&path, reason));
     }
     let matrix = Matrix::new(file.name(), genes, cells, Some(Box::new(names)), layout)?;
-    Ok(Box::new(AnnData { file, matrix }))
-}
-
-impl CellSource for AnnData {
-    fn name(&self) -> &str {
-        self.matrix.file()
-    }
-
-    fn genes(&self) -> &[Gene] {
-        self.matrix.genes()
-    }
-
-    fn cells(&self) -> Option<u64> {
-        Some(self.matrix.cells())
-    }
-
-    fn next(&mut self, block: &mut Block, most: usize) -> Result<bool, CellsError> {
-        self.matrix.next(block, most)
-    }
-
-    fn labels(&self, name: &str) -> Result<Option<Vec<String>>, CellsError> {
-        column(&self.file, "obs", name, self.matrix.cells())?
-            .map(all)
-            .transpose()
-    }
+    let labels = move |name: &str, cells| column(&file, "obs", name, cells)?.map(all).transpose();
+    Ok(Box::new(Stored { matrix, labels }))
 }

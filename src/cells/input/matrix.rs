@@ -2,7 +2,7 @@
 
 use super::array::{Numbers, PIECE, Words, all_wholes};
 use super::gather::{Entries, Entry, Gather, Stopped};
-use super::source::{Block, Gene, Order};
+use super::source::{Block, CellSource, Gene, Order};
 use crate::cells::error::CellsError;
 
 /// The three arrays of a compressed matrix.
@@ -257,18 +257,6 @@ impl Matrix {
         })
     }
 
-    pub(super) fn file(&self) -> &str {
-        &self.file
-    }
-
-    pub(super) fn genes(&self) -> &[Gene] {
-        &self.genes
-    }
-
-    pub(super) fn cells(&self) -> u64 {
-        self.cells
-    }
-
     fn next_name(&mut self) -> Result<String, CellsError> {
         let Some(names) = &mut self.names else {
             return Ok(self.at.to_string());
@@ -333,11 +321,39 @@ impl Matrix {
             Err(gene) => Err(self.twice(&name, gene)),
         }
     }
+}
 
-    /// As [`super::source::CellSource::next`].
-    pub(super) fn next(&mut self, block: &mut Block, most: usize) -> Result<bool, CellsError> {
+/// A matrix of a file, and what else that file says of its cells.
+pub(super) struct Stored<L> {
+    pub(super) matrix: Matrix,
+    /// A column by its name, one value for each of so many cells.
+    pub(super) labels: L,
+}
+
+impl<L> CellSource for Stored<L>
+where
+    L: Fn(&str, u64) -> Result<Option<Vec<String>>, CellsError>,
+{
+    fn name(&self) -> &str {
+        &self.matrix.file
+    }
+
+    fn genes(&self) -> &[Gene] {
+        &self.matrix.genes
+    }
+
+    fn cells(&self) -> Option<u64> {
+        Some(self.matrix.cells)
+    }
+
+    fn next(&mut self, block: &mut Block, most: usize) -> Result<bool, CellsError> {
+        let matrix = &mut self.matrix;
         block.clear();
-        while self.at < self.cells && self.give(block, most)? {}
+        while matrix.at < matrix.cells && matrix.give(block, most)? {}
         Ok(!block.is_empty())
+    }
+
+    fn labels(&self, column: &str) -> Result<Option<Vec<String>>, CellsError> {
+        (self.labels)(column, self.matrix.cells)
     }
 }

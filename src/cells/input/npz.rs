@@ -3,19 +3,14 @@
 //! maybe `cells`, and any other array with one value a cell.
 
 use super::array::{Words, all_wholes};
-use super::matrix::{Arrays, Layout, Matrix};
+use super::matrix::{Arrays, Layout, Matrix, Stored};
 use super::names;
 use super::npy::Npy;
-use super::source::{Block, CellSource, Choice, Gene};
+use super::source::{CellSource, Choice, Gene};
 use super::zip::Archive;
 use crate::cells::error::CellsError;
 use std::path::Path;
 use std::rc::Rc;
-
-struct Npz {
-    archive: Rc<Archive>,
-    matrix: Matrix,
-}
 
 /// An array that must be there.
 fn needed(archive: &Rc<Archive>, name: &str) -> Result<Npy, CellsError> {
@@ -79,7 +74,10 @@ pub(super) fn open(path: &Path, choice: &Choice) -> Result<Box<dyn CellSource>, 
     }
     let names = Npy::open(&archive, "cells")?.map(|names| Box::new(names) as Box<dyn Words>);
     let matrix = Matrix::new(file, genes, cells, names, layout)?;
-    Ok(Box::new(Npz { archive, matrix }))
+    Ok(Box::new(Stored {
+        matrix,
+        labels: move |column: &str, cells| labels(&archive, column, cells),
+    }))
 }
 
 fn genes(archive: &Rc<Archive>) -> Result<Vec<Gene>, CellsError> {
@@ -103,35 +101,22 @@ fn genes(archive: &Rc<Archive>) -> Result<Vec<Gene>, CellsError> {
     Ok(genes)
 }
 
-impl CellSource for Npz {
-    fn name(&self) -> &str {
-        self.matrix.file()
+/// A column of the cells.
+fn labels(
+    archive: &Rc<Archive>,
+    column: &str,
+    cells: u64,
+) -> Result<Option<Vec<String>>, CellsError> {
+    let Some(mut array) = Npy::open(archive, column)? else {
+        return Ok(None);
+    };
+    let values = Words::len(&array);
+    if array.shape().len() != 1 || values != cells {
+        let reason = format!("{values} values, where there are {cells} cells");
+        return Err(CellsError::part(archive.file(), column, reason));
     }
-
-    fn genes(&self) -> &[Gene] {
-        self.matrix.genes()
-    }
-
-    fn cells(&self) -> Option<u64> {
-        Some(self.matrix.cells())
-    }
-
-    fn next(&mut self, block: &mut Block, most: usize) -> Result<bool, CellsError> {
-        self.matrix.next(block, most)
-    }
-
-    fn labels(&self, column: &str) -> Result<Option<Vec<String>>, CellsError> {
-        let Some(mut array) = Npy::open(&self.archive, column)? else {
-            return Ok(None);
-        };
-        let (cells, values) = (self.cells().unwrap_or(0), Words::len(&array));
-        if array.shape().len() != 1 || values != cells {
-            let reason = format!("{values} values, where there are {cells} cells");
-            return Err(CellsError::part(self.name(), column, reason));
-        }
-        (0..cells)
-            .map(|_| array.next_shown())
-            .collect::<Result<_, _>>()
-            .map(Some)
-    }
+    (0..cells)
+        .map(|_| array.next_shown())
+        .collect::<Result<_, _>>()
+        .map(Some)
 }

@@ -3,8 +3,8 @@
 
 use super::array::{Words, all_wholes};
 use super::hdf5::{Array, H5, Object};
-use super::matrix::{Arrays, Layout, Matrix};
-use super::source::{Block, CellSource, Gene};
+use super::matrix::{Arrays, Layout, Matrix, Stored};
+use super::source::{CellSource, Gene};
 use crate::cells::error::CellsError;
 
 /// Where names of cells stand in a group with a matrix.
@@ -28,10 +28,6 @@ fn group(file: &H5) -> Option<String> {
 /// True where a file is laid out as 10x does.
 pub(super) fn is_tenx(file: &H5) -> bool {
     group(file).is_some()
-}
-
-struct TenX {
-    matrix: Matrix,
 }
 
 /// Opens a file.
@@ -94,27 +90,6 @@ pub(super) fn open(file: H5) -> Result<Box<dyn CellSource>, CellsError> {
     });
     let names = Box::new(row(BARCODES)?);
     let matrix = Matrix::new(file.name(), genes, cells, Some(names), layout)?;
-    Ok(Box::new(TenX { matrix }))
-}
-
-impl CellSource for TenX {
-    fn name(&self) -> &str {
-        self.matrix.file()
-    }
-
-    fn genes(&self) -> &[Gene] {
-        self.matrix.genes()
-    }
-
-    fn cells(&self) -> Option<u64> {
-        Some(self.matrix.cells())
-    }
-
-    fn next(&mut self, block: &mut Block, most: usize) -> Result<bool, CellsError> {
-        self.matrix.next(block, most)
-    }
-
-    fn labels(&self, _: &str) -> Result<Option<Vec<String>>, CellsError> {
-        Ok(None)
-    }
+    let labels = |_: &str, _| Ok(None);
+    Ok(Box::new(Stored { matrix, labels }))
 }

@@ -72,6 +72,9 @@ pub struct Preparation {
     pub cls: Option<(u32, f32)>,
     /// Whether genes of value zero are tokens: all that the file has a column for.
     pub keep_zeros: bool,
+    /// Genes that stay where some are left out, and that there is room for where the cell does not
+    /// have them.
+    pub always: Vec<u32>,
     /// For the published random rules. The numbers come from a ChaCha8 stream of the cell's own,
     /// chosen by its genes and values: two cells that are equal get the same.
     pub seed: Option<u64>,
@@ -88,6 +91,7 @@ impl Default for Preparation {
             most_tokens: 1200,
             cls: None,
             keep_zeros: false,
+            always: vec![],
             seed: None,
         }
     }
@@ -223,27 +227,39 @@ impl Preparation {
         let Profile { genes, order, .. } = out;
         order.clear();
         order.extend(0..genes.len() as u32);
+        let has = |id: &u32| genes.binary_search_by_key(id, |gene| gene.0).is_ok();
+        let missing = self.always.iter().filter(|id| !has(id)).count();
         let room = self
             .most_tokens
-            .saturating_sub(usize::from(self.cls.is_some()));
+            .saturating_sub(usize::from(self.cls.is_some()) + missing);
         if room >= genes.len() {
             return;
         }
+        // Those that stay come first.
+        let mut stay = 0;
+        for place in 0..order.len() {
+            if stay < room && self.always.contains(&genes[order[place] as usize].0) {
+                order.swap(stay, place);
+                stay += 1;
+            }
+        }
+        let (all, rest) = (room, &mut order[stay..]);
+        let room = room - stay;
         if let Some(random) = random {
             for place in 0..room {
-                let rest = (genes.len() - place) as u64;
-                // The product of two 64-bit numbers, shifted by 64, is below `rest`.
-                let drawn = (u128::from(random.next_u64()) * u128::from(rest)) >> 64;
-                order.swap(place, place + drawn as usize);
+                let left = (rest.len() - place) as u64;
+                // The product of two 64-bit numbers, shifted by 64, is below `left`.
+                let drawn = (u128::from(random.next_u64()) * u128::from(left)) >> 64;
+                rest.swap(place, place + drawn as usize);
             }
         } else if room > 0 {
             // Genes stand by ascending id, and so an index decides between equal values.
-            order.select_nth_unstable_by(room - 1, |a, b| {
+            rest.select_nth_unstable_by(room - 1, |a, b| {
                 let value = |index: &u32| genes[*index as usize].1;
                 value(b).total_cmp(&value(a)).then(a.cmp(b))
             });
         }
-        order.truncate(room);
+        order.truncate(all);
         order.sort_unstable();
     }
 

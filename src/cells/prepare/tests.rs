@@ -245,6 +245,34 @@ fn the_highest_values_stay() {
     }
 }
 
+/// A gene that is perturbed keeps its token and its value, and one that was not measured its room.
+#[test]
+fn some_genes_stay_whatever_their_value() {
+    let (genes, values) = ([8, 2, 5, 3], [2.0, 2.0, 7.0, 1.0]);
+    let of = |always: &[u32], seed| {
+        let preparation = Preparation {
+            normalise: None,
+            log1p: false,
+            bins: None,
+            most_tokens: 3,
+            always: always.to_vec(),
+            seed,
+            ..Preparation::default()
+        };
+        prepared(&preparation, &genes, &values, &matching(9)).unwrap()
+    };
+    assert_eq!(of(&[], None).0, [2, 5, 8]);
+    assert_eq!(of(&[3], None), (vec![2, 3, 5], vec![2.0, 1.0, 7.0]));
+    assert_eq!(of(&[3, 8], None).0, [3, 5, 8]);
+    // Gene 0 is not in the cell.
+    assert_eq!(of(&[0, 3], None), (vec![3, 5], vec![1.0, 7.0]));
+    assert_eq!(of(&[2, 3, 5, 8], None).0.len(), 3);
+    for seed in 0..20 {
+        let (ids, _) = of(&[3], Some(seed));
+        assert!(ids.len() == 3 && ids.contains(&3), "{ids:?}");
+    }
+}
+
 #[test]
 fn a_drawn_subset_is_even() {
     let genes: Vec<u32> = (0..40).collect();

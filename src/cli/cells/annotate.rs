@@ -54,7 +54,7 @@ pub(super) fn least(asked: Option<f32>, model: &CellModel) -> Result<f32, CliErr
             Err(CliError::usage("--min-probability is from 0 to 1"))
         }
         Some(least) => Ok(least),
-        None => Ok(model.cells().unknown),
+        None => Ok(model.tokens().cells().unknown),
     }
 }
 
@@ -70,7 +70,7 @@ impl<'a> Typed<'a> {
     pub(super) fn new(model: &'a CellModel, cell: &Outcome, least: f32) -> Typed<'a> {
         let names: Vec<&str> = model.outputs().collect();
         let ranked = ranked(cell.outputs).into_iter().take(3);
-        let special = usize::from(model.cells().cls.is_some());
+        let special = usize::from(model.tokens().cls().is_some());
         Typed {
             top: ranked
                 .map(|(at, p)| (names.get(at).copied().unwrap_or("?"), p))

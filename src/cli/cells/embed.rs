@@ -26,62 +26,98 @@ pub(super) struct Embedded {
     pub(super) names: Vec<String>,
     /// Which of them have a vector.
     pub(super) scored: Vec<usize>,
-    /// Row by row.
-    pub(super) values: Vec<f32>,
+    pub(super) vectors: Vectors,
 }
 
 impl Embedded {
     /// Embeds all cells of an input.
     pub(super) fn new(session: &Session, source: &mut dyn CellSource) -> Result<Self, CliError> {
-        let mut all = Embedded {
-            names: vec![],
-            scored: vec![],
-            values: vec![],
-        };
+        let (mut names, mut scored, mut values) = (vec![], vec![], vec![]);
         session.run(source, Flagged::default(), |cell| {
             if let Ok(outcome) = &cell.result {
-                all.scored.push(all.names.len());
-                all.values.extend(outcome.outputs);
+                scored.push(names.len());
+                values.extend_from_slice(outcome.outputs);
             }
-            all.names.push(clean(cell.name.as_bytes()));
+            names.push(clean(cell.name.as_bytes()));
             Ok(())
         })?;
         let width = session.model.outputs().count();
-        // Each value is rounded once, from the double that the length is divided in.
-        for row in all.values.chunks_exact_mut(width) {
-            let squares: f64 = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-            let length = squares.sqrt().max(f64::MIN_POSITIVE);
-            row.iter_mut()
-                .for_each(|x| *x = (f64::from(*x) / length) as f32);
-        }
-        Ok(all)
+        let vectors = Vectors::new(&values, width)
+            .map_err(|error| CliError::input(format!("{}: {error}", session.model.name())))?;
+        Ok(Embedded {
+            names,
+            scored,
+            vectors,
+        })
     }
 
-    /// What a column says of the cells that have a vector: one of the input, or of a table.
-    pub(super) fn labels(
-        &self,
+    /// The cells with a vector of which a column says something: their vectors, what it says, and
+    /// which ones they are.
+    pub(super) fn labelled(&self, column: &Column) -> Result<Labelled, CliError> {
+        let (mut rows, mut cells, mut labels) = (vec![], vec![], vec![]);
+        for (row, &cell) in self.scored.iter().enumerate() {
+            let label = column.of(cell, &self.names[cell])?;
+            if !label.is_empty() {
+                rows.push(row);
+                cells.push(cell);
+                labels.push(label);
+            }
+        }
+        Ok(Labelled {
+            vectors: self.vectors.some(&rows),
+            labels: Labels::new(labels.into_iter()),
+            cells,
+        })
+    }
+}
+
+/// Cells whose labels are known.
+pub(super) struct Labelled {
+    pub(super) vectors: Vectors,
+    pub(super) labels: Labels,
+    /// Their places in the input.
+    pub(super) cells: Vec<usize>,
+}
+
+/// What is known of each cell of an input.
+pub(super) enum Column {
+    /// A column of the input itself.
+    ByPlace(Vec<String>),
+    /// One of a table, by the names of cells, and the table.
+    ByName(HashMap<String, String>, PathBuf),
+}
+
+impl Column {
+    /// Reads it, before anything is scored.
+    pub(super) fn new(
         source: &dyn CellSource,
         column: &str,
         table: Option<&PathBuf>,
-    ) -> Result<Vec<String>, CliError> {
+    ) -> Result<Column, CliError> {
         if let Some(path) = table {
-            let labels = table_column(path, column)?;
-            let of = |cell: &usize| -> Result<String, CliError> {
-                let name = &self.names[*cell];
-                labels.get(name).cloned().ok_or_else(|| {
-                    CliError::input(format!("{}: no line for cell {name}", path.display()))
-                })
-            };
-            return self.scored.iter().map(of).collect();
+            return Ok(Column::ByName(table_column(path, column)?, path.clone()));
         }
-        let labels = source.labels(column)?.ok_or_else(|| {
-            let file = source.name();
-            CliError::input(format!(
-                "{file}: no column {column:?}; --labels reads a table"
-            ))
-        })?;
-        let of = |cell: &usize| labels.get(*cell).cloned().unwrap_or_default();
-        Ok(self.scored.iter().map(of).collect())
+        match source.labels(column)? {
+            Some(labels) => Ok(Column::ByPlace(labels)),
+            None => Err(CliError::input(format!(
+                "{}: no column {column:?}; --labels reads a table",
+                source.name()
+            ))),
+        }
+    }
+
+    /// Empty where nothing is known.
+    fn of(&self, cell: usize, name: &str) -> Result<&str, CliError> {
+        match self {
+            Column::ByPlace(labels) => Ok(labels.get(cell).map_or("", String::as_str)),
+            Column::ByName(labels, path) => match labels.get(name) {
+                Some(label) => Ok(label),
+                None => Err(CliError::input(format!(
+                    "{}: no line for cell {name}",
+                    path.display()
+                ))),
+            },
+        }
     }
 }
 
@@ -121,22 +157,23 @@ pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliErro
         .check()?;
     let session = Session::new(&arguments.options, Kind::Embedding, quiet)?;
     let mut source = session.open(&arguments.input)?;
+    let mut columns = vec![];
+    for (name, is_batch) in [(&arguments.label, false), (&arguments.batch, true)] {
+        let Some(name) = name else { continue };
+        let column = Column::new(&*source, name, arguments.labels.as_ref())?;
+        columns.push((name, column, is_batch));
+    }
     let embedded = Embedded::new(&session, &mut *source)?;
-    let width = session.model.outputs().count();
-    write(&embedded, width, &arguments.output)?;
-    let vectors = || Vectors::new(&embedded.values, width).map_err(CliError::input);
-    for (column, is_batch) in [(&arguments.label, false), (&arguments.batch, true)] {
-        let Some(column) = column else { continue };
-        let labels = embedded.labels(&*source, column, arguments.labels.as_ref())?;
-        let labels = Labels::new(labels.iter().map(String::as_str));
-        let vectors = vectors()?;
-        let score = silhouette(&vectors, &labels.of).map_err(CliError::input)?;
-        note(format_args!("{column}: silhouette {:.4}", score.mean));
-        if is_batch {
-            let mixed = mixing(&vectors, &labels.of, NEIGHBOURS).map_err(CliError::input)?;
+    write(&embedded, &arguments.output)?;
+    for (name, column, is_batch) in &columns {
+        let own = embedded.labelled(column)?;
+        let score = silhouette(&own.vectors, &own.labels.of).map_err(CliError::input)?;
+        note(format_args!("{name}: silhouette {:.4}", score.mean));
+        if *is_batch {
+            let mixed = mixing(&own.vectors, &own.labels.of, NEIGHBOURS);
+            let mixed = mixed.map_err(CliError::input)?;
             note(format_args!(
-                "{column}: mixing {mixed:.4} of {NEIGHBOURS} neighbours, 1 for batches that are \
-                 one"
+                "{name}: mixing {mixed:.4} of {NEIGHBOURS} neighbours, 1 for batches that are one"
             ));
         }
     }
@@ -144,15 +181,16 @@ pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliErro
     Ok(())
 }
 
-fn write(embedded: &Embedded, width: usize, output: &Path) -> Result<(), CliError> {
+fn write(embedded: &Embedded, output: &Path) -> Result<(), CliError> {
     let target = Target::new(Some(output.to_path_buf()));
     let failed = |source| target.failed(source);
-    let rows = embedded.values.chunks_exact(width);
+    let width = embedded.vectors.width();
+    let mut rows = (0..embedded.vectors.len()).map(|row| embedded.vectors.row(row));
     if output.extension().is_some_and(|ending| ending == "npy") {
         let mut out = target.open()?;
         let cells = embedded.names.len() as u64;
         let mut array = NpyWriter::new(BufWriter::new(&mut out), cells, width).map_err(failed)?;
-        let (mut rows, nothing) = (rows, vec![f32::NAN; width]);
+        let nothing = vec![f32::NAN; width];
         for cell in 0..embedded.names.len() {
             let row = match embedded.scored.binary_search(&cell) {
                 Ok(_) => rows.next().unwrap_or(&nothing),

@@ -1,9 +1,9 @@
 //! `cells map`: the nearest cells of a labelled reference.
 
-use super::embed::Embedded;
+use super::embed::{Column, Embedded, Labelled};
 use super::session::Session;
 use crate::cells::model::Kind;
-use crate::cells::nearest::{Labels, Reference, Vectors};
+use crate::cells::nearest::Reference;
 use crate::cli::arguments::cells::MapArguments;
 use crate::cli::error::CliError;
 use crate::cli::output::{End, Target};
@@ -19,19 +19,25 @@ pub(super) fn run(arguments: &MapArguments, quiet: bool) -> Result<(), CliError>
     .write([&arguments.output])
     .check()?;
     let session = Session::new(&arguments.options, Kind::Embedding, quiet)?;
-    let width = session.model.outputs().count();
-    let mut reference = session.open(&arguments.reference)?;
+    let mut source = session.open(&arguments.reference)?;
     let mut query = session.open(&arguments.query)?;
-    let known = Embedded::new(&session, &mut *reference)?;
-    let labels = known.labels(&*reference, &arguments.label, arguments.labels.as_ref())?;
-    let labels = Labels::new(labels.iter().map(String::as_str));
-    let vectors = |own: &Embedded| Vectors::new(&own.values, width).map_err(CliError::input);
-    let reference = Reference::new(vectors(&known)?, labels).map_err(CliError::input)?;
+    let column = Column::new(&*source, &arguments.label, arguments.labels.as_ref())?;
+    let known = Embedded::new(&session, &mut *source)?;
+    let Labelled {
+        vectors,
+        labels,
+        cells: places,
+    } = known.labelled(&column)?;
+    if vectors.is_empty() {
+        let file = arguments.reference.display();
+        let reason = format!("{file}: no cell with a label can be used");
+        return Err(CliError::Input(reason));
+    }
+    let reference = Reference::new(vectors, labels).map_err(CliError::input)?;
     let cells = Embedded::new(&session, &mut *query)?;
     let k = usize::from(arguments.neighbours);
-    let nearest = reference
-        .nearest(&vectors(&cells)?, k)
-        .map_err(CliError::input)?;
+    let nearest = reference.nearest(&cells.vectors, k);
+    let nearest = nearest.map_err(CliError::input)?;
     let target = Target::new(Some(arguments.output.clone()));
     let failed = |source| target.failed(source);
     let mut out = target.open_text()?;
@@ -48,7 +54,7 @@ pub(super) fn run(arguments: &MapArguments, quiet: bool) -> Result<(), CliError>
             cells.names[*cell],
             clean(majority.label.as_bytes()),
             majority.share,
-            known.names[known.scored[*first as usize]],
+            known.names[places[*first as usize]],
         )
         .map_err(failed)?;
     }

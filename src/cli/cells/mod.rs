@@ -11,8 +11,6 @@ mod session;
 use super::arguments::cells::CellsCommand;
 use super::error::CliError;
 
-pub(super) use session::calibration;
-
 pub(super) fn run(command: CellsCommand, quiet: bool) -> Result<(), CliError> {
     match command {
         CellsCommand::Annotate(arguments) if arguments.follow => follow::run(&arguments, quiet),

@@ -93,7 +93,7 @@ fn vectors(
     });
     let (mut names, mut values) = (vec![], vec![]);
     for (id, row) in (0..).zip(table.values.chunks_exact(table.width)) {
-        let Some(name) = model.vocabulary().name(id) else {
+        let Some(name) = model.tokens().vocabulary().name(id) else {
             continue;
         };
         let wanted = asked.as_ref().is_none_or(|asked| asked.contains(name));

@@ -15,7 +15,7 @@ pub(super) fn run(arguments: &PerturbArguments, quiet: bool) -> Result<(), CliEr
         .write([&arguments.output])
         .check()?;
     let session = Session::new(&arguments.options, Kind::Perturbation, quiet)?;
-    let model = &session.model;
+    let (model, tokens) = (&session.model, session.model.tokens());
     let how = match arguments.how {
         PerturbationArgument::Ko => "ko",
         PerturbationArgument::Kd => "kd",
@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &PerturbArguments, quiet: bool) -> Result<(), CliEr
     let flag = model.flag(how).map_err(CliError::input)?;
     let mut ids = vec![];
     for name in &arguments.perturbed {
-        let id = model.gene(name).ok_or_else(|| {
+        let id = tokens.gene(name).ok_or_else(|| {
             let reason = format!("{name}: no gene of {}", model.name());
             CliError::input(reason)
         })?;
@@ -33,10 +33,10 @@ pub(super) fn run(arguments: &PerturbArguments, quiet: bool) -> Result<(), CliEr
         }
     }
     let mut source = session.open(&arguments.input)?;
-    let matching = model.matching(source.genes()).map_err(CliError::input)?;
+    let matching = tokens.matching(source.genes()).map_err(CliError::input)?;
     let measured = |id: &u32| matching.genes.binary_search(id).is_ok();
     let unmeasured: Vec<u32> = ids.iter().filter(|id| !measured(id)).copied().collect();
-    let unmeasured: Vec<u32> = unmeasured.into_iter().chain(special(&session)).collect();
+    let unmeasured: Vec<u32> = unmeasured.into_iter().chain(tokens.cls()).collect();
     let mut response = Response::default();
     let flagged = Flagged { ids: &ids, flag };
     let tally = session.run(&mut *source, flagged, |cell| {
@@ -45,12 +45,12 @@ pub(super) fn run(arguments: &PerturbArguments, quiet: bool) -> Result<(), CliEr
         }
         Ok(())
     })?;
-    if tally.matched * 2 < model.known() {
+    if tally.matched * 2 < tokens.known() {
         log::warn!(
             "{}: {} of the {} genes that {} was trained with: its responses mean little here",
             arguments.input.display(),
             tally.matched,
-            model.known(),
+            tokens.known(),
             model.name()
         );
     }
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &PerturbArguments, quiet: bool) -> Result<(), CliEr
     let mut out = target.open_text()?;
     writeln!(out, "#gene\tcontrol\tpredicted\tchange\tsign").map_err(failed)?;
     for change in largest(response.changes(), arguments.top) {
-        let name = model.vocabulary().name(change.gene).unwrap_or("?");
+        let name = tokens.vocabulary().name(change.gene).unwrap_or("?");
         let by = change.change();
         let sign = if by < 0.0 { "-" } else { "+" };
         writeln!(
@@ -74,12 +74,6 @@ pub(super) fn run(arguments: &PerturbArguments, quiet: bool) -> Result<(), CliEr
     out.end(End::Complete).map_err(failed)?;
     session.sign();
     Ok(())
-}
-
-/// The token before all genes, which is none.
-fn special(session: &Session) -> Option<u32> {
-    let name = session.model.cells().cls.as_ref()?;
-    session.model.vocabulary().id(name)
 }
 
 /// By how much they change, ties by id.

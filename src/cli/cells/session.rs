@@ -1,18 +1,15 @@
 //! What all commands share: a model, an input, and what is said of a run.
 
 use crate::cells::error::CellsError;
-use crate::cells::genes::{Matching, Vocabulary};
-use crate::cells::input::{Block, CellSource, Choice, open};
+use crate::cells::input::{CellSource, Choice, open};
 use crate::cells::model::{CellModel, Kind};
-use crate::cells::prepare::{DETECTED_CELLS, Input, Preparation, Profile, detect};
+use crate::cells::prepare::Input;
 use crate::cells::run::{Flagged, Job, RunError, Scored, Settings, Tally, run};
 use crate::cli::arguments::cells::{CellsOptions, ValuesArgument};
 use crate::cli::error::CliError;
 use crate::cli::guard::Files;
 use crate::cli::report::note;
 use crate::kernels::Isa;
-use crate::model::genes::join;
-use crate::model::manifest::{Cells, Manifest};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -144,7 +141,7 @@ impl Session {
             "{file}: {values}; {} of {} columns are among the model's {} genes{merged}",
             tally.matched,
             tally.columns,
-            self.model.known()
+            self.model.tokens().known()
         ));
         note(format_args!(
             "cells    {} in = {} scored + {} rejected, in {seconds:.1} s",
@@ -161,60 +158,5 @@ impl Session {
                 Isa::selected()
             ));
         }
-    }
-}
-
-/// Cells for the compiler to calibrate a network on, and to compare it on.
-///
-/// # Errors
-/// Where the input is wrong, or has nothing of the vocabulary.
-pub(crate) fn calibration(path: &Path, manifest: &Manifest) -> Result<Vec<Vec<u32>>, CliError> {
-    const MOST: usize = 256;
-    let Some(cells) = &manifest.cells else {
-        return Ok(vec![]);
-    };
-    let vocabulary = Vocabulary::read(cells.names.join("\n").as_bytes());
-    let vocabulary = vocabulary.map_err(|e| CliError::input(format!("{}: {e}", cells.genes)))?;
-    let mut source = open(path, &Choice::default())?;
-    let genes = source.genes().iter();
-    let names = genes.map(|gene| (gene.symbol.as_str(), gene.id.as_deref()));
-    let matching = Matching::new(&vocabulary, names, cells.least_share);
-    let matching = matching.map_err(|e| CliError::input(format!("{}: {e}", path.display())))?;
-    let (mut block, mut all, mut profile) = (Block::default(), vec![], Profile::default());
-    source.next(&mut block, DETECTED_CELLS)?;
-    let preparation = Preparation {
-        input: detect(&block.values),
-        normalise: cells.normalise,
-        log1p: cells.log1p,
-        bins: cells.bins,
-        most_tokens: manifest.tile,
-        cls: special(cells, &vocabulary)?,
-        keep_zeros: cells.zeros,
-        seed: None,
-    };
-    for cell in 0..block.len().min(MOST) {
-        let (_, genes, values) = block.cell(cell);
-        let prepared = preparation.prepare(genes, values, &matching, &mut profile);
-        if prepared.is_err() {
-            continue;
-        }
-        // A gene in turn, where the network asks which one is perturbed.
-        let mut flags = vec![0; profile.ids.len()];
-        if manifest.task == Kind::Perturbation.task() {
-            flags[cell % profile.ids.len()] = 1;
-        }
-        all.push(join(&profile.ids, &profile.values, &flags));
-    }
-    Ok(all)
-}
-
-/// The token before all genes.
-fn special(cells: &Cells, vocabulary: &Vocabulary) -> Result<Option<(u32, f32)>, CliError> {
-    let Some(name) = &cells.cls else {
-        return Ok(None);
-    };
-    match vocabulary.id(name) {
-        Some(id) => Ok(Some((id, cells.cls_value))),
-        None => Err(CliError::input(format!("{}: no {name:?}", cells.genes))),
     }
 }

@@ -1,7 +1,7 @@
 //! A dense layer on a vector.
 
 use super::form::{Input, Written};
-use super::operator::{Need, Operand, Operator, Run, check_size, floats};
+use super::operator::{Attributes, Need, Operand, Operator, Run, check_size, floats};
 use crate::kernels::dense::dense;
 use crate::kernels::float::Weights;
 use crate::kernels::{Activation, padded};
@@ -33,15 +33,7 @@ impl Operator for DenseSpec {
     }
 
     fn tensors(&self, precision: Precision) -> Vec<Need> {
-        let dtype = match precision {
-            Precision::F32 => Dtype::F32,
-            Precision::Int8 | Precision::Fp16 => Dtype::F16,
-        };
-        let lanes = padded(self.outputs);
-        vec![
-            Need::new("weight", dtype, self.inputs * lanes),
-            Need::floats("bias", lanes),
-        ]
+        tensors(self.inputs, self.outputs, precision)
     }
 
     fn operands(&self, _precision: Precision) -> Vec<Operand> {
@@ -66,11 +58,7 @@ impl Operator for DenseSpec {
 
     fn run(&self, run: Run) -> TractResult<()> {
         let attributes = run.attributes;
-        let weight = attributes.tensor(0)?;
-        let weights = match attributes.precision {
-            Precision::F32 => Weights::F32(weight.f32().context("weights")?),
-            _ => Weights::F16(weight.f16().context("weights")?),
-        };
+        let weights = weights(attributes)?;
         let input = floats(&run.inputs[0])?;
         let fits = input.len() >= run.sequences * self.inputs;
         ensure!(fits, "a vector of {}", input.len());
@@ -83,4 +71,26 @@ impl Operator for DenseSpec {
         }
         Ok(())
     }
+}
+
+/// Tensors of a dense layer.
+pub(super) fn tensors(inputs: usize, outputs: usize, precision: Precision) -> Vec<Need> {
+    let dtype = match precision {
+        Precision::F32 => Dtype::F32,
+        Precision::Int8 | Precision::Fp16 => Dtype::F16,
+    };
+    let lanes = padded(outputs);
+    vec![
+        Need::new("weight", dtype, inputs * lanes),
+        Need::floats("bias", lanes),
+    ]
+}
+
+/// The first of them.
+pub(super) fn weights(attributes: &Attributes) -> TractResult<Weights<'_>> {
+    let weight = attributes.tensor(0)?;
+    Ok(match attributes.precision {
+        Precision::F32 => Weights::F32(weight.f32().context("weights")?),
+        _ => Weights::F16(weight.f16().context("weights")?),
+    })
 }

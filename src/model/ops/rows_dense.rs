@@ -1,12 +1,11 @@
 //! A dense layer on each row, in float, and the same to the bit everywhere.
 
+use super::dense;
 use super::form::{RowKind, Written};
 use super::operator::{Need, Operand, Operator, Run, check_size, floats};
-use crate::kernels::dense::dense;
-use crate::kernels::float::Weights;
-use crate::kernels::{Activation, padded};
+use crate::kernels::Activation;
+use crate::kernels::dense::dense as kernel;
 use crate::model::manifest::Precision;
-use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;
 
@@ -35,15 +34,7 @@ impl Operator for RowsDenseSpec {
     }
 
     fn tensors(&self, precision: Precision) -> Vec<Need> {
-        let dtype = match precision {
-            Precision::F32 => Dtype::F32,
-            Precision::Int8 | Precision::Fp16 => Dtype::F16,
-        };
-        let lanes = padded(self.outputs);
-        vec![
-            Need::new("weight", dtype, self.inputs * lanes),
-            Need::floats("bias", lanes),
-        ]
+        dense::tensors(self.inputs, self.outputs, precision)
     }
 
     fn operands(&self, _precision: Precision) -> Vec<Operand> {
@@ -64,11 +55,7 @@ impl Operator for RowsDenseSpec {
 
     fn run(&self, run: Run) -> TractResult<()> {
         let (attributes, rows) = (run.attributes, run.extent.rows_out);
-        let weight = attributes.tensor(0)?;
-        let weights = match attributes.precision {
-            Precision::F32 => Weights::F32(weight.f32().context("weights")?),
-            _ => Weights::F16(weight.f16().context("weights")?),
-        };
+        let weights = dense::weights(attributes)?;
         let bias = attributes.floats(1)?;
         attributes.rows_of(&run.inputs[0], self.inputs, rows)?;
         let input = &floats(&run.inputs[0])?[attributes.data(rows, self.inputs)];
@@ -77,7 +64,7 @@ impl Operator for RowsDenseSpec {
         let target = &mut memory.as_slice_mut::<f32>()?[range];
         let rows = input.chunks_exact(self.inputs);
         for (row, target) in rows.zip(target.chunks_exact_mut(self.outputs)) {
-            dense(attributes.isa, row, weights, bias, self.activation, target);
+            kernel(attributes.isa, row, weights, bias, self.activation, target);
         }
         Ok(())
     }

@@ -1,0 +1,96 @@
+//! What a model reads of a cell: its vocabulary, and how it wants cells prepared.
+
+use super::genes::{GenesError, Matching, Vocabulary};
+use super::input::Gene;
+use super::prepare::{Input, Preparation};
+use crate::model::manifest::{Cells, Manifest};
+
+/// From a cell to tokens, as a manifest has it.
+#[derive(Debug)]
+pub struct Tokens {
+    vocabulary: Vocabulary,
+    cells: Cells,
+    cls: Option<u32>,
+    other: Option<u32>,
+    most: usize,
+}
+
+impl Tokens {
+    /// Of a manifest and the names of its vocabulary.
+    ///
+    /// # Errors
+    /// Where the model does not read cells, or a name is missing or stands twice.
+    pub fn new(manifest: &Manifest, names: &[&str]) -> Result<Tokens, String> {
+        let cells = manifest.cells.clone().ok_or("it reads no cells")?;
+        let vocabulary = Vocabulary::read(names.join("\n").as_bytes());
+        let vocabulary = vocabulary.map_err(|e| format!("{}: {e}", cells.genes))?;
+        let special = |name: &Option<String>| match name {
+            None => Ok(None),
+            Some(name) => match vocabulary.id(name) {
+                Some(id) => Ok(Some(id)),
+                None => Err(format!("{name:?} is not among {}", cells.genes)),
+            },
+        };
+        let (cls, other) = (special(&cells.cls)?, special(&cells.other)?);
+        Ok(Tokens {
+            vocabulary,
+            cls,
+            other,
+            cells,
+            most: manifest.tile,
+        })
+    }
+
+    /// Its genes.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// How many genes it has, special tokens not among them.
+    pub fn known(&self) -> usize {
+        let ids = 0..self.vocabulary.len() as u32;
+        let names = ids.filter_map(|id| self.vocabulary.name(id));
+        names.filter(|name| !name.starts_with('<')).count()
+    }
+
+    /// How cells become tokens.
+    pub fn cells(&self) -> &Cells {
+        &self.cells
+    }
+
+    /// The token before all genes.
+    pub fn cls(&self) -> Option<u32> {
+        self.cls
+    }
+
+    /// The id of a gene, or of the token that stands for those which it does not know.
+    pub fn gene(&self, name: &str) -> Option<u32> {
+        self.vocabulary.id(name).or(self.other)
+    }
+
+    /// How cells are to be prepared, if they are `input`. Genes that are `always` tokens stay where
+    /// a cell has more genes than tokens.
+    pub fn preparation(&self, input: Input, seed: Option<u64>, always: &[u32]) -> Preparation {
+        Preparation {
+            input,
+            normalise: self.cells.normalise,
+            log1p: self.cells.log1p,
+            bins: self.cells.bins,
+            most_tokens: self.most,
+            cls: self.cls.map(|id| (id, self.cells.cls_value)),
+            keep_zeros: self.cells.zeros,
+            always: always.to_vec(),
+            seed,
+        }
+    }
+
+    /// Which columns of a file it knows.
+    ///
+    /// # Errors
+    /// Where these are too few.
+    pub fn matching(&self, genes: &[Gene]) -> Result<Matching, GenesError> {
+        let genes = genes.iter();
+        let names = genes.map(|gene| (gene.symbol.as_str(), gene.id.as_deref()));
+        Matching::new(&self.vocabulary, names, self.cells.least_share)
+    }
+}
