@@ -65,7 +65,7 @@ impl Embedded {
         }
         Ok(Labelled {
             vectors: self.vectors.some(&rows),
-            labels: Labels::new(labels.into_iter()),
+            labels: Labels::new(labels),
             cells,
         })
     }
