@@ -8,7 +8,7 @@ use strandline::compile::check::Check;
 use strandline::compile::pack::pack;
 use strandline::kernels::Isa;
 use strandline::model::file::ModelFile;
-use strandline::model::genes::{join, split};
+use strandline::model::genes::{Cells, join, split};
 use strandline::model::manifest::{Manifest, Precision, Reproducible};
 use strandline::model::map::Bytes;
 use strandline::model::{Model, Runner};
@@ -221,9 +221,9 @@ fn a_task_needs_its_outputs() {
         manifest.task = task.to_string();
         let samples: Vec<Vec<u32>> = cells(head).into_iter().map(|(words, _)| words).collect();
         let path = data(&format!("{head}.onnx"));
-        let packed = pack(&path, &manifest, &samples, Check::Skip).unwrap();
-        let error = CellModel::new(packed.model).unwrap_err().to_string();
-        assert!(error.contains(task), "{error}");
+        let error = pack(&path, &manifest, &samples, Check::Skip).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(&format!("task {task} has ")), "{error}");
     }
 }
 
@@ -235,7 +235,8 @@ fn manifests_that_do_not_fit_are_refused() {
         .map(|(words, _)| words)
         .collect();
     let refused = |manifest: &Manifest, reason: &str| {
-        let path = data("embedding.onnx");
+        let path = data(&manifest.cells.as_ref().unwrap().genes);
+        let path = path.with_extension("").with_extension("onnx");
         let error = pack(&path, manifest, &samples, Check::Precision)
             .unwrap_err()
             .to_string();
@@ -244,10 +245,38 @@ fn manifests_that_do_not_fit_are_refused() {
     let mut short = manifest("embedding", Precision::F32);
     short.cells.as_mut().unwrap().names.pop();
     refused(&short, "39 names");
+    let changed = |head: &str, change: &dyn Fn(&mut Cells)| {
+        let mut manifest = manifest(head, Precision::F32);
+        change(manifest.cells.as_mut().unwrap());
+        manifest
+    };
+    let other = changed("embedding", &|cells| cells.other = Some("<other>".into()));
+    refused(&other, "other is \"<other>\"");
+    let cls = changed("embedding", &|cells| cells.cls = Some("CLS".into()));
+    refused(&cls, "cls is \"CLS\"");
+    let twice = changed("embedding", &|cells| {
+        cells.names[7] = cells.names[5].clone()
+    });
+    refused(&twice, "line 8: ");
+    // More kinds of perturbation than the network has flags.
+    let all = ["ko", "kd", "oe"].map(String::from);
+    let flags = changed("perturbation", &|cells| cells.perturbations = all.to_vec());
+    refused(&flags, "cannot be run");
     let text = fs::read_to_string(data("embedding.toml")).unwrap();
     for (from, to, reason) in [
         ("bins = 51", "bins = 1", "bins"),
         ("normalise = 10000.0", "normalise = 0.0", "normalise"),
+        ("[cells]", "[cells]\nperturbations = []", "perturbations"),
+        (
+            "[cells]",
+            "[cells]\nperturbations = [\"ko\", \"ko\"]",
+            "perturbations",
+        ),
+        (
+            "[cells]",
+            "[cells]\nperturbations = [\"crispr\"]",
+            "perturbations",
+        ),
         ("tokeniser = \"genes\"", "tokeniser = \"ids\"", "ids"),
         (
             "task = \"cell-embedding\"",

@@ -296,8 +296,7 @@ def write(folder, models, texts=None):
         for path in written:
             os.replace(path, folder / path.name)
     for path in written:
-        size = (folder / path.name).stat().st_size
-        print(f"{folder / path.name}  {size / 1e6:.1f} MB")
+        print(f"{folder / path.name}  {(folder / path.name).stat().st_size:,} bytes")
 
 
 def run(convert, parser):

@@ -20,10 +20,12 @@ Figures: of held-out pbmc3k cells as they are and as other experiments would sho
 
     cd models/train; run="python cell_types.py --data DIR --pbmc68k FILE --out OUT"
     $run
-    $run --steps 450 --without pbmc68k --without citeseq
+    $run --without pbmc68k --without citeseq
 
-trains, and trains for the figures: 11 and 1.5 minutes on one core. It goes on from its last
+trains, and trains for the figures: 11 to 13 minutes each on one core. It goes on from its last
 checkpoint.
+FILE is what `scanpy.datasets.pbmc68k_reduced` reads, `scanpy/datasets/10x_pbmc68k_reduced.h5ad` in
+the wheel of scanpy 1.11.5.
 Then `cell_types_peers.py` and `cell_types_report.py`.
 """
 
@@ -199,7 +201,8 @@ def train(a, sets, genes, name):
     model.load_state_dict(average.values)
     minutes = round((time.process_time() - began) / 60, 1)
     state = dict(model=model.state_dict(), genes=genes, shape=SHAPE, minutes=minutes)
-    torch.save(state | {"sets": list(sets)}, os.path.join(a.out, f"{name}.pt"))
+    state |= dict(steps=a.steps, sets=list(sets))
+    torch.save(state, os.path.join(a.out, f"{name}.pt"))
     return model.eval()
 
 
@@ -248,7 +251,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--data", required=True, help="the kit's folder of cells")
-    p.add_argument("--pbmc68k", required=True, help="10x_pbmc68k_reduced.h5ad")
+    p.add_argument("--pbmc68k", required=True, help="scanpy's 10x_pbmc68k_reduced.h5ad")
     p.add_argument("--out", required=True)
     p.add_argument("--without", action="append", default=[], help="a set that is left out")
     p.add_argument("--seed", type=int, default=1)

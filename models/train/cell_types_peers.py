@@ -5,11 +5,14 @@ What: logistic regression on the genes that pbmc3k shares with each set, for sev
 Why: a network replaces them only where it is better.
 How: rows of log1p values, as they are and of equal length (`unit`). The best C of each set is
   chosen on that set, which favours the regression. actinn_jax's 324 names become pbmc3k's nine by
-  the words in them (`NAMES`); symbols become Ensembl ids by a table of GENCODE.
+  the words in them (`NAMES`); symbols become Ensembl ids by a table of GENCODE, which is
+  `celltypist/data/samples/GENCODEv44_Gene_id2name.csv` in the wheel of celltypist 1.7.1.
 
-    pip install actinn_jax==0.3.1 scikit-learn torch numpy scipy h5py onnx
+    pip install -r requirements.txt
     python cell_types_peers.py --data DIR --pbmc68k FILE --gencode GENCODEv44_Gene_id2name.csv \
         --out peers.json
+
+2 minutes on one core. `cell_types_report.py --peers peers.json` puts it into the report.
 """
 
 import argparse
@@ -60,7 +63,8 @@ def regression(train, test):
                 for x in (own, seen)
             )
         for c in (0.003, 0.03, 0.3):
-            model = LogisticRegression(C=c, max_iter=100).fit(own, train.labels)
+            # To its end: the figures of a fit that stopped halfway differ from machine to machine.
+            model = LogisticRegression(C=c, max_iter=10_000, tol=1e-6).fit(own, train.labels)
             found[f"{form} C={c}"] = scores(merged(test.labels), merged(model.predict(seen)))
     best = max(found, key=lambda k: found[k]["accuracy"])
     table = {k: [v["accuracy"], v["macro_f1"]] for k, v in found.items()}
@@ -93,7 +97,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--data", required=True, help="the kit's folder of cells")
-    p.add_argument("--pbmc68k", required=True)
+    p.add_argument("--pbmc68k", required=True, help="scanpy's 10x_pbmc68k_reduced.h5ad")
     p.add_argument("--gencode", required=True)
     p.add_argument("--out", required=True)
     a = p.parse_args()

@@ -5,18 +5,25 @@ What: NAME.onnx and NAME.toml of the types and of the embedding, which share NAM
 How: of held-out pbmc3k cells, as they are and as other experiments would show them; of two other
   sets also by a network that never saw either, `WITHOUT`. Intervals are the middle 95 % of 400
   draws of cells. A cell is "unknown" below a probability that 1 % of the rightly called held-out
-  cells, as they are and imitated, do not reach: `threshold`.
+  cells, as they are and imitated, do not reach: `threshold`. `vectors_of_genes` has how many pairs
+  of genes have close vectors, beside vectors that are drawn. With `--packed` what the program makes
+  of the same cells, and of the genes, with the packed file (`strandline` is PROGRAM).
 
     python cell_types_report.py --data DIR --pbmc68k FILE --out OUT --models FOLDER
-        [--peers peers.json] [--sample FOLDER]
+        [--peers peers.json] [--sample FOLDER] [--packed cell-types.safetensors]
+        [--program PROGRAM]
 """
 
 import argparse
+import csv
 import gzip
 import json
 import os
+import subprocess
+import tempfile
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from cell_types import (
@@ -30,13 +37,15 @@ from cell_types import (
     scores,
 )
 from cells_data import SPECIAL, TARGET, TYPES, levels, read_npz
-from cells_net import Network, write_onnx
+from cells_net import Network, macs, parameters, write_onnx
 from manifest import write_toml
 
 NAMES = {"logits": "cell-types", "embedding": "cell-embedding"}
 OTHERS = ("pbmc68k", "citeseq")
 WITHOUT = "cell-types-without-pbmc68k-without-citeseq"
 LOST = 0.01
+CLOSE = 0.4  # cosine of an edge of `cells network`
+DRAWN = 8  # tables of random vectors
 SAMPLE = 300
 
 
@@ -95,6 +104,75 @@ def as_counts(cells):
     """The same cells where only the counts of the measured genes are known."""
     sums = np.asarray(cells.counts.sum(1)).ravel().astype(float)
     return type(cells)(cells.counts, sums, cells.genes, cells.labels, cells.names)
+
+
+def size(model, saved, cells):
+    """Parameters, and multiply-accumulates in millions of the median cell and of the largest: of
+    all rows, and as computed where the last layer makes the row of `<cls>` alone."""
+    genes = int(np.median((cells.over(saved["genes"])[0] > 0).sum(1)))
+    found = {"parameters": parameters(model), "mmac": {}}
+    for own in (genes, MOST - 1):
+        rows = {"all_rows": False, "first_row_of_the_last_layer": True}
+        found["mmac"][f"{own}_genes"] = {
+            name: round(macs(model, own + 1, first) / 1e6, 1) for name, first in rows.items()
+        }
+    return found
+
+
+def close(vectors):
+    """Pairs of vectors with a cosine above CLOSE, and the largest cosine."""
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
+    return int((cosines > CLOSE).sum()), round(float(cosines.max()), 4)
+
+
+@torch.no_grad()
+def vectors_of_genes(model):
+    """The model's genes, and as many random vectors of the same width, as they are drawn and behind
+    the norm that the genes' vectors go through."""
+    norm = model.encoder.enc_norm
+    table = norm(model.encoder.embedding.weight)[len(SPECIAL) :]
+    found = {"pairs": len(table) * (len(table) - 1) // 2, "above": CLOSE}
+    found["of_the_model"] = dict(zip(("edges", "largest"), close(table.numpy())))
+    for name in ("random", "random_behind_the_norm"):
+        kept = []
+        for seed in range(DRAWN):
+            drawn = np.random.default_rng(seed).standard_normal(table.shape).astype(np.float32)
+            drawn = torch.from_numpy(drawn)
+            kept.append(close((norm(drawn) if name != "random" else drawn).numpy()))
+        edges, largest = zip(*kept)
+        found[name] = {
+            "tables": DRAWN,
+            "edges_mean": round(float(np.mean(edges))),
+            "edges": [min(edges), max(edges)],
+            "largest": [min(largest), max(largest)],
+        }
+    return found
+
+
+def packed(a, genes, checks):
+    """The same cells and genes by the program, in int8."""
+    found = {"bytes": os.path.getsize(a.packed)}
+    run = lambda *words: subprocess.run([a.program, "-q", "cells", *words], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        cells, table = (os.path.join(folder, x) for x in ("cells.npz", "table.tsv"))
+        for name, own in checks.items():
+            values = sp.csr_matrix(levels(own.over(genes)[0], own.totals))
+            parts = dict(data=values.data, indices=values.indices, indptr=values.indptr)
+            np.savez(cells, **parts, shape=values.shape, genes=np.array(genes))
+            run("annotate", cells, "--model", a.packed, "-o", table)
+            with open(table) as file:
+                called = np.array([row["first"] for row in csv.DictReader(file, delimiter="\t")])
+            eight = scores(merged(own.labels), merged(called))
+            found[name] = {k: eight[k] for k in ("accuracy", "macro_f1")}
+            if name == "held_out":
+                nine = scores(own.labels, called)
+                found["held_out_nine"] = {k: nine[k] for k in ("accuracy", "macro_f1")}
+        run("network", "--model", a.packed, "--min-cosine", str(CLOSE), "-o", table)
+        with open(table) as file:
+            edges = [float(row["cosine"]) for row in csv.DictReader(file, delimiter="\t")]
+        found["vectors_of_genes"] = {"edges": len(edges), "largest": max(edges)}
+    return found
 
 
 def manifest(task, name, genes, figures, limit, width):
@@ -184,12 +262,14 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--data", required=True, help="the kit's folder of cells")
-    p.add_argument("--pbmc68k", required=True)
+    p.add_argument("--pbmc68k", required=True, help="scanpy's 10x_pbmc68k_reduced.h5ad")
     p.add_argument("--out", required=True, help="where cell_types.py has written")
     p.add_argument("--models", required=True)
     p.add_argument("--name", default="cell-types")
-    p.add_argument("--peers")
-    p.add_argument("--sample")
+    p.add_argument("--peers", help="what cell_types_peers.py has written")
+    p.add_argument("--sample", help="a folder for 300 held-out cells")
+    p.add_argument("--packed", help="the packed file, to be measured, too")
+    p.add_argument("--program", default="strandline")
     a = p.parse_args()
     torch.set_num_threads(1)
     os.makedirs(a.models, exist_ok=True)
@@ -201,7 +281,8 @@ def main():
     genes = saved["genes"]
     shift(model, whole.labels)
     nine = scores(own.labels, called(model, own, genes))
-    report = {"minutes": saved["minutes"], "genes": len(genes), "held_out_nine": nine}
+    report = {k: saved[k] for k in ("minutes", "steps") if k in saved}
+    report |= {"genes": len(genes)} | size(model, saved, own) | {"held_out_nine": nine}
     report["held_out"] = measured(model, genes, own)
     report["held_out_counts_of_the_panel"] = measured(model, genes, as_counts(own))
     for k, cells in enumerate(imitations, 1):
@@ -216,6 +297,7 @@ def main():
         if blind:
             report[f"{name}_not_seen"] = measured(blind[0], blind[1]["genes"], cells)
     if blind:
+        report["of_it"] = {k: blind[1][k] for k in ("minutes", "steps") if k in blind[1]}
         report["held_out_of_it"] = measured(blind[0], blind[1]["genes"], own)
         for k, cells in enumerate(imitations, 1):
             report[f"imitated_{k}_of_it"] = measured(blind[0], blind[1]["genes"], cells)
@@ -226,6 +308,12 @@ def main():
     for name, cells in shown.items():
         shares = probabilities(model, genes, cells).max(1)
         report["unknown"][f"share_{name}"] = round(float((shares < limit).mean()), 4)
+    report["vectors_of_genes"] = vectors_of_genes(model)
+    if a.packed:
+        checks = {"held_out": own} | {f"imitated_{k}": x for k, x in enumerate(imitations, 1)}
+        for name in OTHERS:
+            checks[f"{name}_seen"] = sets[name].part(sets[name].labels != "")
+        report["packed"] = packed(a, genes, checks)
     if a.peers:
         with open(a.peers) as file:
             report["peers"] = json.load(file)
@@ -234,10 +322,6 @@ def main():
     figures["imitated_accuracy"] = round(
         float(np.mean([report[f"imitated_{k}"]["accuracy"] for k in (1, 2, 3)])), 4
     )
-    for name in OTHERS:
-        if f"{name}_not_seen" in report:
-            figures[f"{name}_not_seen_accuracy"] = report[f"{name}_not_seen"]["accuracy"]
-            figures[f"{name}_not_seen_macro_f1"] = report[f"{name}_not_seen"]["macro_f1"]
     for method, name in NAMES.items():
         path = os.path.join(a.models, name)
         report[f"{name}_onnx_against_torch"] = write_onnx(model, [*SPECIAL, *genes], method, path)

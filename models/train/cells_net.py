@@ -147,6 +147,33 @@ class Network(nn.Module):
 HEADS = {"logits": "annotation", "embedding": "embedding", "response": "perturbation"}
 
 
+def parameters(network):
+    """Of all, of the layers, and of the layers of the published size (12 of 512)."""
+    count = lambda module: sum(p.numel() for p in module.parameters())
+    published = Layer(512, 8, 512, 0.0)
+    return dict(
+        all=count(network),
+        layers=count(network.transformer_encoder),
+        layers_of_the_published_size=12 * count(published),
+    )
+
+
+def macs(network, tokens, first=False):
+    """Multiply-accumulates of a cell: attention, and products with weights. `first`: of the last
+    layer what the row of `<cls>` needs, as the runtime computes it where it reads no other row."""
+    width = network.encoder.embedding.embedding_dim
+    layers = network.transformer_encoder.layers
+    total = tokens * width**2  # the second layer of the values
+    for at, layer in enumerate(layers):
+        rows = 1 if first and at + 1 == len(layers) else tokens
+        total += 2 * tokens * width**2  # keys and values
+        total += rows * (2 * width**2 + 2 * width * layer.linear1.out_features)
+        total += 2 * rows * tokens * width  # scores, and what they weigh
+    if hasattr(network, "cls_decoder"):
+        return total + width**2 + width * network.cls_decoder.out_layer.out_features
+    return total + tokens * 2 * (2 * width**2 + width)
+
+
 def write_checkpoint(network, names, folder):
     """A folder as scGPT writes it: tensors, settings and ids of genes."""
     os.makedirs(folder, exist_ok=True)

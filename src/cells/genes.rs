@@ -8,6 +8,8 @@ use std::sync::Arc;
 const LONGEST_NAME: u64 = 200;
 /// Genes of each side that an error names.
 const EXAMPLES: usize = 3;
+/// First letters that names have in common where one is offered for the other.
+const LETTERS_ALIKE: usize = 3;
 /// Assemblies that Cell Ranger and others write before a symbol, with an underscore or more.
 const ASSEMBLIES: [&str; 9] = [
     "hg18", "hg19", "hg38", "GRCh37", "GRCh38", "mm9", "mm10", "GRCm38", "GRCm39",
@@ -180,6 +182,19 @@ impl Vocabulary {
         self.ensembl.get(ensembl(name)?).copied()
     }
 
+    /// The id of a gene that somebody names: by the rules of [`Matching::new`].
+    pub fn find(&self, name: &str) -> Option<u32> {
+        Some(self.lookup(name, None)?.0)
+    }
+
+    /// Genes whose names begin as this one does, at most three, for whoever misspelled it.
+    pub fn alike(&self, name: &str) -> Vec<&str> {
+        let begins: String = name.to_uppercase().chars().take(LETTERS_ALIKE).collect();
+        let names = self.names.iter().map(|own| &**own);
+        let alike = names.filter(|own| !is_special(own) && own.to_uppercase().starts_with(&begins));
+        alike.take(EXAMPLES).collect()
+    }
+
     /// What a column is, and by which rule.
     fn lookup(&self, symbol: &str, id: Option<&str>) -> Option<(u32, Rule)> {
         // An index of Ensembl ids stands where symbols are asked for, in many files.
@@ -249,6 +264,8 @@ pub struct Matching {
     pub ids: Vec<Option<u32>>,
     /// The ids that some column has, ascending, each once.
     pub genes: Vec<u32>,
+    /// Columns that are no genes, such as antibodies.
+    pub others: usize,
     /// Columns with an id; the four below add up to it.
     pub matched: usize,
     /// Columns whose symbol is a name of the vocabulary.
@@ -264,23 +281,28 @@ pub struct Matching {
 }
 
 impl Matching {
-    /// Matches columns, each of a symbol and, where the file has one, an Ensembl id. The first rule
-    /// that finds a gene is used: the symbol as it is, case and all; the Ensembl id, or a symbol
-    /// that is one, where the vocabulary has such; the symbol without a prefix such as `hg19_`; the
-    /// symbol in upper case.
+    /// Matches columns, each of a symbol and, where the file has one, an Ensembl id; `None` is a
+    /// column of something else, which no name makes a gene. The first rule that finds a gene is
+    /// used: the symbol as it is, case and all; the Ensembl id, or a symbol that is one, where the
+    /// vocabulary has such; the symbol without a prefix such as `hg19_`; the symbol in upper case.
     ///
     /// # Errors
-    /// Where matched columns are less than `least_share` of the columns, and matched genes less
+    /// Where matched columns are less than `least_share` of those of genes, and matched genes less
     /// than `least_share` of the vocabulary's.
     pub fn new<'a>(
         vocabulary: &Vocabulary,
-        genes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+        genes: impl IntoIterator<Item = Option<(&'a str, Option<&'a str>)>>,
         least_share: f64,
     ) -> Result<Matching, GenesError> {
         let mut matching = Matching::default();
         let mut columns_of = vec![0_u32; vocabulary.len()];
         let mut strange = vec![];
-        for (symbol, id) in genes {
+        for gene in genes {
+            let Some((symbol, id)) = gene else {
+                matching.others += 1;
+                matching.ids.push(None);
+                continue;
+            };
             let found = vocabulary.lookup(symbol, id);
             if let Some((id, rule)) = &found {
                 columns_of[*id as usize] += 1;
@@ -302,7 +324,8 @@ impl Matching {
 
         let known = vocabulary.len() - vocabulary.specials;
         let share = |part: usize, whole: usize| part as f64 / (whole.max(1)) as f64;
-        let of_columns = share(matching.matched, matching.ids.len());
+        let columns = matching.ids.len() - matching.others;
+        let of_columns = share(matching.matched, columns);
         let of_genes = share(matching.genes.len(), known);
         if of_columns.max(of_genes) < least_share {
             let absent = ids().filter(|(_, columns)| **columns == 0);
@@ -310,7 +333,7 @@ impl Matching {
             let absent = absent.filter(|name| !is_special(name)).take(EXAMPLES);
             return Err(GenesError::TooFew {
                 matched: matching.matched,
-                columns: matching.ids.len(),
+                columns,
                 genes: known,
                 least_share,
                 not_in_vocabulary: strange,
@@ -348,7 +371,8 @@ mod tests {
     }
 
     fn matched(genes: &[(&str, Option<&str>)]) -> Matching {
-        Matching::new(&vocabulary(), genes.iter().copied(), 0.0).unwrap()
+        let genes = genes.iter().copied().map(Some);
+        Matching::new(&vocabulary(), genes, 0.0).unwrap()
     }
 
     #[test]
@@ -360,6 +384,10 @@ mod tests {
         assert_eq!(vocabulary.name(8), None);
         let specials = [vocabulary.pad(), vocabulary.cls(), vocabulary.eoc()];
         assert_eq!(specials, [Some(4), Some(5), Some(6)]);
+        assert_eq!(vocabulary.find("cd3d"), Some(0));
+        assert_eq!(vocabulary.find("ENSG00000141510"), Some(3));
+        assert_eq!(vocabulary.find("<cls>"), None);
+        assert_eq!(vocabulary.alike("ms4a7"), ["MS4A1"]);
         let without = Vocabulary::read(&b"CD3D"[..]).unwrap();
         assert_eq!((without.len(), without.cls()), (1, None));
     }
@@ -410,7 +438,7 @@ mod tests {
 
     #[test]
     fn too_few_genes_are_an_error_with_examples() {
-        let genes = ["x\u{1b}[2J", "CD3D", "b", "c", "d"].map(|name| (name, None));
+        let genes = ["x\u{1b}[2J", "CD3D", "b", "c", "d"].map(|name| Some((name, None)));
         let error = Matching::new(&vocabulary(), genes, 0.5).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -419,10 +447,11 @@ mod tests {
              ENSG00000141510.18"
         );
         // Few columns, but all of the vocabulary; few genes, but all of the columns.
-        let genes = ["CD3D", "NKG7", "b", "c", "d", "e"].map(|name| (name, None));
+        let genes = ["CD3D", "NKG7", "b", "c", "d", "e"].map(|name| Some((name, None)));
         assert!(Matching::new(&vocabulary(), genes, 0.4).is_ok());
-        assert!(Matching::new(&vocabulary(), [("CD3D", None)], 1.0).is_ok());
+        assert!(Matching::new(&vocabulary(), [Some(("CD3D", None)), None], 1.0).is_ok());
         assert!(Matching::new(&vocabulary(), [], 0.1).is_err());
+        assert!(Matching::new(&vocabulary(), [None], 0.1).is_err());
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! A packed network that reads cells, with its vocabulary.
 
 use super::tokens::Tokens;
-use crate::model::genes::TASKS;
+use crate::model::genes::{TASKS, fits};
 use crate::model::manifest::Manifest;
 use crate::model::map::{Aligned, Bytes};
 use crate::model::{Model, ModelError};
@@ -45,6 +45,9 @@ impl Kind {
     pub fn task(self) -> &'static str {
         TASKS[self as usize]
     }
+
+    /// Those with a built-in model.
+    pub const BUILT_IN: [Kind; 3] = [Kind::Type, Kind::Embedding, Kind::Perturbation];
 
     /// What a manifest's network says of a cell.
     ///
@@ -118,22 +121,7 @@ impl CellModel {
         };
         let manifest = model.manifest();
         let kind = Kind::of(manifest).map_err(fault)?;
-        let columns = manifest.outputs.len();
-        let fits = match kind {
-            Kind::Type | Kind::Embedding => model.is_pooled(),
-            Kind::Perturbation => !model.is_pooled() && columns == 2,
-            Kind::Expression => !model.is_pooled() && columns == 1,
-        };
-        if !fits {
-            let form = if model.is_pooled() {
-                "a vector"
-            } else {
-                "rows"
-            };
-            return Err(fault(format!(
-                "task {kind} with {form} of {columns} outputs"
-            )));
-        }
+        fits(kind.task(), model.is_pooled(), manifest.outputs.len()).map_err(fault)?;
         let names = model.file().genes()?;
         let tokens = Tokens::new(manifest, &names).map_err(fault)?;
         Ok(CellModel {
@@ -156,6 +144,11 @@ impl CellModel {
     /// What it reads of a cell.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// The network alone.
+    pub fn into_model(self) -> Model {
+        self.model
     }
 
     /// The flag of a gene that is perturbed in a way.

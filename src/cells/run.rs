@@ -2,9 +2,10 @@
 
 use super::error::CellsError;
 use super::genes::{GenesError, Matching};
-use super::input::{Block, CellSource, Gene};
+use super::input::{Block, CellSource, Gene, TRANSPOSE};
 use super::model::CellModel;
-use super::prepare::{DETECTED_CELLS, Input, Preparation, Profile, Rejected, detect};
+use super::prepare::{DETECTED_CELLS, Detected, Input, Preparation, Profile, Rejected, detect};
+use super::tokens::Tokens;
 use crate::model::{ModelError, Runner};
 use std::sync::Mutex;
 
@@ -30,12 +31,24 @@ pub enum RunError {
     #[error(transparent)]
     Cells(#[from] CellsError),
     /// The model knows too little of the input.
-    #[error("{file}: {source}")]
+    #[error("{file}: {source}{hint}")]
     Genes {
         /// The input.
         file: String,
         /// Why.
         source: GenesError,
+        /// What may help; may be empty.
+        hint: String,
+    },
+    /// Cells that a network is to be packed with cannot be used.
+    #[error("{file}: none of the first {cells} cells can be used; {reason}")]
+    Unusable {
+        /// The input.
+        file: String,
+        /// Cells that were looked at.
+        cells: usize,
+        /// What is wrong with the first one.
+        reason: String,
     },
     /// The model failed.
     #[error(transparent)]
@@ -57,14 +70,22 @@ pub struct Tally {
     pub scored: u64,
     /// Cells that cannot be used.
     pub rejected: u64,
+    /// Those among them with a negative value.
+    pub negative: u64,
     /// Columns of the input that the model knows.
     pub matched: usize,
     /// Columns of the input.
     pub columns: usize,
+    /// Columns that are no genes.
+    pub others: usize,
+    /// Columns that the model knows in upper case only.
+    pub by_upper_case: usize,
     /// Genes that several columns are.
     pub merged: usize,
     /// What the values are.
     pub input: Option<Input>,
+    /// How that was found; none where it was said.
+    pub detected: Option<Detected>,
 }
 
 /// What came out of a cell.
@@ -136,14 +157,12 @@ pub fn run<E: From<RunError>>(
     } = job;
     let threads = settings.threads.max(1);
     let file = source.name().to_string();
-    let matching = model.tokens().matching(source.genes());
-    let matching = matching.map_err(|source| {
-        let file = file.clone();
-        RunError::Genes { file, source }
-    })?;
+    let matching = matching(model.tokens(), source)?;
     let mut tally = Tally {
         matched: matching.matched,
-        columns: matching.ids.len(),
+        columns: matching.ids.len() - matching.others,
+        others: matching.others,
+        by_upper_case: matching.by_upper_case,
         merged: matching.duplicates.len(),
         ..Tally::default()
     };
@@ -163,7 +182,11 @@ pub fn run<E: From<RunError>>(
     while source.next(&mut block, most).map_err(RunError::from)? {
         empty = false;
         let preparation = preparation.get_or_insert_with(|| {
-            let input = settings.input.unwrap_or_else(|| detect(&block.values));
+            let input = settings.input.unwrap_or_else(|| {
+                let detected = detect((0..block.len()).map(|cell| block.cell(cell).2));
+                tally.detected = Some(detected);
+                detected.input
+            });
             tally.input = Some(input);
             let tokens = model.tokens();
             tokens.preparation(input, settings.seed, flagged.ids)
@@ -191,6 +214,7 @@ pub fn run<E: From<RunError>>(
                     }
                     Err(reason) => {
                         tally.rejected += 1;
+                        tally.negative += u64::from(matches!(reason, Rejected::Negative { .. }));
                         Err(refusal(&file, name, reason, source.genes()))
                     }
                 };
@@ -202,6 +226,29 @@ pub fn run<E: From<RunError>>(
         return Err(RunError::Empty { file }.into());
     }
     Ok(tally)
+}
+
+/// Which columns of an input a model knows.
+///
+/// # Errors
+/// Where these are too few. The input's first cells have been read then.
+pub fn matching(tokens: &Tokens, source: &mut dyn CellSource) -> Result<Matching, RunError> {
+    let error = match tokens.matching(source.genes()) {
+        Ok(matching) => return Ok(matching),
+        Err(error) => error,
+    };
+    let mut block = Block::default();
+    let read = source.next(&mut block, DETECTED_CELLS);
+    let hint = if read.is_ok() && tokens.are_genes(&block.names) {
+        format!("; the cells have names of genes: {TRANSPOSE}")
+    } else {
+        String::new()
+    };
+    Err(RunError::Genes {
+        file: source.name().to_string(),
+        source: error,
+        hint,
+    })
 }
 
 /// Scores cells of a block, in any order; gives them in theirs.

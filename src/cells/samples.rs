@@ -3,7 +3,7 @@
 use super::input::{Block, Choice, open};
 use super::model::Kind;
 use super::prepare::{DETECTED_CELLS, Profile, detect};
-use super::run::RunError;
+use super::run::{RunError, matching};
 use super::tokens::Tokens;
 use crate::model::ModelError;
 use crate::model::genes::join;
@@ -12,6 +12,11 @@ use std::path::Path;
 
 /// Cells that are used of an input.
 const MOST: usize = 256;
+/// Cells that are used whatever their length.
+const LEAST: usize = 8;
+/// Tokens from which on no further cell is: the float network that a packed one is compared with
+/// takes its time.
+const MOST_TOKENS: usize = 40_000;
 
 /// The first cells of an input as words ([`join`]), for a manifest whose vocabulary is `names`.
 ///
@@ -28,23 +33,38 @@ pub fn samples(
         reason,
     })?;
     let mut source = open(path, &Choice::default())?;
-    let matching = tokens.matching(source.genes());
-    let matching = matching.map_err(|source| RunError::Genes { file, source })?;
+    let matching = matching(&tokens, &mut *source)?;
     let (mut block, mut all, mut profile) = (Block::default(), vec![], Profile::default());
     source.next(&mut block, DETECTED_CELLS)?;
-    let preparation = tokens.preparation(detect(&block.values), None, &[]);
+    let detected = detect((0..block.len()).map(|cell| block.cell(cell).2));
+    let preparation = tokens.preparation(detected.input, None, &[]);
+    let (mut refused, mut length) = (None, 0);
     for cell in 0..block.len().min(MOST) {
-        let (_, genes, values) = block.cell(cell);
+        if all.len() >= LEAST && length >= MOST_TOKENS {
+            break;
+        }
+        let (name, genes, values) = block.cell(cell);
         let prepared = preparation.prepare(genes, values, &matching, &mut profile);
-        if prepared.is_err() {
+        if let Err(reason) = prepared {
+            refused.get_or_insert_with(|| format!("cell {name}: {reason}"));
             continue;
         }
-        // A gene in turn, where the network asks which one is perturbed.
+        length += profile.ids.len();
+        // A gene and a perturbation in turn, where the network asks for these.
         let mut flags = vec![0; profile.ids.len()];
         if manifest.task == Kind::Perturbation.task() {
-            flags[cell % profile.ids.len()] = 1;
+            let ways = tokens.cells().perturbations.len().max(1);
+            flags[cell % profile.ids.len()] = 1 + (cell % ways) as u32;
         }
         all.push(join(&profile.ids, &profile.values, &flags));
     }
-    Ok(all)
+    match refused {
+        Some(reason) if all.is_empty() => Err(RunError::Unusable {
+            file,
+            cells: block.len().min(MOST),
+            reason,
+        }),
+        None if all.is_empty() => Err(RunError::Empty { file }),
+        _ => Ok(all),
+    }
 }

@@ -63,9 +63,9 @@ impl Tokens {
         self.cls
     }
 
-    /// The id of a gene, or of the token that stands for those which it does not know.
-    pub fn gene(&self, name: &str) -> Option<u32> {
-        self.vocabulary.id(name).or(self.other)
+    /// The token that stands for genes which it does not know.
+    pub fn other(&self) -> Option<u32> {
+        self.other
     }
 
     /// How cells are to be prepared, if they are `input`. Genes that are `always` tokens stay where
@@ -84,13 +84,51 @@ impl Tokens {
         }
     }
 
-    /// Which columns of a file it knows.
+    /// Which columns of a file it knows. Only columns of genes are asked: the antibody against a
+    /// protein may have the name of its gene.
     ///
     /// # Errors
     /// Where these are too few.
     pub fn matching(&self, genes: &[Gene]) -> Result<Matching, GenesError> {
-        let genes = genes.iter();
-        let names = genes.map(|gene| (gene.symbol.as_str(), gene.id.as_deref()));
+        let names = genes.iter().map(|gene| {
+            let named = (gene.symbol.as_str(), gene.id.as_deref());
+            is_gene(gene).then_some(named)
+        });
         Matching::new(&self.vocabulary, names, self.cells.least_share)
+    }
+
+    /// True where names of cells are those of genes: rows and columns are taken for each other.
+    pub(super) fn are_genes(&self, cells: &[String]) -> bool {
+        let names = cells.iter().map(|name| Some((name.as_str(), None)));
+        Matching::new(&self.vocabulary, names, self.cells.least_share).is_ok()
+    }
+}
+
+/// What a modality is called whose columns are genes.
+const EXPRESSION: [&str; 2] = ["gene expression", "gex"];
+
+/// False where the file says that a column is something else.
+fn is_gene(gene: &Gene) -> bool {
+    let modality = gene.modality.as_deref();
+    modality.is_none_or(|own| EXPRESSION.contains(&&*own.to_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_antibody_is_no_gene() {
+        let of = |modality: Option<&str>| Gene {
+            symbol: "CD4".into(),
+            id: None,
+            modality: modality.map(Into::into),
+        };
+        for expression in [None, Some("Gene Expression"), Some("GEX")] {
+            assert!(is_gene(&of(expression)));
+        }
+        for other in ["Antibody Capture", "Custom", "Peaks"] {
+            assert!(!is_gene(&of(Some(other))));
+        }
     }
 }

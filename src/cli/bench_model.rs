@@ -9,6 +9,8 @@ use super::sequences::samples;
 use crate::annotate::builtin::BuiltIn;
 use crate::annotate::{Scorer, Task};
 use crate::call::Strand;
+#[cfg(feature = "cells")]
+use crate::cells::model::Kind;
 use crate::kernels::{Isa, peak};
 use crate::model::genes;
 use crate::model::manifest::{Tier, Tokeniser};
@@ -40,6 +42,8 @@ struct ModelPlan {
 
 enum Named {
     BuiltIn(BuiltIn),
+    #[cfg(feature = "cells")]
+    Cells(Kind),
     File(PathBuf),
 }
 
@@ -79,10 +83,7 @@ impl BenchModelPlan {
             let message = "a model file or the name of a built-in model";
             return Err(CliError::usage(message));
         };
-        let model = match BuiltIn::from_str(&name) {
-            Ok(model) => Named::BuiltIn(model),
-            Err(_) => Named::File(name.into()),
-        };
+        let model = named(name);
         if arguments.strand == StrandArgument::Both && arguments.threads > 1 {
             let message = "--strand both takes one thread: --threads shares one strand";
             return Err(CliError::usage(message));
@@ -99,8 +100,8 @@ impl BenchModelPlan {
                 return Err(CliError::usage("--output takes one thread and one strand"));
             }
             let model = match &model {
-                Named::BuiltIn(_) => None,
                 Named::File(file) => Some(file),
+                _ => None,
             };
             let files = Files::default().read(&arguments.input).read(model);
             files.write([&output]).check()?;
@@ -123,6 +124,18 @@ impl BenchModelPlan {
     }
 }
 
+/// A built-in model by its task, or a file.
+fn named(name: String) -> Named {
+    if let Ok(model) = BuiltIn::from_str(&name) {
+        return Named::BuiltIn(model);
+    }
+    #[cfg(feature = "cells")]
+    if let Some(kind) = Kind::BUILT_IN.into_iter().find(|kind| kind.task() == name) {
+        return Named::Cells(kind);
+    }
+    Named::File(name.into())
+}
+
 pub(super) fn run(arguments: BenchModelArguments) -> Result<(), CliError> {
     match BenchModelPlan::new(arguments)? {
         BenchModelPlan::Peak => {
@@ -141,6 +154,8 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     let start = Instant::now();
     let model = match &plan.model {
         Named::BuiltIn(model) => model.model(plan.tier)?,
+        #[cfg(feature = "cells")]
+        Named::Cells(kind) => kind.builtin()?.into_model(),
         Named::File(file) => {
             let model = Model::open_tier(file, plan.tier)?;
             Task::of_model(&model)?;

@@ -2,7 +2,6 @@
 
 use super::error::CliError;
 use super::output::part_of;
-use crate::stream::follow::may_hold_reads;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,10 @@ const STANDARD_OUTPUT: &str = "/dev/stdout";
 pub(super) struct Files {
     read: Vec<PathBuf>,
     written: Vec<Written>,
-    followed: Option<PathBuf>,
+    /// Outputs that are standard output.
+    standard: usize,
+    /// A folder, and which of its files are read.
+    followed: Option<(PathBuf, fn(&Path) -> bool)>,
 }
 
 #[derive(Debug)]
@@ -34,12 +36,16 @@ impl Files {
 
     /// Files that are written, and get their names when they are complete.
     pub(super) fn write<'a>(mut self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Files {
-        let standard = |path: &&PathBuf| path.as_os_str() == "-";
-        let paths = paths.into_iter().filter(|path| !standard(path));
-        self.written.extend(paths.map(|path| Written {
-            path: path.clone(),
-            begun: Some(part_of(path)),
-        }));
+        for path in paths {
+            if path.as_os_str() == "-" {
+                self.standard += 1;
+                continue;
+            }
+            self.written.push(Written {
+                path: path.clone(),
+                begun: Some(part_of(path)),
+            });
+        }
         self
     }
 
@@ -52,9 +58,9 @@ impl Files {
         self
     }
 
-    /// A folder all whose files are read, those that come later too.
-    pub(super) fn follow(mut self, folder: Option<&PathBuf>) -> Files {
-        self.followed = folder.cloned();
+    /// A folder whose files are read that `is_read` says, those that come later too.
+    pub(super) fn follow(mut self, folder: Option<&PathBuf>, is_read: fn(&Path) -> bool) -> Files {
+        self.followed = folder.map(|folder| (folder.clone(), is_read));
         self
     }
 
@@ -94,6 +100,10 @@ impl Files {
         if standard.count() > 1 {
             return Err(CliError::usage("standard input can be read once only"));
         }
+        if self.standard > 1 {
+            let message = "standard output: two outputs go there, and would be mixed";
+            return Err(CliError::usage(message));
+        }
         let read: Vec<Identity> = self.read.iter().filter_map(|path| existing(path)).collect();
         if existing(Path::new(STANDARD_OUTPUT)).is_some_and(|own| read.contains(&own)) {
             let message = "standard output: its file is read, and cannot be written as well";
@@ -132,14 +142,13 @@ impl Files {
     }
 
     fn is_followed(&self, path: &Path) -> bool {
-        let Some(folder) = self
-            .followed
-            .as_deref()
-            .and_then(|f| fs::canonicalize(f).ok())
-        else {
+        let Some((folder, is_read)) = &self.followed else {
             return false;
         };
-        placed(path).is_some_and(|path| path.starts_with(folder) && may_hold_reads(&path))
+        let Ok(folder) = fs::canonicalize(folder) else {
+            return false;
+        };
+        placed(path).is_some_and(|path| path.starts_with(folder) && is_read(&path))
     }
 }
 
@@ -197,6 +206,7 @@ fn placed(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::follow::may_hold_reads;
 
     fn refused(files: &Files) -> String {
         match files.check() {
@@ -237,8 +247,10 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let twice = Files::default().write([&at("x"), &folder.path().join("./x")]);
         assert!(refused(&twice).contains("written twice"));
+        let mixed = Files::default().write([&"-".into(), &"-".into()]);
+        assert!(refused(&mixed).contains("mixed"));
         let followed = folder.path().to_owned();
-        let follow = || Files::default().follow(Some(&followed));
+        let follow = || Files::default().follow(Some(&followed), may_hold_reads);
         assert!(refused(&follow().append([&at("calls.fastq")])).contains("followed folder"));
         assert!(follow().append([&at("calls.tsv")]).check().is_ok());
         fs::write(at("index.tsv"), "").unwrap();

@@ -5,6 +5,7 @@ use super::output::say;
 use crate::annotate::builtin::BuiltIn;
 use crate::annotate::kind;
 use crate::kernels::Isa;
+use crate::model::file::ModelFile;
 use crate::model::manifest::{Manifest, Reproducible, Tier};
 
 pub(super) fn run() -> Result<(), CliError> {
@@ -12,15 +13,7 @@ pub(super) fn run() -> Result<(), CliError> {
     for model in BuiltIn::all() {
         let file = model.file()?;
         let manifest = file.manifest();
-        let reproducible = manifest.reproducible;
-        let reproducible = reproducible.map_or("not declared", Reproducible::name);
-        say!("{} {} ({model})", manifest.name, manifest.version);
-        say!("  {}", manifest.description);
-        say!(
-            "  {} bytes, {}, reproducible: {reproducible}",
-            file.len(),
-            manifest.precision
-        );
+        head(&file, &model.to_string())?;
         if manifest.cascade.is_none() {
             cost(manifest)?;
         } else {
@@ -30,15 +23,70 @@ pub(super) fn run() -> Result<(), CliError> {
             }
             say!("  --tier auto: fast everywhere, accurate around what survives it");
         }
-        for (name, value) in &manifest.figures {
-            say!("  {name} = {value}");
-        }
-        say!(
-            "  licence {}; BLAKE3 {}\n",
-            manifest.licence,
-            file.content_hash()
-        );
+        foot(&file)?;
     }
+    #[cfg(feature = "cells")]
+    cells()?;
+    Ok(())
+}
+
+/// Models that read cells.
+#[cfg(feature = "cells")]
+fn cells() -> Result<(), CliError> {
+    for kind in crate::cells::model::Kind::BUILT_IN {
+        let model = kind.builtin()?;
+        let (file, manifest) = (model.model().file(), model.model().manifest());
+        head(file, kind.task())?;
+        say!(
+            "  {} kMAC {}; {} genes, at most {} tokens",
+            manifest.macs() as f64 / 1000.0,
+            manifest.macs_unit(),
+            model.tokens().known(),
+            manifest.tile,
+        );
+        let outputs = &manifest.outputs;
+        match &outputs[..] {
+            outputs if outputs.len() > MOST_NAMED => say!("  {} outputs", outputs.len()),
+            outputs => {
+                let names: Vec<&str> = outputs.iter().map(|own| &*own.name).collect();
+                say!("  outputs: {}", names.join(", "));
+            }
+        }
+        foot(file)?;
+    }
+    Ok(())
+}
+
+/// Outputs that are named; an embedding has more.
+#[cfg(feature = "cells")]
+const MOST_NAMED: usize = 20;
+
+/// What a model is.
+fn head(file: &ModelFile, task: &str) -> Result<(), CliError> {
+    let manifest = file.manifest();
+    let reproducible = manifest.reproducible;
+    let reproducible = reproducible.map_or("not declared", Reproducible::name);
+    say!("{} {} ({task})", manifest.name, manifest.version);
+    say!("  {}", manifest.description);
+    say!(
+        "  {} bytes, {}, reproducible: {reproducible}",
+        file.len(),
+        manifest.precision
+    );
+    Ok(())
+}
+
+/// How good it is, and which one.
+fn foot(file: &ModelFile) -> Result<(), CliError> {
+    let manifest = file.manifest();
+    for (name, value) in &manifest.figures {
+        say!("  {name} = {value}");
+    }
+    say!(
+        "  licence {}; BLAKE3 {}\n",
+        manifest.licence,
+        file.content_hash()
+    );
     Ok(())
 }
 

@@ -57,6 +57,7 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
     };
     // Samples may come as slowly as they like.
     clock.stop();
+    let mut vocabulary = None;
     let mut manifest = Manifest::from_toml(&text)
         .and_then(|manifest| Task::of(&manifest).map(|_| manifest))
         .map_err(|reason| CliError::Input(format!("{}: {reason}", source.display())))?;
@@ -64,6 +65,7 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
         let path = source.with_file_name(&cells.genes);
         let names = fs::read_to_string(&path).map_err(CliError::io(&path))?;
         cells.names = names.lines().map(str::to_string).collect();
+        vocabulary = Some(path);
     }
     manifest.precision = arguments.precision;
     if arguments.min_snr.is_some() {
@@ -79,6 +81,7 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
     clock.step();
     Files::default()
         .read(&external_data(&arguments.onnx)?)
+        .read(&vocabulary)
         .write(&arguments.output)
         .check()?;
     let checked = match arguments.allow_difference {

@@ -12,7 +12,7 @@ use crate::reads::source::Input;
 use crate::sink::Format;
 use crate::stream::batch::{Order, PipelineConfig};
 use crate::stream::decide::Policy;
-use crate::stream::follow::journal_of;
+use crate::stream::follow::{journal_of, may_hold_reads};
 use crate::stream::live::{LiveConfig, OverloadPolicy};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -318,7 +318,7 @@ fn files(arguments: &AnnotateArguments) -> Files {
         .read(&arguments.inputs)
         .read(&arguments.models)
         .read(&arguments.policy)
-        .follow(arguments.follow.as_ref())
+        .follow(arguments.follow.as_ref(), may_hold_reads)
         .write(&arguments.decisions);
     match (&arguments.follow, &arguments.output) {
         (Some(_), Some(output)) => {

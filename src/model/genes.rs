@@ -1,6 +1,7 @@
 //! What a network reads of a cell: genes, values and flags.
 
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// Numbers of a token in a list of words, see [`join`].
 pub const WORDS: usize = 3;
@@ -13,6 +14,12 @@ pub const TASKS: [&str; 4] = [
     "perturbation",
     "cell-expression",
 ];
+
+/// How genes can be perturbed: knocked out, knocked down, over-expressed.
+const PERTURBATIONS: [&str; 3] = ["ko", "kd", "oe"];
+
+/// The task whose network reads flags.
+pub const RESPONSE: &str = TASKS[2];
 
 /// Most bins of a value.
 const MOST_BINS: usize = 1 << 16;
@@ -54,6 +61,10 @@ pub struct Cells {
     /// or over.
     #[serde(default = "knock_outs")]
     pub perturbations: Vec<String>,
+    /// Genes that were perturbed in the training; absent where nobody says. What a model answers for
+    /// others is not learned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
     /// A type is called from this probability on.
     #[serde(default)]
     pub unknown: f32,
@@ -87,11 +98,66 @@ impl Cells {
         {
             return Err("cells: cls_value and normalise are finite, normalise above 0".into());
         }
+        let known = |how: &String| PERTURBATIONS.contains(&how.as_str());
+        let mut ways = self.perturbations.clone();
+        ways.sort();
+        ways.dedup();
+        if ways.is_empty() || ways.len() < self.perturbations.len() || !ways.iter().all(known) {
+            let all = PERTURBATIONS.join(", ");
+            return Err(format!("cells: perturbations are some of {all}, each once"));
+        }
         if !share(self.unknown) || !(0.0..=1.0).contains(&self.least_share) {
             return Err("cells: unknown and least_share are from 0 to 1".into());
         }
         Ok(())
     }
+
+    /// The reason why these names cannot be its vocabulary, if there is one.
+    pub(crate) fn check_names(&self) -> Result<(), String> {
+        let file = &self.genes;
+        let mut lines = HashMap::new();
+        for (line, name) in (1..).zip(&self.names) {
+            if name.is_empty() {
+                return Err(format!("{file}: line {line}: a name is empty"));
+            }
+            if let Some(first) = lines.insert(name, line) {
+                let reason = format!("{name:?} stands on line {first}, too");
+                return Err(format!("{file}: line {line}: {reason}"));
+            }
+        }
+        for (key, name) in [("cls", &self.cls), ("other", &self.other)] {
+            if let Some(name) = name
+                && !lines.contains_key(name)
+            {
+                return Err(format!(
+                    "cells: {key} is {name:?}, which {file} does not have"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the outputs of a network are those of its task: a vector a cell (`pooled`), or a row a
+/// token, of so many columns.
+///
+/// # Errors
+/// Where they are not.
+pub fn fits(task: &str, pooled: bool, columns: usize) -> Result<(), String> {
+    let [kind, embedding, response, expression] = TASKS;
+    let (fits, wanted) = match task {
+        task if task == kind || task == embedding => (pooled, "a vector"),
+        task if task == response => (!pooled && columns == 2, "rows of 2"),
+        task if task == expression => (!pooled && columns == 1, "rows of 1"),
+        _ => return Ok(()),
+    };
+    if fits {
+        return Ok(());
+    }
+    let form = if pooled { "a vector" } else { "rows" };
+    Err(format!(
+        "task {task} has {wanted} as output, and the network gives {form} of {columns}"
+    ))
 }
 
 /// A cell as one list of numbers, as the compiler has its samples: of each token its id, the bits

@@ -415,6 +415,7 @@ impl Manifest {
     /// What [`Manifest::macs`] counts, in words.
     pub fn macs_unit(&self) -> &'static str {
         match (&self.sequence, self.is_raw() || self.tokeniser.reads_ids()) {
+            _ if self.cells.is_some() => "a token, attention not counted",
             (Some(_), _) => "the longest sequence",
             (None, true) => "a position",
             (None, false) => "a base and strand",

@@ -8,5 +8,5 @@ mod tests;
 mod write;
 
 pub use draw::svg;
-pub use network::{Edge, Network, NetworkError, NetworkOptions};
+pub use network::{Edge, Network, NetworkError, NetworkOptions, edges_by_chance};
 pub use write::{write_edges, write_graphml, write_programs};

@@ -121,6 +121,32 @@ impl Network {
     }
 }
 
+/// How many pairs of random vectors have a cosine above `least`: a network of vectors that say
+/// nothing has so many edges, or fewer where `neighbours` are. The angle θ of two vectors of
+/// `width` has a density that goes with sin^(width - 2) θ.
+pub fn edges_by_chance(genes: usize, width: usize, neighbours: usize, least: f32) -> f64 {
+    /// Steps of Simpson's rule, an even number.
+    const STEPS: usize = 2000;
+    let power = width.max(2) as f64 - 2.0;
+    let area = |end: f64| {
+        let step = end / STEPS as f64;
+        let at = |i: usize| {
+            let factor = match i {
+                0 | STEPS => 1.0,
+                odd if odd % 2 == 1 => 4.0,
+                _ => 2.0,
+            };
+            factor * (step * i as f64).sin().max(0.0).powf(power)
+        };
+        step / 3.0 * (0..=STEPS).map(at).sum::<f64>()
+    };
+    let least = f64::from(least).clamp(-1.0, 1.0);
+    let share = area(least.acos()) / area(std::f64::consts::PI);
+    let genes = genes as f64;
+    let pairs = genes * (genes - 1.0).max(0.0) / 2.0;
+    (pairs * share).min(genes * neighbours as f64)
+}
+
 /// Edges between neighbours with a positive cosine, each once.
 fn neighbour_edges(vectors: &Vectors, neighbours: usize) -> Vec<Edge> {
     let nearest = vectors.nearest_others(neighbours);

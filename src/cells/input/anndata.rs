@@ -312,7 +312,7 @@ pub(super) fn open(file: H5, choice: &Choice) -> Result<Box<dyn CellSource>, Cel
     let names = index(&file, "obs")?;
     let (layout, cells, width) = layout(&file, &path)?;
     let genes = match &choice.genes {
-        Some(path) => names::genes(path)?,
+        Some(path) => names::genes_by_hand(path)?,
         None => genes(&file, frame)?,
     };
     if genes.len() as u64 != width {

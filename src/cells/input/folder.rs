@@ -5,7 +5,7 @@
 
 use super::gather::{Entry, Gather, Stopped};
 use super::mtx::{Reader, Sizes, is_by_gene};
-use super::names::{CellNames, count_cells, genes};
+use super::names::{CellNames, count_cells, genes, genes_by_hand};
 use super::source::{Block, CellSource, Choice, Gene, Order};
 use crate::cells::error::CellsError;
 use std::path::{Path, PathBuf};
@@ -19,20 +19,35 @@ const FEATURES: [&str; 4] = [
 ];
 const BARCODES: [&str; 2] = ["barcodes.tsv.gz", "barcodes.tsv"];
 
+/// Whether a file of this name is one of the three.
+pub fn is_of_folder(name: &str) -> bool {
+    let mut all = MATRIX.iter().chain(&FEATURES).chain(&BARCODES);
+    all.any(|ending| name.ends_with(ending))
+}
+
 /// Where the three files lie.
 #[derive(Debug)]
 struct Files {
     matrix: PathBuf,
     genes: PathBuf,
+    /// Whether somebody named a list of genes.
+    by_hand: bool,
     cells: Option<PathBuf>,
 }
 
-/// The first of some names that there is, each behind a prefix.
-fn one_of(folder: &Path, prefix: &str, names: &[&str]) -> Option<PathBuf> {
-    let mut paths = names
+/// The one of some names that there is, each behind a prefix.
+fn one_of(folder: &Path, prefix: &str, names: &[&str]) -> Result<Option<PathBuf>, CellsError> {
+    let paths = names
         .iter()
         .map(|name| folder.join(format!("{prefix}{name}")));
-    paths.find(|path| path.exists())
+    let mut there = paths.filter(|path| path.exists());
+    match (there.next(), there.next()) {
+        (Some(a), Some(b)) => {
+            let reason = format!("is there, and so is {}: which one is meant?", shown(&b));
+            Err(CellsError::file(&shown(&a), reason))
+        }
+        (one, _) => Ok(one),
+    }
 }
 
 fn shown(path: &Path) -> String {
@@ -75,15 +90,16 @@ impl Files {
             let reason = format!("a folder without `{prefix}{what}`, plain or `.gz`");
             CellsError::file(&file, reason)
         };
-        let matrix = one_of(folder, &prefix, &MATRIX).ok_or_else(|| lacks("matrix.mtx"))?;
-        let genes = choice
-            .genes
-            .clone()
-            .or_else(|| one_of(folder, &prefix, &FEATURES));
-        let cells = one_of(folder, &prefix, &BARCODES);
+        let matrix = one_of(folder, &prefix, &MATRIX)?.ok_or_else(|| lacks("matrix.mtx"))?;
+        let genes = match &choice.genes {
+            Some(path) => Some(path.clone()),
+            None => one_of(folder, &prefix, &FEATURES)?,
+        };
+        let cells = one_of(folder, &prefix, &BARCODES)?;
         Ok(Files {
             matrix,
             genes: genes.ok_or_else(|| lacks("features.tsv"))?,
+            by_hand: choice.genes.is_some(),
             cells: Some(cells.ok_or_else(|| lacks("barcodes.tsv"))?),
         })
     }
@@ -94,8 +110,14 @@ impl Files {
         let name = matrix.file_name().unwrap_or_default().to_string_lossy();
         let mut endings = MATRIX.iter();
         let prefix = endings.find_map(|ending| name.strip_suffix(ending));
-        let beside = |names: &[&str]| one_of(folder, prefix?, names);
-        let genes = choice.genes.clone().or_else(|| beside(&FEATURES));
+        let beside = |names: &[&str]| match prefix {
+            Some(prefix) => one_of(folder, prefix, names),
+            None => Ok(None),
+        };
+        let genes = match &choice.genes {
+            Some(path) => Some(path.clone()),
+            None => beside(&FEATURES)?,
+        };
         let genes = genes.ok_or_else(|| {
             let reason = "a MatrixMarket file has no names of genes, and no `features.tsv` lies \
                           beside it: name a text with a gene a line";
@@ -104,9 +126,25 @@ impl Files {
         Ok(Files {
             matrix: matrix.into(),
             genes,
-            cells: beside(&BARCODES),
+            by_hand: choice.genes.is_some(),
+            cells: beside(&BARCODES)?,
         })
     }
+
+    fn paths(self) -> Vec<PathBuf> {
+        let all = [self.matrix, self.genes].into_iter();
+        all.chain(self.cells).collect()
+    }
+}
+
+/// The files of a folder that are read.
+pub(super) fn files_of_folder(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>, CellsError> {
+    Ok(Files::of_folder(path, choice)?.paths())
+}
+
+/// A MatrixMarket file, and those beside it that are read.
+pub(super) fn files_of_matrix(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>, CellsError> {
+    Ok(Files::of_matrix(path, choice)?.paths())
 }
 
 /// How the matrix is read.
@@ -146,7 +184,11 @@ pub(super) fn open_matrix(path: &Path, choice: &Choice) -> Result<Folder, CellsE
 }
 
 fn open(name: String, files: Files) -> Result<Folder, CellsError> {
-    let genes = genes(&files.genes)?;
+    let genes = if files.by_hand {
+        genes_by_hand(&files.genes)?
+    } else {
+        genes(&files.genes)?
+    };
     let cells = files.cells.as_deref().map(count_cells).transpose()?;
     let mut reader = Box::new(Reader::open(&files.matrix)?);
     let sizes = reader.sizes();

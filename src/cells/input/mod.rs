@@ -18,6 +18,7 @@ mod array;
 mod folder;
 mod gather;
 mod hdf5;
+mod labels;
 mod matrix;
 mod mtx;
 mod names;
@@ -30,6 +31,9 @@ mod tenx;
 mod text;
 mod zip;
 
-pub use open::open;
+pub use folder::is_of_folder;
+pub use labels::column;
+pub use names::list;
+pub use open::{files, open};
 pub use source::{BLOCK_VALUES, Block, CellSource, Choice, Gene};
 pub use table::TRANSPOSE;

@@ -24,12 +24,39 @@ pub(super) fn name(what: &str, bytes: &[u8]) -> Result<String, String> {
 /// Genes, one a line: a symbol; or id and symbol; or id, symbol and modality, separated by tabs.
 /// Further columns, which some programs write, are passed over.
 pub(super) fn genes(path: &Path) -> Result<Vec<Gene>, CellsError> {
-    let mut text = Text::open(path)?;
+    all_genes(Text::open(path)?)
+}
+
+/// The same in a text that people write.
+pub(super) fn genes_by_hand(path: &Path) -> Result<Vec<Gene>, CellsError> {
+    all_genes(Text::by_hand(path)?)
+}
+
+fn all_genes(mut text: Text) -> Result<Vec<Gene>, CellsError> {
     let mut genes = vec![];
     while let Some(line) = text.next()? {
         genes.push(gene(line).map_err(|reason| text.wrong(reason))?);
     }
+    if genes.is_empty() {
+        return Err(CellsError::file(text.file(), "it names no gene"));
+    }
     Ok(genes)
+}
+
+/// Names that people list, one a line; empty lines are passed over.
+///
+/// # Errors
+/// Where the text cannot be read, or names nothing.
+pub fn list(path: &Path) -> Result<Vec<String>, CellsError> {
+    let mut text = Text::by_hand(path)?;
+    let mut names = vec![];
+    while let Some(line) = text.next_that(|line| !line.trim_ascii().is_empty())? {
+        names.push(name("name", line).map_err(|reason| text.wrong(reason))?);
+    }
+    if names.is_empty() {
+        return Err(CellsError::file(text.file(), "it names no gene"));
+    }
+    Ok(names)
 }
 
 fn gene(line: &[u8]) -> Result<Gene, String> {
@@ -117,6 +144,20 @@ mod tests {
             of("S", Some("E4"), Some("A")),
         ];
         assert_eq!(genes, expected);
+    }
+
+    #[test]
+    fn a_list_by_hand_may_have_empty_lines() {
+        let file = text(b"\xef\xbb\xbfCD3D\r\n\n LYZ ");
+        assert_eq!(list(file.path()).unwrap(), ["CD3D", "LYZ"]);
+        for none in [&b""[..], b"\n \n"] {
+            let file = text(none);
+            let error = list(file.path()).unwrap_err().to_string();
+            assert!(error.contains("no gene"), "{error}");
+        }
+        assert!(genes_by_hand(text(b"").path()).is_err());
+        assert_eq!(genes_by_hand(text(b"A").path()).unwrap().len(), 1);
+        assert!(genes(text(b"A").path()).is_err());
     }
 
     #[test]

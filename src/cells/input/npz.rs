@@ -62,7 +62,7 @@ pub(super) fn open(path: &Path, choice: &Choice) -> Result<Box<dyn CellSource>, 
         }
     };
     let genes = match &choice.genes {
-        Some(path) => names::genes(path)?,
+        Some(path) => names::genes_by_hand(path)?,
         None => genes(&archive)?,
     };
     if genes.len() as u64 != width {

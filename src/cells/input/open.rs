@@ -4,7 +4,8 @@ use super::source::{CellSource, Choice};
 use super::{anndata, folder, hdf5, npz, table, tenx};
 use crate::cells::error::CellsError;
 use crate::reads::source::{Input, Stream};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The first bytes of a zip archive, and of one with nothing in it.
 const ZIP: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
@@ -13,6 +14,42 @@ const ZIP: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 const MATRIX_MARKET: &[u8] = b"%%MatrixMarket";
+
+/// The files that are read where an input is opened: the three of a folder, what lies beside a
+/// MatrixMarket file, or the one that is named.
+///
+/// # Errors
+/// Where one cannot be looked at, or is missing.
+pub fn files(path: &Path, choice: &Choice) -> Result<Vec<PathBuf>, CellsError> {
+    if path.is_dir() {
+        return folder::files_of_folder(path, choice);
+    }
+    readable(path)?;
+    if head(path)?.starts_with(MATRIX_MARKET) {
+        return folder::files_of_matrix(path, choice);
+    }
+    let genes = choice.genes.iter().cloned();
+    Ok([path.to_path_buf()].into_iter().chain(genes).collect())
+}
+
+/// Files are read several times, and from several places: no pipe can be.
+fn readable(path: &Path) -> Result<(), CellsError> {
+    let file = path.display().to_string();
+    let refused = |what: &str| {
+        let reason = format!(
+            "{what} cannot be read, as cells are looked at more than once: \
+                              write a file first"
+        );
+        Err(CellsError::file(&file, reason))
+    };
+    if path.as_os_str() == "-" {
+        return refused("standard input");
+    }
+    match fs::metadata(path) {
+        Ok(about) if !about.is_file() => refused("what is no file, such as a pipe,"),
+        _ => Ok(()),
+    }
+}
 
 /// Opens an input, whatever its kind.
 ///
@@ -25,6 +62,7 @@ pub fn open(path: &Path, choice: &Choice) -> Result<Box<dyn CellSource>, CellsEr
         plain(&file, "a 10x folder", choice)?;
         return Ok(Box::new(folder::open_folder(path, choice)?));
     }
+    readable(path)?;
     let head = head(path)?;
     if head.starts_with(HDF5) {
         return open_hdf5(path, choice);

@@ -21,10 +21,22 @@ pub(super) struct Table {
     order: Order,
 }
 
+/// What separates the fields of a table, by its first line.
+pub(super) fn separator(first: &[u8]) -> u8 {
+    if first.contains(&b'\t') { b'\t' } else { b',' }
+}
+
 /// The fields of a line. One in quotes may hold the separator, and a quote written twice.
-struct Fields<'l> {
+pub(super) struct Fields<'l> {
     rest: Option<&'l [u8]>,
     separator: u8,
+}
+
+impl<'l> Fields<'l> {
+    pub(super) fn new(line: &'l [u8], separator: u8) -> Fields<'l> {
+        let rest = Some(line);
+        Fields { rest, separator }
+    }
 }
 
 impl<'l> Iterator for Fields<'l> {
@@ -63,16 +75,14 @@ impl<'l> Iterator for Fields<'l> {
     }
 }
 
-const OPEN_QUOTE: &str = "a field in quotes does not end at a separator";
+pub(super) const OPEN_QUOTE: &str = "a field in quotes does not end at a separator";
 
 /// Opens a table and reads its first row.
 pub(super) fn open(path: &Path) -> Result<Table, CellsError> {
     let mut text = Text::open(path)?;
     let first = text.next()?.unwrap_or_default();
-    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
-    let separator = if first.contains(&b'\t') { b'\t' } else { b',' };
-    let rest = Some(first);
-    let genes = genes(Fields { rest, separator }).map_err(|reason| text.wrong(reason))?;
+    let separator = separator(first);
+    let genes = genes(Fields::new(first, separator)).map_err(|reason| text.wrong(reason))?;
     if genes.is_empty() {
         return Err(text.wrong(format!(
             "neither tabs nor commas in the first row: it should name the column of cells and \
@@ -156,10 +166,7 @@ impl CellSource for Table {
             let Some(line) = self.text.next()? else {
                 break;
             };
-            let fields = Fields {
-                rest: Some(line),
-                separator: self.separator,
-            };
+            let fields = Fields::new(line, self.separator);
             let cell = row(fields, &self.genes, block).map_err(|reason| self.text.wrong(reason))?;
             if let Err(gene) = block.close(cell.clone(), &mut self.order) {
                 let gene = &self.genes[gene as usize].symbol;
@@ -180,11 +187,7 @@ mod tests {
     use super::*;
 
     fn fields(line: &str) -> Vec<Option<String>> {
-        let rest = Some(line.as_bytes());
-        let fields = Fields {
-            rest,
-            separator: b',',
-        };
+        let fields = Fields::new(line.as_bytes(), b',');
         let text = |field: Cow<[u8]>| String::from_utf8(field.into_owned()).unwrap();
         fields.map(|field| field.map(text)).collect()
     }

@@ -1,5 +1,6 @@
-//! Lines of a text, plain or gzip. A last line without its end is an error: a number that was cut
-//! off is a number too, so nothing else could tell such a file from a whole one.
+//! Lines of a text, plain or gzip. A last line without its end is an error where programs write the
+//! text: a number that was cut off is a number too, so nothing else could tell such a file from a
+//! whole one. Editors leave that end out, so that lists may lack it.
 
 use crate::cells::error::CellsError;
 use crate::reads::source::{Input, Stream};
@@ -7,6 +8,9 @@ use std::path::Path;
 
 /// Bytes read at once.
 const BUFFER: usize = 1 << 16;
+
+/// What some programs write before UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Longest line in bytes: a row of a table with a million genes has less.
 const LONGEST_LINE: usize = 1 << 26;
@@ -20,11 +24,22 @@ pub(super) struct Text {
     to: usize,
     /// The last line's number, from 1.
     number: u64,
+    /// Whether the last line may lack its end.
+    by_hand: bool,
 }
 
 impl Text {
     /// Opens a file.
     pub(super) fn open(path: &Path) -> Result<Text, CellsError> {
+        Text::new(path, false)
+    }
+
+    /// Opens a text that people write.
+    pub(super) fn by_hand(path: &Path) -> Result<Text, CellsError> {
+        Text::new(path, true)
+    }
+
+    fn new(path: &Path, by_hand: bool) -> Result<Text, CellsError> {
         let input = Input::Path(path.into());
         let name = input.name().into();
         Ok(Text {
@@ -33,6 +48,7 @@ impl Text {
             from: 0,
             to: 0,
             number: 0,
+            by_hand,
         })
     }
 
@@ -67,9 +83,12 @@ impl Text {
             };
             let own = self.from..self.from + length;
             self.number += 1;
-            self.from += length + 1;
+            self.from = (own.end + 1).min(self.to);
             if wanted(&self.buffer[own.clone()]) {
-                let line = &self.buffer[own];
+                let mut line = &self.buffer[own];
+                if self.number == 1 {
+                    line = line.strip_prefix(MARK).unwrap_or(line);
+                }
                 return Ok(Some(line.strip_suffix(b"\r").unwrap_or(line)));
             }
         }
@@ -91,6 +110,9 @@ impl Text {
             if !self.fill()? {
                 if looked == 0 {
                     return Ok(None);
+                }
+                if self.by_hand {
+                    return Ok(Some(looked));
                 }
                 self.number += 1;
                 return Err(self.wrong(
@@ -140,6 +162,21 @@ mod tests {
         let content = [b"a\r\n\n", &long[..], b"\nb\n"].concat();
         let expected = vec![b"a".to_vec(), vec![], long, b"b".to_vec()];
         assert_eq!(lines(&content), (expected, None));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_letter() {
+        assert_eq!(lines(b"\xef\xbb\xbfa\n").0, [b"a"]);
+    }
+
+    #[test]
+    fn a_text_by_hand_may_lack_its_last_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a\nbc").unwrap();
+        let mut text = Text::by_hand(file.path()).unwrap();
+        assert_eq!(text.next().unwrap(), Some(&b"a"[..]));
+        assert_eq!(text.next().unwrap(), Some(&b"bc"[..]));
+        assert_eq!(text.next().unwrap(), None);
     }
 
     #[test]

@@ -20,20 +20,65 @@ pub enum Input {
     LogNormalised,
 }
 
+/// No logarithm of counts in [`Preparation::normalise`] is above.
+const GREATEST_LOGARITHM: f32 = 30.0;
+/// Of so many cells, one with a value above it shows that there are no logarithms.
+const GREAT_IN: u64 = 20;
+
+/// What [`detect`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detected {
+    /// What the values are.
+    pub input: Input,
+    /// Cells that were looked at: those that can be used.
+    pub cells: u64,
+    /// Cells among them that look like the other kind.
+    pub others: u64,
+}
+
 /// What values are, by those of the first [`DETECTED_CELLS`] cells of a file; zeros may be left
-/// out. They are counts where all are whole numbers, or where one is above 30. scGPT's
-/// `check_logged` asks whether the smallest but zero is at least 1, too; but so it is in cells of
-/// few counts, whose logarithms begin at ln(1 + 10,000 / 2,000).
-pub fn detect<'a>(values: impl IntoIterator<Item = &'a f32>) -> Input {
-    let (mut whole, mut greatest) = (true, 0.0_f32);
-    for &value in values {
-        whole &= value.fract() == 0.0;
-        greatest = greatest.max(value);
+/// out. They are counts where those of most cells are all whole, or where some cells have a value
+/// above 30: one cell of twenty, so that a broken one does not decide. Cells that cannot be used
+/// have no vote. scGPT's `check_logged` asks whether the smallest but zero is at least 1, too; but
+/// so it is in cells of few counts, whose logarithms begin at ln(1 + 10,000 / 2,000).
+pub fn detect<'a>(cells: impl IntoIterator<Item = &'a [f32]>) -> Detected {
+    let (mut whole, mut great, mut parts) = (0, 0, 0);
+    for values in cells {
+        let is_usable = |value: &f32| value.is_finite() && *value >= 0.0;
+        if !values.iter().all(is_usable) || values.iter().all(|value| *value == 0.0) {
+            continue;
+        }
+        if values.iter().all(|value| value.fract() == 0.0) {
+            whole += 1;
+        } else if values.iter().any(|value| *value > GREATEST_LOGARITHM) {
+            great += 1;
+        } else {
+            parts += 1;
+        }
     }
-    if whole || greatest > 30.0 {
-        Input::Counts
-    } else {
-        Input::LogNormalised
+    let cells = whole + great + parts;
+    if whole * 2 >= cells {
+        let others = great + parts;
+        let input = Input::Counts;
+        return Detected {
+            input,
+            cells,
+            others,
+        };
+    }
+    if great * GREAT_IN >= cells {
+        // Counts that were corrected or scaled are no whole numbers, and need not be great.
+        let input = Input::Counts;
+        return Detected {
+            input,
+            cells,
+            others: 0,
+        };
+    }
+    Detected {
+        input: Input::LogNormalised,
+        cells,
+        others: whole + great,
     }
 }
 

@@ -67,7 +67,12 @@ fn fnv(words: impl Iterator<Item = u64>) -> u64 {
 fn matching(genes: usize) -> Matching {
     let names: Vec<String> = (0..genes).map(|gene| format!("g{gene}\n")).collect();
     let vocabulary = Vocabulary::read(names.concat().as_bytes()).unwrap();
-    Matching::new(&vocabulary, names.iter().map(|n| (n.trim(), None)), 0.0).unwrap()
+    Matching::new(
+        &vocabulary,
+        names.iter().map(|n| Some((n.trim(), None))),
+        0.0,
+    )
+    .unwrap()
 }
 
 fn prepared(
@@ -182,7 +187,7 @@ fn counts_are_normalised_as_scanpy_does() {
 #[test]
 fn genes_without_an_id_count_in_no_total() {
     let vocabulary = Vocabulary::read(&b"A\nB\n<cls>\n"[..]).unwrap();
-    let columns = ["B", "x", "A", "b", "<cls>"].map(|name| (name, None));
+    let columns = ["B", "x", "A", "b", "<cls>"].map(|name| Some((name, None)));
     let matching = Matching::new(&vocabulary, columns, 0.0).unwrap();
     let preparation = Preparation {
         normalise: Some(8.0),
@@ -303,7 +308,7 @@ fn a_drawn_subset_is_even() {
 #[test]
 fn a_cell_that_cannot_be_used_says_why() {
     let vocabulary = Vocabulary::read(&b"A\nB\n"[..]).unwrap();
-    let columns = ["A", "B", "x"].map(|name| (name, None));
+    let columns = ["A", "B", "x"].map(|name| Some((name, None)));
     let matching = Matching::new(&vocabulary, columns, 0.0).unwrap();
     let said = |genes: &[u32], values: &[f32]| {
         let mut out = Profile::default();
@@ -335,12 +340,47 @@ fn a_cell_that_cannot_be_used_says_why() {
 
 #[test]
 fn counts_are_known_from_logarithms_by_their_values() {
-    assert_eq!(detect(&[0.0, 1.0, 3.0]), Input::Counts);
-    assert_eq!(detect(&[0.0, 0.5, 31.0]), Input::Counts);
+    let of = |cells: &[&[f32]]| detect(cells.iter().copied());
+    let detected = |input, cells, others| Detected {
+        input,
+        cells,
+        others,
+    };
+    assert_eq!(of(&[&[0.0, 1.0, 3.0]]), detected(Input::Counts, 1, 0));
+    assert_eq!(of(&[&[0.0, 0.5, 31.0]]), detected(Input::Counts, 1, 0));
     // Cells of few counts.
-    assert_eq!(detect(&[1.25, 4.5, 0.0]), Input::LogNormalised);
-    assert_eq!(detect(&[0.25, 4.5]), Input::LogNormalised);
-    assert_eq!(detect(&[]), Input::Counts);
+    let logarithms = detected(Input::LogNormalised, 1, 0);
+    assert_eq!(of(&[&[1.25, 4.5, 0.0]]), logarithms);
+    assert_eq!(of(&[&[0.25, 4.5]]), logarithms);
+    assert_eq!(of(&[]), detected(Input::Counts, 0, 0));
+}
+
+/// What a value in a broken cell is must not change what all others are taken for.
+#[test]
+fn a_broken_cell_does_not_say_what_all_are() {
+    let broken: [&[f32]; 6] = [
+        &[f32::NAN, 1.0],
+        &[f32::INFINITY],
+        &[-0.5, 40.0],
+        &[0.0, 0.0],
+        &[],
+        &[900.5],
+    ];
+    for broken in broken {
+        let (counts, logarithms) = ([1.0_f32, 2.0], [0.5_f32, 2.5]);
+        let mut cells = vec![broken];
+        cells.extend([&counts[..]; 30]);
+        assert_eq!(detect(cells).input, Input::Counts, "{broken:?}");
+        let mut cells = vec![broken];
+        cells.extend([&logarithms[..]; 30]);
+        let detected = detect(cells);
+        assert_eq!(detected.input, Input::LogNormalised, "{broken:?}");
+        assert_eq!(detected.others, u64::from(broken == [900.5]));
+    }
+    // Counts that were corrected: parts, and some great ones.
+    let mut cells: Vec<&[f32]> = vec![&[0.5, 2.5]; 18];
+    cells.extend([&[0.5_f32, 60.0][..]; 2]);
+    assert_eq!(detect(cells).input, Input::Counts);
 }
 
 proptest! {
@@ -390,7 +430,7 @@ fn run(
     values: &[u8],
     columns: &[usize],
 ) -> Result<(Vec<u32>, Vec<f32>), Rejected> {
-    let ordered = columns.iter().map(|column| (&*names[*column], None));
+    let ordered = columns.iter().map(|column| Some((&*names[*column], None)));
     let matching = Matching::new(vocabulary, ordered, 0.0).unwrap();
     let values: Vec<f32> = columns.iter().map(|c| f32::from(values[*c])).collect();
     let genes: Vec<u32> = (0..values.len() as u32).collect();

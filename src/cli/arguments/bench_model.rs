@@ -15,7 +15,7 @@ pub struct BenchModelArguments {
     #[arg(long, conflicts_with = "input")]
     pub length: Option<usize>,
     /// Sequences to run: FASTA, FASTQ, or text with one sequence a line, as bases or
-    /// blank-separated token ids; the first one is timed
+    /// blank-separated token ids; or cells, for models that read these. The first one is timed
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Write the outputs of all sequences, one line a position and an empty line after each

@@ -1,6 +1,6 @@
 //! What the commands of `cells` take.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -32,20 +32,21 @@ pub struct CellsOptions {
     /// A model file [default: the built-in one]
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// What the values are [default: looked at in the first cells]
-    #[arg(long, value_enum)]
-    pub input: Option<ValuesArgument>,
+    /// What the values of all inputs are [default: looked at in the first cells of each]
+    #[arg(long = "input", value_name = "VALUES", value_enum)]
+    pub values: Option<ValuesArgument>,
     /// The matrix of this name in `layers` of an .h5ad
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
-    /// `raw` of an .h5ad
+    /// The matrix `raw` of an .h5ad, which many have beside a scaled `X`
     #[arg(long, conflicts_with = "layer")]
     pub raw: bool,
     /// Names of genes, one a line, for a matrix without any
     #[arg(long, value_name = "FILE")]
     pub genes: Option<PathBuf>,
-    /// Draw among equal bins, and which genes to leave out, as the published code does; without it
-    /// ties and order decide
+    /// Draw which genes of a cell are left out where it has more than the model takes, and among
+    /// equal bins, as the published code does [default: the highest values stay, and ties have a
+    /// rule]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Threads [default: one for each core]
@@ -62,8 +63,8 @@ pub struct AnnotateCellsArguments {
     /// Types below this probability are unknown [default: the model's]
     #[arg(long, value_name = "P")]
     pub min_probability: Option<f32>,
-    /// Score a growing 10x folder again and again, until it is stopped: cells whose counts have
-    /// grown by the share of `--growth`
+    /// Score a growing 10x folder again and again, until it is stopped: cells that are new, and
+    /// those whose counts have grown by the share of `--growth`
     #[arg(long)]
     pub follow: bool,
     /// Growth of a cell's counts from which on it is scored again
@@ -78,7 +79,12 @@ pub struct AnnotateCellsArguments {
     )]
     pub interval: f64,
     /// End once the folder has not changed for so many looks [default: never]
-    #[arg(long, value_name = "LOOKS", requires = "follow")]
+    #[arg(
+        long,
+        value_name = "LOOKS",
+        requires = "follow",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub until_quiet: Option<u32>,
     /// TSV, a line a cell ('-': standard output)
     #[arg(short, long, value_name = "FILE", default_value = "-")]
@@ -86,21 +92,22 @@ pub struct AnnotateCellsArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("named").multiple(true))]
 pub struct EmbedArguments {
     /// A 10x folder, .h5ad, 10x .h5, .npz, MatrixMarket, TSV or CSV with a row a cell
     pub input: PathBuf,
     #[command(flatten)]
     pub options: CellsOptions,
     /// A column of the input with the types of its cells: their silhouette is printed
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", group = "named")]
     pub label: Option<String>,
     /// TSV with a header, whose first column names cells: columns for an input without any
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "named")]
     pub labels: Option<PathBuf>,
     /// A column of the input with batches: their silhouette and mixing are printed
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", group = "named")]
     pub batch: Option<String>,
-    /// `.npy` of float32 \[cells, width\], or TSV ('-': TSV on standard output). Cells that cannot
+    /// `.npy` of float32, cells by width, or TSV ('-': TSV on standard output). Cells that cannot
     /// be used have NaN in an `.npy`, and no line in TSV
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,

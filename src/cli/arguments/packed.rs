@@ -23,8 +23,9 @@ pub struct PackArguments {
     /// and what reads them keeps weights in fp16 [default: 20]
     #[arg(long, value_name = "DECIBELS")]
     pub min_snr: Option<f32>,
-    /// Reads to choose activation scales on
-    #[arg(long, value_name = "READS")]
+    /// Reads to choose activation scales on; cells for a model that reads these, of which the first
+    /// 256 at most are used
+    #[arg(long, value_name = "INPUT")]
     pub calibrate: Vec<PathBuf>,
     /// Fail unless every instruction set will give the same bits
     #[arg(long)]

@@ -9,7 +9,7 @@ use crate::cli::output::{End, Target};
 use crate::cli::report::note;
 use crate::sink::clean;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
 
 /// The name of what is none of the types that a model knows, or of several alike.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -19,7 +19,7 @@ pub(super) const COLUMNS: &str =
     "#cell\ttype\tprobability\tfirst\tsecond\tprobability2\tthird\tprobability3\tgenes";
 
 pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(), CliError> {
-    Session::files(&arguments.options, &[&arguments.input])
+    Session::files(&arguments.options, &[&arguments.input])?
         .write([&arguments.output])
         .check()?;
     let session = Session::new(&arguments.options, Kind::Type, quiet)?;
@@ -29,12 +29,14 @@ pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(),
     let failed = |source| target.failed(source);
     let mut out = target.open_text()?;
     writeln!(out, "{COLUMNS}").map_err(failed)?;
-    let mut counts = Counts::default();
+    let (mut counts, mut line) = (Counts::default(), vec![]);
     session.run(&mut *source, Flagged::default(), |cell| {
         if let Ok(outcome) = &cell.result {
             let name = clean(cell.name.as_bytes());
             let typed = Typed::new(&session.model, outcome, least);
-            typed.write(&mut out, &name).map_err(failed)?;
+            line.clear();
+            typed.line(&mut line, &name, None);
+            out.write_all(&line).map_err(failed)?;
             counts.add(typed.called());
         }
         Ok(())
@@ -88,19 +90,24 @@ impl<'a> Typed<'a> {
         }
     }
 
-    /// A line of the table.
-    pub(super) fn write(&self, out: &mut impl Write, cell: &str) -> io::Result<()> {
+    /// Appends a line of the table; that of a growing matrix has a revision.
+    pub(super) fn line(&self, out: &mut Vec<u8>, cell: &str, revision: Option<u64>) {
         let p = self.top.first().map_or(0.0, |(_, p)| *p);
-        write!(out, "{cell}\t{}\t{p:.4}", self.called())?;
+        let mut line = format!("{cell}\t{}\t{p:.4}", self.called());
         for at in 0..3 {
-            match self.top.get(at) {
-                Some((name, _)) if at == 0 => write!(out, "\t{name}")?,
-                Some((name, p)) => write!(out, "\t{name}\t{p:.4}")?,
-                None if at == 0 => write!(out, "\t.")?,
-                None => write!(out, "\t.\t.")?,
-            }
+            line += &match self.top.get(at) {
+                Some((name, _)) if at == 0 => format!("\t{name}"),
+                Some((name, p)) => format!("\t{name}\t{p:.4}"),
+                None if at == 0 => "\t.".to_string(),
+                None => "\t.\t.".to_string(),
+            };
         }
-        writeln!(out, "\t{}", self.genes)
+        line += &format!("\t{}", self.genes);
+        if let Some(revision) = revision {
+            line += &format!("\t{revision}");
+        }
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
     }
 }
 

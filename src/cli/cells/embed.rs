@@ -1,7 +1,7 @@
 //! `cells embed`: a vector for each cell.
 
 use super::session::Session;
-use crate::cells::input::CellSource;
+use crate::cells::input::{CellSource, column as read_column};
 use crate::cells::integration::{mixing, silhouette};
 use crate::cells::model::Kind;
 use crate::cells::nearest::{Labels, Vectors};
@@ -13,7 +13,6 @@ use crate::cli::output::{End, Target};
 use crate::cli::report::note;
 use crate::sink::clean;
 use std::collections::HashMap;
-use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -95,7 +94,9 @@ impl Column {
         table: Option<&PathBuf>,
     ) -> Result<Column, CliError> {
         if let Some(path) = table {
-            return Ok(Column::ByName(table_column(path, column)?, path.clone()));
+            let all = read_column(path, column)?.into_iter();
+            let all = all.map(|(cell, label)| (clean(cell.as_bytes()), label));
+            return Ok(Column::ByName(all.collect(), path.clone()));
         }
         match source.labels(column)? {
             Some(labels) => Ok(Column::ByPlace(labels)),
@@ -121,37 +122,8 @@ impl Column {
     }
 }
 
-/// A column of a TSV with a header, by the names in the first one.
-fn table_column(path: &Path, column: &str) -> Result<HashMap<String, String>, CliError> {
-    let text = fs::read_to_string(path).map_err(CliError::io(path))?;
-    let mut lines = text.lines().enumerate();
-    let (_, header) = lines.next().unwrap_or_default();
-    let mut names = header.split('\t');
-    let found = names.position(|name| name.trim_start_matches('#') == column);
-    let Some(at) = found else {
-        let file = path.display();
-        let reason = format!("{file}: no column {column:?} in its header");
-        return Err(CliError::input(reason));
-    };
-    let mut all = HashMap::new();
-    for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let (Some(name), Some(label)) = (fields.first(), fields.get(at)) else {
-            let (file, line) = (path.display(), number + 1);
-            let reason = format!(
-                "{file}: line {line}: {} fields, not {}",
-                fields.len(),
-                at + 1
-            );
-            return Err(CliError::input(reason));
-        };
-        all.insert(clean(name.as_bytes()), (*label).to_string());
-    }
-    Ok(all)
-}
-
 pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliError> {
-    Session::files(&arguments.options, &[&arguments.input])
+    Session::files(&arguments.options, &[&arguments.input])?
         .read(&arguments.labels)
         .write([&arguments.output])
         .check()?;
@@ -164,18 +136,24 @@ pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliErro
         columns.push((name, column, is_batch));
     }
     let embedded = Embedded::new(&session, &mut *source)?;
-    write(&embedded, &arguments.output)?;
+    // Before anything is written: labels that do not fit leave no output.
+    let mut notes = vec![];
     for (name, column, is_batch) in &columns {
         let own = embedded.labelled(column)?;
         let score = silhouette(&own.vectors, &own.labels.of).map_err(CliError::input)?;
-        note(format_args!("{name}: silhouette {:.4}", score.mean));
+        notes.push(format!("{name}: silhouette {:.4}", score.mean));
         if *is_batch {
             let mixed = mixing(&own.vectors, &own.labels.of, NEIGHBOURS);
             let mixed = mixed.map_err(CliError::input)?;
-            note(format_args!(
-                "{name}: mixing {mixed:.4} of {NEIGHBOURS} neighbours, 1 for batches that are one"
+            notes.push(format!(
+                "{name}: mixing {mixed:.4} of {NEIGHBOURS} neighbours, 1 for batches that are one, \
+                 0 for batches apart"
             ));
         }
+    }
+    write(&embedded, &arguments.output)?;
+    for line in notes {
+        note(format_args!("{line}"));
     }
     session.sign();
     Ok(())

@@ -1,7 +1,9 @@
 //! `cells annotate --follow`: the matrix of a run that grows.
 
-use super::annotate::{COLUMNS, Counts, Typed, UNKNOWN, least};
-use super::session::Session;
+use super::annotate::{COLUMNS, Typed, least};
+use super::growth::{Cells, Reading};
+use super::session::{NAMED, Session};
+use crate::cells::input::{files, is_of_folder};
 use crate::cells::model::Kind;
 use crate::cells::run::{Flagged, Scored, run as run_cells};
 use crate::cli::arguments::cells::AnnotateCellsArguments;
@@ -10,7 +12,7 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{End, Target};
 use crate::cli::report::note;
 use crate::sink::clean;
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -20,24 +22,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// How often a signal is looked for.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// What is known of a cell.
-struct Known {
-    /// Its counts when it was scored last.
-    counts: f64,
-    /// Its type; none where it cannot be used.
-    called: Option<String>,
-}
-
-/// Name, size and time of each file of a folder.
+/// Name, size and time of each file of a matrix.
 type Look = Vec<(String, u64, SystemTime)>;
-
-/// What a look at the matrix brought.
-#[derive(Default)]
-struct Revision {
-    new: u64,
-    again: u64,
-    changed: u64,
-}
 
 pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(), CliError> {
     if !(arguments.growth.is_finite() && arguments.growth >= 0.0) {
@@ -50,137 +36,180 @@ pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(),
         let reason = format!("{}: --follow is for a 10x folder", folder.display());
         return Err(CliError::Usage(reason));
     }
-    Session::files(&arguments.options, &[])
-        .write([&arguments.output])
-        .follow(Some(folder))
-        .check()?;
     let session = Session::new(&arguments.options, Kind::Type, quiet)?;
-    let least = least(arguments.min_probability, &session.model)?;
+    Session::files(&arguments.options, &[])?
+        // Where there is no matrix yet, one will come.
+        .read(&files(folder, &session.choice).unwrap_or_default())
+        .write([&arguments.output])
+        .follow(Some(folder), is_of_matrix)
+        .check()?;
+    let mut follow = Follow {
+        session: &session,
+        folder,
+        least: least(arguments.min_probability, &session.model)?,
+        cells: Cells::new(arguments.growth),
+        lines: vec![],
+        unread: None,
+    };
     let target = Target::new(Some(arguments.output.clone()));
     let failed = |source| target.failed(source);
     let mut out = target.open_text()?;
     writeln!(out, "{COLUMNS}\trevision").map_err(failed)?;
     let interrupt = Interrupt::new();
-    let mut cells: HashMap<String, Known> = HashMap::new();
     let (mut seen, mut scored) = (Look::default(), Look::default());
-    let (mut revision, mut again, mut quiet_looks) = (0u64, 0u64, 0u32);
-    let mut unread = None;
+    let (mut quiet_looks, mut is_gone) = (0u32, false);
     while !interrupt.stop.load(Ordering::SeqCst) {
-        let look = look(folder)?;
-        let stable = look == seen && !look.is_empty();
+        let look = look(folder).unwrap_or_else(|error| {
+            // A disk that is lost for a while must not cost what was found.
+            if !is_gone {
+                log::warn!("{error}; looked for again");
+            }
+            is_gone = true;
+            Look::default()
+        });
+        is_gone &= look.is_empty();
+        let stable = look == seen;
         seen = look;
-        if stable && seen != scored {
+        if stable && seen != scored && !seen.is_empty() {
             quiet_looks = 0;
-            let mut found = Revision::default();
-            let mut lines: Vec<u8> = vec![];
-            let mut next: Vec<(String, Known)> = vec![];
-            let grown = |name: &str, values: &[f32]| match cells.get(name) {
-                Some(known) => {
-                    counts(values) >= known.counts * (1.0 + arguments.growth)
-                        && counts(values) > known.counts
-                }
-                None => true,
-            };
-            let read = session.open(folder).and_then(|mut source| {
-                let job = session.job(Flagged::default());
-                let mut totals: HashMap<String, f64> = HashMap::new();
-                let wanted = |name: &str, values: &[f32]| {
-                    let wanted = grown(name, values);
-                    if wanted {
-                        totals.insert(name.to_string(), counts(values));
-                    }
-                    wanted
-                };
-                let mut results: Vec<(String, Option<String>)> = vec![];
-                let each = |cell: Scored| -> Result<(), CliError> {
-                    let called = match &cell.result {
-                        Ok(outcome) => {
-                            let typed = Typed::new(&session.model, outcome, least);
-                            let name = clean(cell.name.as_bytes());
-                            let mut line = vec![];
-                            typed.write(&mut line, &name).map_err(failed)?;
-                            line.pop();
-                            lines.extend(line);
-                            writeln!(lines, "\t{}", revision + 1).map_err(failed)?;
-                            Some(typed.called().to_string())
-                        }
-                        Err(reason) => {
-                            log::info!("{reason}");
-                            None
-                        }
-                    };
-                    results.push((cell.name.to_string(), called));
-                    Ok(())
-                };
-                run_cells(job, &mut *source, wanted, each)?;
-                for (name, called) in results {
-                    let counts = totals.get(&name).copied().unwrap_or_default();
-                    match cells.get(&name) {
-                        None => found.new += 1,
-                        Some(known) => {
-                            found.again += 1;
-                            found.changed += u64::from(known.called != called);
-                        }
-                    }
-                    next.push((name, Known { counts, called }));
-                }
-                Ok(())
-            });
-            // Files of one run may be written one after another: what does not fit together now
-            // may at the next look.
-            if let Err(error) = read {
-                log::info!("{error}; looked at again when it has changed");
+            let state = follow.read();
+            // Written since it was looked at: what was read may be of two states.
+            if self::look(folder).is_ok_and(|now| now == seen) {
                 scored.clone_from(&seen);
-                unread = Some(error);
-            } else {
-                unread = None;
-                // Written since it was looked at: what was read may be of two states.
-                if self::look(folder)? != seen {
-                    continue;
-                }
-                scored.clone_from(&seen);
-                revision += 1;
-                out.write_all(&lines)
-                    .and_then(|()| out.flush())
-                    .map_err(failed)?;
-                cells.extend(next);
-                again += found.again;
-                if !quiet {
-                    note(format_args!(
-                        "revision {revision}: {} cells new, {} scored again, {} of them of another \
-                         type now",
-                        found.new, found.again, found.changed
-                    ));
+                if let Some(reading) = follow.said(state) {
+                    out.write_all(&follow.lines)
+                        .and_then(|()| out.flush())
+                        .map_err(failed)?;
+                    follow.settle(reading, quiet);
                 }
             }
-        } else if stable {
+        } else if stable && (!seen.is_empty() || follow.cells.revision() > 0) {
             quiet_looks += 1;
             if arguments
                 .until_quiet
-                .is_some_and(|looks| quiet_looks >= looks)
+                .is_some_and(|most| quiet_looks >= most)
             {
                 break;
             }
         }
-        let until = Instant::now() + interval;
-        while Instant::now() < until && !interrupt.stop.load(Ordering::SeqCst) {
-            thread::sleep(SHORT.min(until.saturating_duration_since(Instant::now())));
+        let began = Instant::now();
+        while began.elapsed() < interval && !interrupt.stop.load(Ordering::SeqCst) {
+            thread::sleep(SHORT.min(interval.saturating_sub(began.elapsed())));
         }
     }
-    out.end(End::Complete).map_err(failed)?;
-    summary(&cells, again, quiet);
+    let Follow { cells, unread, .. } = follow;
+    let end = match &unread {
+        _ if cells.revision() == 0 => End::Nothing,
+        Some(_) => End::Incomplete,
+        None => End::Complete,
+    };
+    out.end(end).map_err(failed)?;
+    if !quiet {
+        note(format_args!("{cells}"));
+    }
     session.sign();
     match unread {
         Some(error) => Err(error),
+        None if cells.revision() == 0 => {
+            let reason = format!("{}: no matrix came", folder.display());
+            Err(CliError::Input(reason))
+        }
         None => Ok(()),
     }
 }
 
-fn counts(values: &[f32]) -> f64 {
-    values.iter().map(|value| f64::from(*value)).sum()
+/// A run over the states of a matrix.
+struct Follow<'a> {
+    session: &'a Session,
+    folder: &'a Path,
+    least: f32,
+    cells: Cells,
+    /// Lines of the state that was read last.
+    lines: Vec<u8>,
+    /// Why the last state could not be read.
+    unread: Option<CliError>,
 }
 
-/// The files of a folder, by name.
+impl Follow<'_> {
+    /// Reads the matrix as it is, and scores the cells that ask for it.
+    fn read(&mut self) -> Result<Reading, CliError> {
+        self.lines.clear();
+        let (session, cells, lines) = (self.session, &self.cells, &mut self.lines);
+        let revision = cells.revision() + 1;
+        let mut source = session.open(self.folder)?;
+        let reading = RefCell::new(Reading::default());
+        let mut named = 0;
+        let wanted = |name: &str, values: &[f32]| {
+            let reading = &mut reading.borrow_mut();
+            cells.wants(reading, name, values)
+        };
+        let each = |cell: Scored| -> Result<(), CliError> {
+            let called = match &cell.result {
+                Ok(outcome) => {
+                    let typed = Typed::new(&session.model, outcome, self.least);
+                    typed.line(lines, &clean(cell.name.as_bytes()), Some(revision));
+                    Some(typed.called().to_string())
+                }
+                Err(reason) => {
+                    named += 1;
+                    if named <= NAMED {
+                        log::warn!("{reason}");
+                    }
+                    None
+                }
+            };
+            reading.borrow_mut().result(called);
+            Ok(())
+        };
+        let tally = run_cells(session.job(Flagged::default()), &mut *source, wanted, each)?;
+        if revision == 1 {
+            session.warn(source.name(), &tally);
+            session.describe(source.name(), &tally);
+        }
+        if named > NAMED {
+            log::warn!(
+                "{}: {} cells more cannot be used",
+                source.name(),
+                named - NAMED
+            );
+        }
+        Ok(reading.into_inner())
+    }
+
+    /// A state, if it could be read. Files of one run may be written one after another: what does
+    /// not fit together now may at the next look.
+    fn said(&mut self, state: Result<Reading, CliError>) -> Option<Reading> {
+        match state {
+            Ok(reading) => {
+                self.unread = None;
+                Some(reading)
+            }
+            Err(error) => {
+                log::warn!("{error}; looked at again when it has changed");
+                self.unread = Some(error);
+                None
+            }
+        }
+    }
+
+    fn settle(&mut self, reading: Reading, quiet: bool) {
+        let revision = self.cells.settle(reading);
+        if !quiet {
+            note(format_args!(
+                "revision {}: {} cells new, {} scored again, {} of them of another type now",
+                revision.number, revision.new, revision.again, revision.changed
+            ));
+        }
+    }
+}
+
+/// Whether a file of a folder is one of a matrix.
+fn is_of_matrix(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    is_of_folder(&name.to_string_lossy())
+}
+
+/// The files of a matrix, by name.
 fn look(folder: &Path) -> Result<Look, CliError> {
     let mut all = vec![];
     for entry in folder.read_dir().map_err(CliError::io(folder))? {
@@ -190,33 +219,11 @@ fn look(folder: &Path) -> Result<Look, CliError> {
             continue;
         };
         let name = entry.file_name().to_string_lossy().into_owned();
-        let time = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        all.push((name, about.len(), time));
+        if is_of_folder(&name) {
+            let time = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            all.push((name, about.len(), time));
+        }
     }
     all.sort();
     Ok(all)
-}
-
-fn summary(cells: &HashMap<String, Known>, again: u64, quiet: bool) {
-    if quiet {
-        return;
-    }
-    let (mut typed, mut unknown, mut rejected) = (0, 0, 0);
-    let mut counts = Counts::default();
-    for known in cells.values() {
-        match known.called.as_deref() {
-            None => rejected += 1,
-            Some(UNKNOWN) => unknown += 1,
-            Some(name) => {
-                typed += 1;
-                counts.add(name);
-            }
-        }
-    }
-    note(format_args!(
-        "cells    {} = {typed} typed + {unknown} unknown + {rejected} rejected; {again} scores \
-         made again",
-        cells.len()
-    ));
-    note(format_args!("types    {counts}"));
 }

@@ -14,7 +14,7 @@ pub(super) fn run(arguments: &MapArguments, quiet: bool) -> Result<(), CliError>
     Session::files(
         &arguments.options,
         &[&arguments.query, &arguments.reference],
-    )
+    )?
     .read(&arguments.labels)
     .write([&arguments.output])
     .check()?;

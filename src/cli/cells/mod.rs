@@ -3,6 +3,7 @@
 mod annotate;
 mod embed;
 mod follow;
+mod growth;
 mod map;
 mod network;
 mod perturb;

@@ -2,8 +2,9 @@
 
 use crate::cells::communities::Leiden;
 use crate::cells::graph::{
-    Network, NetworkOptions, svg, write_edges, write_graphml, write_programs,
+    Network, NetworkOptions, edges_by_chance, svg, write_edges, write_graphml, write_programs,
 };
+use crate::cells::input::list as read_list;
 use crate::cells::model::{CellModel, Kind};
 use crate::cells::nearest::Vectors;
 use crate::cli::arguments::cells::NetworkArguments;
@@ -13,14 +14,22 @@ use crate::cli::output::{End, Target, Writer};
 use crate::cli::report::note;
 use crate::model::ModelError;
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
+
+/// So many times what random vectors have is the least that says something.
+const LEAST_OF_CHANCE: f64 = 2.0;
 
 /// Genes whose neighbours are all looked for: the time grows with the square.
 const MOST: usize = 100_000;
 
 pub(super) fn run(arguments: &NetworkArguments, quiet: bool) -> Result<(), CliError> {
+    if !(arguments.resolution.is_finite() && arguments.resolution > 0.0) {
+        return Err(CliError::usage("--resolution is a number above 0"));
+    }
+    if !(-1.0..=1.0).contains(&arguments.min_cosine) {
+        return Err(CliError::usage("--min-cosine is from -1 to 1"));
+    }
     let output = Some(arguments.output.clone());
     Files::default()
         .read(&arguments.model)
@@ -53,19 +62,38 @@ pub(super) fn run(arguments: &NetworkArguments, quiet: bool) -> Result<(), CliEr
         (arguments.graphml.as_ref(), |n, out| write_graphml(n, out)),
         (arguments.svg.as_ref(), |n, out| svg(n, out)),
     ];
+    // All or nothing: none gets its name before all are written.
+    let mut written = vec![];
     for (path, write) in files {
         let Some(path) = path else { continue };
         let target = Target::new(Some(path.clone()));
-        let failed = |source| target.failed(source);
         let mut out = target.open_text()?;
-        write(&network, &mut out).map_err(failed)?;
-        out.end(End::Complete).map_err(failed)?;
+        let wrote = write(&network, &mut out);
+        wrote.map_err(|source| target.failed(source))?;
+        written.push((target, out));
+    }
+    for (target, out) in written {
+        let ended = out.end(End::Complete);
+        ended.map_err(|source| target.failed(source))?;
+    }
+    let edges = network.edges.len();
+    let chance = edges_by_chance(
+        network.names.len(),
+        width,
+        options.neighbours,
+        arguments.min_cosine,
+    );
+    if (edges as f64) < chance * LEAST_OF_CHANCE {
+        log::warn!(
+            "{}: {edges} edges, and random vectors of that width have {chance:.0}: its genes say \
+             next to nothing of each other",
+            model.name()
+        );
     }
     if !quiet {
         note(format_args!(
-            "{} genes, {} edges, {} programs of at least {} genes; {}",
+            "{} genes, {edges} edges, {} programs of at least {} genes; {}",
             network.names.len(),
-            network.edges.len(),
             network.programs.len(),
             arguments.min_genes,
             model.name()
@@ -83,14 +111,10 @@ fn vectors(
     list: Option<&PathBuf>,
 ) -> Result<(Vec<String>, Vec<f32>, usize), CliError> {
     let table = model.model().token_vectors()?;
-    let text = match list {
-        Some(path) => Some(fs::read_to_string(path).map_err(CliError::io(path))?),
-        None => None,
-    };
-    let asked: Option<HashSet<&str>> = text.as_ref().map(|text| {
-        let names = text.lines().map(str::trim);
-        names.filter(|name| !name.is_empty()).collect()
-    });
+    let listed = list.map(|path| read_list(path)).transpose()?;
+    let asked: Option<HashSet<&str>> = listed
+        .as_ref()
+        .map(|names| names.iter().map(String::as_str).collect());
     let (mut names, mut values) = (vec![], vec![]);
     for (id, row) in (0..).zip(table.values.chunks_exact(table.width)) {
         let Some(name) = model.tokens().vocabulary().name(id) else {

@@ -1,9 +1,9 @@
 //! What all commands share: a model, an input, and what is said of a run.
 
 use crate::cells::error::CellsError;
-use crate::cells::input::{CellSource, Choice, open};
+use crate::cells::input::{CellSource, Choice, files, open};
 use crate::cells::model::{CellModel, Kind};
-use crate::cells::prepare::Input;
+use crate::cells::prepare::{Detected, Input};
 use crate::cells::run::{Flagged, Job, RunError, Scored, Settings, Tally, run};
 use crate::cli::arguments::cells::{CellsOptions, ValuesArgument};
 use crate::cli::error::CliError;
@@ -16,7 +16,27 @@ use std::thread;
 use std::time::Instant;
 
 /// Cells that are named on standard error because they cannot be used; more are counted only.
-const NAMED: u64 = 10;
+pub(super) const NAMED: u64 = 10;
+
+/// Genes below which a model's answer means little: so many, or this part of those that it knows.
+/// The built-in networks learned from panels of a fifth and more.
+const FEWEST: usize = 500;
+const FEWEST_OF: usize = 5;
+
+fn choice(options: &CellsOptions) -> Choice {
+    Choice {
+        layer: options.layer.clone(),
+        raw: options.raw,
+        genes: options.genes.clone(),
+    }
+}
+
+fn values(input: Option<Input>) -> &'static str {
+    match input {
+        Some(Input::LogNormalised) => "log-normalised",
+        _ => "counts",
+    }
+}
 
 impl From<RunError> for CliError {
     fn from(error: RunError) -> CliError {
@@ -54,13 +74,9 @@ impl Session {
         }
         Ok(Session {
             model,
-            choice: Choice {
-                layer: options.layer.clone(),
-                raw: options.raw,
-                genes: options.genes.clone(),
-            },
+            choice: choice(options),
             settings: Settings {
-                input: options.input.map(|input| match input {
+                input: options.values.map(|input| match input {
                     ValuesArgument::Counts => Input::Counts,
                     ValuesArgument::Lognorm => Input::LogNormalised,
                 }),
@@ -74,12 +90,15 @@ impl Session {
         })
     }
 
-    /// Files of these options that are read.
-    pub(super) fn files(options: &CellsOptions, inputs: &[&PathBuf]) -> Files {
-        Files::default()
-            .read(inputs.iter().copied())
-            .read(&options.model)
-            .read(&options.genes)
+    /// Files of these options and inputs that are read, those of a folder and those beside a matrix
+    /// too.
+    pub(super) fn files(options: &CellsOptions, inputs: &[&PathBuf]) -> Result<Files, CliError> {
+        let choice = choice(options);
+        let mut read = Files::default().read(&options.model).read(&options.genes);
+        for input in inputs {
+            read = read.read(&files(input, &choice)?);
+        }
+        Ok(read)
     }
 
     pub(super) fn open(&self, path: &Path) -> Result<Box<dyn CellSource>, CliError> {
@@ -96,6 +115,9 @@ impl Session {
     }
 
     /// All cells of an input through the model; says what became of them.
+    ///
+    /// # Errors
+    /// Where none of them can be used, too.
     pub(super) fn run(
         &self,
         source: &mut dyn CellSource,
@@ -104,6 +126,7 @@ impl Session {
     ) -> Result<Tally, CliError> {
         let began = Instant::now();
         let mut named = 0;
+        let mut first = None;
         let everyone = |_: &str, _: &[f32]| true;
         let tally = run(self.job(flagged), source, everyone, |cell: Scored| {
             if let Err(reason) = &cell.result {
@@ -111,6 +134,7 @@ impl Session {
                 if named <= NAMED {
                     log::warn!("{reason}");
                 }
+                first.get_or_insert_with(|| reason.clone());
             }
             each(cell)
         })?;
@@ -121,31 +145,84 @@ impl Session {
                 named - NAMED
             );
         }
+        self.warn(source.name(), &tally);
+        self.describe(source.name(), &tally);
         if !self.quiet {
             let seconds = began.elapsed().as_secs_f64();
-            self.report(source.name(), &tally, seconds);
+            note(format_args!(
+                "cells    {} in = {} scored + {} rejected, in {seconds:.1} s",
+                tally.cells, tally.scored, tally.rejected
+            ));
         }
-        Ok(tally)
+        match first {
+            Some(first) if tally.scored == 0 => {
+                let hint = if tally.negative == tally.cells {
+                    ": values below zero are scaled ones; --raw or --layer may have what was \
+                     measured"
+                } else {
+                    ""
+                };
+                let cells = tally.cells;
+                let reason = format!("none of {cells} cells can be used{hint}; {first}");
+                Err(CliError::Input(reason))
+            }
+            _ => Ok(tally),
+        }
     }
 
-    fn report(&self, file: &str, tally: &Tally, seconds: f64) {
-        let values = match tally.input {
-            Some(Input::LogNormalised) => "log-normalised",
-            _ => "counts",
+    /// What makes answers doubtful.
+    pub(super) fn warn(&self, file: &str, tally: &Tally) {
+        let (known, name) = (self.model.tokens().known(), self.model.name());
+        let matched = tally.matched;
+        let fewest = match self.model.kind() {
+            // It answers for the genes that it was trained with together.
+            Kind::Perturbation => known / 2,
+            _ => (known / FEWEST_OF).min(FEWEST),
+        };
+        if matched < fewest {
+            log::warn!(
+                "{file}: {matched} of the {known} genes of {name}: with less than {fewest}, what \
+                 it says means little"
+            );
+        }
+        if tally.by_upper_case * 2 > matched {
+            log::warn!(
+                "{file}: {} of {matched} genes are known in upper case only: cells of a mouse? \
+                 {name} takes them for genes of the same name",
+                tally.by_upper_case
+            );
+        }
+        if let Some(detected) = tally.detected
+            && detected.others > 0
+        {
+            let Detected { cells, others, .. } = detected;
+            let (taken, option) = (values(tally.input), "--input counts|lognorm");
+            log::warn!(
+                "{file}: {others} of the first {cells} cells do not look like {taken}, which all \
+                 are taken for: {option} says what they are"
+            );
+        }
+    }
+
+    /// What an input is taken for.
+    pub(super) fn describe(&self, file: &str, tally: &Tally) {
+        if self.quiet {
+            return;
+        }
+        let others = match tally.others {
+            0 => String::new(),
+            others => format!("; {others} columns are no genes"),
         };
         let merged = match tally.merged {
             0 => String::new(),
             merged => format!(", {merged} of these from several columns"),
         };
         note(format_args!(
-            "{file}: {values}; {} of {} columns are among the model's {} genes{merged}",
+            "{file}: {}; {} of {} columns are among the model's {} genes{merged}{others}",
+            values(tally.input),
             tally.matched,
             tally.columns,
             self.model.tokens().known()
-        ));
-        note(format_args!(
-            "cells    {} in = {} scored + {} rejected, in {seconds:.1} s",
-            tally.cells, tally.scored, tally.rejected
         ));
     }
 

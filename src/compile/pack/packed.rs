@@ -10,6 +10,7 @@ use crate::compile::quantize::{self, Ranges};
 use crate::model::Model;
 use crate::model::error::ModelError;
 use crate::model::file::{self, ModelFile};
+use crate::model::genes::{RESPONSE, fits};
 use crate::model::manifest::{Checked, Ends, LayerRecord, Manifest, Precision};
 use crate::model::map::Bytes;
 use std::iter;
@@ -132,6 +133,9 @@ fn unchecked(
             cells.names.len()
         )));
     }
+    if let Some(cells) = &manifest.cells {
+        cells.check_names().map_err(ModelError::Pack)?;
+    }
     let manifest = &manifest;
     for (output, (left, right)) in network.reach().unwrap_or_default().into_iter().enumerate() {
         let stated = match &manifest.cascade {
@@ -198,6 +202,10 @@ fn unchecked(
         source,
     })?;
     let model = Model::build(ModelFile::parse(copy, &onnx.display().to_string())?)?;
+    if manifest.cells.is_some() {
+        let fits = fits(&manifest.task, model.is_pooled(), manifest.outputs.len());
+        fits.map_err(ModelError::Pack)?;
+    }
     try_out(&model, onnx, samples)?;
     let packed = Packed {
         bytes,
@@ -234,7 +242,11 @@ fn try_out(model: &Model, onnx: &Path, samples: &[Vec<u32>]) -> Result<(), Model
     for length in lengths {
         let count = length * words;
         let sample = samples.iter().flatten().copied();
-        let piece: Vec<u32> = sample.chain(iter::repeat(0)).take(count).collect();
+        let mut piece: Vec<u32> = sample.chain(iter::repeat(0)).take(count).collect();
+        if let (Some(cells), true) = (&manifest.cells, manifest.task == RESPONSE) {
+            // The last one that the manifest promises.
+            piece[words - 1] = cells.perturbations.len() as u32;
+        }
         let ran = contained(onnx, "running it", || runner.run_sample(&piece).map(drop));
         ran.map_err(|error| {
             ModelError::Pack(format!("a sequence of {length} cannot be run: {error}"))

@@ -1,15 +1,14 @@
-//! The commands of `cells` on 297 cells of blood, on cells that cannot be used, and on a matrix
-//! that grows.
+//! The commands of `cells` on 297 cells of blood, on what cannot be used, and on a matrix that grows.
 
+#[path = "../binary/mod.rs"]
 mod binary;
+mod growing;
+mod refused;
 
-use binary::{data, run, strandline};
+use binary::{data, run};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::thread;
-use std::time::{Duration, Instant};
 use strandline::cells::input::{Choice, open};
 use strandline::cells::model::{CellModel, Kind};
 use strandline::cells::run::{Flagged, Job, RunError, Scored, Settings, run as run_cells};
@@ -329,97 +328,4 @@ fn genes_make_a_network() {
     ])
     .exit(0);
     assert_eq!(fs::read_to_string(&again).unwrap(), text);
-}
-
-/// A 10x folder of so many of the cells, with the counts multiplied.
-fn grow(folder: &Path, cells: &[(&str, f32)]) {
-    let genes = ["CD3D", "CD3E", "IL7R", "MS4A1", "CD79A", "LYZ"];
-    let mut matrix = String::new();
-    for (at, (name, times)) in cells.iter().enumerate() {
-        let rows: &[usize] = if name.starts_with('b') {
-            &[4, 5]
-        } else {
-            &[1, 2, 3]
-        };
-        for row in rows {
-            matrix += &format!("{row} {} {}\n", at + 1, (*times * 3.0) as u32);
-        }
-    }
-    let header = format!(
-        "%%MatrixMarket matrix coordinate integer general\n{} {} {}\n",
-        genes.len(),
-        cells.len(),
-        matrix.lines().count()
-    );
-    let barcodes: String = cells.iter().map(|(name, _)| format!("{name}\n")).collect();
-    let features: String = genes
-        .iter()
-        .map(|gene| format!("{gene}\t{gene}\tGene Expression\n"))
-        .collect();
-    for (name, text) in [
-        ("barcodes.tsv", barcodes),
-        ("features.tsv", features),
-        ("matrix.mtx", header + &matrix),
-    ] {
-        fs::write(folder.join(name), text).unwrap();
-    }
-}
-
-#[test]
-fn a_matrix_that_grows_is_scored_where_it_grew() {
-    let folder = tempfile::tempdir().unwrap();
-    let (run_folder, out) = (folder.path().join("run"), folder.path().join("out.tsv"));
-    fs::create_dir(&run_folder).unwrap();
-    grow(&run_folder, &[("t1", 1.0), ("b1", 1.0)]);
-    let words = [
-        "cells",
-        "annotate",
-        run_folder.to_str().unwrap(),
-        "--follow",
-        "--interval",
-        "0.1",
-    ];
-    let words = words
-        .iter()
-        .copied()
-        .chain(["--until-quiet", "20", "-o", out.to_str().unwrap()]);
-    let child = strandline(words).stderr(Stdio::piped()).spawn().unwrap();
-    let part = folder.path().join("out.tsv.part");
-    let wait = |text: &str| {
-        let began = Instant::now();
-        while !fs::read_to_string(&part).is_ok_and(|now| now.contains(text)) {
-            assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "{text:?} never came"
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
-    };
-    wait("\t1\n");
-    // A file that does not fit the others yet is no cell lost, and no cell twice.
-    fs::write(run_folder.join("barcodes.tsv"), "t1\nb1\nt2\n").unwrap();
-    thread::sleep(Duration::from_millis(400));
-    // b1 grows by a third, t1 by nothing; t2 is new.
-    grow(&run_folder, &[("t1", 1.0), ("b1", 1.4), ("t2", 2.0)]);
-    wait("\t2\n");
-    let ended = child.wait_with_output().unwrap();
-    let err = String::from_utf8(ended.stderr).unwrap();
-    assert!(ended.status.success(), "{err}");
-    let text = fs::read_to_string(&out).unwrap();
-    let lines: Vec<(&str, &str)> = rows(&text)
-        .iter()
-        .map(|row| (row[0], row[row.len() - 1]))
-        .collect();
-    assert_eq!(
-        lines,
-        [("t1", "1"), ("b1", "1"), ("b1", "2"), ("t2", "2")],
-        "{err}"
-    );
-    for part in [
-        "revision 2: 1 cells new, 1 scored again",
-        "cells    3 = ",
-        "1 scores made again",
-    ] {
-        assert!(err.contains(part), "{part}: {err}");
-    }
 }
