@@ -8,7 +8,7 @@ use std::sync::Arc;
 const LONGEST_NAME: u64 = 200;
 /// Genes of each side that an error names.
 const EXAMPLES: usize = 3;
-/// First letters that names have in common where one is offered for the other.
+/// First letters that names have in common, at least, where one is offered for the other.
 const LETTERS_ALIKE: usize = 3;
 /// Assemblies that Cell Ranger and others write before a symbol, with an underscore or more.
 const ASSEMBLIES: [&str; 9] = [
@@ -187,12 +187,27 @@ impl Vocabulary {
         Some(self.lookup(name, None)?.0)
     }
 
-    /// Genes whose names begin as this one does, at most three, for whoever misspelled it.
+    /// Genes whose names begin as this one does, at most three, those with most letters in common
+    /// first: for whoever misspelled it.
     pub fn alike(&self, name: &str) -> Vec<&str> {
-        let begins: String = name.to_uppercase().chars().take(LETTERS_ALIKE).collect();
-        let names = self.names.iter().map(|own| &**own);
-        let alike = names.filter(|own| !is_special(own) && own.to_uppercase().starts_with(&begins));
-        alike.take(EXAMPLES).collect()
+        let name = name.to_uppercase();
+        let common = |own: &str| {
+            let own = own.to_uppercase();
+            own.chars()
+                .zip(name.chars())
+                .take_while(|(a, b)| a == b)
+                .count()
+        };
+        let names = self.names.iter().map(|own| (common(own), &**own));
+        let mut alike: Vec<(usize, &str)> = names
+            .filter(|(letters, own)| *letters >= LETTERS_ALIKE && !is_special(own))
+            .collect();
+        alike.sort_by_key(|(letters, _)| std::cmp::Reverse(*letters));
+        alike
+            .into_iter()
+            .take(EXAMPLES)
+            .map(|(_, own)| own)
+            .collect()
     }
 
     /// What a column is, and by which rule.

@@ -10,11 +10,13 @@
 //! model knows, and [`prepare`] makes a list of genes with values of each cell, as [`tokens`] of a
 //! model want it. [`run`] puts these through a packed network, a [`model`]. A cell's result depends
 //! on that cell alone: not on its neighbours, on the order of genes or cells, on blocks or threads.
+//! [`h5ad`] adds answers to a copy of the file that they are of.
 
 pub mod communities;
 pub mod error;
 pub mod genes;
 pub mod graph;
+pub mod h5ad;
 pub mod input;
 pub mod integration;
 pub mod model;

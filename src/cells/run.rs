@@ -36,7 +36,7 @@ pub enum RunError {
         /// The input.
         file: String,
         /// Why.
-        source: GenesError,
+        source: Box<GenesError>,
         /// What may help; may be empty.
         hint: String,
     },
@@ -246,7 +246,7 @@ pub fn matching(tokens: &Tokens, source: &mut dyn CellSource) -> Result<Matching
     };
     Err(RunError::Genes {
         file: source.name().to_string(),
-        source: error,
+        source: Box::new(error),
         hint,
     })
 }

@@ -17,7 +17,7 @@ pub(super) struct Files {
     /// Outputs that are standard output.
     standard: usize,
     /// A folder, and which of its files are read.
-    followed: Option<(PathBuf, fn(&Path) -> bool)>,
+    followed: Option<Followed>,
 }
 
 #[derive(Debug)]
@@ -25,6 +25,12 @@ struct Written {
     path: PathBuf,
     /// It is begun under another name.
     begun: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    folder: PathBuf,
+    is_read: fn(&Path) -> bool,
 }
 
 impl Files {
@@ -60,7 +66,10 @@ impl Files {
 
     /// A folder whose files are read that `is_read` says, those that come later too.
     pub(super) fn follow(mut self, folder: Option<&PathBuf>, is_read: fn(&Path) -> bool) -> Files {
-        self.followed = folder.map(|folder| (folder.clone(), is_read));
+        self.followed = folder.map(|folder| Followed {
+            folder: folder.clone(),
+            is_read,
+        });
         self
     }
 
@@ -142,7 +151,7 @@ impl Files {
     }
 
     fn is_followed(&self, path: &Path) -> bool {
-        let Some((folder, is_read)) = &self.followed else {
+        let Some(Followed { folder, is_read }) = &self.followed else {
             return false;
         };
         let Ok(folder) = fs::canonicalize(folder) else {

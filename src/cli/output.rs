@@ -196,6 +196,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Where its bytes lie until its end, if that is a file.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.part.as_ref().map(|part| &*part.path)
+    }
+
     /// Writes what is left, and gives the file its name if it is complete.
     pub(super) fn end(mut self, end: End) -> io::Result<()> {
         let flushed = match self.stream.take() {

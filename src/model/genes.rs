@@ -61,8 +61,8 @@ pub struct Cells {
     /// or over.
     #[serde(default = "knock_outs")]
     pub perturbations: Vec<String>,
-    /// Genes that were perturbed in the training; absent where nobody says. What a model answers for
-    /// others is not learned.
+    /// Genes that were perturbed in the training; absent where nobody says. What a model answers
+    /// for others is not learned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
     /// A type is called from this probability on.

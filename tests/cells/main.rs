@@ -1,7 +1,9 @@
-//! The commands of `cells` on 297 cells of blood, on what cannot be used, and on a matrix that grows.
+//! The commands of `cells` on 297 cells of blood, on what cannot be used, and on a matrix that
+//! grows.
 
 #[path = "../binary/mod.rs"]
 mod binary;
+mod copied;
 mod growing;
 mod refused;
 

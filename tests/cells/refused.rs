@@ -117,8 +117,8 @@ fn inputs_that_are_not_clear_are_refused() {
     model
         .take(400)
         .for_each(|gene| text += &format!("{gene}\t1\t2\n"));
-    let turned = written(at, "turned.tsv", &text);
-    let ran = run(["cells", "annotate", &turned]).exit(1);
+    let by_gene = written(at, "by_gene.tsv", &text);
+    let ran = run(["cells", "annotate", &by_gene]).exit(1);
     assert!(ran.err.contains("the transpose"), "{}", ran.err);
     let empty = written(at, "empty.txt", "\n");
     let ran = run(["cells", "network", "--genes", &empty]).exit(1);

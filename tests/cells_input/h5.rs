@@ -4,6 +4,7 @@
 use crate::{Cells, read};
 use std::fs;
 use std::path::{Path, PathBuf};
+use strandline::cells::h5ad::{Answers, Column, add, check};
 use strandline::cells::input::{Choice, open};
 use tempfile::TempDir;
 
@@ -136,6 +137,58 @@ fn a_filter_that_is_not_undone_is_named() {
         error.contains("a.h5ad: X/data: its filter is zstd (32015)"),
         "{error}"
     );
+}
+
+/// Answers stand beside everything that was there before, and can be written anew.
+#[test]
+fn answers_are_added_to_a_copy() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.h5ad");
+    let of: Vec<Option<u16>> = (0..12)
+        .map(|cell| (cell % 3 != 2).then_some(cell % 3))
+        .collect();
+    let answers = |names: [&str; 2], value: f32| Answers {
+        columns: vec![
+            (
+                "own_type".into(),
+                Column::Categories {
+                    names: names.map(String::from).to_vec(),
+                    of: of.clone(),
+                },
+            ),
+            ("own_p".into(), Column::Numbers(vec![value; 12])),
+            ("own_n".into(), Column::Counts((0..12).collect())),
+        ],
+        vectors: vec![("X_own".into(), 2, vec![value; 24])],
+    };
+    for file in ["csr.h5ad", "csc.h5ad", "dense.h5ad", "release_0_7.h5ad"] {
+        fs::copy(data(file), &path).unwrap();
+        for (names, value) in [(["B", "T é"], 0.25), (["NK", "Mono"], 0.5)] {
+            add(&path, &answers(names, value)).unwrap();
+            let source = open(&path, &Choice::default()).unwrap();
+            let column = |name: &str| source.labels(name).unwrap().unwrap();
+            let types = [names[0], names[1], ""];
+            let wanted: Vec<&str> = (0..12).map(|cell| types[cell % 3]).collect();
+            assert_eq!(column("own_type"), wanted, "{file}");
+            assert_eq!(column("own_p"), vec![value.to_string(); 12], "{file}");
+            let counts: Vec<String> = (0..12).map(|cell| cell.to_string()).collect();
+            assert_eq!(column("own_n"), counts, "{file}");
+        }
+        let before = open(&data(file), &Choice::default()).unwrap();
+        let after = open(&path, &Choice::default()).unwrap();
+        for name in ["label", "batch", "score", "named"] {
+            assert_eq!(before.labels(name).unwrap(), after.labels(name).unwrap());
+        }
+        assert_eq!(
+            read(&data(file), &Choice::default(), 5).unwrap(),
+            read(&path, &Choice::default(), 5).unwrap(),
+            "{file}"
+        );
+    }
+    for file in ["tenx.h5", "X.tsv"] {
+        let error = check(&data(file)).unwrap_err().to_string();
+        assert!(error.contains(file), "{error}");
+    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ),
     ("strandline pack OUT.onnx", "somebody's checkpoint"),
     ("python cell_types", DATA),
+    ("python integration", DATA),
     ("python perturbation.py", DATA),
     (
         "strandline pack MODELS/",

@@ -38,7 +38,7 @@ const OTHER_FILTERS: [(u16, &str); 11] = [
 ];
 
 /// Runs what calls the crate.
-fn guarded<T, E: ToString>(
+pub(in crate::cells) fn guarded<T, E: ToString>(
     file: &str,
     part: &str,
     run: impl FnOnce() -> Result<T, E>,
@@ -60,14 +60,14 @@ pub(super) enum Object {
 
 /// An open file.
 #[derive(Clone)]
-pub(super) struct H5 {
+pub(in crate::cells) struct H5 {
     name: Rc<str>,
     file: Rc<File>,
 }
 
 impl H5 {
     /// Opens a file.
-    pub(super) fn open(path: &Path) -> Result<H5, CellsError> {
+    pub(in crate::cells) fn open(path: &Path) -> Result<H5, CellsError> {
         let name = path.display().to_string();
         let file = guarded(&name, "/", || File::open_streaming(path))?;
         Ok(H5 {
@@ -82,7 +82,7 @@ impl H5 {
     }
 
     /// An error that names file and object.
-    pub(super) fn wrong(&self, part: &str, reason: impl ToString) -> CellsError {
+    pub(in crate::cells) fn wrong(&self, part: &str, reason: impl ToString) -> CellsError {
         CellsError::part(&self.name, part, reason)
     }
 
@@ -131,7 +131,11 @@ impl H5 {
     }
 
     /// An attribute that is a text.
-    pub(super) fn text(&self, path: &str, name: &str) -> Result<Option<String>, CellsError> {
+    pub(in crate::cells) fn text(
+        &self,
+        path: &str,
+        name: &str,
+    ) -> Result<Option<String>, CellsError> {
         let text = match self.attribute(path, name)? {
             None => return Ok(None),
             Some(

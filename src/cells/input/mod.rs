@@ -17,7 +17,7 @@ mod anndata;
 mod array;
 mod folder;
 mod gather;
-mod hdf5;
+pub(super) mod hdf5;
 mod labels;
 mod matrix;
 mod mtx;

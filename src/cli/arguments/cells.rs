@@ -86,7 +86,8 @@ pub struct AnnotateCellsArguments {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub until_quiet: Option<u32>,
-    /// TSV, a line a cell ('-': standard output)
+    /// TSV, a line a cell ('-': standard output); or an .h5ad, a copy of that input with the same
+    /// columns in `obs`
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
 }
@@ -107,8 +108,9 @@ pub struct EmbedArguments {
     /// A column of the input with batches: their silhouette and mixing are printed
     #[arg(long, value_name = "COLUMN", group = "named")]
     pub batch: Option<String>,
-    /// `.npy` of float32, cells by width, or TSV ('-': TSV on standard output). Cells that cannot
-    /// be used have NaN in an `.npy`, and no line in TSV
+    /// `.npy` of float32, cells by width; or an .h5ad, a copy of that input with the array
+    /// `X_strandline` in `obsm`; or TSV ('-': TSV on standard output). Cells that cannot be used
+    /// have NaN in arrays, and no line in TSV
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
 }

@@ -1,6 +1,8 @@
 //! `cells annotate`: a type for each cell.
 
+use super::copy::{PREFIX, is_copy, write};
 use super::session::Session;
+use crate::cells::h5ad::{Answers, Column};
 use crate::cells::model::{CellModel, Kind};
 use crate::cells::run::{Flagged, Outcome, ranked};
 use crate::cli::arguments::cells::AnnotateCellsArguments;
@@ -25,23 +27,39 @@ pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(),
     let session = Session::new(&arguments.options, Kind::Type, quiet)?;
     let least = least(arguments.min_probability, &session.model)?;
     let mut source = session.open(&arguments.input)?;
-    let target = Target::new(Some(arguments.output.clone()));
-    let failed = |source| target.failed(source);
-    let mut out = target.open_text()?;
-    writeln!(out, "{COLUMNS}").map_err(failed)?;
-    let (mut counts, mut line) = (Counts::default(), vec![]);
-    session.run(&mut *source, Flagged::default(), |cell| {
-        if let Ok(outcome) = &cell.result {
-            let name = clean(cell.name.as_bytes());
-            let typed = Typed::new(&session.model, outcome, least);
-            line.clear();
-            typed.line(&mut line, &name, None);
-            out.write_all(&line).map_err(failed)?;
-            counts.add(typed.called());
-        }
-        Ok(())
-    })?;
-    out.end(End::Complete).map_err(failed)?;
+    let (input, output) = (&arguments.input, &arguments.output);
+    let mut counts = Counts::default();
+    if is_copy(input, output)? {
+        let mut added = Added::new(&session.model);
+        session.run(&mut *source, Flagged::default(), |cell| {
+            let outcome = cell.result.as_ref().ok();
+            let typed = outcome.map(|own| Typed::new(&session.model, own, least));
+            if let Some(typed) = &typed {
+                counts.add(typed.called());
+            }
+            added.add(typed.as_ref());
+            Ok(())
+        })?;
+        write(input, output, &added.answers())?;
+    } else {
+        let target = Target::new(Some(output.clone()));
+        let failed = |source| target.failed(source);
+        let mut out = target.open_text()?;
+        writeln!(out, "{COLUMNS}").map_err(failed)?;
+        let mut line = vec![];
+        session.run(&mut *source, Flagged::default(), |cell| {
+            if let Ok(outcome) = &cell.result {
+                let name = clean(cell.name.as_bytes());
+                let typed = Typed::new(&session.model, outcome, least);
+                line.clear();
+                typed.line(&mut line, &name, None);
+                out.write_all(&line).map_err(failed)?;
+                counts.add(typed.called());
+            }
+            Ok(())
+        })?;
+        out.end(End::Complete).map_err(failed)?;
+    }
     if !quiet {
         note(format_args!("types    {counts}"));
     }
@@ -60,10 +78,82 @@ pub(super) fn least(asked: Option<f32>, model: &CellModel) -> Result<f32, CliErr
     }
 }
 
+/// The columns of the table as columns of `obs`: of all cells, also of those that cannot be used.
+struct Added {
+    names: Vec<String>,
+    called: Vec<Option<u16>>,
+    tops: [Vec<Option<u16>>; 3],
+    probabilities: [Vec<f32>; 3],
+    genes: Vec<u32>,
+}
+
+impl Added {
+    fn new(model: &CellModel) -> Added {
+        Added {
+            names: model.outputs().map(str::to_string).collect(),
+            called: vec![],
+            tops: Default::default(),
+            probabilities: Default::default(),
+            genes: vec![],
+        }
+    }
+
+    /// The next cell.
+    fn add(&mut self, typed: Option<&Typed>) {
+        // Behind all types stands that it is unknown.
+        let unknown = self.names.len() as u16;
+        let called = typed.map(|typed| {
+            let first = typed.top.first().filter(|_| typed.is_called());
+            first.map_or(unknown, |top| top.at)
+        });
+        self.called.push(called);
+        for rank in 0..self.tops.len() {
+            let top = typed.and_then(|typed| typed.top.get(rank));
+            self.tops[rank].push(top.map(|top| top.at));
+            self.probabilities[rank].push(top.map_or(f32::NAN, |top| top.probability));
+        }
+        self.genes.push(typed.map_or(0, |typed| typed.genes as u32));
+    }
+
+    fn answers(self) -> Answers {
+        let mut with_unknown = self.names.clone();
+        with_unknown.push(UNKNOWN.to_string());
+        let column = |name: &str, column| (format!("{PREFIX}{name}"), column);
+        let mut columns = vec![column(
+            "type",
+            Column::Categories {
+                names: with_unknown,
+                of: self.called,
+            },
+        )];
+        let ranks = ["first", "second", "third"];
+        let likely = ["probability", "probability2", "probability3"];
+        let named = ranks.into_iter().zip(likely);
+        for ((of, p), (rank, likely)) in self.tops.into_iter().zip(self.probabilities).zip(named) {
+            let names = self.names.clone();
+            columns.push(column(rank, Column::Categories { names, of }));
+            columns.push(column(likely, Column::Numbers(p)));
+        }
+        columns.push(column("genes", Column::Counts(self.genes)));
+        Answers {
+            columns,
+            ..Answers::default()
+        }
+    }
+}
+
+/// A type that a cell may have.
+struct Top<'a> {
+    /// Its place among the model's outputs.
+    at: u16,
+    name: &'a str,
+    probability: f32,
+}
+
 /// The likeliest types of a cell.
 pub(super) struct Typed<'a> {
-    /// Names and probabilities, at most three.
-    top: Vec<(&'a str, f32)>,
+    /// At most three.
+    top: Vec<Top<'a>>,
     least: f32,
     genes: usize,
 }
@@ -75,7 +165,11 @@ impl<'a> Typed<'a> {
         let special = usize::from(model.tokens().cls().is_some());
         Typed {
             top: ranked
-                .map(|(at, p)| (names.get(at).copied().unwrap_or("?"), p))
+                .map(|(at, probability)| Top {
+                    at: at as u16,
+                    name: names.get(at).copied().unwrap_or("?"),
+                    probability,
+                })
                 .collect(),
             least,
             genes: cell.ids.len().saturating_sub(special),
@@ -85,19 +179,24 @@ impl<'a> Typed<'a> {
     /// The type, or that it is unknown.
     pub(super) fn called(&self) -> &'a str {
         match self.top.first() {
-            Some((name, p)) if *p >= self.least => name,
+            Some(top) if self.is_called() => top.name,
             _ => UNKNOWN,
         }
     }
 
+    fn is_called(&self) -> bool {
+        let first = self.top.first();
+        first.is_some_and(|top| top.probability >= self.least)
+    }
+
     /// Appends a line of the table; that of a growing matrix has a revision.
     pub(super) fn line(&self, out: &mut Vec<u8>, cell: &str, revision: Option<u64>) {
-        let p = self.top.first().map_or(0.0, |(_, p)| *p);
+        let p = self.top.first().map_or(0.0, |top| top.probability);
         let mut line = format!("{cell}\t{}\t{p:.4}", self.called());
         for at in 0..3 {
             line += &match self.top.get(at) {
-                Some((name, _)) if at == 0 => format!("\t{name}"),
-                Some((name, p)) => format!("\t{name}\t{p:.4}"),
+                Some(top) if at == 0 => format!("\t{}", top.name),
+                Some(top) => format!("\t{}\t{:.4}", top.name, top.probability),
                 None if at == 0 => "\t.".to_string(),
                 None => "\t.\t.".to_string(),
             };

@@ -1,6 +1,8 @@
 //! `cells embed`: a vector for each cell.
 
+use super::copy;
 use super::session::Session;
+use crate::cells::h5ad::Answers;
 use crate::cells::input::{CellSource, column as read_column};
 use crate::cells::integration::{mixing, silhouette};
 use crate::cells::model::Kind;
@@ -15,6 +17,9 @@ use crate::sink::clean;
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+/// The array of `obsm`: what scanpy calls coordinates begins so.
+const VECTORS: &str = "X_strandline";
 
 /// Neighbours that are asked how batches are mixed.
 const NEIGHBOURS: usize = 30;
@@ -48,6 +53,17 @@ impl Embedded {
             scored,
             vectors,
         })
+    }
+
+    /// The vectors of all cells, `[cells, width]`, NaN for those without one.
+    fn of_all(&self) -> Vec<f32> {
+        let width = self.vectors.width();
+        let mut all = vec![f32::NAN; self.names.len() * width];
+        for (row, cell) in self.scored.iter().enumerate() {
+            let own = cell * width..(cell + 1) * width;
+            all[own].copy_from_slice(self.vectors.row(row));
+        }
+        all
     }
 
     /// The cells with a vector of which a column says something: their vectors, what it says, and
@@ -129,6 +145,7 @@ pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliErro
         .check()?;
     let session = Session::new(&arguments.options, Kind::Embedding, quiet)?;
     let mut source = session.open(&arguments.input)?;
+    let copies = copy::is_copy(&arguments.input, &arguments.output)?;
     let mut columns = vec![];
     for (name, is_batch) in [(&arguments.label, false), (&arguments.batch, true)] {
         let Some(name) = name else { continue };
@@ -151,7 +168,16 @@ pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliErro
             ));
         }
     }
-    write(&embedded, &arguments.output)?;
+    if copies {
+        let (width, vectors) = (embedded.vectors.width(), embedded.of_all());
+        let answers = Answers {
+            vectors: vec![(VECTORS.to_string(), width, vectors)],
+            ..Answers::default()
+        };
+        copy::write(&arguments.input, &arguments.output, &answers)?;
+    } else {
+        write(&embedded, &arguments.output)?;
+    }
     for line in notes {
         note(format_args!("{line}"));
     }

@@ -29,6 +29,15 @@ pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(),
     if !(arguments.growth.is_finite() && arguments.growth >= 0.0) {
         return Err(CliError::usage("--growth is a share of 0 or more"));
     }
+    if arguments
+        .output
+        .extension()
+        .is_some_and(|ending| ending == "h5ad")
+    {
+        return Err(CliError::usage(
+            "--follow writes TSV: a 10x folder has no .h5ad",
+        ));
+    }
     let interval = Duration::try_from_secs_f64(arguments.interval)
         .map_err(|_| CliError::usage("--interval is a number of seconds"))?;
     let folder = &arguments.input;

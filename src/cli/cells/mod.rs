@@ -1,6 +1,7 @@
 //! `cells`: profiles of single cells to types, vectors, responses and networks of genes.
 
 mod annotate;
+mod copy;
 mod embed;
 mod follow;
 mod growth;

@@ -196,9 +196,9 @@ impl Session {
             && detected.others > 0
         {
             let Detected { cells, others, .. } = detected;
-            let (taken, option) = (values(tally.input), "--input counts|lognorm");
+            let (all, option) = (values(tally.input), "--input counts|lognorm");
             log::warn!(
-                "{file}: {others} of the first {cells} cells do not look like {taken}, which all \
+                "{file}: {others} of the first {cells} cells do not look like {all}, which all \
                  are taken for: {option} says what they are"
             );
         }

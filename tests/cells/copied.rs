@@ -1,0 +1,114 @@
+//! Answers in a copy of the `.h5ad` that they are of.
+
+use super::binary::{data, run};
+use super::rows;
+use std::fs;
+use std::path::Path;
+use strandline::cells::input::{Choice, open};
+
+/// A network of types, and one of embeddings, for the genes of `csr.h5ad`.
+fn packed(folder: &Path, head: &str) -> String {
+    let own = |ending: &str| data(&format!("cells/scgpt/{head}.{ending}"));
+    let genes = fs::read_to_string(own("genes.txt")).unwrap();
+    let genes = genes.replace("GENE", "G");
+    fs::write(folder.join(format!("{head}.genes.txt")), genes).unwrap();
+    let manifest = folder.join(format!("{head}.toml"));
+    fs::copy(own("toml"), &manifest).unwrap();
+    let model = folder.join(format!("{head}.safetensors"));
+    let (onnx, model) = (own("onnx"), model.to_str().unwrap().to_string());
+    let words = [
+        "pack",
+        onnx.to_str().unwrap(),
+        "--manifest",
+        manifest.to_str().unwrap(),
+    ];
+    run(words
+        .into_iter()
+        .chain(["--precision", "f32", "-o", &model]))
+    .exit(0);
+    model
+}
+
+#[test]
+fn a_copy_has_the_columns_of_the_table() {
+    if !cfg!(feature = "pack") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (model, input) = (packed(at, "annotation"), data("cells/csr.h5ad"));
+    let (input, copy) = (input.to_str().unwrap(), at.join("out.h5ad"));
+    let words = [
+        "cells",
+        "annotate",
+        input,
+        "--model",
+        &model,
+        "--min-probability",
+        "0.3",
+    ];
+    let table = run(words).exit(0);
+    let copied = run(words.into_iter().chain(["-o", copy.to_str().unwrap()])).exit(0);
+    assert_eq!(copied.out, b"");
+    let source = open(&copy, &Choice::default()).unwrap();
+    let names = [
+        "type",
+        "probability",
+        "first",
+        "second",
+        "probability2",
+        "genes",
+    ];
+    let places = [1, 2, 3, 4, 5, 8];
+    let found = rows(table.text());
+    assert_eq!(found.len(), 12);
+    for (name, place) in names.into_iter().zip(places) {
+        let column = source
+            .labels(&format!("strandline_{name}"))
+            .unwrap()
+            .unwrap();
+        for (own, row) in column.iter().zip(&found) {
+            match own.parse::<f32>() {
+                Ok(own) => assert!((own - row[place].parse::<f32>().unwrap()).abs() < 1e-4),
+                Err(_) => assert_eq!(own, row[place], "{name}"),
+            }
+        }
+    }
+    assert!(source.labels("label").unwrap().is_some());
+    let model = packed(at, "embedding");
+    let words = [
+        "cells",
+        "embed",
+        input,
+        "--model",
+        &model,
+        "-o",
+        copy.to_str().unwrap(),
+    ];
+    run(words).exit(0);
+    let bytes = fs::read(&copy).unwrap();
+    assert!(bytes.windows(12).any(|own| own == b"X_strandline"));
+}
+
+#[test]
+fn only_a_table_of_anndata_is_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("out.h5ad");
+    let copy = copy.to_str().unwrap();
+    let folder = data("cells/pbmc");
+    for command in ["annotate", "embed"] {
+        let words = ["cells", command, folder.to_str().unwrap(), "-o", copy];
+        let ran = run(words).exit(1);
+        assert!(ran.err.contains("out.h5ad"), "{}", ran.err);
+        assert!(!Path::new(copy).exists());
+    }
+    let words = [
+        "cells",
+        "annotate",
+        folder.to_str().unwrap(),
+        "--follow",
+        "-o",
+        copy,
+    ];
+    run(words).exit(2);
+}
