@@ -288,4 +288,17 @@ fn manifests_that_do_not_fit_are_refused() {
         let error = Manifest::from_toml(&text.replace(from, to)).unwrap_err();
         assert!(error.contains(reason), "{reason}: {error}");
     }
+    // Tables tell types apart by their names.
+    let text = fs::read_to_string(data("annotation.toml")).unwrap();
+    for (name, reason) in [
+        ("class_1", "two are called"),
+        ("unknown", "has no type"),
+        ("gone", "has no type"),
+        (" ", "a name is empty"),
+    ] {
+        let changed = text.replace("\"class_0\"", &format!("{name:?}"));
+        assert_ne!(changed, text);
+        let error = Manifest::from_toml(&changed).unwrap_err();
+        assert!(error.contains(reason), "{reason}: {error}");
+    }
 }

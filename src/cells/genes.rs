@@ -281,6 +281,8 @@ pub struct Matching {
     pub genes: Vec<u32>,
     /// Columns that are no genes, such as antibodies.
     pub others: usize,
+    /// For each column whether it is a gene's; empty where all are.
+    pub of_genes: Vec<bool>,
     /// Columns with an id; the four below add up to it.
     pub matched: usize,
     /// Columns whose symbol is a name of the vocabulary.
@@ -313,6 +315,7 @@ impl Matching {
         let mut columns_of = vec![0_u32; vocabulary.len()];
         let mut strange = vec![];
         for gene in genes {
+            matching.of_genes.push(gene.is_some());
             let Some((symbol, id)) = gene else {
                 matching.others += 1;
                 matching.ids.push(None);
@@ -336,6 +339,9 @@ impl Matching {
         let ids = || (0_u32..).zip(&columns_of);
         matching.genes = ids().filter(|(_, n)| **n > 0).map(|(id, _)| id).collect();
         matching.duplicates = duplicates(vocabulary, &matching.ids, &columns_of);
+        if matching.others == 0 {
+            matching.of_genes.clear();
+        }
 
         let known = vocabulary.len() - vocabulary.specials;
         let share = |part: usize, whole: usize| part as f64 / (whole.max(1)) as f64;

@@ -2,6 +2,7 @@
 //! `.h5ad`, in the encodings of anndata 0.8 and later.
 
 use super::error::CellsError;
+use super::input::anndata::table;
 use super::input::hdf5::{H5, guarded};
 use hdf5_pure::{AttrValue, DatasetBuilder, File, FileAccessProperties, FileLocking, Group};
 use std::path::Path;
@@ -22,6 +23,16 @@ pub enum Column {
     Counts(Vec<u32>),
 }
 
+impl Column {
+    fn len(&self) -> usize {
+        match self {
+            Column::Categories { of, .. } => of.len(),
+            Column::Numbers(values) => values.len(),
+            Column::Counts(values) => values.len(),
+        }
+    }
+}
+
 /// What is added to a file. Columns and arrays of these names are replaced.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
@@ -34,45 +45,79 @@ pub struct Answers {
 /// The table of cells.
 const OBS: &str = "obs";
 const OBSM: &str = "obsm";
+/// Where release 0.7 keeps the names of categories.
+const CATEGORIES: &str = "__categories";
 /// Which columns it has, in their order.
 const ORDER: &str = "column-order";
 
-/// Whether answers can be added to a file.
+/// A file as it is before answers are added.
+struct Table {
+    cells: u64,
+    /// Columns of `obs`, in their order.
+    order: Vec<String>,
+    has_vectors: bool,
+}
+
+impl Table {
+    /// Looks at a file, to which columns of these names are to be added.
+    fn of<'a>(path: &Path, mut names: impl Iterator<Item = &'a str>) -> Result<Table, CellsError> {
+        let file = H5::open(path)?;
+        let (cells, index) = table(&file)?;
+        if file.text(OBS, "encoding-type")?.as_deref() != Some("dataframe") {
+            let reason = "it is no table of anndata 0.7 or later: nothing can be added to it";
+            return Err(file.wrong(OBS, reason));
+        }
+        if names.any(|name| name == index) {
+            let reason = format!("the names of its cells are called {index}, as a new column is");
+            return Err(file.wrong(OBS, reason));
+        }
+        Ok(Table {
+            cells,
+            order: file.texts(OBS, ORDER)?.unwrap_or_default(),
+            has_vectors: file.find(OBSM)?.is_some(),
+        })
+    }
+}
+
+/// How many cells a file has, if it is one that answers can be added to.
 ///
 /// # Errors
 /// Where it is no AnnData file, or its `obs` is not written as groups.
-pub fn check(path: &Path) -> Result<(), CellsError> {
-    let file = H5::open(path)?;
-    if file.text(OBS, "encoding-type")?.as_deref() != Some("dataframe") {
-        let reason = "it is no table of anndata 0.7 or later: nothing can be added to it";
-        return Err(file.wrong(OBS, reason));
-    }
-    Ok(())
+pub fn check(path: &Path) -> Result<u64, CellsError> {
+    Ok(Table::of(path, [].into_iter())?.cells)
 }
 
 /// Adds answers to a file, in place: to a copy, if the file is somebody's. What else it holds stays
 /// as it is. Of files whose format is older than HDF5 1.10, as most are, a copy lies in memory.
 ///
 /// # Errors
-/// Where [`check`] fails, or the file cannot be changed.
+/// Where [`check`] fails, an index has the name of a column, there is not one answer a cell, or the
+/// file cannot be changed: not all that HDF5 can write can be.
 pub fn add(path: &Path, answers: &Answers) -> Result<(), CellsError> {
-    check(path)?;
     let name = path.display().to_string();
+    let names = answers.columns.iter().map(|(name, _)| &**name);
+    let Table {
+        cells,
+        mut order,
+        has_vectors,
+    } = Table::of(path, names)?;
+    let columns = answers
+        .columns
+        .iter()
+        .map(|(name, column)| (name, column.len()));
+    let vectors = answers.vectors.iter();
+    let vectors = vectors.map(|(name, width, all)| (name, all.len() / (*width).max(1)));
+    for (column, count) in columns.chain(vectors) {
+        if count as u64 != cells {
+            let reason = format!("{count} answers for {cells} cells: it has changed");
+            return Err(CellsError::part(&name, column, reason));
+        }
+    }
     guarded(&name, OBS, || {
         // Whoever writes the file has locked it.
         let properties = FileAccessProperties::new().with_locking(FileLocking::Disabled);
         let file = File::open_rw_with_options(path, properties)?;
         let obs = file.group(OBS)?;
-        let mut order = match obs.attrs()?.remove(ORDER) {
-            Some(
-                AttrValue::VarLenStringArray(names)
-                | AttrValue::VarLenAsciiStringArray(names)
-                | AttrValue::StringArray(names)
-                | AttrValue::AsciiStringArray(names),
-            ) => names,
-            // A table without columns has an empty list of numbers.
-            _ => vec![],
-        };
         for (column, values) in &answers.columns {
             replace(&obs, column)?;
             write_column(&obs, column, values)?;
@@ -83,7 +128,7 @@ pub fn add(path: &Path, answers: &Answers) -> Result<(), CellsError> {
         if !answers.columns.is_empty() {
             obs.set_attr(ORDER, AttrValue::VarLenStringArray(order))?;
         }
-        if !answers.vectors.is_empty() && !file.root().groups()?.iter().any(|own| own == OBSM) {
+        if !answers.vectors.is_empty() && !has_vectors {
             file.root().create_group_with(OBSM, |group| {
                 group.set_attr("encoding-type", text("dict"));
                 group.set_attr("encoding-version", text("0.1.0"));
@@ -93,10 +138,9 @@ pub fn add(path: &Path, answers: &Answers) -> Result<(), CellsError> {
         for (array, width, values) in &answers.vectors {
             let group = file.group(OBSM)?;
             replace(&group, array)?;
-            let width = *width as u64;
-            let cells = values.len() as u64 / width.max(1);
             group.create_dataset(array, |data| {
-                data.with_f32_data(values).with_shape(&[cells, width]);
+                data.with_f32_data(values)
+                    .with_shape(&[cells, *width as u64]);
                 for (mark, own) in marks("array") {
                     data.set_attr(mark, own);
                 }
@@ -110,11 +154,17 @@ fn text(text: &str) -> AttrValue {
     AttrValue::VarLenString(text.to_string())
 }
 
-/// Removes what has this name.
+/// Removes what has this name, and the categories that release 0.7 keeps apart.
 fn replace(group: &Group, name: &str) -> Result<(), hdf5_pure::Error> {
-    let (groups, arrays) = (group.groups()?, group.datasets()?);
-    if groups.iter().chain(&arrays).any(|own| own == name) {
+    let has = |group: &Group, name: &str| -> Result<bool, hdf5_pure::Error> {
+        let (groups, arrays) = (group.groups()?, group.datasets()?);
+        Ok(groups.iter().chain(&arrays).any(|own| own == name))
+    };
+    if has(group, name)? {
         group.delete(name)?;
+    }
+    if has(group, CATEGORIES)? && has(&group.group(CATEGORIES)?, name)? {
+        group.delete(&format!("{CATEGORIES}/{name}"))?;
     }
     Ok(())
 }
@@ -151,9 +201,15 @@ fn write_column(obs: &Group, name: &str, column: &Column) -> Result<(), hdf5_pur
                 }
                 group.set_attr("ordered", AttrValue::U8(0));
             })?;
-            let codes: Vec<i32> = of.iter().map(|own| own.map_or(-1, i32::from)).collect();
             array(&format!("{name}/codes"), "array", &|data| {
-                data.with_i32_data(&codes);
+                // The narrowest type, as pandas has it.
+                if names.len() <= i8::MAX as usize {
+                    let codes = of.iter().map(|own| own.map_or(-1, |own| own as i8));
+                    data.with_i8_data(&codes.collect::<Vec<i8>>());
+                } else {
+                    let codes = of.iter().map(|own| own.map_or(-1, i32::from));
+                    data.with_i32_data(&codes.collect::<Vec<i32>>());
+                }
             })?;
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             array(&format!("{name}/categories"), "string-array", &|data| {

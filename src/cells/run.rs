@@ -40,14 +40,16 @@ pub enum RunError {
         /// What may help; may be empty.
         hint: String,
     },
-    /// Cells that a network is to be packed with cannot be used.
-    #[error("{file}: none of the first {cells} cells can be used; {reason}")]
+    /// Cells that are wanted cannot be used.
+    #[error("{file}: {usable} of {cells} cells can be used; {reason}")]
     Unusable {
         /// The input.
         file: String,
         /// Cells that were looked at.
         cells: usize,
-        /// What is wrong with the first one.
+        /// Those that can be used.
+        usable: usize,
+        /// What is wrong with the first other one.
         reason: String,
     },
     /// The model failed.
@@ -181,6 +183,8 @@ pub fn run<E: From<RunError>>(
     let mut empty = true;
     while source.next(&mut block, most).map_err(RunError::from)? {
         empty = false;
+        // What is no gene neither says what values are, nor makes a cell unusable.
+        block.keep(&matching.of_genes);
         let preparation = preparation.get_or_insert_with(|| {
             let input = settings.input.unwrap_or_else(|| {
                 let detected = detect((0..block.len()).map(|cell| block.cell(cell).2));

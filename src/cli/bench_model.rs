@@ -5,7 +5,7 @@ use super::arguments::values::StrandArgument;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::{End, Target, say};
-use super::sequences::samples;
+use super::sequences::{Amount, samples};
 use crate::annotate::builtin::BuiltIn;
 use crate::annotate::{Scorer, Task};
 use crate::call::Strand;
@@ -164,7 +164,14 @@ fn measure(plan: &ModelPlan) -> Result<(), CliError> {
     };
     let opened = start.elapsed();
     let sequences = match &plan.sequences {
-        Sequences::File(file) => samples(file, model.manifest(), &model.file().genes()?)?,
+        Sequences::File(file) => {
+            // Outputs are those of all cells; only the first one is timed.
+            let amount = match &plan.wanted {
+                Wanted::Outputs(_) => Amount::All,
+                _ => Amount::Some,
+            };
+            samples(file, model.manifest(), &model.file().genes()?, amount)?
+        }
         Sequences::Invented(length) => {
             let length = length.unwrap_or(model.manifest().tile);
             vec![invented(length, model.manifest().tokeniser)]

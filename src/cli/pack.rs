@@ -5,7 +5,7 @@ use super::budget::{self, Clock};
 use super::error::CliError;
 use super::guard::Files;
 use super::output::{End, Target, say};
-use super::sequences::samples;
+use super::sequences::{Amount, samples};
 use crate::annotate::Task;
 use crate::compile::check::Check;
 use crate::compile::pack::pack_watched;
@@ -64,6 +64,8 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
     if let Some(cells) = &mut manifest.cells {
         let path = source.with_file_name(&cells.genes);
         let names = fs::read_to_string(&path).map_err(CliError::io(&path))?;
+        // Some editors write a byte order mark.
+        let names = names.trim_start_matches('\u{feff}');
         cells.names = names.lines().map(str::to_string).collect();
         vocabulary = Some(path);
     }
@@ -75,7 +77,7 @@ fn pack(arguments: &PackArguments, quiet: bool, clock: &Clock) -> Result<(), Cli
     let names: Vec<&str> = names.map(String::as_str).collect();
     let mut all = vec![];
     for path in &arguments.calibrate {
-        all.extend(samples(path, &manifest, &names)?);
+        all.extend(samples(path, &manifest, &names, Amount::Some)?);
     }
     // From here on the network is read.
     clock.step();

@@ -8,13 +8,21 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+/// How many cells of an input are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Amount {
+    Some,
+    All,
+}
+
 /// Sequences of a file as a model reads them: ids as they stand there, or bases of FASTA, FASTQ or
 /// with one sequence a line, or the tokens of such bases, window by window; or cells, in genes of a
-/// vocabulary.
+/// vocabulary. Of cells some of the first, unless all are wanted.
 pub(super) fn samples(
     path: &Path,
     manifest: &Manifest,
     genes: &[&str],
+    wanted: Amount,
 ) -> Result<Vec<Vec<u32>>, CliError> {
     if manifest.tokeniser == Tokeniser::Ids {
         return token_lines(path);
@@ -22,7 +30,7 @@ pub(super) fn samples(
     if manifest.tokeniser == Tokeniser::Genes {
         return match token_values(path)? {
             Some(all) => Ok(all),
-            None => cells(path, manifest, genes),
+            None => cells(path, manifest, genes, wanted),
         };
     }
     let bases = bases(path)?;
@@ -43,14 +51,24 @@ pub(super) fn samples(
     Ok(all)
 }
 
-/// The first cells of an input.
+/// Cells of an input.
 #[cfg(feature = "cells")]
-fn cells(path: &Path, manifest: &Manifest, genes: &[&str]) -> Result<Vec<Vec<u32>>, CliError> {
-    Ok(crate::cells::samples::samples(path, manifest, genes)?)
+fn cells(
+    path: &Path,
+    manifest: &Manifest,
+    genes: &[&str],
+    wanted: Amount,
+) -> Result<Vec<Vec<u32>>, CliError> {
+    use crate::cells::samples::{Cells, samples};
+    let wanted = match wanted {
+        Amount::Some => Cells::Some,
+        Amount::All => Cells::All,
+    };
+    Ok(samples(path, manifest, genes, wanted)?)
 }
 
 #[cfg(not(feature = "cells"))]
-fn cells(_: &Path, _: &Manifest, _: &[&str]) -> Result<Vec<Vec<u32>>, CliError> {
+fn cells(_: &Path, _: &Manifest, _: &[&str], _: Amount) -> Result<Vec<Vec<u32>>, CliError> {
     Err(CliError::usage(
         "this build reads no cells: build it with `cargo build --release --features full`",
     ))

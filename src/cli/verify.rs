@@ -6,7 +6,7 @@ use super::budget;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::say;
-use super::sequences::samples;
+use super::sequences::{Amount, samples};
 use crate::annotate::Task;
 use crate::compile::check::Check;
 use crate::lab::verify::{Comparison, compare};
@@ -67,7 +67,12 @@ fn verify(plan: &VerifyPlan, progress: &dyn Fn()) -> Result<(), CliError> {
     let precision = file.manifest().precision;
     let mut all = vec![];
     for path in reads {
-        all.extend(samples(path, file.manifest(), &file.genes()?)?);
+        all.extend(samples(
+            path,
+            file.manifest(),
+            &file.genes()?,
+            Amount::Some,
+        )?);
     }
     // From here on the network is read: its time begins.
     progress();

@@ -1,7 +1,7 @@
 //! What a network reads of a cell: genes, values and flags.
 
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Numbers of a token in a list of words, see [`join`].
 pub const WORDS: usize = 3;
@@ -113,6 +113,7 @@ impl Cells {
     }
 
     /// The reason why these names cannot be its vocabulary, if there is one.
+    #[cfg(feature = "pack")]
     pub(crate) fn check_names(&self) -> Result<(), String> {
         let file = &self.genes;
         let mut lines = HashMap::new();
@@ -125,6 +126,9 @@ impl Cells {
                 return Err(format!("{file}: line {line}: {reason}"));
             }
         }
+        if let Some(name) = self.targets.iter().find(|name| !lines.contains_key(name)) {
+            return Err(format!("cells: target {name:?} is not in {file}"));
+        }
         for (key, name) in [("cls", &self.cls), ("other", &self.other)] {
             if let Some(name) = name
                 && !lines.contains_key(name)
@@ -136,6 +140,30 @@ impl Cells {
         }
         Ok(())
     }
+}
+
+/// What is said of a cell in place of a type: no type is called so.
+pub const NO_TYPES: [&str; 3] = ["unknown", "rejected", "gone"];
+
+/// The reason why outputs cannot be called so, if there is one: tables tell them apart by names.
+pub(super) fn check_outputs<'a>(
+    task: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if name.trim().is_empty() {
+            return Err("outputs: a name is empty".to_string());
+        }
+        if !seen.insert(name) {
+            return Err(format!("outputs: two are called {name:?}"));
+        }
+        if task == TASKS[0] && NO_TYPES.contains(&name) {
+            let reason = "which says that a cell has no type: name it otherwise";
+            return Err(format!("outputs: a type is called {name:?}, {reason}"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the outputs of a network are those of its task: a vector a cell (`pooled`), or a row a

@@ -2,7 +2,7 @@
 //! TOML as input of `pack`.
 
 pub use super::genes::Cells;
-use super::genes::TASKS;
+use super::genes::{TASKS, check_outputs};
 pub use super::tier::Tier;
 pub use super::tokeniser::{Sequence, Tokeniser, Window};
 
@@ -464,6 +464,8 @@ impl Manifest {
         }
         if let Some(cells) = &self.cells {
             cells.validate()?;
+            let names = self.outputs.iter().map(|output| &*output.name);
+            check_outputs(&self.task, names)?;
             if !self.is_raw() && !TASKS.contains(&self.task.as_str()) {
                 let (own, names) = (&self.task, TASKS.join(", "));
                 return Err(format!("no task of cells {own:?}: {names} or {RAW}"));

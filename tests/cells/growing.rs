@@ -142,10 +142,11 @@ fn a_folder_that_goes_away_costs_nothing_that_was_found() {
     grow(&away, &[("b1", 1.0), ("t2", 1.0)]);
     fs::rename(&away, &run).unwrap();
     following.wait("\t2\n");
-    fs::remove_dir_all(&run).unwrap();
     let ran = following.end().exit(0);
-    let found = revisions(&fs::read_to_string(&out).unwrap());
-    assert_eq!(found, pairs(&[("t1", "1"), ("b1", "1"), ("t2", "2")]));
+    let text = fs::read_to_string(&out).unwrap();
+    let expected = pairs(&[("t1", "1"), ("b1", "1"), ("t2", "2"), ("t1", "2")]);
+    assert_eq!(revisions(&text), expected);
+    assert_eq!(rows(&text)[3][1], "gone");
     for part in ["looked for again", "cells    2 = ", "gone     1 cells"] {
         assert!(ran.err.contains(part), "{part}: {}", ran.err);
     }
@@ -162,6 +163,63 @@ fn what_was_never_read_replaces_nothing() {
     assert!(ran.err.contains("lists 2 cells"), "{}", ran.err);
     assert_eq!(fs::read_to_string(&out).unwrap(), "of the run before");
     assert!(!folder.path().join("out.tsv.part").exists());
+}
+
+/// A folder that is gone in the end is no complete run.
+#[test]
+fn a_folder_that_stays_away_leaves_the_output_unfinished() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, out) = folders(folder.path());
+    grow(&run, &[("t1", 1.0)]);
+    let following = Following::new(&run, &out, 5);
+    following.wait("\t1\n");
+    fs::remove_dir_all(&run).unwrap();
+    let part = following.part.clone();
+    let ran = following.end().exit(1);
+    assert!(ran.err.contains("its matrix is gone"), "{}", ran.err);
+    assert!(part.exists() && !out.exists());
+}
+
+/// Pipelines link files instead of copying them, and stop what follows when they are done.
+#[cfg(unix)]
+#[test]
+fn the_last_state_is_read_after_a_signal_behind_links_too() {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+    let folder = tempfile::tempdir().unwrap();
+    let (run, out) = folders(folder.path());
+    let real = folder.path().join("real");
+    fs::create_dir(&real).unwrap();
+    grow(&real, &[("t1", 1.0), ("b1", 1.0)]);
+    for name in ["matrix.mtx", "features.tsv", "barcodes.tsv"] {
+        symlink(real.join(name), run.join(name)).unwrap();
+    }
+    let following = Following::new(&run, &out, 1000);
+    following.wait("\t1\n");
+    // A cell that was fine cannot be used any more, and one is new.
+    grow(&real, &[("t1", 1.0), ("b1", 1.0), ("t2", 1.0)]);
+    let matrix = fs::read_to_string(real.join("matrix.mtx")).unwrap();
+    let broken = matrix.replace("1 1 3\n", "1 1 -3\n");
+    assert_ne!(matrix, broken);
+    fs::write(real.join("matrix.mtx"), broken).unwrap();
+    let id = following.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let ran = following.end().exit(0);
+    let text = fs::read_to_string(&out).unwrap();
+    let expected = pairs(&[("t1", "1"), ("b1", "1"), ("t1", "2"), ("t2", "2")]);
+    assert_eq!(revisions(&text), expected, "{}", ran.err);
+    assert_eq!(rows(&text)[2][1], "rejected");
+    assert!(
+        ran.err.contains("3 = 2 typed + 0 unknown + 1 rejected"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

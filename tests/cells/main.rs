@@ -1,6 +1,7 @@
 //! The commands of `cells` on 297 cells of blood, on what cannot be used, and on a matrix that
 //! grows.
 
+mod batches;
 #[path = "../binary/mod.rs"]
 mod binary;
 mod copied;
@@ -223,7 +224,7 @@ fn packed_files_take_cells_as_samples() {
     ];
     run(words.iter().copied().chain([out.to_str().unwrap()])).exit(0);
     let text = fs::read_to_string(&out).unwrap();
-    assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 256);
+    assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 297);
     assert_eq!(text.lines().next().unwrap().split(' ').count(), 9);
     if cfg!(feature = "pack") {
         let onnx = path("models/float/cell-types.onnx");

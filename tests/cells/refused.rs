@@ -213,6 +213,17 @@ fn antibodies_are_no_genes() {
         both.err
     );
     assert_eq!(both.text(), genes.text());
+    // Neither do they say what values are, nor make a cell unusable.
+    for value in ["nan", "-3", "0.25"] {
+        let bound = bound.replace("integer", "real");
+        written(
+            at,
+            "matrix.mtx",
+            &bound.replace(" 900\n", &format!(" {value}\n")),
+        );
+        let other = run(["cells", "annotate", input]).exit(0);
+        assert_eq!(other.text(), genes.text(), "{value}");
+    }
 }
 
 #[test]

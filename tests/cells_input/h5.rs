@@ -185,6 +185,24 @@ fn answers_are_added_to_a_copy() {
             "{file}"
         );
     }
+    // One answer a cell, and no column over the names of cells.
+    fs::copy(data("csr.h5ad"), &path).unwrap();
+    let few = Answers {
+        columns: vec![("own".into(), Column::Counts(vec![0; 11]))],
+        ..Answers::default()
+    };
+    let error = add(&path, &few).unwrap_err().to_string();
+    assert!(error.contains("11 answers for 12 cells"), "{error}");
+    let index = Answers {
+        columns: vec![("_index".into(), Column::Counts(vec![0; 12]))],
+        ..Answers::default()
+    };
+    let error = add(&path, &index).unwrap_err().to_string();
+    assert!(error.contains("the names of its cells"), "{error}");
+    assert_eq!(
+        fs::read(&path).unwrap(),
+        fs::read(data("csr.h5ad")).unwrap()
+    );
     for file in ["tenx.h5", "X.tsv"] {
         let error = check(&data(file)).unwrap_err().to_string();
         assert!(error.contains(file), "{error}");

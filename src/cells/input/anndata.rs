@@ -152,6 +152,16 @@ fn all(mut column: Column) -> Result<Vec<String>, CellsError> {
 }
 
 /// The names of a frame's rows, and how many rows it has.
+/// How many cells a file has, and what the index of their table is called.
+///
+/// # Errors
+/// Where it is no AnnData.
+pub(in crate::cells) fn table(file: &H5) -> Result<(u64, String), CellsError> {
+    let cells = index(file, "obs")?.len();
+    let name = file.text("obs", "_index")?;
+    Ok((cells, name.unwrap_or_else(|| "_index".into())))
+}
+
 fn index(file: &H5, frame: &str) -> Result<Column, CellsError> {
     match file.find(frame)? {
         Some(Object::Group) => {}

@@ -53,7 +53,7 @@ pub(in crate::cells) fn guarded<T, E: ToString>(
 
 /// What stands at a path of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Object {
+pub(in crate::cells) enum Object {
     Group,
     Array,
 }
@@ -106,7 +106,7 @@ impl H5 {
     }
 
     /// What stands at a path, if anything does.
-    pub(super) fn find(&self, path: &str) -> Result<Option<Object>, CellsError> {
+    pub(in crate::cells) fn find(&self, path: &str) -> Result<Option<Object>, CellsError> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         if !parent.is_empty() && self.find(parent)? != Some(Object::Group) {
             return Ok(None);
@@ -128,6 +128,29 @@ impl H5 {
             };
             Ok::<_, hdf5_pure::Error>(attributes.remove(name))
         })
+    }
+
+    /// An attribute that is a list of texts, if the object has it and it is not empty.
+    pub(in crate::cells) fn texts(
+        &self,
+        path: &str,
+        name: &str,
+    ) -> Result<Option<Vec<String>>, CellsError> {
+        match self.attribute(path, name)? {
+            Some(
+                AttrValue::VarLenStringArray(all)
+                | AttrValue::VarLenAsciiStringArray(all)
+                | AttrValue::StringArray(all)
+                | AttrValue::AsciiStringArray(all),
+            ) => Ok(Some(all)),
+            // An empty list has numbers.
+            Some(AttrValue::F64Array(all)) if all.is_empty() => Ok(None),
+            None => Ok(None),
+            Some(_) => {
+                let reason = format!("its attribute `{name}` is no list of texts");
+                Err(self.wrong(path, reason))
+            }
+        }
     }
 
     /// An attribute that is a text.

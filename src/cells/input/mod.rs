@@ -13,7 +13,7 @@
 //! size. A matrix that is written gene by gene is read several times for that: once to count, and
 //! once for every eight million values.
 
-mod anndata;
+pub(super) mod anndata;
 mod array;
 mod folder;
 mod gather;

@@ -64,6 +64,30 @@ impl Block {
         )
     }
 
+    /// Drops the values of all columns but these; where the list is empty, none.
+    pub fn keep(&mut self, columns: &[bool]) {
+        if columns.is_empty() {
+            return;
+        }
+        let (mut kept, mut from) = (0, 0);
+        for end in self.starts.iter_mut().skip(1) {
+            for at in from..*end {
+                if columns
+                    .get(self.genes[at] as usize)
+                    .is_none_or(|keep| *keep)
+                {
+                    self.genes[kept] = self.genes[at];
+                    self.values[kept] = self.values[at];
+                    kept += 1;
+                }
+            }
+            from = *end;
+            *end = kept;
+        }
+        self.genes.truncate(kept);
+        self.values.truncate(kept);
+    }
+
     /// Ends a cell whose values have been appended: brings its genes into order and drops zeros.
     /// Both are as cheap as a look where there is nothing to do. `Err` is a gene that stands twice.
     pub(super) fn close(&mut self, name: String, order: &mut Order) -> Result<(), u32> {
@@ -176,6 +200,26 @@ mod tests {
         block.genes.extend([3, 1, 3]);
         block.values.extend([1.0; 3]);
         assert_eq!(block.close("b".into(), &mut Order::default()), Err(3));
+    }
+
+    #[test]
+    fn columns_can_be_dropped() {
+        let mut block = Block::default();
+        block.clear();
+        for (name, genes) in [("a", &[0, 1, 2][..]), ("b", &[1]), ("c", &[0, 2])] {
+            block.genes.extend(genes);
+            block
+                .values
+                .extend(genes.iter().map(|gene| *gene as f32 + 0.5));
+            block.close(name.into(), &mut Order::default()).unwrap();
+        }
+        let whole = block.clone();
+        block.keep(&[]);
+        assert_eq!(block, whole);
+        block.keep(&[true, false, true]);
+        assert_eq!(block.cell(0), ("a", &[0, 2][..], &[0.5, 2.5][..]));
+        assert_eq!(block.cell(1), ("b", &[][..], &[][..]));
+        assert_eq!(block.cell(2), ("c", &[0, 2][..], &[0.5, 2.5][..]));
     }
 
     #[test]

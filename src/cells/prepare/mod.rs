@@ -57,28 +57,20 @@ pub fn detect<'a>(cells: impl IntoIterator<Item = &'a [f32]>) -> Detected {
         }
     }
     let cells = whole + great + parts;
-    if whole * 2 >= cells {
-        let others = great + parts;
-        let input = Input::Counts;
-        return Detected {
-            input,
-            cells,
-            others,
-        };
-    }
-    if great * GREAT_IN >= cells {
-        // Counts that were corrected or scaled are no whole numbers, and need not be great.
-        let input = Input::Counts;
-        return Detected {
-            input,
-            cells,
-            others: 0,
-        };
-    }
+    let (input, others) = if whole * 2 > cells || cells == 0 {
+        (Input::Counts, great + parts)
+    } else if great * GREAT_IN < cells {
+        (Input::LogNormalised, whole + great)
+    } else if great * 2 < cells {
+        (Input::Counts, parts)
+    } else {
+        // Counts that were corrected or scaled are no whole numbers, and some cells have few.
+        (Input::Counts, 0)
+    };
     Detected {
-        input: Input::LogNormalised,
+        input,
         cells,
-        others: whole + great,
+        others,
     }
 }
 

@@ -380,7 +380,11 @@ fn a_broken_cell_does_not_say_what_all_are() {
     // Counts that were corrected: parts, and some great ones.
     let mut cells: Vec<&[f32]> = vec![&[0.5, 2.5]; 18];
     cells.extend([&[0.5_f32, 60.0][..]; 2]);
-    assert_eq!(detect(cells).input, Input::Counts);
+    let few = detect(cells.iter().copied());
+    assert_eq!((few.input, few.others), (Input::Counts, 18));
+    cells.extend([&[0.5_f32, 60.0][..]; 16]);
+    let many = detect(cells);
+    assert_eq!((many.input, many.others), (Input::Counts, 0));
 }
 
 proptest! {

@@ -26,8 +26,25 @@ pub enum ValuesArgument {
     Lognorm,
 }
 
+/// The model of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelOf {
+    pub batch: String,
+    pub file: PathBuf,
+}
+
+fn model_of(text: &str) -> Result<ModelOf, String> {
+    match text.split_once('=') {
+        Some((batch, file)) if !batch.is_empty() && !file.is_empty() => Ok(ModelOf {
+            batch: batch.to_string(),
+            file: file.into(),
+        }),
+        _ => Err("a batch, =, and a model file".to_string()),
+    }
+}
+
 /// How cells are read and prepared.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct CellsOptions {
     /// A model file [default: the built-in one]
     #[arg(long, value_name = "FILE")]
@@ -108,6 +125,17 @@ pub struct EmbedArguments {
     /// A column of the input with batches: their silhouette and mixing are printed
     #[arg(long, value_name = "COLUMN", group = "named")]
     pub batch: Option<String>,
+    /// The model of the cells of a batch, for networks with a norm for each (DSBN); given again for
+    /// each batch. Cells of others have no vector
+    #[arg(
+        long,
+        value_name = "BATCH=FILE",
+        requires = "batch",
+        conflicts_with = "model",
+        allow_hyphen_values = true,
+        value_parser = model_of
+    )]
+    pub model_of: Vec<ModelOf>,
     /// `.npy` of float32, cells by width; or an .h5ad, a copy of that input with the array
     /// `X_strandline` in `obsm`; or TSV ('-': TSV on standard output). Cells that cannot be used
     /// have NaN in arrays, and no line in TSV

@@ -1,6 +1,6 @@
 //! `cells annotate`: a type for each cell.
 
-use super::copy::{PREFIX, is_copy, write};
+use super::copy::{Copy, PREFIX};
 use super::session::Session;
 use crate::cells::h5ad::{Answers, Column};
 use crate::cells::model::{CellModel, Kind};
@@ -9,12 +9,13 @@ use crate::cli::arguments::cells::AnnotateCellsArguments;
 use crate::cli::error::CliError;
 use crate::cli::output::{End, Target};
 use crate::cli::report::note;
+use crate::model::genes::NO_TYPES;
 use crate::sink::clean;
 use std::collections::BTreeMap;
 use std::io::Write;
 
 /// The name of what is none of the types that a model knows, or of several alike.
-pub(super) const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = NO_TYPES[0];
 
 /// The header of the table, a tab before every column but the first.
 pub(super) const COLUMNS: &str =
@@ -26,10 +27,14 @@ pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(),
         .check()?;
     let session = Session::new(&arguments.options, Kind::Type, quiet)?;
     let least = least(arguments.min_probability, &session.model)?;
-    let mut source = session.open(&arguments.input)?;
     let (input, output) = (&arguments.input, &arguments.output);
+    let copy = Copy::new(input, output, |cells| Answers {
+        columns: vec![column("genes", Column::Counts(vec![0; cells]))],
+        ..Answers::default()
+    })?;
+    let mut source = session.open(input)?;
     let mut counts = Counts::default();
-    if is_copy(input, output)? {
+    if let Some(copy) = copy {
         let mut added = Added::new(&session.model);
         session.run(&mut *source, Flagged::default(), |cell| {
             let outcome = cell.result.as_ref().ok();
@@ -40,7 +45,7 @@ pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(),
             added.add(typed.as_ref());
             Ok(())
         })?;
-        write(input, output, &added.answers())?;
+        copy.end(&added.answers())?;
     } else {
         let target = Target::new(Some(output.clone()));
         let failed = |source| target.failed(source);
@@ -118,7 +123,6 @@ impl Added {
     fn answers(self) -> Answers {
         let mut with_unknown = self.names.clone();
         with_unknown.push(UNKNOWN.to_string());
-        let column = |name: &str, column| (format!("{PREFIX}{name}"), column);
         let mut columns = vec![column(
             "type",
             Column::Categories {
@@ -140,6 +144,10 @@ impl Added {
             ..Answers::default()
         }
     }
+}
+
+fn column(name: &str, column: Column) -> (String, Column) {
+    (format!("{PREFIX}{name}"), column)
 }
 
 /// A type that a cell may have.

@@ -1,22 +1,18 @@
 //! `cells embed`: a vector for each cell.
 
-use super::copy;
+use super::copy::Copy;
 use super::session::Session;
+use super::vectors::{BatchModel, Column, Embedded};
 use crate::cells::h5ad::Answers;
-use crate::cells::input::{CellSource, column as read_column};
 use crate::cells::integration::{mixing, silhouette};
 use crate::cells::model::Kind;
-use crate::cells::nearest::{Labels, Vectors};
 use crate::cells::npy::NpyWriter;
-use crate::cells::run::Flagged;
-use crate::cli::arguments::cells::EmbedArguments;
+use crate::cli::arguments::cells::{CellsOptions, EmbedArguments, ModelOf};
 use crate::cli::error::CliError;
 use crate::cli::output::{End, Target};
 use crate::cli::report::note;
-use crate::sink::clean;
-use std::collections::HashMap;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The array of `obsm`: what scanpy calls coordinates begins so.
 const VECTORS: &str = "X_strandline";
@@ -24,157 +20,58 @@ const VECTORS: &str = "X_strandline";
 /// Neighbours that are asked how batches are mixed.
 const NEIGHBOURS: usize = 30;
 
-/// Vectors of cells, of length 1.
-pub(super) struct Embedded {
-    /// Names of all cells, in the order of the input.
-    pub(super) names: Vec<String>,
-    /// Which of them have a vector.
-    pub(super) scored: Vec<usize>,
-    pub(super) vectors: Vectors,
-}
-
-impl Embedded {
-    /// Embeds all cells of an input.
-    pub(super) fn new(session: &Session, source: &mut dyn CellSource) -> Result<Self, CliError> {
-        let (mut names, mut scored, mut values) = (vec![], vec![], vec![]);
-        session.run(source, Flagged::default(), |cell| {
-            if let Ok(outcome) = &cell.result {
-                scored.push(names.len());
-                values.extend_from_slice(outcome.outputs);
-            }
-            names.push(clean(cell.name.as_bytes()));
-            Ok(())
-        })?;
-        let width = session.model.outputs().count();
-        let vectors = Vectors::new(&values, width)
-            .map_err(|error| CliError::input(format!("{}: {error}", session.model.name())))?;
-        Ok(Embedded {
-            names,
-            scored,
-            vectors,
-        })
-    }
-
-    /// The vectors of all cells, `[cells, width]`, NaN for those without one.
-    fn of_all(&self) -> Vec<f32> {
-        let width = self.vectors.width();
-        let mut all = vec![f32::NAN; self.names.len() * width];
-        for (row, cell) in self.scored.iter().enumerate() {
-            let own = cell * width..(cell + 1) * width;
-            all[own].copy_from_slice(self.vectors.row(row));
-        }
-        all
-    }
-
-    /// The cells with a vector of which a column says something: their vectors, what it says, and
-    /// which ones they are.
-    pub(super) fn labelled(&self, column: &Column) -> Result<Labelled, CliError> {
-        let (mut rows, mut cells, mut labels) = (vec![], vec![], vec![]);
-        for (row, &cell) in self.scored.iter().enumerate() {
-            let label = column.of(cell, &self.names[cell])?;
-            if !label.is_empty() {
-                rows.push(row);
-                cells.push(cell);
-                labels.push(label);
-            }
-        }
-        Ok(Labelled {
-            vectors: self.vectors.some(&rows),
-            labels: Labels::new(labels),
-            cells,
-        })
-    }
-}
-
-/// Cells whose labels are known.
-pub(super) struct Labelled {
-    pub(super) vectors: Vectors,
-    pub(super) labels: Labels,
-    /// Their places in the input.
-    pub(super) cells: Vec<usize>,
-}
-
-/// What is known of each cell of an input.
-pub(super) enum Column {
-    /// A column of the input itself.
-    ByPlace(Vec<String>),
-    /// One of a table, by the names of cells, and the table.
-    ByName(HashMap<String, String>, PathBuf),
-}
-
-impl Column {
-    /// Reads it, before anything is scored.
-    pub(super) fn new(
-        source: &dyn CellSource,
-        column: &str,
-        table: Option<&PathBuf>,
-    ) -> Result<Column, CliError> {
-        if let Some(path) = table {
-            let all = read_column(path, column)?.into_iter();
-            let all = all.map(|(cell, label)| (clean(cell.as_bytes()), label));
-            return Ok(Column::ByName(all.collect(), path.clone()));
-        }
-        match source.labels(column)? {
-            Some(labels) => Ok(Column::ByPlace(labels)),
-            None => Err(CliError::input(format!(
-                "{}: no column {column:?}; --labels reads a table",
-                source.name()
-            ))),
-        }
-    }
-
-    /// Empty where nothing is known.
-    fn of(&self, cell: usize, name: &str) -> Result<&str, CliError> {
-        match self {
-            Column::ByPlace(labels) => Ok(labels.get(cell).map_or("", String::as_str)),
-            Column::ByName(labels, path) => match labels.get(name) {
-                Some(label) => Ok(label),
-                None => Err(CliError::input(format!(
-                    "{}: no line for cell {name}",
-                    path.display()
-                ))),
-            },
-        }
-    }
-}
-
 pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliError> {
     Session::files(&arguments.options, &[&arguments.input])?
         .read(&arguments.labels)
+        .read(arguments.model_of.iter().map(|own| &own.file))
         .write([&arguments.output])
         .check()?;
     let session = Session::new(&arguments.options, Kind::Embedding, quiet)?;
+    let answers = |width: usize, vectors: Vec<f32>| Answers {
+        vectors: vec![(VECTORS.to_string(), width, vectors)],
+        ..Answers::default()
+    };
+    let copy = Copy::new(&arguments.input, &arguments.output, |cells| {
+        answers(1, vec![0.0; cells])
+    })?;
     let mut source = session.open(&arguments.input)?;
-    let copies = copy::is_copy(&arguments.input, &arguments.output)?;
     let mut columns = vec![];
     for (name, is_batch) in [(&arguments.label, false), (&arguments.batch, true)] {
         let Some(name) = name else { continue };
         let column = Column::new(&*source, name, arguments.labels.as_ref())?;
         columns.push((name, column, is_batch));
     }
-    let embedded = Embedded::new(&session, &mut *source)?;
+    let embedded = match models(arguments, quiet)? {
+        models if models.is_empty() => Embedded::new(&session, &mut *source)?,
+        models => {
+            let Some((_, column, _)) = columns.iter().find(|(_, _, is_batch)| *is_batch) else {
+                return Err(CliError::usage("--model-of needs --batch"));
+            };
+            Embedded::by_batch(&models, &arguments.input, column)?
+        }
+    };
     // Before anything is written: labels that do not fit leave no output.
     let mut notes = vec![];
     for (name, column, is_batch) in &columns {
         let own = embedded.labelled(column)?;
-        let score = silhouette(&own.vectors, &own.labels.of).map_err(CliError::input)?;
+        let wrong = |error| {
+            let input = arguments.input.display();
+            CliError::Input(format!("{input}: column {name:?}: {error}"))
+        };
+        let score = silhouette(&own.vectors, &own.labels.of).map_err(wrong)?;
         notes.push(format!("{name}: silhouette {:.4}", score.mean));
         if *is_batch {
             let mixed = mixing(&own.vectors, &own.labels.of, NEIGHBOURS);
-            let mixed = mixed.map_err(CliError::input)?;
+            let mixed = mixed.map_err(wrong)?;
             notes.push(format!(
                 "{name}: mixing {mixed:.4} of {NEIGHBOURS} neighbours, 1 for batches that are one, \
                  0 for batches apart"
             ));
         }
     }
-    if copies {
+    if let Some(copy) = copy {
         let (width, vectors) = (embedded.vectors.width(), embedded.of_all());
-        let answers = Answers {
-            vectors: vec![(VECTORS.to_string(), width, vectors)],
-            ..Answers::default()
-        };
-        copy::write(&arguments.input, &arguments.output, &answers)?;
+        copy.end(&answers(width, vectors))?;
     } else {
         write(&embedded, &arguments.output)?;
     }
@@ -183,6 +80,26 @@ pub(super) fn run(arguments: &EmbedArguments, quiet: bool) -> Result<(), CliErro
     }
     session.sign();
     Ok(())
+}
+
+/// Models of batches.
+fn models(arguments: &EmbedArguments, quiet: bool) -> Result<Vec<BatchModel>, CliError> {
+    let mut models: Vec<BatchModel> = vec![];
+    for ModelOf { batch, file } in &arguments.model_of {
+        if models.iter().any(|model| model.batch == *batch) {
+            let reason = format!("--model-of: two models of batch {batch}");
+            return Err(CliError::Usage(reason));
+        }
+        let options = CellsOptions {
+            model: Some(file.clone()),
+            ..arguments.options.clone()
+        };
+        models.push(BatchModel {
+            batch: batch.clone(),
+            session: Session::new(&options, Kind::Embedding, quiet)?,
+        });
+    }
+    Ok(models)
 }
 
 fn write(embedded: &Embedded, output: &Path) -> Result<(), CliError> {

@@ -37,7 +37,7 @@ pub(super) struct Reading {
 }
 
 /// What a state of the matrix brought.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Revision {
     /// From 1 on.
     pub(super) number: u64,
@@ -45,9 +45,17 @@ pub(super) struct Revision {
     pub(super) again: u64,
     /// Those scored again that are of another type now.
     pub(super) changed: u64,
+    /// Names of those that were in the state before.
+    pub(super) gone: Vec<String>,
 }
 
 impl Reading {
+    /// Cells whose names others have, too.
+    pub(super) fn of_one_name(&self) -> u64 {
+        let all = self.names.values().filter(|count| **count > 1);
+        all.map(|count| u64::from(*count)).sum()
+    }
+
     /// What came out of the next cell that was wanted; none where it cannot be used.
     pub(super) fn result(&mut self, called: Option<String>) {
         if let Some((key, counts)) = self.waiting.pop_front() {
@@ -70,6 +78,12 @@ impl Cells {
         self.revision
     }
 
+    /// Whether one of the last state could be used.
+    pub(super) fn any_used(&self) -> bool {
+        let mut last = self.known.values().filter(|own| own.seen == self.revision);
+        last.any(|known| known.called.is_some())
+    }
+
     /// Whether the next cell of a state is to be scored.
     pub(super) fn wants(&self, reading: &mut Reading, name: &str, values: &[f32]) -> bool {
         let before = reading.names.entry(name.to_string()).or_default();
@@ -77,7 +91,7 @@ impl Cells {
         *before += 1;
         let counts: f64 = values.iter().map(|value| f64::from(*value)).sum();
         let wanted = match self.known.get(&key) {
-            Some(known) => self.has_changed(known, counts),
+            Some(known) => known.seen < self.revision || self.has_changed(known, counts),
             None => true,
         };
         if wanted {
@@ -124,6 +138,12 @@ impl Cells {
                 known.seen = seen;
             }
         }
+        let before = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.seen + 1 == seen);
+        revision.gone = before.map(|((name, _), _)| name.clone()).collect();
+        revision.gone.sort();
         self.again += revision.again;
         revision
     }
@@ -197,6 +217,7 @@ mod tests {
             new: 1,
             again: 2,
             changed: 1,
+            gone: vec![],
         };
         assert_eq!(second, expected);
         assert!(look(&mut cells, &state).0.is_empty());
@@ -235,11 +256,13 @@ mod tests {
     fn cells_that_are_gone_are_counted_apart() {
         let mut cells = Cells::new(0.5);
         look(&mut cells, &[("a", 20.0), ("b", 20.0)]);
-        look(&mut cells, &[("b", 20.0)]);
+        let (_, second) = look(&mut cells, &[("b", 20.0)]);
+        assert_eq!(second.gone, ["a"]);
         let said = cells.to_string();
         assert!(said.contains("cells    1 = 1 typed + 0 unknown"), "{said}");
         assert!(said.contains("gone     1 cells"), "{said}");
-        look(&mut cells, &[("a", 20.0), ("b", 20.0)]);
+        let (scored, third) = look(&mut cells, &[("a", 20.0), ("b", 20.0)]);
+        assert_eq!((scored.len(), third.gone.len()), (1, 0));
         assert!(!cells.to_string().contains("gone"));
     }
 }

@@ -1,7 +1,7 @@
 //! `cells map`: the nearest cells of a labelled reference.
 
-use super::embed::{Column, Embedded, Labelled};
 use super::session::Session;
+use super::vectors::{Column, Embedded, Labelled};
 use crate::cells::model::Kind;
 use crate::cells::nearest::Reference;
 use crate::cli::arguments::cells::MapArguments;

@@ -9,6 +9,7 @@ mod map;
 mod network;
 mod perturb;
 mod session;
+mod vectors;
 
 use super::arguments::cells::CellsCommand;
 use super::error::CliError;

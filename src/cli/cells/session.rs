@@ -122,13 +122,24 @@ impl Session {
         &self,
         source: &mut dyn CellSource,
         flagged: Flagged,
+        each: impl FnMut(Scored) -> Result<(), CliError>,
+    ) -> Result<Tally, CliError> {
+        self.run_those(source, flagged, |_| true, each)
+    }
+
+    /// The same for the cells that are wanted, by their names; it is asked of each, in their order.
+    pub(super) fn run_those(
+        &self,
+        source: &mut dyn CellSource,
+        flagged: Flagged,
+        mut wanted: impl FnMut(&str) -> bool,
         mut each: impl FnMut(Scored) -> Result<(), CliError>,
     ) -> Result<Tally, CliError> {
         let began = Instant::now();
         let mut named = 0;
         let mut first = None;
-        let everyone = |_: &str, _: &[f32]| true;
-        let tally = run(self.job(flagged), source, everyone, |cell: Scored| {
+        let wanted = |name: &str, _: &[f32]| wanted(name);
+        let tally = run(self.job(flagged), source, wanted, |cell: Scored| {
             if let Err(reason) = &cell.result {
                 named += 1;
                 if named <= NAMED {
