@@ -1,7 +1,9 @@
 //! What a network reads of a cell: genes, values and flags.
 
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+#[cfg(feature = "pack")]
+use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Numbers of a token in a list of words, see [`join`].
 pub const WORDS: usize = 3;

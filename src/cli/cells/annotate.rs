@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &AnnotateCellsArguments, quiet: bool) -> Result<(),
     let least = least(arguments.min_probability, &session.model)?;
     let (input, output) = (&arguments.input, &arguments.output);
     let copy = Copy::new(input, output, |cells| Answers {
-        columns: vec![column("genes", Column::Counts(vec![0; cells]))],
+        columns: vec![column("type", Column::Counts(vec![0; cells]))],
         ..Answers::default()
     })?;
     let mut source = session.open(input)?;
