@@ -56,6 +56,8 @@ MOST_TOKENS = 1 << 20
 # A cell's own token, and its value: that of padding in pretraining and embedding, 0 in fine-tuning.
 CLS = "<cls>"
 PADDING_VALUE, FINE_TUNED_VALUE = -2.0, 0.0
+# Which kind a token is, for decoders; and what stands before proteins in such a vocabulary.
+MODALITIES, PROTEINS = "mod_encoder.embedding.weight", "p_"
 
 # Task of the manifest, name of the output, and what the model does.
 HEADS = {
@@ -317,7 +319,7 @@ def batch_row(checkpoint, shape, batch):
 def decoder(graph, checkpoint, shape, x, name, label, batch):
     """The hidden rows of three layers, and the last layer."""
     width, first = shape.width, checkpoint.shape(f"{name}.fc.0.weight")
-    if "mod_encoder.embedding.weight" in checkpoint:
+    if MODALITIES in checkpoint:
         raise Misfit(f"{checkpoint.path}: {name}: a decoder that reads modalities is not converted")
     weight, bias = checkpoint.linear(
         f"{name}.fc.0", 2 * width if first == (width, 2 * width) else width, width
@@ -425,11 +427,12 @@ def cells_table(checkpoint, settings, arguments, genes):
     """How a profile becomes tokens, as in the published code of the head."""
     style = settings.values.get("input_style", "binned")
     integrated = any(name.startswith("dsbn.") for name in checkpoint.tensors)
+    modal = MODALITIES in checkpoint
     found = {"genes": genes}
     if arguments.head == "perturbation":
         found |= {"normalise": COUNTS, "log1p": True, "zeros": True}
     else:
-        fine_tuned = arguments.head == "annotation" or integrated
+        fine_tuned = arguments.head == "annotation" or integrated or modal
         found |= {
             "cls": CLS,
             "cls_value": FINE_TUNED_VALUE if fine_tuned else PADDING_VALUE,
@@ -439,6 +442,8 @@ def cells_table(checkpoint, settings, arguments, genes):
         if style == "binned":
             # Bin 0 is for zeros, and one edge makes no bin.
             found["bins"] = settings.whole(BINS, 3, 1 << 15, "n_bins")
+            if modal:
+                found["proteins"] = PROTEINS
         found["zeros"] = integrated and arguments.head != "annotation"
     if arguments.cls_value is not None and "cls" in found:
         found["cls_value"] = arguments.cls_value

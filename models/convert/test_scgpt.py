@@ -291,6 +291,11 @@ def faults(bench):
     refused("a variance below 0", "bn.running_var holds a variance below 0", put=variance)
     modal = {"mod_encoder.embedding.weight": torch.zeros(2, 64)}
     refused("modalities", "reads modalities", "--head", "expression", put=modal)
+    source = checkpoint(folder / f"{next(number)}", tensors | modal, SMALL)
+    bench.convert("scgpt", source, "-o", folder / "modal/model")
+    table = (folder / "modal/model.toml").read_text()
+    known = all(line in table for line in ('proteins = "p_"', "cls_value = 0.0", "zeros = false"))
+    bench.expect(known, "proteins of a model of several modalities are tokens")
     for key, value, says in (
         ("nlayers", 12, "nlayers is 12, by the tensors it is 2"),
         ("embsize", 512, "embsize is 512, by the tensors it is 64"),

@@ -283,7 +283,11 @@ pub struct Matching {
     pub others: usize,
     /// For each column whether it is a gene's; empty where all are.
     pub of_genes: Vec<bool>,
-    /// Columns with an id; the four below add up to it.
+    /// The ids of proteins among the columns, ascending, each once: only where a model reads these.
+    pub proteins: Vec<u32>,
+    /// For each column whether its values are read: genes' and known proteins'; empty for all.
+    pub kept: Vec<bool>,
+    /// Columns of genes with an id; the four below add up to it.
     pub matched: usize,
     /// Columns whose symbol is a name of the vocabulary.
     pub by_symbol: usize,
@@ -342,6 +346,7 @@ impl Matching {
         if matching.others == 0 {
             matching.of_genes.clear();
         }
+        matching.kept.clone_from(&matching.of_genes);
 
         let known = vocabulary.len() - vocabulary.specials;
         let share = |part: usize, whole: usize| part as f64 / (whole.max(1)) as f64;
@@ -362,6 +367,36 @@ impl Matching {
             });
         }
         Ok(matching)
+    }
+
+    /// Takes columns that are no genes for proteins: `names` has the name of each column's, where
+    /// it has one.
+    pub fn add_proteins<'a>(
+        &mut self,
+        vocabulary: &Vocabulary,
+        names: impl IntoIterator<Item = Option<&'a str>>,
+        prefix: &str,
+    ) {
+        for (column, name) in names.into_iter().enumerate() {
+            let is_gene = self.of_genes.get(column).is_none_or(|gene| *gene);
+            let id = name.and_then(|name| vocabulary.id(&format!("{prefix}{name}")));
+            if let (false, Some(id)) = (is_gene, id) {
+                self.ids[column] = Some(id);
+                self.kept[column] = true;
+                self.others -= 1;
+                self.proteins.push(id);
+                self.genes.push(id);
+            }
+        }
+        for ids in [&mut self.proteins, &mut self.genes] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+    }
+
+    /// Whether an id is one of its proteins.
+    pub fn is_protein(&self, id: u32) -> bool {
+        self.proteins.binary_search(&id).is_ok()
     }
 }
 

@@ -78,8 +78,10 @@ pub struct Tally {
     pub matched: usize,
     /// Columns of the input.
     pub columns: usize,
-    /// Columns that are no genes.
+    /// Columns that are neither genes nor proteins that the model reads.
     pub others: usize,
+    /// Proteins that it reads.
+    pub proteins: usize,
     /// Columns that the model knows in upper case only.
     pub by_upper_case: usize,
     /// Genes that several columns are.
@@ -162,7 +164,11 @@ pub fn run<E: From<RunError>>(
     let matching = matching(model.tokens(), source)?;
     let mut tally = Tally {
         matched: matching.matched,
-        columns: matching.ids.len() - matching.others,
+        columns: match &matching.of_genes[..] {
+            [] => matching.ids.len(),
+            columns => columns.iter().filter(|gene| **gene).count(),
+        },
+        proteins: matching.proteins.len(),
         others: matching.others,
         by_upper_case: matching.by_upper_case,
         merged: matching.duplicates.len(),
@@ -184,10 +190,10 @@ pub fn run<E: From<RunError>>(
     while source.next(&mut block, most).map_err(RunError::from)? {
         empty = false;
         // What is no gene neither says what values are, nor makes a cell unusable.
-        block.keep(&matching.of_genes);
+        block.keep(&matching.kept);
         let preparation = preparation.get_or_insert_with(|| {
             let input = settings.input.unwrap_or_else(|| {
-                let detected = detect((0..block.len()).map(|cell| block.cell(cell).2));
+                let detected = detected(&block, &matching);
                 tally.detected = Some(detected);
                 detected.input
             });
@@ -230,6 +236,19 @@ pub fn run<E: From<RunError>>(
         return Err(RunError::Empty { file }.into());
     }
     Ok(tally)
+}
+
+/// What the values of genes are, in a block.
+pub(super) fn detected(block: &Block, matching: &Matching) -> Detected {
+    let mut own = Block::default();
+    let block = if matching.proteins.is_empty() {
+        block
+    } else {
+        own.clone_from(block);
+        own.keep(&matching.of_genes);
+        &own
+    };
+    detect((0..block.len()).map(|cell| block.cell(cell).2))
 }
 
 /// Which columns of an input a model knows.

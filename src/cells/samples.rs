@@ -2,8 +2,8 @@
 
 use super::input::{Block, Choice, open};
 use super::model::Kind;
-use super::prepare::{DETECTED_CELLS, Profile, detect};
-use super::run::{RunError, matching};
+use super::prepare::{DETECTED_CELLS, Profile};
+use super::run::{RunError, detected, matching};
 use super::tokens::Tokens;
 use crate::model::ModelError;
 use crate::model::genes::join;
@@ -50,9 +50,9 @@ pub fn samples(
     let (mut refused, mut preparation) = (None, None);
     let (mut cells, mut length) = (0, 0);
     'blocks: while source.next(&mut block, DETECTED_CELLS)? {
-        block.keep(&matching.of_genes);
+        block.keep(&matching.kept);
         let preparation = preparation.get_or_insert_with(|| {
-            let detected = detect((0..block.len()).map(|cell| block.cell(cell).2));
+            let detected = detected(&block, &matching);
             tokens.preparation(detected.input, None, &[])
         });
         for cell in 0..block.len() {

@@ -94,7 +94,15 @@ impl Tokens {
             let named = (gene.symbol.as_str(), gene.id.as_deref());
             is_gene(gene).then_some(named)
         });
-        Matching::new(&self.vocabulary, names, self.cells.least_share)
+        let matching = Matching::new(&self.vocabulary, names, self.cells.least_share);
+        let mut matching = matching?;
+        if let Some(prefix) = &self.cells.proteins {
+            let names = genes
+                .iter()
+                .map(|gene| is_antibody(gene).then_some(&*gene.symbol));
+            matching.add_proteins(&self.vocabulary, names, prefix);
+        }
+        Ok(matching)
     }
 
     /// True where names of cells are those of genes: rows and columns are taken for each other.
@@ -106,6 +114,14 @@ impl Tokens {
 
 /// What a modality is called whose columns are genes.
 const EXPRESSION: [&str; 2] = ["gene expression", "gex"];
+
+/// The same of antibodies, which show proteins.
+const ANTIBODIES: [&str; 4] = ["antibody capture", "adt", "protein", "proteins"];
+
+fn is_antibody(gene: &Gene) -> bool {
+    let modality = gene.modality.as_deref();
+    modality.is_some_and(|own| ANTIBODIES.contains(&&*own.to_lowercase()))
+}
 
 /// False where the file says that a column is something else.
 fn is_gene(gene: &Gene) -> bool {
@@ -130,5 +146,7 @@ mod tests {
         for other in ["Antibody Capture", "Custom", "Peaks"] {
             assert!(!is_gene(&of(Some(other))));
         }
+        assert!(is_antibody(&of(Some("Antibody Capture"))) && is_antibody(&of(Some("ADT"))));
+        assert!(!is_antibody(&of(None)) && !is_antibody(&of(Some("Peaks"))));
     }
 }

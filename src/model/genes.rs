@@ -56,6 +56,11 @@ pub struct Cells {
     /// they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bins: Option<usize>,
+    /// What stands before the names of proteins in the vocabulary (`p_` in scGPT's tutorial),
+    /// where columns of antibodies are tokens too; absent where they are left out. They have bins
+    /// of their own, of values as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proteins: Option<String>,
     /// Whether genes without counts are tokens, too.
     #[serde(default)]
     pub zeros: bool,
@@ -99,6 +104,14 @@ impl Cells {
                 .is_some_and(|sum| !(sum.is_finite() && sum > 0.0))
         {
             return Err("cells: cls_value and normalise are finite, normalise above 0".into());
+        }
+        if self.proteins.as_ref().is_some_and(String::is_empty) {
+            return Err("cells: proteins is what stands before their names".into());
+        }
+        if self.proteins.is_some() && self.bins.is_none() {
+            return Err(
+                "cells: proteins need bins, which genes and proteins have in common".into(),
+            );
         }
         let known = |how: &String| PERTURBATIONS.contains(&how.as_str());
         let mut ways = self.perturbations.clone();

@@ -1,4 +1,4 @@
-//! Batches, each with the model of its own norm.
+//! Networks of one's own: batches, each with the model of its own norm; genes and proteins.
 
 use super::binary::{data, run};
 use super::copied::packed;
@@ -57,4 +57,44 @@ fn each_batch_has_its_model() {
     .exit(1);
     assert!(ran.err.contains("no cell of batch other"), "{}", ran.err);
     run(["cells", "embed", input, "--model-of", &low]).exit(2);
+}
+
+#[test]
+fn proteins_are_read_by_a_model_that_knows_them() {
+    if !cfg!(feature = "pack") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let input = data("cells/csr.h5ad");
+    let input = input.to_str().unwrap();
+    let genes = packed(at, "annotation", ("", ""));
+    let both = packed(
+        at,
+        "annotation",
+        ("bins = 51", "bins = 51\nproteins = \"p_\""),
+    );
+    let table = |model: &str| {
+        let ran = run(["cells", "annotate", input, "--model", model]).exit(0);
+        let count = |line: &str| line.rsplit('\t').next().unwrap().parse::<usize>().unwrap();
+        let counts: Vec<usize> = ran.text().lines().skip(1).map(count).collect();
+        (ran.text().to_string(), counts, ran.err)
+    };
+    let (one, few, err) = table(&genes);
+    assert!(
+        err.contains("7 of 7 columns") && err.contains("2 columns are no genes"),
+        "{err}"
+    );
+    let (two, more, err) = table(&both);
+    assert!(
+        err.contains("7 of 7 columns") && err.contains("; 2 proteins"),
+        "{err}"
+    );
+    assert_ne!(one, two);
+    assert!(
+        few.iter()
+            .zip(&more)
+            .all(|(few, more)| few <= more && *more <= few + 2)
+    );
+    assert!(few.iter().sum::<usize>() < more.iter().sum());
 }

@@ -10,6 +10,8 @@ use strandline::cells::input::{Choice, open};
 pub fn packed(folder: &Path, head: &str, change: (&str, &str)) -> String {
     let own = |ending: &str| data(&format!("cells/scgpt/{head}.{ending}"));
     let genes = fs::read_to_string(own("genes.txt")).unwrap();
+    // The last two columns of that file are antibodies.
+    let genes = genes.replace("GENE35", "p_G7").replace("GENE36", "p_G8");
     let genes = genes.replace("GENE", "G");
     fs::write(folder.join(format!("{head}.genes.txt")), genes).unwrap();
     let manifest = folder.join(format!("{head}.toml"));

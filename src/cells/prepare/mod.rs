@@ -83,7 +83,9 @@ pub fn detect<'a>(cells: impl IntoIterator<Item = &'a [f32]>) -> Detected {
 /// 4. `log1p`: ln(1 + x) in f64, rounded to f32; a function of this program, not the system's, so
 ///    that the bits are the same everywhere.
 /// 5. `bins`: the edges are quantiles of the cell's values but zero; see [`Preparation::bins`].
-/// 6. Where there are more genes than tokens, some are left out; see [`Preparation::most_tokens`].
+/// 6. Proteins, where a model reads them, skip the third and the fourth step, and have edges of
+///    their own in the fifth.
+/// 7. Where there are more genes than tokens, some are left out; see [`Preparation::most_tokens`].
 ///
 /// Values that are log-normalised already skip the third and the fourth step.
 ///
@@ -196,6 +198,7 @@ pub struct Profile {
     zeros: Vec<(u32, f32)>,
     sorted: Vec<f32>,
     edges: Vec<f64>,
+    protein_edges: Vec<f64>,
     order: Vec<u32>,
 }
 
@@ -215,44 +218,66 @@ impl Preparation {
         out.ids.clear();
         out.values.clear();
         gather(genes, values, matching, &mut out.genes)?;
-        merge(&mut out.genes, self.input);
+        merge(&mut out.genes, self.input, matching);
+        let no_gene = |genes: &[(u32, f32)]| genes.iter().all(|(id, _)| matching.is_protein(*id));
+        if no_gene(&out.genes) {
+            return Err(Rejected::NoGene);
+        }
         let mut random = self.seed.map(|seed| stream(seed, &out.genes));
         if self.input == Input::Counts {
-            self.scale(&mut out.genes)?;
+            self.scale(&mut out.genes, matching)?;
         }
         // A quotient may be too small for an f32.
         out.genes.retain(|(_, value)| *value != 0.0);
-        if out.genes.is_empty() {
+        if no_gene(&out.genes) {
             return Err(Rejected::NoGene);
         }
         if self.keep_zeros {
             with_zeros(&matching.genes, &mut out.genes, &mut out.zeros);
         }
         // All genes have a part in the edges, those without a token as well.
-        if self.bins.is_some() {
-            let present = out.genes.iter().map(|(_, value)| *value);
-            out.sorted.clear();
-            out.sorted.extend(present.filter(|value| *value != 0.0));
-            out.sorted.sort_unstable_by(f32::total_cmp);
+        if let Some(bins) = self.bins {
+            let Profile {
+                genes,
+                sorted,
+                edges,
+                protein_edges,
+                ..
+            } = out;
+            for (edges, proteins) in [(edges, false), (protein_edges, true)] {
+                let own = genes
+                    .iter()
+                    .filter(|(id, _)| matching.is_protein(*id) == proteins);
+                sorted.clear();
+                sorted.extend(own.map(|(_, value)| *value).filter(|value| *value != 0.0));
+                sorted.sort_unstable_by(f32::total_cmp);
+                edges.clear();
+                if !sorted.is_empty() {
+                    bins::quantiles(sorted, bins.max(2) - 1, edges);
+                }
+            }
         }
-        self.choose(out, random.as_mut());
-        self.write(out, random.as_mut());
+        self.choose(out, matching, random.as_mut());
+        self.write(out, matching, random.as_mut());
         Ok(())
     }
 
-    fn scale(&self, genes: &mut [(u32, f32)]) -> Result<(), Rejected> {
+    /// Proteins stay as they are: their depth is that of another experiment.
+    fn scale(&self, genes: &mut [(u32, f32)], matching: &Matching) -> Result<(), Rejected> {
+        let is_gene = |id: &u32| !matching.is_protein(*id);
         if let Some(target) = self.normalise {
-            let total: f64 = genes.iter().map(|(_, value)| f64::from(*value)).sum();
+            let own = genes.iter().filter(|(id, _)| is_gene(id));
+            let total: f64 = own.map(|(_, value)| f64::from(*value)).sum();
             let part = total as f32 / target;
             if !genes.is_empty() && !part.is_normal() {
                 return Err(Rejected::Total { total });
             }
-            for (_, value) in genes.iter_mut() {
+            for (_, value) in genes.iter_mut().filter(|(id, _)| is_gene(id)) {
                 *value /= part;
             }
         }
         if self.log1p {
-            for (_, value) in genes.iter_mut() {
+            for (_, value) in genes.iter_mut().filter(|(id, _)| is_gene(id)) {
                 *value = libm::log1p(f64::from(*value)) as f32;
             }
         }
@@ -260,7 +285,7 @@ impl Preparation {
     }
 
     /// Puts the indices of the genes that become tokens into `out.order`, ascending.
-    fn choose(&self, out: &mut Profile, random: Option<&mut ChaCha8Rng>) {
+    fn choose(&self, out: &mut Profile, matching: &Matching, random: Option<&mut ChaCha8Rng>) {
         let Profile { genes, order, .. } = out;
         order.clear();
         order.extend(0..genes.len() as u32);
@@ -275,7 +300,8 @@ impl Preparation {
         // Those that stay come first.
         let mut stay = 0;
         for place in 0..order.len() {
-            if stay < room && self.always.contains(&genes[order[place] as usize].0) {
+            let id = genes[order[place] as usize].0;
+            if stay < room && (self.always.contains(&id) || matching.is_protein(id)) {
                 order.swap(stay, place);
                 stay += 1;
             }
@@ -300,18 +326,20 @@ impl Preparation {
         order.sort_unstable();
     }
 
-    fn write(&self, out: &mut Profile, mut random: Option<&mut ChaCha8Rng>) {
+    fn write(&self, out: &mut Profile, matching: &Matching, mut random: Option<&mut ChaCha8Rng>) {
         if let Some((id, value)) = self.cls {
             out.ids.push(id);
             out.values.push(value);
         }
-        if let Some(bins) = self.bins {
-            bins::quantiles(&out.sorted, bins.max(2) - 1, &mut out.edges);
-        }
         for &index in &out.order {
             let (id, mut value) = out.genes[index as usize];
             if self.bins.is_some() && value != 0.0 {
-                let (left, right) = bins::digits(value, &out.edges);
+                let edges = if matching.is_protein(id) {
+                    &out.protein_edges
+                } else {
+                    &out.edges
+                };
+                let (left, right) = bins::digits(value, edges);
                 let number = random.as_mut().map_or(0.5, |random| uniform(random));
                 value = bins::between(left, right, number) as f32;
             }
@@ -340,16 +368,17 @@ fn gather(
         if !value.is_finite() {
             return Err(Rejected::NotFinite { column, value });
         }
-        if value < 0.0 {
-            return Err(Rejected::Negative { column, value });
-        }
         let Some(id) = matching.ids.get(column as usize) else {
             return Err(Rejected::Column {
                 column,
                 columns: matching.ids.len(),
             });
         };
-        if value > 0.0 {
+        // Values of proteins are often centred.
+        if value < 0.0 && !id.is_some_and(|id| matching.is_protein(id)) {
+            return Err(Rejected::Negative { column, value });
+        }
+        if value != 0.0 {
             counts = true;
             out.extend(id.map(|id| (id, value)));
         }
@@ -365,7 +394,7 @@ fn gather(
 
 /// Sorts by id, and adds up the values of each. The values of one gene are sorted as well, so that
 /// their sum does not depend on their order.
-fn merge(genes: &mut Vec<(u32, f32)>, input: Input) {
+fn merge(genes: &mut Vec<(u32, f32)>, input: Input, matching: &Matching) {
     genes.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut kept = 0;
     let mut from = 0;
@@ -377,6 +406,7 @@ fn merge(genes: &mut Vec<(u32, f32)>, input: Input) {
         let value = match (count, input) {
             (1, _) => first,
             (_, Input::Counts) => own.sum::<f64>() as f32,
+            (_, Input::LogNormalised) if matching.is_protein(id) => own.sum::<f64>() as f32,
             (_, Input::LogNormalised) => libm::log1p(own.map(libm::expm1).sum::<f64>()) as f32,
         };
         // A sum may be beyond an f32.

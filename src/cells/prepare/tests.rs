@@ -355,6 +355,64 @@ fn counts_are_known_from_logarithms_by_their_values() {
     assert_eq!(of(&[]), detected(Input::Counts, 0, 0));
 }
 
+/// Genes and proteins of one cell are prepared as if each were alone.
+#[test]
+fn proteins_have_bins_of_their_own() {
+    let vocabulary = Vocabulary::read(&b"p_CD3\nA\nCD3\nB\nC\np_CD19\np_CD4\n<cls>\n"[..]).unwrap();
+    let genes = ["A", "CD3", "B", "C"];
+    let proteins = ["CD3", "CD19", "CD4", "unknown"];
+    let gene = |name| Some((name, None));
+    let columns = genes.map(gene).into_iter().chain(proteins.map(|_| None));
+    let mut both = Matching::new(&vocabulary, columns, 0.0).unwrap();
+    let names = genes.map(|_| None).into_iter().chain(proteins.map(Some));
+    both.add_proteins(&vocabulary, names, "p_");
+    assert_eq!(
+        both.ids,
+        [1, 2, 3, 4, 0, 5, 6]
+            .map(Some)
+            .into_iter()
+            .chain([None])
+            .collect::<Vec<_>>()
+    );
+    assert_eq!((both.matched, both.others), (4, 1));
+    assert_eq!((&both.proteins[..], both.kept[7]), (&[0, 5, 6][..], false));
+    let alone = Matching::new(&vocabulary, genes.map(gene), 0.0).unwrap();
+    let preparation = |most_tokens, normalise: Option<f32>| Preparation {
+        cls: Some((7, 0.0)),
+        bins: Some(6),
+        log1p: normalise.is_some(),
+        normalise,
+        most_tokens,
+        ..Preparation::default()
+    };
+    let published = preparation(9, Some(10_000.0));
+    // A protein may be centred; genes may not.
+    let (counts, bound) = ([7.0, 1.0, 30.0, 2.0], [-1.5, 900.0, 2.5]);
+    let own = prepared(&published, &[0, 1, 2, 3], &counts, &alone).unwrap();
+    let values = [&counts[..], &bound[..]].concat();
+    let (ids, all) = prepared(&published, &[0, 1, 2, 3, 4, 5, 6], &values, &both).unwrap();
+    assert_eq!(ids, [7, 0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(all[2..6], own.1[1..5]);
+    // The same numbers as genes of a model that takes values as they are.
+    let shifted = bound.map(|value| value + 2.0);
+    let plain = Matching::new(&vocabulary, ["A", "B", "C"].map(gene), 0.0).unwrap();
+    let raw = prepared(&preparation(9, None), &[0, 1, 2], &shifted, &plain).unwrap();
+    assert_eq!([all[1], all[6], all[7]], raw.1[1..]);
+    // Proteins stay where genes are left out.
+    let (ids, _) = prepared(
+        &preparation(5, Some(1e4)),
+        &[0, 1, 2, 3, 4, 5, 6],
+        &values,
+        &both,
+    )
+    .unwrap();
+    assert_eq!(ids, [7, 0, 3, 5, 6]);
+    let none = prepared(&published, &[4, 5], &[1.0, 2.0], &both).unwrap_err();
+    assert_eq!(none, Rejected::NoGene);
+    let negative = prepared(&published, &[0, 5], &[-1.0, 2.0], &both).unwrap_err();
+    assert!(matches!(negative, Rejected::Negative { column: 0, .. }));
+}
+
 /// What a value in a broken cell is must not change what all others are taken for.
 #[test]
 fn a_broken_cell_does_not_say_what_all_are() {

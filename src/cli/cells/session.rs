@@ -224,12 +224,16 @@ impl Session {
             0 => String::new(),
             others => format!("; {others} columns are no genes"),
         };
+        let proteins = match tally.proteins {
+            0 => String::new(),
+            proteins => format!("; {proteins} proteins"),
+        };
         let merged = match tally.merged {
             0 => String::new(),
             merged => format!(", {merged} of these from several columns"),
         };
         note(format_args!(
-            "{file}: {}; {} of {} columns are among the model's {} genes{merged}{others}",
+            "{file}: {}; {} of {} columns are among the model's {} genes{merged}{proteins}{others}",
             values(tally.input),
             tally.matched,
             tally.columns,
