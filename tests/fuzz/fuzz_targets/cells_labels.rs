@@ -1,5 +1,5 @@
-//! What a table says of cells, and a list of genes: any bytes are an answer or an error. Every label
-//! stands in the table, and of no cell are there two.
+//! What a table says of cells, and a list of genes: any bytes are an answer or an error. There are
+//! never more cells than lines, and names have no blanks around them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
