@@ -5,9 +5,6 @@ use super::copied::packed;
 
 #[test]
 fn each_batch_has_its_model() {
-    if !cfg!(feature = "pack") {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let input = data("cells/csr.h5ad");
@@ -61,9 +58,6 @@ fn each_batch_has_its_model() {
 
 #[test]
 fn proteins_are_read_by_a_model_that_knows_them() {
-    if !cfg!(feature = "pack") {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let input = data("cells/csr.h5ad");

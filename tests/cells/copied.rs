@@ -35,9 +35,6 @@ pub fn packed(folder: &Path, head: &str, change: (&str, &str)) -> String {
 
 #[test]
 fn a_copy_has_the_columns_of_the_table() {
-    if !cfg!(feature = "pack") {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let (model, input) = (packed(at, "annotation", ("", "")), data("cells/csr.h5ad"));
@@ -102,9 +99,6 @@ fn an_input_that_is_replaced_is_noticed() {
     use std::process::{Command, Stdio};
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    if !cfg!(feature = "pack") {
-        return;
-    }
     let (input, copy) = (at.join("in.h5ad"), at.join("out.h5ad"));
     fs::copy(data("cells/csr.h5ad"), &input).unwrap();
     // Labels come through a pipe: the run waits for them behind the copy.

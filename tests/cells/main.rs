@@ -1,9 +1,11 @@
 //! The commands of `cells` on 297 cells of blood, on what cannot be used, and on a matrix that
 //! grows.
 
+#[cfg(feature = "pack")]
 mod batches;
 #[path = "../binary/mod.rs"]
 mod binary;
+#[cfg(feature = "pack")]
 mod copied;
 mod growing;
 mod refused;

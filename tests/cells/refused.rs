@@ -183,6 +183,9 @@ fn what_makes_an_answer_doubtful_is_said() {
     // Genes that hardly are alike more than random vectors.
     let ran = run(["cells", "network"]).exit(0);
     assert!(ran.err.contains("random vectors"), "{}", ran.err);
+    // All neighbours are written: their number is the one that was asked for.
+    let ran = run(["cells", "network", "--min-cosine", "-1"]).exit(0);
+    assert!(!ran.err.contains("random vectors"), "{}", ran.err);
 }
 
 /// The antibody against a protein may have the name of its gene.

@@ -122,9 +122,9 @@ impl Network {
 }
 
 /// How many pairs of random vectors have a cosine above `least`: a network of vectors that say
-/// nothing has so many edges, or fewer where `neighbours` are. The angle θ of two vectors of
+/// nothing has so many edges, where its neighbours are not fewer. The angle θ of two vectors of
 /// `width` has a density that goes with sin^(width - 2) θ.
-pub fn edges_by_chance(genes: usize, width: usize, neighbours: usize, least: f32) -> f64 {
+pub fn edges_by_chance(genes: usize, width: usize, least: f32) -> f64 {
     /// Steps of Simpson's rule, an even number.
     const STEPS: usize = 2000;
     let power = width.max(2) as f64 - 2.0;
@@ -143,8 +143,7 @@ pub fn edges_by_chance(genes: usize, width: usize, neighbours: usize, least: f32
     let least = f64::from(least).clamp(-1.0, 1.0);
     let share = area(least.acos()) / area(std::f64::consts::PI);
     let genes = genes as f64;
-    let pairs = genes * (genes - 1.0).max(0.0) / 2.0;
-    (pairs * share).min(genes * neighbours as f64)
+    genes * (genes - 1.0).max(0.0) / 2.0 * share
 }
 
 /// Edges between neighbours with a positive cosine, each once.

@@ -157,12 +157,12 @@ fn drawn_genes(text: &str) -> (usize, usize) {
 /// Student's t with 63 degrees of freedom: cos .4 is t = .4 √63 / √(1 - .16) = 3.4641.
 #[test]
 fn chance_has_its_edges_too() {
-    let share = |width, least| edges_by_chance(1001, width, 1000, least) / 500_500.0;
+    let share = |width, least| edges_by_chance(1001, width, least) / 500_500.0;
     assert!((share(3, 0.4) - 0.3).abs() < 1e-6);
     assert!((share(3, -1.0) - 1.0).abs() < 1e-6);
     assert!((share(2, 0.5) - 1.0 / 3.0).abs() < 1e-6);
     let few = share(64, 0.4);
     assert!((few / 4.8116e-4 - 1.0).abs() < 1e-3, "{few}");
-    assert_eq!(edges_by_chance(10, 3, 2, 0.0), 20.0);
-    assert_eq!(edges_by_chance(0, 3, 2, 0.0), 0.0);
+    assert!((edges_by_chance(10, 3, 0.0) - 22.5).abs() < 1e-6);
+    assert_eq!(edges_by_chance(0, 3, 0.0), 0.0);
 }

@@ -151,7 +151,6 @@ fn all(mut column: Column) -> Result<Vec<String>, CellsError> {
     (0..column.len()).map(|_| column.next()).collect()
 }
 
-/// The names of a frame's rows, and how many rows it has.
 /// How many cells a file has, and what the index of their table is called.
 ///
 /// # Errors
@@ -162,6 +161,7 @@ pub(in crate::cells) fn table(file: &H5) -> Result<(u64, String), CellsError> {
     Ok((cells, name.unwrap_or_else(|| "_index".into())))
 }
 
+/// The names of a frame's rows, and how many rows it has.
 fn index(file: &H5, frame: &str) -> Result<Column, CellsError> {
     match file.find(frame)? {
         Some(Object::Group) => {}

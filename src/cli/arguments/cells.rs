@@ -228,7 +228,12 @@ pub struct NetworkArguments {
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub min_genes: usize,
     /// Least cosine of an edge that is written
-    #[arg(long, value_name = "COSINE", default_value_t = 0.4)]
+    #[arg(
+        long,
+        value_name = "COSINE",
+        default_value_t = 0.4,
+        allow_negative_numbers = true
+    )]
     pub min_cosine: f32,
     /// Begins the order in which genes are looked at
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -76,14 +76,12 @@ pub(super) fn run(arguments: &NetworkArguments, quiet: bool) -> Result<(), CliEr
         let ended = out.end(End::Complete);
         ended.map_err(|source| target.failed(source))?;
     }
-    let edges = network.edges.len();
-    let chance = edges_by_chance(
-        network.names.len(),
-        width,
-        options.neighbours,
-        arguments.min_cosine,
-    );
-    if (edges as f64) < chance * LEAST_OF_CHANCE {
+    let (genes, edges) = (network.names.len(), network.edges.len());
+    let chance = edges_by_chance(genes, width, arguments.min_cosine);
+    let some = chance * LEAST_OF_CHANCE;
+    // Where random vectors have more than neighbours are asked for, their number says nothing.
+    let most = (genes * options.neighbours) as f64 / 2.0;
+    if some < most && (edges as f64) < some {
         log::warn!(
             "{}: {edges} edges, and random vectors of that width have {chance:.0}: its genes say \
              next to nothing of each other",
@@ -92,8 +90,7 @@ pub(super) fn run(arguments: &NetworkArguments, quiet: bool) -> Result<(), CliEr
     }
     if !quiet {
         note(format_args!(
-            "{} genes, {edges} edges, {} programs of at least {} genes; {}",
-            network.names.len(),
+            "{genes} genes, {edges} edges, {} programs of at least {} genes; {}",
             network.programs.len(),
             arguments.min_genes,
             model.name()
