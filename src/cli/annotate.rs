@@ -25,15 +25,21 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
     let from_terminal = plan.mode.reads_standard_input() && io::stdin().is_terminal();
     let job: Job = match plan.mode {
         Mode::Batch {
-            inputs,
+            reads,
             format,
             pipeline,
-        } => Box::new(move |run| batch::text(run, inputs, format, &pipeline)),
+        } => {
+            let records = batch::open(reads, &pipeline)?;
+            Box::new(move |run| batch::text(run, records, format, &pipeline))
+        }
         Mode::Bam {
-            input,
+            reads,
             pipeline,
             command,
-        } => Box::new(move |run| batch::bam(run, input, &pipeline, &command)),
+        } => {
+            let records = batch::open(reads, &pipeline)?;
+            Box::new(move |run| batch::bam(run, records, &pipeline, &command))
+        }
         Mode::Live(plan) => {
             let opened = live::open(plan, &annotator)?;
             Box::new(move |run| live::run(run, opened))
@@ -45,6 +51,7 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         metrics: Arc::new(Metrics::new()),
         interrupt: Interrupt::new(),
         output: plan.output,
+        header: plan.header,
     };
     if from_terminal {
         log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");

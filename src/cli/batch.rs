@@ -2,31 +2,56 @@
 
 use super::error::CliError;
 use super::output::Writer;
+use super::plan::Reads;
 use super::run::{Ended, Run};
 use crate::reads::bam::BamRecord;
 use crate::reads::fastx::RecordEnd;
+use crate::reads::shard::Section;
 use crate::reads::source::Input;
 use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format, clean};
 use crate::stream::batch::{self, FinishedChunk, Output, PipelineConfig, PipelineError};
 use std::io;
 
+/// Records that are to be read.
+pub(super) enum Records {
+    Inputs(Vec<Input>),
+    Sections(Vec<Section>),
+}
+
+/// Finds a shard's records.
+///
+/// # Errors
+/// For a file where they cannot be looked for.
+pub(super) fn open(reads: Reads, pipeline: &PipelineConfig) -> Result<Records, CliError> {
+    Ok(match reads {
+        Reads::Inputs(inputs) => Records::Inputs(inputs),
+        Reads::Shard(shard, files) => {
+            let sections = shard.sections(&files, pipeline.limits);
+            Records::Sections(sections.map_err(CliError::input)?)
+        }
+    })
+}
+
 /// Calls as text.
 pub(super) fn text(
     run: &Run,
-    inputs: Vec<Input>,
+    records: Records,
     format: Format,
     pipeline: &PipelineConfig,
 ) -> Result<Ended, CliError> {
     // What comes through a pipe may still be growing, and so may what goes out: somebody waits for
     // each call.
-    let piped = inputs.iter().any(|input| matches!(input, Input::Stdin));
+    let piped = match &records {
+        Records::Inputs(inputs) => inputs.iter().any(|input| matches!(input, Input::Stdin)),
+        Records::Sections(_) => false,
+    };
     let mut calls = run.begin(format)?;
-    let output = Records::Text {
+    let output = Calls::Text {
         calls: &mut calls,
         piped,
     };
-    let ended = files(run, inputs, pipeline, output);
+    let ended = files(run, records, pipeline, output);
     let closed = run.end(calls, &ended);
     // Why it broke off comes before what that did to its output.
     let ended = ended?;
@@ -36,13 +61,13 @@ pub(super) fn text(
 /// Records with their calls.
 pub(super) fn bam(
     run: &Run,
-    input: Input,
+    records: Records,
     pipeline: &PipelineConfig,
     command: &str,
 ) -> Result<Ended, CliError> {
     let header = pipeline.keep.clone().unwrap_or_default();
     let mut bam = BamWriter::new(run.output.open()?, header, command, &run.tags());
-    let ended = files(run, vec![input], pipeline, Records::Bam(&mut bam));
+    let ended = files(run, records, pipeline, Calls::Bam(&mut bam));
     let whole = matches!(ended, Ok(Ended::Whole));
     if !whole {
         log::warn!("{}: not whole, so it gets no end block", run.output);
@@ -56,13 +81,19 @@ pub(super) fn bam(
 
 fn files(
     run: &Run,
-    inputs: Vec<Input>,
+    records: Records,
     pipeline: &PipelineConfig,
-    mut output: Records<'_>,
+    mut output: Calls<'_>,
 ) -> Result<Ended, CliError> {
     let (annotator, metrics) = (&run.annotator, &run.metrics);
     let stop = &run.interrupt.stop;
-    let ran = batch::run(pipeline, inputs, annotator, metrics, stop, &mut output);
+    let output = &mut output;
+    let ran = match records {
+        Records::Inputs(inputs) => batch::run(pipeline, inputs, annotator, metrics, stop, output),
+        Records::Sections(sections) => {
+            batch::run_sections(pipeline, sections, annotator, metrics, stop, output)
+        }
+    };
     let outcome = ran.map_err(|error| match error {
         PipelineError::Output(source) => run.output.failed(source),
         error => CliError::input(error),
@@ -77,7 +108,7 @@ fn files(
 }
 
 /// The calls of a file's records, as text or in the records.
-enum Records<'a> {
+enum Calls<'a> {
     Text {
         calls: &'a mut CallWriter<Writer>,
         /// Somebody waits for each call.
@@ -86,18 +117,18 @@ enum Records<'a> {
     Bam(&'a mut BamWriter<Writer>),
 }
 
-impl Output for Records<'_> {
+impl Output for Calls<'_> {
     fn chunk(&mut self, finished: &FinishedChunk<'_>) -> io::Result<()> {
         let chunk = finished.chunk;
         match self {
-            Records::Text { calls, piped } => {
+            Calls::Text { calls, piped } => {
                 calls.write_calls(&chunk.name, finished.calls)?;
                 if *piped && !finished.calls.is_empty() {
                     calls.flush()?;
                 }
                 Ok(())
             }
-            Records::Bam(bam) => {
+            Calls::Bam(bam) => {
                 bam.calls(finished.calls);
                 match &chunk.end {
                     None => Ok(()),
@@ -120,8 +151,8 @@ impl Output for Records<'_> {
 
     fn unannotated(&mut self, record: &[u8]) -> io::Result<()> {
         match self {
-            Records::Text { .. } => Ok(()),
-            Records::Bam(bam) => bam.unannotated(record),
+            Calls::Text { .. } => Ok(()),
+            Calls::Bam(bam) => bam.unannotated(record),
         }
     }
 }

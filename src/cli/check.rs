@@ -19,8 +19,29 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
     let follow = arguments.follow.is_some();
     let bam = arguments.format == OutputFormat::Bam;
     let output = arguments.output.as_deref();
+    let auto = arguments.clade.named().is_none();
+    let shared = arguments.shard.is_some() || arguments.records.is_some();
+    let standard_input = arguments.inputs.iter().any(|path| path.as_os_str() == "-");
     let to_file = output.is_some_and(|path| path.as_os_str() != "-");
     let rules = [
+        (
+            shared && (follow || live),
+            "--shard and --records share files: they go with no live option",
+        ),
+        (
+            arguments.shard.is_some() && standard_input,
+            "--shard reads files from their middle, which standard input has none of: use --records",
+        ),
+        (
+            shared && auto,
+            "--clade auto looks at the first records, and every share must look for the same: name \
+             the clade (`strandline clade READS` guesses it)",
+        ),
+        (
+            arguments.no_header && (bam || follow),
+            "--no-header is for text that is written to its end: it goes with neither --format bam \
+             nor --follow",
+        ),
         (
             arguments.on_overload.is_some() && arguments.deadline.is_none(),
             "--on-overload needs --deadline, which says what overload is",

@@ -52,8 +52,9 @@ pub(super) fn of_plan(plan: &Plan) -> Result<Clade, CliError> {
         return Err(CliError::usage(message));
     }
     let files: Vec<PathBuf> = match &plan.mode {
-        Mode::Batch { inputs, .. } => inputs.iter().map_while(file).collect(),
-        Mode::Bam { input, .. } => file(input).into_iter().collect(),
+        Mode::Batch { reads, .. } | Mode::Bam { reads, .. } => {
+            reads.inputs().iter().map_while(file).collect()
+        }
         Mode::Live(_) => vec![],
         Mode::Follow(follow) => {
             let own = follow.journal.clone();

@@ -5,7 +5,9 @@ use super::arguments::program::{Arguments, Command};
 use super::cells;
 use super::error::{CliError, exit_code};
 use super::plan::Plan;
-use super::{annotate, bench, bench_model, clade, eval, inspect, models, replay, score, simulate};
+use super::{
+    annotate, bench, bench_model, clade, count, eval, inspect, models, replay, score, simulate,
+};
 #[cfg(feature = "study")]
 use super::{explain, motifs, variants};
 #[cfg(feature = "pack")]
@@ -43,6 +45,7 @@ fn run(command: Command, quiet: bool) -> Result<(), CliError> {
             annotate::run(Plan::new(arguments, words.join(" "), quiet)?)
         }
         Command::Clade(arguments) => clade::run(&arguments, quiet),
+        Command::Count(arguments) => count::run(&arguments),
         Command::Score(arguments) => score::run(arguments),
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Replay(arguments) => replay::run(arguments, quiet),

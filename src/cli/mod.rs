@@ -25,6 +25,7 @@ mod budget;
 mod cells;
 mod check;
 mod clade;
+mod count;
 mod error;
 mod eval;
 #[cfg(feature = "study")]

@@ -8,6 +8,7 @@ use super::guard::Files;
 use super::output::Target;
 use crate::annotate::{Clade, Options, Priors, Task, default_tasks};
 use crate::reads::fastx::Limits;
+use crate::reads::shard::Shard;
 use crate::reads::source::Input;
 use crate::sink::Format;
 use crate::stream::batch::{Order, PipelineConfig};
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub status_every: Option<Duration>,
     /// Neither progress nor a summary.
     pub quiet: bool,
+    /// Text begins with its header.
+    pub header: bool,
 }
 
 /// Which models are in use.
@@ -58,13 +61,13 @@ pub(super) struct ModelChoice {
 pub(super) enum Mode {
     /// The records of files, one file after another; calls as text.
     Batch {
-        inputs: Vec<Input>,
+        reads: Reads,
         format: Format,
         pipeline: PipelineConfig,
     },
     /// The records of one BAM file, passed through with their calls.
     Bam {
-        input: Input,
+        reads: Reads,
         pipeline: PipelineConfig,
         /// The command line, for the header.
         command: String,
@@ -73,6 +76,32 @@ pub(super) enum Mode {
     Live(LivePlan),
     /// A folder that fills.
     Follow(FollowPlan),
+}
+
+/// What a batch run reads.
+#[derive(Debug)]
+pub(super) enum Reads {
+    /// All of these.
+    Inputs(Vec<Input>),
+    /// A share of these files.
+    Shard(Shard, Vec<PathBuf>),
+}
+
+impl Reads {
+    fn new(inputs: Vec<PathBuf>, shard: Option<Shard>) -> Reads {
+        match shard {
+            Some(shard) => Reads::Shard(shard, inputs),
+            None => Reads::Inputs(inputs.into_iter().map(Input::from_argument).collect()),
+        }
+    }
+
+    /// Inputs that are read from their beginning.
+    pub(super) fn inputs(&self) -> &[Input] {
+        match self {
+            Reads::Inputs(inputs) => inputs,
+            Reads::Shard(..) => &[],
+        }
+    }
 }
 
 impl Mode {
@@ -90,8 +119,9 @@ impl Mode {
     pub(super) fn reads_standard_input(&self) -> bool {
         let is_standard = |input: &Input| matches!(input, Input::Stdin);
         match self {
-            Mode::Batch { inputs, .. } => inputs.iter().any(is_standard),
-            Mode::Bam { input, .. } => is_standard(input),
+            Mode::Batch { reads, .. } | Mode::Bam { reads, .. } => {
+                reads.inputs().iter().any(is_standard)
+            }
             Mode::Live(live) => live.sources.iter().any(|source| match source {
                 Source::Records(input) => is_standard(input),
                 Source::Link(_) => false,
@@ -196,14 +226,15 @@ impl Plan {
             },
             limits,
             strict: arguments.strict,
+            records: arguments.records,
             keep: (arguments.format == OutputFormat::Bam).then(Default::default),
             ..PipelineConfig::with_threads(threads)
         };
         let output = Target::new(arguments.output);
-        let mut inputs = arguments.inputs.into_iter();
+        let (inputs, shard) = (arguments.inputs, arguments.shard);
         let mode = match (arguments.format, arguments.follow.zip(output.path())) {
             (OutputFormat::Bam, _) => Mode::Bam {
-                input: inputs.next().map_or(Input::Stdin, Input::from_argument),
+                reads: Reads::new(inputs, shard),
                 pipeline,
                 command,
             },
@@ -217,7 +248,7 @@ impl Plan {
                 pipeline,
             }),
             (OutputFormat::Text(format), None) if live => Mode::Live(LivePlan {
-                sources: inputs.map(source).collect(),
+                sources: inputs.into_iter().map(source).collect(),
                 limits,
                 format,
                 config: LiveConfig {
@@ -236,7 +267,7 @@ impl Plan {
                 decisions: arguments.decisions,
             }),
             (OutputFormat::Text(format), None) => Mode::Batch {
-                inputs: inputs.map(Input::from_argument).collect(),
+                reads: Reads::new(inputs, shard),
                 format,
                 pipeline,
             },
@@ -249,6 +280,7 @@ impl Plan {
             metrics: arguments.metrics,
             status_every: arguments.status_every,
             quiet,
+            header: !arguments.no_header,
         };
         Ok(match clade {
             Some(clade) => plan.of_clade(clade),

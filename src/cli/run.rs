@@ -15,6 +15,8 @@ pub(super) struct Run {
     pub metrics: Arc<Metrics>,
     pub interrupt: Interrupt,
     pub output: Target,
+    /// Text begins with its header.
+    pub header: bool,
 }
 
 impl Run {
@@ -23,10 +25,12 @@ impl Run {
         model_tags(self.annotator.models())
     }
 
-    /// Opens the output and writes its header.
+    /// Opens the output and writes its header, if it is to have one.
     pub(super) fn begin(&self, format: Format) -> Result<CallWriter<Writer>, CliError> {
         let mut calls = CallWriter::new(self.output.open_text()?, format, self.tags());
-        calls.header().map_err(|e| self.output.failed(e))?;
+        if self.header {
+            calls.header().map_err(|e| self.output.failed(e))?;
+        }
         Ok(calls)
     }
 

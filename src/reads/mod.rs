@@ -5,4 +5,5 @@ pub mod fastx;
 pub mod growing;
 pub mod lines;
 pub mod nucleotide;
+pub mod shard;
 pub mod source;

@@ -2,13 +2,15 @@
 
 use super::values::{
     CladeArgument, MoleculeArgument, OrderArgument, OutputFormat, OverloadArgument, StrandArgument,
-    TierArgument, is_link, milliseconds, prior, seconds, served_on,
+    TierArgument, is_link, milliseconds, numbers, prior, seconds, served_on,
 };
 use crate::annotate::Task;
 use crate::call::CallKind;
 use crate::reads::fastx::Limits;
+use crate::reads::shard::Shard;
 use clap::Args;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,6 +62,17 @@ pub struct AnnotateArguments {
     /// their tags, and the calls in the tags yn and yc
     #[arg(long, default_value = "tsv")]
     pub format: OutputFormat,
+    /// Without the line that comes before the first call
+    #[arg(long)]
+    pub no_header: bool,
+    /// Only the records of the I-th of N shares of the files, such as 3/8: with --no-header from
+    /// the second on, the outputs of all, end to end, are that of one run
+    #[arg(long, value_name = "I/N", conflicts_with = "records")]
+    pub shard: Option<Shard>,
+    /// Only the records of these numbers, from 1, over all inputs (`strandline count` says how many
+    /// there are)
+    #[arg(long, value_name = "FROM-TO", value_parser = numbers)]
+    pub records: Option<Range<u64>>,
     /// Order of the output
     #[arg(long, value_enum, default_value = "input")]
     pub order: OrderArgument,

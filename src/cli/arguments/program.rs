@@ -40,6 +40,13 @@ pub struct CladeArguments {
     pub reads: Vec<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct CountArguments {
+    /// FASTA, FASTQ or BAM, plain or compressed; '-' is standard input
+    #[arg(required = true)]
+    pub reads: Vec<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Call splice sites, promoters and 5'UTR expression in reads
@@ -54,6 +61,11 @@ pub enum Command {
     /// The first megabase of each file is looked at. Written for each: its name, the guess, and how
     /// many times as much speaks for it as for the next.
     Clade(CladeArguments),
+    /// Count the records of files, for --records, and their bases
+    ///
+    /// Written for each file: its records, as --records numbers them, those that would be
+    /// annotated, and their bases; and the sums, where there are several files.
+    Count(CountArguments),
     /// Write the score of every base, or of whole windows and 5'UTRs
     Score(ScoreArguments),
     /// What the alleles of a VCF change: splice sites and promoters

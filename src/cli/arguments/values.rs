@@ -9,6 +9,7 @@ use crate::stream::batch::PipelineConfig;
 use crate::stream::live::OverloadPolicy;
 use clap::ValueEnum;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -284,6 +285,15 @@ impl From<ScenarioArgument> for Scenario {
     }
 }
 
+/// `FROM-TO`, from 1, both included.
+pub fn numbers(text: &str) -> Result<Range<u64>, String> {
+    let split = text.split_once('-').and_then(|(from, to)| {
+        let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
+        (1 <= from && from <= to).then(|| from - 1..to)
+    });
+    split.ok_or_else(|| "FROM-TO, the first from 1, such as 1-1000".to_string())
+}
+
 /// `KIND=RATE`.
 pub fn prior(text: &str) -> Result<(CallKind, f64), String> {
     let split = text.split_once('=').and_then(|(kind, rate)| {
@@ -309,6 +319,15 @@ mod tests {
             "60s", "4GB", "60,4", "s,GB", "-1s,4GB", "60s,0GB", "60s,4TB",
         ] {
             assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_from_one_and_both_included() {
+        assert_eq!(numbers("1-1"), Ok(0..1));
+        assert_eq!(numbers("5-12"), Ok(4..12));
+        for wrong in ["0-3", "3-2", "5", "-5", "5-", "a-b", "1-2-3"] {
+            assert!(numbers(wrong).is_err(), "{wrong}");
         }
     }
 

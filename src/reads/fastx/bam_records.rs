@@ -31,6 +31,8 @@ pub(super) struct Bam {
     header: Header,
     bytes: Vec<u8>,
     whole: Whole,
+    /// Sequences that the header names.
+    references: Option<u32>,
     /// Where the input's header goes, if records are kept.
     keep: Option<BamHeader>,
     /// What was read of the record at hand, or of the input's header, if it is kept.
@@ -52,6 +54,7 @@ impl Bam {
             header: Header::default(),
             bytes: vec![],
             whole: Whole::default(),
+            references: None,
             keep: None,
             raw: vec![],
             keeping: false,
@@ -77,14 +80,7 @@ impl Bam {
         ids: &mut Ids,
         chunk: &mut Chunk,
     ) -> Step {
-        if !std::mem::replace(&mut self.begun, true) && !self.pass_header(blocks) {
-            let failure = InputError::NotSequences {
-                file: ids.file.clone(),
-                offset: blocks.offset(),
-                found: "a BAM header that is broken or cut off".to_string(),
-            };
-            blocks.fail(failure);
-            blocks.end();
+        if !self.begin(blocks, ids) {
             return Step::End;
         }
         if !self.whole.ready {
@@ -107,6 +103,27 @@ impl Bam {
             std::mem::swap(&mut chunk.bam, &mut self.raw);
         }
         Step::Chunk
+    }
+
+    /// Passes the header, once; false where that fails.
+    fn begin(&mut self, blocks: &mut Blocks, ids: &Ids) -> bool {
+        if std::mem::replace(&mut self.begun, true) || self.pass_header(blocks) {
+            return true;
+        }
+        let failure = InputError::NotSequences {
+            file: ids.file.clone(),
+            offset: blocks.offset(),
+            found: "a BAM header that is broken or cut off".to_string(),
+        };
+        blocks.fail(failure);
+        blocks.end();
+        false
+    }
+
+    /// The number of sequences that the header names.
+    pub(super) fn references(&mut self, blocks: &mut Blocks, ids: &Ids) -> Option<u32> {
+        self.begin(blocks, ids);
+        self.references
     }
 
     /// Reads `n` bytes; false where the stream ends before.
@@ -151,16 +168,19 @@ impl Bam {
             if !self.skip(blocks, text) {
                 return None;
             }
-            for _ in 0..self.length(blocks)? {
+            let references = self.length(blocks)?;
+            for _ in 0..references {
                 let name = self.length(blocks)?;
                 // The name, and the reference's length.
                 if !self.skip(blocks, name + 4) {
                     return None;
                 }
             }
-            Some(())
+            u32::try_from(references).ok()
         };
-        let whole = passed().is_some();
+        let references = passed();
+        let whole = references.is_some();
+        self.references = references;
         if let (true, Some(header)) = (whole, &self.keep) {
             // Set once: a header has one reader.
             let _ = header.set(std::mem::take(&mut self.raw));

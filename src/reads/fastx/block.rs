@@ -88,6 +88,24 @@ impl Blocks {
         }
     }
 
+    /// Counts bytes from `offset` on, and passes over so many.
+    pub(super) fn begin_at(&mut self, offset: u64, mut behind: u64) {
+        self.before = offset;
+        while behind > 0 && self.fill() {
+            let passed = behind.min(self.rest().len() as u64);
+            self.consume(passed as usize);
+            behind -= passed;
+        }
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn stream_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     /// Keeps account of how far the input was judged, which begins at `offset` with the hash of
     /// what lies before. Where it is `growing`, its end is not the end of its last record.
     pub(super) fn keep_account(&mut self, offset: u64, hash: blake3::Hasher, growing: bool) {

@@ -46,6 +46,14 @@ impl Fasta {
         }
     }
 
+    /// For what lies behind the beginning: the first record is looked for.
+    pub(super) fn lost(limits: Limits) -> Fasta {
+        Fasta {
+            state: State::Skipping,
+            ..Fasta::new(limits)
+        }
+    }
+
     pub(super) fn next_chunk(
         &mut self,
         blocks: &mut Blocks,

@@ -33,6 +33,7 @@ use block::{Blocks, Header};
 use fasta::Fasta;
 use fastq::Fastq;
 use std::io::Read;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -139,6 +140,36 @@ pub enum Step {
     End,
 }
 
+/// What the records of an input look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// There are none.
+    Nothing,
+    Fasta,
+    Fastq,
+    Bam {
+        /// Sequences that records are aligned to, where the header was read.
+        references: u32,
+    },
+}
+
+/// A place in a file: so many uncompressed bytes behind one of its bytes, where a block begins if
+/// it is BGZF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub at: u64,
+    pub behind: u64,
+}
+
+/// Where a reader begins that does not begin at the first byte.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub layout: Layout,
+    pub place: Place,
+    /// The first record behind is to be found.
+    pub lost: bool,
+}
+
 /// Reads the records of one input.
 pub struct Reader {
     blocks: Blocks,
@@ -146,6 +177,12 @@ pub struct Reader {
     format: Format,
     /// Where it is told how far an input was read that may still grow.
     reached: Option<Reached>,
+    /// Where somebody else's records begin.
+    end: Option<Place>,
+    /// Those that are wanted, by number in the input, from 0.
+    only: Option<Range<u64>>,
+    /// It began or ends between records, so it says nothing of the input as a whole.
+    is_section: bool,
     /// Records by how they ended; those that were passed over are neither.
     accepted: u64,
     rejected: u64,
@@ -301,9 +338,152 @@ impl Reader {
             format,
             ids: Ids::new(file, first_record, 0),
             reached: None,
+            end: None,
+            only: None,
+            is_section: false,
             accepted: 0,
             rejected: 0,
         })
+    }
+
+    /// Begins in the middle of a file; `reader` gives it from the byte of its entry on. Places in
+    /// a compressed file count from there.
+    ///
+    /// # Errors
+    /// What keeps its bytes from being read.
+    pub(crate) fn enter(
+        file: Arc<str>,
+        reader: Box<dyn Read + Send>,
+        limits: Limits,
+        first_record: u64,
+        entry: Entry,
+    ) -> Result<Reader, InputError> {
+        let Place { at, behind } = entry.place;
+        let mut blocks = Blocks::new(Stream::behind(file.clone(), reader, at)?);
+        let offset = if blocks.stream().is_packed() { 0 } else { at };
+        blocks.begin_at(offset, behind);
+        let format = match entry.layout {
+            Layout::Nothing => Format::Empty,
+            Layout::Bam { .. } => Format::Bam(Bam::behind_header(limits)),
+            Layout::Fasta if entry.lost => Format::Fasta(Fasta::lost(limits)),
+            Layout::Fasta => Format::Fasta(Fasta::new(limits)),
+            Layout::Fastq => Format::Fastq(Fastq::new(limits, entry.lost)),
+        };
+        Ok(Reader {
+            blocks,
+            format,
+            ids: Ids::new(file, first_record, 0),
+            reached: None,
+            end: None,
+            only: None,
+            is_section: true,
+            accepted: 0,
+            rejected: 0,
+        })
+    }
+
+    /// Ends before the record that begins at a place; it is an error if none does.
+    pub(crate) fn end_before(&mut self, place: Place) {
+        self.blocks.stream_mut().watch(place.at);
+        self.end = Some(place);
+        self.is_section = true;
+    }
+
+    /// Gives some records only, by their numbers in the input from 0. The run's numbers leave the
+    /// others out.
+    pub(crate) fn only(&mut self, range: Range<u64>) {
+        self.only = Some(range);
+        self.is_section = true;
+    }
+
+    /// What its records look like. A BAM header is read for it.
+    ///
+    /// # Errors
+    /// A BAM header that is broken or cut off.
+    pub(crate) fn layout(&mut self) -> Result<Layout, InputError> {
+        Ok(match &mut self.format {
+            Format::Empty => Layout::Nothing,
+            Format::Fasta(_) => Layout::Fasta,
+            Format::Fastq(_) => Layout::Fastq,
+            Format::Bam(bam) => {
+                let references = bam.references(&mut self.blocks, &self.ids);
+                match (references, self.blocks.take_failure()) {
+                    (None, Some(failure)) => return Err(failure),
+                    (references, _) => Layout::Bam {
+                        references: references.unwrap_or_default(),
+                    },
+                }
+            }
+        })
+    }
+
+    /// The uncompressed byte where somebody else's records begin, once it has come so far.
+    fn ends_at(&self) -> Option<u64> {
+        let Place { at, behind } = self.end?;
+        let stream = self.blocks.stream();
+        if stream.is_packed() {
+            stream.before_watched().map(|before| before + behind)
+        } else {
+            Some(at + behind)
+        }
+    }
+
+    /// Where a record begins that a step tells of.
+    fn begun_at(step: &Step, chunk: &Chunk) -> Option<u64> {
+        match step {
+            Step::Chunk => chunk.first.then_some(chunk.offset),
+            Step::Rejected(reject) => Some(reject.offset),
+            Step::End => None,
+        }
+    }
+
+    /// Ends before somebody else's records.
+    fn end_of_section(&mut self, step: Step, chunk: &Chunk) -> Result<Step, InputError> {
+        let begun = Reader::begun_at(&step, chunk);
+        let end = self.ends_at();
+        match (begun, end) {
+            (Some(begun), Some(end)) if begun >= end => {
+                self.ids.put_off();
+                self.format = Format::Empty;
+                self.end = None;
+                if begun == end {
+                    return Ok(Step::End);
+                }
+            }
+            _ if step != Step::End => return Ok(step),
+            _ => {
+                self.end = None;
+                if let Some(failure) = self.blocks.take_failure() {
+                    return Err(failure);
+                }
+            }
+        }
+        Err(InputError::NoRecord {
+            file: self.ids.file.clone(),
+            offset: end.unwrap_or_default(),
+        })
+    }
+
+    /// What becomes of a step where some records are wanted only; `None`: it is left out.
+    fn wanted(&mut self, step: Step, chunk: &Chunk) -> Option<Step> {
+        let Some(range) = &self.only else {
+            return Some(step);
+        };
+        let (number, is_over) = match &step {
+            Step::Chunk => (chunk.number, chunk.end.is_some()),
+            Step::Rejected(reject) => (reject.number, true),
+            Step::End => return Some(step),
+        };
+        if number > range.end {
+            self.ids.put_off();
+            self.format = Format::Empty;
+            return Some(Step::End);
+        }
+        if number > range.start {
+            return Some(step);
+        }
+        self.ids.before += u64::from(is_over);
+        None
     }
 
     /// Goes on with an input that may still grow: a last record without its end is left for later.
@@ -337,6 +517,9 @@ impl Reader {
             format,
             ids: Ids::new(file, first_record, from.records),
             reached: Some(growing.reached),
+            end: None,
+            only: None,
+            is_section: false,
             accepted: 0,
             rejected: 0,
         })
@@ -359,16 +542,21 @@ impl Reader {
         }
     }
 
-    /// Records begun so far by this reader, good and bad.
+    /// Records begun so far by this reader, good and bad, but for those that were left out.
     pub fn records(&self) -> u64 {
         self.ids.begun - self.ids.before
+    }
+
+    /// The same with those that were left out.
+    pub(crate) fn all_records(&self) -> u64 {
+        self.ids.begun
     }
 
     /// What is wrong with an input that was read to its end, and of which every record was
     /// rejected: most likely it is something else than it seems. `None` for one that may still
     /// grow.
     pub fn all_rejected(&self) -> Option<InputError> {
-        let whole = self.blocks.account().is_none();
+        let whole = self.blocks.account().is_none() && !self.is_section;
         (whole && self.accepted == 0 && self.rejected > 0).then(|| InputError::AllRejected {
             file: self.ids.file.clone(),
             records: self.records(),
@@ -382,12 +570,20 @@ impl Reader {
     /// What ended the input early; a record that it interrupted has been handed out as rejected
     /// before.
     pub fn next_chunk(&mut self, chunk: &mut Chunk) -> Result<Step, InputError> {
-        chunk.bam.clear();
-        let step = match &mut self.format {
-            Format::Empty => Step::End,
-            Format::Bam(bam) => bam.next_chunk(&mut self.blocks, &mut self.ids, chunk),
-            Format::Fasta(fasta) => fasta.next_chunk(&mut self.blocks, &mut self.ids, chunk),
-            Format::Fastq(fastq) => fastq.next_chunk(&mut self.blocks, &mut self.ids, chunk),
+        let step = loop {
+            chunk.bam.clear();
+            let mut step = match &mut self.format {
+                Format::Empty => Step::End,
+                Format::Bam(bam) => bam.next_chunk(&mut self.blocks, &mut self.ids, chunk),
+                Format::Fasta(fasta) => fasta.next_chunk(&mut self.blocks, &mut self.ids, chunk),
+                Format::Fastq(fastq) => fastq.next_chunk(&mut self.blocks, &mut self.ids, chunk),
+            };
+            if self.end.is_some() {
+                step = self.end_of_section(step, chunk)?;
+            }
+            if let Some(step) = self.wanted(step, chunk) {
+                break step;
+            }
         };
         let end = match &step {
             Step::Chunk => chunk.end.as_ref(),

@@ -8,8 +8,15 @@ use std::io::{self, BufRead, Read};
 const HEAD: usize = 14;
 
 /// True where a gzip header has BGZF's extra field in its usual, first place.
-fn is_bgzf(head: &[u8]) -> bool {
+pub(super) fn is_bgzf(head: &[u8]) -> bool {
     head.len() >= HEAD && head[3] & 4 != 0 && &head[12..14] == b"BC"
+}
+
+/// Bytes of the block of BGZF whose header this is.
+pub(crate) fn block_size(head: &[u8]) -> Option<u64> {
+    let is_block = head.starts_with(&[0x1f, 0x8b, 8]) && is_bgzf(head);
+    let size = head.get(16..18).filter(|_| is_block)?;
+    Some(u64::from(u16::from_le_bytes([size[0], size[1]])) + 1)
 }
 
 /// A buffered reader that counts what was taken from it.
@@ -23,13 +30,14 @@ pub(super) struct Compressed {
 }
 
 impl Compressed {
-    pub(super) fn new(inner: Box<dyn Read + Send>, capacity: usize) -> Compressed {
+    /// Of an input whose first `before` bytes are left out.
+    pub(super) fn new(inner: Box<dyn Read + Send>, capacity: usize, before: u64) -> Compressed {
         Compressed {
             inner,
             buffer: vec![0; capacity.max(HEAD)].into_boxed_slice(),
             at: 0,
             len: 0,
-            read: 0,
+            read: before,
             failed: false,
         }
     }
@@ -62,7 +70,7 @@ impl Compressed {
     }
 
     /// Bytes at hand, without reading more.
-    fn buffered(&self) -> &[u8] {
+    pub(super) fn buffered(&self) -> &[u8] {
         &self.buffer[self.at..self.len]
     }
 }
@@ -119,6 +127,10 @@ pub(super) struct Gunzip {
     /// More output may be waiting than the last call had room for.
     more: bool,
     error: Option<io::Error>,
+    /// Bytes given.
+    given: u64,
+    /// The byte of the input where a member is watched for, and bytes given before it.
+    watched: Option<(u64, Option<u64>)>,
 }
 
 impl Gunzip {
@@ -131,7 +143,17 @@ impl Gunzip {
             full: false,
             more: false,
             error: None,
+            given: 0,
+            watched: None,
         }
+    }
+
+    pub(super) fn watch(&mut self, at: u64) {
+        self.watched = Some((at, None));
+    }
+
+    pub(super) fn before_watched(&self) -> Option<u64> {
+        self.watched?.1
     }
 
     pub(super) fn get_ref(&self) -> &Compressed {
@@ -175,6 +197,11 @@ impl Read for Gunzip {
                 self.inside = true;
                 self.head.clear();
                 self.full = false;
+                if let Some((at, before)) = &mut self.watched
+                    && *at == self.raw.position()
+                {
+                    *before = Some(self.given);
+                }
             }
             let (used, made) = (self.inflate.total_in(), self.inflate.total_out());
             let input = self.raw.buffered();
@@ -199,6 +226,7 @@ impl Read for Gunzip {
                 Err(_) => self.error = Some(damaged()),
             }
             if made > 0 {
+                self.given += made as u64;
                 return Ok(made);
             }
             if let Some(error) = self.error.take() {
@@ -231,7 +259,7 @@ mod tests {
 
     /// Everything before the first error or the end, and the error's kind.
     fn inflate(bytes: &[u8], piece: usize, room: usize) -> (Vec<u8>, Option<io::ErrorKind>) {
-        let raw = Compressed::new(Box::new(Pieces(bytes.to_vec(), 0, piece)), 64);
+        let raw = Compressed::new(Box::new(Pieces(bytes.to_vec(), 0, piece)), 64, 0);
         let mut gunzip = Gunzip::new(raw);
         let mut all = vec![];
         let mut out = vec![0; room];

@@ -6,11 +6,12 @@
 
 mod gzip;
 
-use gzip::{Compressed, Gunzip};
+pub(crate) use gzip::block_size;
+use gzip::{Compressed, Gunzip, is_bgzf};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes held of an input before they are decompressed.
@@ -91,6 +92,23 @@ pub enum InputError {
     Missing {
         /// The input.
         file: Arc<str>,
+    },
+    /// A pipe or a device where a file was meant.
+    #[error("{file}: is no file, and only a file can be read from its middle")]
+    NoFile {
+        /// The input.
+        file: Arc<str>,
+    },
+    /// A search from the middle of the file took something for a record that is none.
+    #[error(
+        "{file}: what a search from the middle found at byte {offset} is no record's beginning: \
+         share it by numbers of records (--records)"
+    )]
+    NoRecord {
+        /// The input.
+        file: Arc<str>,
+        /// The uncompressed byte where the next shard begins.
+        offset: u64,
     },
     /// A folder where a file was meant.
     #[error("{file}: is a folder, not a file")]
@@ -185,6 +203,31 @@ impl InputError {
     }
 }
 
+/// How a file's bytes are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    Plain,
+    /// Gzip that can only be read from its beginning.
+    Gzip,
+    /// Gzip in blocks, each of which can be read by itself.
+    Bgzf,
+}
+
+/// How a file is packed, by its first bytes.
+///
+/// # Errors
+/// As [`Input::open`].
+pub(crate) fn packing(path: &Path) -> Result<Packing, InputError> {
+    let input = Input::Path(path.to_owned());
+    let file: Arc<str> = input.name().into();
+    let stream = Stream::new(file, input.open()?)?;
+    Ok(match &stream.bytes {
+        Bytes::Plain(_) => Packing::Plain,
+        Bytes::Gzip(gz) if is_bgzf(gz.get_ref().buffered()) => Packing::Bgzf,
+        Bytes::Gzip(_) => Packing::Gzip,
+    })
+}
+
 /// Uncompressed bytes of one input.
 pub struct Stream {
     file: Arc<str>,
@@ -203,7 +246,19 @@ impl Stream {
     /// # Errors
     /// [`InputError::Io`] where those bytes cannot be read.
     pub fn new(file: Arc<str>, reader: Box<dyn Read + Send>) -> Result<Stream, InputError> {
-        let mut raw = Compressed::new(reader, RAW_BUFFER);
+        Stream::behind(file, reader, 0)
+    }
+
+    /// The same of an input whose first `before` bytes are left out.
+    ///
+    /// # Errors
+    /// As [`Stream::new`].
+    pub(crate) fn behind(
+        file: Arc<str>,
+        reader: Box<dyn Read + Send>,
+        before: u64,
+    ) -> Result<Stream, InputError> {
+        let mut raw = Compressed::new(reader, RAW_BUFFER, before);
         let head = match raw.head() {
             Ok(head) => head,
             Err(source) => {
@@ -221,6 +276,26 @@ impl Stream {
             Bytes::Plain(raw)
         };
         Ok(Stream { file, bytes })
+    }
+
+    /// True for gzip.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self.bytes, Bytes::Gzip(_))
+    }
+
+    /// Watches for the gzip member that begins at byte `at` of the input.
+    pub(crate) fn watch(&mut self, at: u64) {
+        if let Bytes::Gzip(gz) = &mut self.bytes {
+            gz.watch(at);
+        }
+    }
+
+    /// Uncompressed bytes before the member that is watched for, once it has begun.
+    pub(crate) fn before_watched(&self) -> Option<u64> {
+        match &self.bytes {
+            Bytes::Plain(_) => None,
+            Bytes::Gzip(gz) => gz.before_watched(),
+        }
     }
 
     /// The input's name.

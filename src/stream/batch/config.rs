@@ -3,6 +3,7 @@
 use crate::reads::bam::BamHeader;
 use crate::reads::fastx::Limits;
 use crate::stream::engine::run::default_threads;
+use std::ops::Range;
 
 /// The order in which records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +29,8 @@ pub struct PipelineConfig {
     /// Chunks in memory at a time, at least 1. They take `pool × limits.chunk_bases` bytes, and
     /// their calls.
     pub pool: usize,
+    /// The only records that are wanted, by their numbers over all inputs, from 0.
+    pub records: Option<Range<u64>>,
     /// Keep BAM records, for an output that writes them on; the one input must be BAM, and its
     /// header goes here.
     pub keep: Option<BamHeader>,
@@ -49,6 +52,7 @@ impl PipelineConfig {
             limits: Limits::default(),
             strict: false,
             pool: 16 + 8 * threads,
+            records: None,
             keep: None,
         }
     }

@@ -33,4 +33,4 @@ mod worker;
 
 pub use config::{Order, PipelineConfig};
 pub use output::{FinishedChunk, Outcome, Output, PipelineError};
-pub use run::{run, run_one_by_one};
+pub use run::{run, run_one_by_one, run_sections};

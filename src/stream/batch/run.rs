@@ -11,6 +11,7 @@ use crate::call::CallKind;
 use crate::metrics::Metrics;
 use crate::reads::fastx::RecordEnd;
 use crate::reads::growing::Growing;
+use crate::reads::shard::Section;
 use crate::reads::source::Input;
 use crate::stream::engine::run::run_threads;
 use crate::stream::engine::shared::{Setup, SourceSlots};
@@ -33,6 +34,22 @@ pub fn run<A: Annotate>(
     output: &mut dyn Output,
 ) -> Result<Outcome, PipelineError> {
     let inputs = Inputs::new(Kind::Known(inputs.into_iter()), config);
+    start(config, inputs, annotator, metrics, stop, output)
+}
+
+/// The same for what a shard reads of some files.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_sections<A: Annotate>(
+    config: &PipelineConfig,
+    sections: Vec<Section>,
+    annotator: &A,
+    metrics: &Arc<Metrics>,
+    stop: &Arc<AtomicBool>,
+    output: &mut dyn Output,
+) -> Result<Outcome, PipelineError> {
+    let inputs = Inputs::new(Kind::Sections(sections.into_iter()), config);
     start(config, inputs, annotator, metrics, stop, output)
 }
 

@@ -5,9 +5,11 @@ use super::slot::{Batch, InputEnd, send};
 use crate::reads::bam::BamHeader;
 use crate::reads::fastx::{Limits, Reader, RecordEnd, Step};
 use crate::reads::growing::Growing;
+use crate::reads::shard::Section;
 use crate::reads::source::{Input, InputError};
 use crate::stream::engine::port::Port;
 use crate::stream::engine::run::{Ended, Source};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Inputs, one after another.
@@ -15,12 +17,16 @@ pub(super) struct Inputs {
     inputs: Kind,
     limits: Limits,
     keep: Option<BamHeader>,
+    /// Records that are wanted, of those that are still to be read.
+    only: Option<Range<u64>>,
 }
 
 /// Where inputs come from.
 pub(super) enum Kind {
     /// All are known.
     Known(std::vec::IntoIter<Input>),
+    /// So much of each.
+    Sections(std::vec::IntoIter<Section>),
     /// The next one is asked for when the records of the one before have been written.
     OneByOne(Box<dyn Iterator<Item = Growing> + Send>),
 }
@@ -28,6 +34,7 @@ pub(super) enum Kind {
 /// An input to be read.
 enum Next {
     Known(Input),
+    Section(Section),
     Growing(Box<Growing>),
 }
 
@@ -37,6 +44,7 @@ impl Inputs {
             inputs,
             limits: config.limits,
             keep: config.keep.clone(),
+            only: config.records.clone(),
         }
     }
 
@@ -46,6 +54,10 @@ impl Inputs {
             Kind::Known(inputs) => match inputs.next() {
                 Some(_) if port.engine.stopping() => Err(Stopped),
                 next => Ok(next.map(Next::Known)),
+            },
+            Kind::Sections(sections) => match sections.next() {
+                Some(_) if port.engine.stopping() => Err(Stopped),
+                next => Ok(next.map(Next::Section)),
             },
             // It may be waited for, and a stop ends the wait.
             Kind::OneByOne(inputs) => match port.blocking(|| inputs.next()) {
@@ -71,6 +83,10 @@ impl Inputs {
     ) -> Result<Result<Reader, InputError>, Stopped> {
         let input = match input {
             Next::Known(input) => input,
+            Next::Section(section) => {
+                let gate = |bytes| port.gated(bytes);
+                return Ok(section.open(self.limits, records, self.keep.as_ref(), gate));
+            }
             Next::Growing(growing) => {
                 return Ok(Reader::go_on(*growing, self.limits, records));
             }
@@ -79,6 +95,9 @@ impl Inputs {
         let opened = port.blocking(|| input.open()).ok_or(Stopped)?;
         Ok(opened.and_then(|bytes| {
             let mut reader = Reader::new(file, port.gated(bytes), self.limits, records)?;
+            if let Some(range) = &self.only {
+                reader.only(range.clone());
+            }
             match &self.keep {
                 Some(header) => reader.keep(header.clone()).map(|()| reader),
                 None => Ok(reader),
@@ -88,7 +107,7 @@ impl Inputs {
 
     /// Reads an input whose first record is the run's `records`th.
     fn read_input(
-        &self,
+        &mut self,
         port: &Port<Batch>,
         input: Next,
         records: &mut u64,
@@ -97,6 +116,10 @@ impl Inputs {
             Ok(mut reader) => {
                 let end = read_records(port, &mut reader);
                 *records += reader.records();
+                if let Some(range) = &mut self.only {
+                    let read = reader.all_records();
+                    *range = range.start.saturating_sub(read)..range.end.saturating_sub(read);
+                }
                 end
             }
             Err(_) if port.engine.stopping() => Err(Stopped),
@@ -112,6 +135,9 @@ impl Source<Batch> for Inputs {
     fn read(&mut self, port: &Port<Batch>) -> Ended {
         let mut records = 0;
         loop {
+            if self.only.as_ref().is_some_and(|range| range.end == 0) {
+                return Ended::Complete;
+            }
             let input = match self.next(port) {
                 Ok(Some(input)) => input,
                 Ok(None) => return Ended::Complete,

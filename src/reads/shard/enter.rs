@@ -1,0 +1,242 @@
+//! Where the first record behind a byte begins.
+
+use super::opened_at;
+use crate::reads::bam::FIXED;
+use crate::reads::fastx::{Chunk, Entry, Layout, Limits, Place, Reader, Step};
+use crate::reads::source::{Input, InputError, Packing, Stream, block_size, packing};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes of BAM that a search begins with.
+const SEARCHED: usize = 1 << 20;
+
+/// Bytes of the largest record that a search takes for one.
+const LARGEST_RECORD: usize = 256 << 20;
+
+/// Records that must follow one another where the first is found.
+const CHAIN: usize = 3;
+
+/// Largest block of BGZF in bytes.
+const LARGEST_BLOCK: usize = 1 << 16;
+
+/// Blocks that must follow one another where the first is found.
+const BLOCKS: usize = 3;
+
+/// What a file's records look like.
+pub(super) fn layout_of(path: &Path, limits: Limits) -> Result<Layout, InputError> {
+    Reader::open(Input::Path(path.to_owned()), limits, 0)?.layout()
+}
+
+/// The first record behind a byte of a file that can be entered in its middle: whose line begins
+/// behind it, or in the first block behind it, behind its first line; `None` where there is none.
+pub(super) fn first_behind(
+    path: &Path,
+    byte: u64,
+    limits: Limits,
+) -> Result<Option<Place>, InputError> {
+    let layout = layout_of(path, limits)?;
+    let packed = packing(path)? == Packing::Bgzf;
+    let at = match packed {
+        false => byte,
+        true => match block_behind(path, byte)? {
+            Some(at) => at,
+            None => return Ok(None),
+        },
+    };
+    match layout {
+        Layout::Nothing => Ok(None),
+        Layout::Bam { references } => bam_record(path, at, references),
+        _ => line(path, at, packed, layout, limits),
+    }
+}
+
+/// The first record whose header is a line behind a byte.
+fn line(
+    path: &Path,
+    at: u64,
+    packed: bool,
+    layout: Layout,
+    limits: Limits,
+) -> Result<Option<Place>, InputError> {
+    let file: Arc<str> = path.display().to_string().into();
+    // In plain text the byte before tells whether a line begins.
+    let from = if packed { at } else { at - 1 };
+    let mut stream = Stream::behind(file.clone(), Box::new(opened_at(path, from)?), from)?;
+    let mut buffer = [0; 4096];
+    let mut behind = 0;
+    loop {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        match buffer[..read].iter().position(|&byte| byte == b'\n') {
+            Some(end) => {
+                behind += end as u64 + 1;
+                break;
+            }
+            None => behind += read as u64,
+        }
+    }
+    let place = match packed {
+        true => Place { at, behind },
+        false => Place {
+            at: from + behind,
+            behind: 0,
+        },
+    };
+    let entry = Entry {
+        layout,
+        place,
+        lost: true,
+    };
+    // One base of a record is enough.
+    let limits = Limits {
+        chunk_bases: 1,
+        ..limits
+    };
+    let bytes = Box::new(opened_at(path, place.at)?);
+    let mut reader = Reader::enter(file, bytes, limits, 0, entry)?;
+    let mut chunk = Chunk::with_capacity(1);
+    let found = match reader.next_chunk(&mut chunk)? {
+        Step::Chunk => chunk.offset,
+        Step::Rejected(reject) => reject.offset,
+        Step::End => return Ok(None),
+    };
+    Ok(Some(match packed {
+        true => Place { at, behind: found },
+        false => Place {
+            at: found,
+            behind: 0,
+        },
+    }))
+}
+
+/// The first block of BGZF at a byte or behind it, which others follow or the end of the file.
+fn block_behind(path: &Path, byte: u64) -> Result<Option<u64>, InputError> {
+    let failed = |source| InputError::Io {
+        file: path.display().to_string().into(),
+        offset: byte,
+        source,
+    };
+    let mut file = opened_at(path, byte)?;
+    let mut bytes = vec![];
+    // A block begins in these, if one does.
+    let most = 2 * LARGEST_BLOCK as u64;
+    (&mut file)
+        .take(most)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    for at in 0..bytes.len() {
+        if bytes[at] == 0x1f && follows(&mut file, byte + at as u64).map_err(failed)? {
+            return Ok(Some(byte + at as u64));
+        }
+    }
+    Ok(None)
+}
+
+/// True where some blocks follow one another from a byte on.
+fn follows(file: &mut File, mut at: u64) -> io::Result<bool> {
+    for block in 0..BLOCKS {
+        let mut head = vec![];
+        file.seek(SeekFrom::Start(at))?;
+        (&mut *file).take(18).read_to_end(&mut head)?;
+        match block_size(&head) {
+            Some(size) => at += size,
+            None => return Ok(head.is_empty() && block > 0),
+        }
+    }
+    Ok(true)
+}
+
+/// The first record of a BAM file behind a byte, of a block where it is packed.
+fn bam_record(path: &Path, at: u64, references: u32) -> Result<Option<Place>, InputError> {
+    let file: Arc<str> = path.display().to_string().into();
+    let mut stream = Stream::behind(file, Box::new(opened_at(path, at)?), at)?;
+    let mut window = Window::default();
+    window.fill(&mut stream, SEARCHED)?;
+    let mut offset = 0;
+    // The window grows only for a record that may be one.
+    while offset < window.bytes.len() {
+        let mut next = Some(offset);
+        for _ in 0..CHAIN {
+            let Some(from) = next else { break };
+            window.fill(&mut stream, from + LARGEST_BLOCK)?;
+            // The last one may be cut off.
+            if from >= window.bytes.len() {
+                break;
+            }
+            next = record_size(&window.bytes[from..], references).map(|size| from + size);
+        }
+        if next.is_some() {
+            let behind = offset as u64;
+            // Plain bytes have places of their own.
+            return Ok(Some(match stream.is_packed() {
+                true => Place { at, behind },
+                false => Place {
+                    at: at + behind,
+                    behind: 0,
+                },
+            }));
+        }
+        offset += 1;
+        if offset + LARGEST_BLOCK > window.bytes.len() {
+            window.fill(&mut stream, window.bytes.len() + SEARCHED)?;
+        }
+    }
+    Ok(None)
+}
+
+/// What was read of a stream.
+#[derive(Default)]
+struct Window {
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// Reads up to `len` bytes in all.
+    fn fill(&mut self, stream: &mut Stream, len: usize) -> Result<(), InputError> {
+        let mut have = self.bytes.len();
+        if have >= len {
+            return Ok(());
+        }
+        self.bytes.resize(len, 0);
+        while have < len {
+            match stream.read(&mut self.bytes[have..])? {
+                0 => break,
+                read => have += read,
+            }
+        }
+        self.bytes.truncate(have);
+        Ok(())
+    }
+}
+
+/// Bytes of the record that `bytes` begin with, where that looks like one (SAM/BAM specification,
+/// section 4.2).
+fn record_size(bytes: &[u8], references: u32) -> Option<usize> {
+    let number = |at: usize| {
+        let four = bytes.get(at..at + 4)?;
+        Some(i32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+    };
+    let size = usize::try_from(number(0)?).ok()?;
+    if size > LARGEST_RECORD {
+        return None;
+    }
+    let is_reference = |id: i32| id >= -1 && i64::from(id) < i64::from(references);
+    let places = is_reference(number(4)?) && number(8)? >= -1;
+    let mates = is_reference(number(24)?) && number(28)? >= -1;
+    if !places || !mates {
+        return None;
+    }
+    let name_length = usize::from(bytes[12]);
+    let cigar = usize::from(u16::from_le_bytes([bytes[16], bytes[17]]));
+    let bases = usize::try_from(number(20)?).ok()?;
+    let fixed = FIXED as usize + 4;
+    let used = fixed + name_length + 4 * cigar + bases.div_ceil(2) + bases;
+    let name = bytes.get(fixed..fixed + name_length)?;
+    let (end, letters) = name.split_last()?;
+    let is_name = *end == 0 && letters.iter().all(|byte| (b'!'..=b'~').contains(byte));
+    (is_name && !letters.is_empty() && used <= size + 4).then_some(size + 4)
+}
