@@ -179,7 +179,7 @@ pub mod tokenise;
 pub use annotate::Task;
 #[cfg(feature = "tract")]
 pub use annotate::{
-    AnnotateError, Annotator, ModelInfo, Molecule, Options, Priors, ReadState, Strands,
+    AnnotateError, Annotator, ModelInfo, Molecule, Options, Priors, ReadState, Request, Strands,
 };
 pub use call::{Call, CallKind, CallSink, Flags, Strand};
 pub use metrics::Metrics;

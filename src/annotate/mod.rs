@@ -13,6 +13,8 @@ pub mod builtin;
 pub mod calibrate;
 #[cfg(feature = "tract")]
 mod carry;
+#[cfg(feature = "tract")]
+mod choice;
 mod clade;
 #[cfg(feature = "tract")]
 mod error;
@@ -46,6 +48,8 @@ mod windows;
 pub use annotation::{Annotate, Annotation, Kept};
 #[cfg(feature = "tract")]
 pub use annotator::Annotator;
+#[cfg(feature = "tract")]
+pub use choice::{Choice, Request, clade_of, with_gates};
 pub use clade::Clade;
 #[cfg(feature = "tract")]
 pub use error::AnnotateError;

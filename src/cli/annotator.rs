@@ -4,7 +4,7 @@ use super::check;
 use super::error::CliError;
 use super::plan::ModelChoice;
 use crate::annotate::builtin::BuiltIn;
-use crate::annotate::{Annotator, Options, Task};
+use crate::annotate::{Annotator, Choice, Options, Task};
 use crate::model::Model;
 use crate::model::manifest::Tier;
 use crate::sink::Format;
@@ -15,7 +15,14 @@ pub(super) fn open(
     options: Options,
     format: Option<Format>,
 ) -> Result<Annotator, CliError> {
-    let mut models = models(choice, options.tier)?;
+    let all = Choice {
+        tasks: choice.tasks.clone(),
+        named: choice.named,
+        clade: choice.clade.unwrap_or_default(),
+        files: choice.files.clone(),
+        check_tensors: choice.check_tensors,
+    };
+    let mut models = all.models(options.tier).map_err(CliError::options)?;
     match format {
         Some(Format::SpliceTsv) => {
             // Default tasks that it cannot hold are left out.
@@ -33,42 +40,6 @@ pub(super) fn open(
         vec![]
     };
     Annotator::with_fast_tier(models, fast, options).map_err(CliError::options)
-}
-
-/// The models of all tasks: those of files, else built-in ones.
-fn models(choice: &ModelChoice, tier: Tier) -> Result<Vec<Model>, CliError> {
-    let mut given: Vec<Model> = vec![];
-    for path in &choice.files {
-        let model = Model::open_tier(path, tier)?;
-        if choice.check_tensors {
-            model.file().check_payload()?;
-        }
-        given.push(model);
-    }
-    let mut tasks = choice.tasks.clone();
-    if !choice.named {
-        for model in &given {
-            tasks.push(Task::of_model(model)?);
-        }
-    }
-    tasks.sort_unstable();
-    tasks.dedup();
-    check::tasks(&given, &tasks)?;
-    let (mut models, mut built_in) = (vec![], vec![]);
-    let clade = choice.clade.unwrap_or_default();
-    for task in tasks {
-        let mut own = given.extract_if(.., |m| task.is_named_by(m.manifest()));
-        match own.next() {
-            Some(model) => models.push(model),
-            None => {
-                built_in.push(task);
-                models.push(BuiltIn { task, clade }.model(tier)?);
-            }
-        }
-        models.extend(own);
-    }
-    check::clade(clade, built_in)?;
-    Ok(models)
 }
 
 /// The fast tiers of those models that have one and use another.

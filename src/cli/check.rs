@@ -5,7 +5,7 @@ use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::OutputFormat;
 use super::error::CliError;
 use super::output::is_gz;
-use crate::annotate::{Clade, Task};
+use crate::annotate::Task;
 use crate::call::CallKind;
 use crate::model::Model;
 use crate::model::manifest::Tier;
@@ -89,19 +89,6 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
     }
 }
 
-/// Model files that were given must be for tasks that are wanted.
-pub(super) fn tasks(given: &[Model], wanted: &[Task]) -> Result<(), CliError> {
-    let is_unused = |model: &&Model| !wanted.iter().any(|task| task.is_named_by(model.manifest()));
-    match given.iter().find(is_unused) {
-        Some(model) => Err(CliError::Usage(format!(
-            "{} is for {}, which --tasks leaves out",
-            model.file().name(),
-            model.manifest().task
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// What splice-tsv cannot hold must not have been asked for by name, nor be all there is.
 pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Result<(), CliError> {
     match others.first() {
@@ -111,19 +98,6 @@ pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Res
         ))),
         _ => Ok(()),
     }
-}
-
-/// A clade chooses among built-in splice models, for which one of the tasks must be.
-pub(super) fn clade(
-    clade: Clade,
-    built_in: impl IntoIterator<Item = Task>,
-) -> Result<Clade, CliError> {
-    if clade == Clade::default() || built_in.into_iter().any(|task| task == Task::Splice) {
-        return Ok(clade);
-    }
-    Err(CliError::Usage(format!(
-        "--clade {clade}: none of the built-in splice models, which it chooses from, is in use"
-    )))
 }
 
 /// A bedGraph file has one signed number a position.

@@ -6,7 +6,7 @@ use super::check;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::Target;
-use crate::annotate::{Clade, Options, Priors, Task, default_tasks};
+use crate::annotate::{Clade, Options, Priors, Task, default_tasks, with_gates};
 use crate::reads::fastx::Limits;
 use crate::reads::shard::Shard;
 use crate::reads::source::Input;
@@ -318,14 +318,6 @@ pub(super) fn journalled(options: &str) -> Clade {
         .next()
         .and_then(|name| name.parse().ok())
         .unwrap_or_default()
-}
-
-/// Tasks, and those around whose calls they look.
-fn with_gates(mut tasks: Vec<Task>, everywhere: bool) -> Vec<Task> {
-    if tasks.contains(&Task::Tf) && !everywhere {
-        tasks.push(Task::Promoter);
-    }
-    tasks
 }
 
 /// What calls depend on, in words.

@@ -1,9 +1,8 @@
 //! The one model of `score` and `eval`.
 
-use super::check;
 use super::error::CliError;
 use crate::annotate::builtin::BuiltIn;
-use crate::annotate::{Clade, Priors, Scorer, Task};
+use crate::annotate::{Clade, Priors, Scorer, Task, clade_of};
 use crate::model::Model;
 use crate::model::manifest::Tier;
 use std::path::PathBuf;
@@ -22,11 +21,11 @@ impl OneModel {
     pub(super) fn open(&self) -> Result<Model, CliError> {
         let model = match (&self.file, self.task) {
             (Some(file), _) => {
-                check::clade(self.clade, [])?;
+                clade_of(self.clade, []).map_err(CliError::options)?;
                 Model::open_tier(file, self.tier)?
             }
             (None, Some(task)) => {
-                let clade = check::clade(self.clade, [task])?;
+                let clade = clade_of(self.clade, [task]).map_err(CliError::options)?;
                 BuiltIn { task, clade }.model(self.tier)?
             }
             (None, None) => return Err(CliError::usage("--task or --model")),

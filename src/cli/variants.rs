@@ -2,14 +2,13 @@
 
 use super::arguments::values::TierArgument;
 use super::arguments::variants::{VariantFormat, VariantsArguments};
-use super::check;
 use super::error::CliError;
 use super::guard::Files;
 use super::interrupt::Interrupt;
 use super::output::{End, Target, Writer};
 use super::report::note;
 use crate::annotate::builtin::BuiltIn;
-use crate::annotate::{Molecule, default_tasks};
+use crate::annotate::{Molecule, clade_of, default_tasks};
 use crate::model::Model;
 use crate::model::manifest::Tier;
 use crate::reads::lines::Lines;
@@ -72,7 +71,8 @@ impl VariantsPlan {
             tasks = default_tasks(Molecule::Dna, arguments.clade).to_vec();
         }
         // A splice model of one's own stands in for the built-in one, whatever the clade.
-        let clade = check::clade(arguments.clade, tasks.iter().copied())?;
+        let clade = clade_of(arguments.clade, tasks.iter().copied())
+            .map_err(CliError::options)?;
         let built_in = |task| Named::BuiltIn(BuiltIn { task, clade });
         let files = arguments.models.into_iter().map(Named::File);
         let target = Target::new(arguments.output);

@@ -194,6 +194,51 @@ pub enum InputError {
 }
 
 impl InputError {
+    /// The input.
+    pub fn file(&self) -> &str {
+        use InputError::*;
+        match self {
+            Missing { file }
+            | NoFile { file }
+            | Folder { file }
+            | NotBam { file }
+            | NoRecord { file, .. }
+            | NotSequences { file, .. }
+            | TruncatedGzip { file, .. }
+            | NoEndBlock { file, .. }
+            | CorruptGzip { file, .. }
+            | CutOff { file, .. }
+            | AllRejected { file, .. }
+            | Io { file, .. } => file,
+        }
+    }
+
+    /// The record that it interrupted, from 1, where that is known.
+    pub fn record(&self) -> Option<u64> {
+        match self {
+            InputError::CutOff { number, .. } => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The byte where it lies, where that is known: of the uncompressed stream, but for gzip's own
+    /// errors and the system's.
+    pub fn byte(&self) -> Option<u64> {
+        use InputError::*;
+        match self {
+            NoRecord { offset, .. }
+            | NotSequences { offset, .. }
+            | TruncatedGzip { offset, .. }
+            | NoEndBlock { offset, .. }
+            | CorruptGzip { offset, .. }
+            | CutOff { offset, .. }
+            | Io { offset, .. } => Some(*offset),
+            Missing { .. } | NoFile { .. } | Folder { .. } | NotBam { .. } | AllRejected { .. } => {
+                None
+            }
+        }
+    }
+
     /// True for what is no error in a compressed file that may still grow.
     pub(crate) fn may_grow(&self) -> bool {
         matches!(

@@ -1,0 +1,216 @@
+//! Reads on their way in: the records of a file, or what a Python iterable gives.
+
+use crate::errors;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyString, PyTuple};
+use std::path::PathBuf;
+use strandline::nucleotide::{NOT_A_BASE, code};
+use strandline::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
+use strandline::reads::source::{Input, InputError};
+
+/// Bases from which on no more reads are added to a batch.
+const MANY_BASES: usize = 1_000_000;
+
+/// A read: name and base codes.
+pub struct Read {
+    pub name: Vec<u8>,
+    pub codes: Vec<u8>,
+}
+
+/// Where reads come from.
+pub enum Feed {
+    File(Box<Records>),
+    Iterable {
+        reads: Py<PyIterator>,
+        /// How many it has given.
+        count: u64,
+    },
+}
+
+/// The records of a file.
+pub struct Records {
+    reader: Reader,
+    chunk: Chunk,
+}
+
+/// What came of a look for more reads.
+#[derive(Default)]
+pub struct Taken {
+    pub reads: Vec<Read>,
+    /// Reads that were not accepted: instances of `InputError`.
+    pub rejected: Vec<Py<PyAny>>,
+    /// What ended the input; none where there may be more.
+    pub end: Option<Result<(), PyErr>>,
+}
+
+/// Base codes of letters; the first byte that is none, where there is one.
+pub fn encode(letters: &[u8]) -> Result<Vec<u8>, usize> {
+    let codes: Vec<u8> = letters.iter().map(|&letter| code(letter)).collect();
+    match codes.iter().position(|&code| code == NOT_A_BASE) {
+        Some(at) => Err(at),
+        None => Ok(codes),
+    }
+}
+
+/// The letters of a sequence: `str`, `bytes` or `bytearray`.
+pub fn letters(sequence: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(text) = sequence.cast::<PyString>() {
+        return Ok(text.to_cow()?.as_bytes().to_vec());
+    }
+    if let Ok(bytes) = sequence.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    if let Ok(bytes) = sequence.cast::<PyByteArray>() {
+        return Ok(bytes.to_vec());
+    }
+    let kind = sequence.get_type();
+    let message = format!("a sequence is str, bytes or bytearray, not {kind}");
+    Err(PyTypeError::new_err(message))
+}
+
+impl Feed {
+    /// A path (`str` or `os.PathLike`), or an iterable of reads.
+    pub fn new(py: Python<'_>, reads: &Bound<'_, PyAny>, longest: usize) -> PyResult<Feed> {
+        let is_path = reads.cast::<PyString>().is_ok() || reads.hasattr("__fspath__")?;
+        if !is_path {
+            return Ok(Feed::Iterable {
+                reads: reads.try_iter()?.unbind(),
+                count: 0,
+            });
+        }
+        let path: PathBuf = reads.extract()?;
+        let limits = Limits {
+            max_read_len: longest,
+            ..Limits::default()
+        };
+        let opened = py.detach(|| Reader::open(Input::Path(path), limits, 0));
+        let reader = opened.map_err(|error| errors::input(py, &error))?;
+        let chunk = Chunk::with_capacity(limits.chunk_bases);
+        Ok(Feed::File(Box::new(Records { reader, chunk })))
+    }
+
+    /// Up to so many reads.
+    pub fn take(&mut self, py: Python<'_>, most: usize) -> Taken {
+        match self {
+            Feed::File(records) => records.take(py, most),
+            Feed::Iterable { reads, count } => {
+                let mut taken = Taken::default();
+                let end = take(py, reads, count, most, &mut taken);
+                taken.end =
+                    end.map_or_else(|error| Some(Err(error)), |ended| ended.then_some(Ok(())));
+                taken
+            }
+        }
+    }
+}
+
+/// Reads of an iterable; true where it has ended.
+fn take(
+    py: Python<'_>,
+    reads: &Py<PyIterator>,
+    count: &mut u64,
+    most: usize,
+    taken: &mut Taken,
+) -> PyResult<bool> {
+    let mut reads = reads.bind(py).clone();
+    let mut bases = 0;
+    while taken.reads.len() < most && bases < MANY_BASES {
+        let Some(item) = reads.next() else {
+            return Ok(true);
+        };
+        let item = item?;
+        let (name, sequence) = match item.cast::<PyTuple>() {
+            Ok(pair) if pair.len() == 2 => (letters(&pair.get_item(0)?)?, pair.get_item(1)?),
+            Ok(_) => {
+                let message = "a read is a sequence, or a pair of name and sequence";
+                return Err(PyTypeError::new_err(message));
+            }
+            Err(_) => (count.to_string().into_bytes(), item.clone()),
+        };
+        let letters = letters(&sequence)?;
+        *count += 1;
+        match encode(&letters) {
+            Ok(codes) => {
+                bases += codes.len();
+                taken.reads.push(Read { name, codes });
+            }
+            Err(at) => {
+                let shown = String::from_utf8_lossy(&name).into_owned();
+                let byte = letters[at].escape_ascii();
+                let message =
+                    format!("read {count} ({shown}): '{byte}' at byte {at} is no nucleotide");
+                let object =
+                    errors::input_object(py, message, None, Some(*count), Some(at as u64))?;
+                taken.rejected.push(object.unbind());
+            }
+        }
+    }
+    Ok(false)
+}
+
+impl Records {
+    fn take(&mut self, py: Python<'_>, most: usize) -> Taken {
+        let mut rejects = vec![];
+        let mut reads = vec![];
+        let ended = py.detach(|| self.read(most, &mut reads, &mut rejects));
+        let mut taken = Taken {
+            reads,
+            end: ended.map(|end| end.map_err(|error| errors::input(py, &error))),
+            ..Taken::default()
+        };
+        for reject in rejects {
+            match errors::rejected(py, &reject) {
+                Ok(object) => taken.rejected.push(object.unbind()),
+                Err(error) => taken.end = Some(Err(error)),
+            }
+        }
+        taken
+    }
+
+    /// Reads up to so many; how the input ended, if it has.
+    fn read(
+        &mut self,
+        most: usize,
+        reads: &mut Vec<Read>,
+        rejects: &mut Vec<strandline::reads::fastx::Reject>,
+    ) -> Option<Result<(), InputError>> {
+        let mut bases = 0;
+        let mut open = Read {
+            name: vec![],
+            codes: vec![],
+        };
+        while reads.len() < most && bases < MANY_BASES {
+            match self.reader.next_chunk(&mut self.chunk) {
+                Ok(Step::End) => {
+                    return Some(self.reader.all_rejected().map_or(Ok(()), Err));
+                }
+                Err(error) => return Some(Err(error)),
+                Ok(Step::Rejected(reject)) => {
+                    if !reject.reason.passes_over() {
+                        rejects.push(*reject);
+                    }
+                }
+                Ok(Step::Chunk) => {
+                    if self.chunk.first {
+                        open.name.clone_from(&self.chunk.name);
+                        open.codes.clear();
+                    }
+                    open.codes.extend_from_slice(&self.chunk.codes);
+                    match self.chunk.end.take() {
+                        None => {}
+                        Some(RecordEnd::Rejected(reject)) => rejects.push(*reject),
+                        Some(RecordEnd::Complete) => {
+                            bases += open.codes.len();
+                            reads.push(Read {
+                                name: std::mem::take(&mut open.name),
+                                codes: std::mem::take(&mut open.codes),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
+}
