@@ -19,7 +19,13 @@ build:
 
 # All tests
 test:
-    cargo test {{full}} --workspace
+    cargo test {{full}}
+
+# The C interface
+c:
+    cargo test --release -p strandline-c
+    cargo build --release -p strandline-c
+    src/bindings/c/test.sh
 
 # The documentation, and the commands of the guide
 docs:

@@ -43,13 +43,16 @@
 //! | `annotate` | tokenise, model, reads, call | models with a task -> calls of one read |
 //! | `sink` | call | calls -> formats |
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
-//! | `lab` | all but lab, study, cells, cli, bindings | for measuring, not for annotating |
-//! | `study` | all but lab, study, cells, cli, bindings | variants, maps of bases, motifs |
-//! | `cells` | all but lab, study, cells, cli, bindings | cells -> types, vectors, responses |
-//! | `cli` | all but cli, bindings | arguments -> a plan -> one of the above; prints |
-//! | `bindings` (to come) | all but cli, bindings | the library for other languages |
+//! | `lab` | all but lab, study, cells, cli | for measuring, not for annotating |
+//! | `study` | all but lab, study, cells, cli | variants, maps of bases, motifs |
+//! | `cells` | all but lab, study, cells, cli | cells -> types, vectors, responses |
+//! | `cli` | all but cli | arguments -> a plan -> one of the above; prints |
 //!
-//! `kernels` and the map of a model file (`model/map.rs`) are the only places of unsafe code.
+//! `src/bindings` holds crates of their own, for C and Python, that use this one as any program
+//! does: what they show stands in `strandline.h` and `__init__.pyi` there.
+//!
+//! `kernels` and the map of a model file (`model/map.rs`) are the only places of unsafe code, and
+//! in `src/bindings/c` the pointers that C gives.
 //! `model` knows no biology and no ONNX: it runs graphs in tract, with operators of its own.
 //! `compile` alone knows tract-onnx and tract-nnef.
 //!

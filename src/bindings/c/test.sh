@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 options=(-std=c11 -Wall -Wextra -Werror -g -fsanitize=address,undefined -Isrc/bindings/c)
 cc "${options[@]}" src/bindings/c/examples/annotate.c -L"$built" -lstrandline_c -o "$work/shared"
 cc "${options[@]}" src/bindings/c/examples/annotate.c "$built/libstrandline_c.a" \
-    -lpthread -ldl -lm -o "$work/static"
+    -Wl,-z,noexecstack -lpthread -ldl -lm -o "$work/static"
 # The header is C++, too.
 printf '#include "strandline.h"\nint main() { return strandline_abi() == 0; }\n' >"$work/header.cc"
 c++ -std=c++17 -Wall -Wextra -Werror -Isrc/bindings/c "$work/header.cc" -L"$built" \

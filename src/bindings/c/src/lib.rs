@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use strandline::nucleotide::{NOT_A_BASE, code};
 use strandline::{AnnotateError, Annotator, Call, Flags, ReadState, Request, Strand};
 use table::{Entry, Table};
@@ -40,17 +40,17 @@ pub const STRANDLINE_INTERNAL: i32 = -6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StrandlineKind {
     /// The last base of an exon.
-    STRANDLINE_DONOR = 0,
+    Donor = 0,
     /// The first base of an exon.
-    STRANDLINE_ACCEPTOR = 1,
+    Acceptor = 1,
     /// Where transcription begins.
-    STRANDLINE_PROMOTER = 2,
+    Promoter = 2,
     /// A transcription factor binds around it.
-    STRANDLINE_TF = 3,
+    Tf = 3,
     /// A 5'UTR; its score is the mean ribosome load.
-    STRANDLINE_EXPRESSION = 4,
+    Expression = 4,
     /// A bacterial promoter; its score is the logarithm of its rate over a reference promoter's.
-    STRANDLINE_PROMOTER_STRENGTH = 5,
+    PromoterStrength = 5,
 }
 
 /// What to know of a call: bits of its flags.
@@ -58,13 +58,13 @@ pub enum StrandlineKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StrandlineFlag {
     /// The model's context reaches beyond an end of the read.
-    STRANDLINE_SHORT_CONTEXT = 1,
+    ShortContext = 1,
     /// An N or another ambiguous letter lies within 20 bases.
-    STRANDLINE_AMBIGUOUS = 2,
+    Ambiguous = 2,
     /// RNA, whose first base need not be the transcript's.
-    STRANDLINE_UNVERIFIED_5P = 4,
+    Unverified5p = 4,
     /// The read was cut short.
-    STRANDLINE_PARTIAL = 8,
+    Partial = 8,
 }
 
 /// A call. Its 24 bytes are the caller's.

@@ -8,7 +8,10 @@ use strandline_c::*;
 
 /// Letters that hold splice sites: of the sample genes.
 fn letters() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/data/transcripts.fa");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../tests/data/transcripts.fa"
+    );
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().filter(|line| !line.starts_with('>')).collect()
 }
@@ -72,7 +75,10 @@ fn calls_are_those_of_the_library() {
     assert_eq!(strandline_free(annotator), STRANDLINE_OK);
     let mut got = vec![];
     for piece in letters.as_bytes().chunks(777) {
-        assert_eq!(push(read, std::str::from_utf8(piece).unwrap()), STRANDLINE_OK);
+        assert_eq!(
+            push(read, std::str::from_utf8(piece).unwrap()),
+            STRANDLINE_OK
+        );
         while let Ok(call) = next(read) {
             got.push(call);
         }
@@ -102,9 +108,9 @@ fn calls_are_those_of_the_library() {
     assert_eq!(got, expected);
     for kind in got.iter().map(|call| call.kind) {
         let known = [
-            StrandlineKind::STRANDLINE_DONOR as u8,
-            StrandlineKind::STRANDLINE_ACCEPTOR as u8,
-            StrandlineKind::STRANDLINE_PROMOTER as u8,
+            StrandlineKind::Donor as u8,
+            StrandlineKind::Acceptor as u8,
+            StrandlineKind::Promoter as u8,
         ];
         assert!(known.contains(&kind));
     }
@@ -114,23 +120,20 @@ fn calls_are_those_of_the_library() {
 fn constants_are_those_of_the_library() {
     use strandline::{CallKind, Flags};
     for (own, kind) in [
-        (StrandlineKind::STRANDLINE_DONOR, CallKind::Donor),
-        (StrandlineKind::STRANDLINE_ACCEPTOR, CallKind::Acceptor),
-        (StrandlineKind::STRANDLINE_PROMOTER, CallKind::Promoter),
-        (StrandlineKind::STRANDLINE_TF, CallKind::Tf),
-        (StrandlineKind::STRANDLINE_EXPRESSION, CallKind::Expression),
-        (
-            StrandlineKind::STRANDLINE_PROMOTER_STRENGTH,
-            CallKind::PromoterStrength,
-        ),
+        (StrandlineKind::Donor, CallKind::Donor),
+        (StrandlineKind::Acceptor, CallKind::Acceptor),
+        (StrandlineKind::Promoter, CallKind::Promoter),
+        (StrandlineKind::Tf, CallKind::Tf),
+        (StrandlineKind::Expression, CallKind::Expression),
+        (StrandlineKind::PromoterStrength, CallKind::PromoterStrength),
     ] {
         assert_eq!(own as u8, kind as u8, "{kind}");
     }
     for (own, flags) in [
-        (StrandlineFlag::STRANDLINE_SHORT_CONTEXT, Flags::SHORT_CONTEXT),
-        (StrandlineFlag::STRANDLINE_AMBIGUOUS, Flags::AMBIGUOUS),
-        (StrandlineFlag::STRANDLINE_UNVERIFIED_5P, Flags::UNVERIFIED_5P),
-        (StrandlineFlag::STRANDLINE_PARTIAL, Flags::PARTIAL),
+        (StrandlineFlag::ShortContext, Flags::SHORT_CONTEXT),
+        (StrandlineFlag::Ambiguous, Flags::AMBIGUOUS),
+        (StrandlineFlag::Unverified5p, Flags::UNVERIFIED_5P),
+        (StrandlineFlag::Partial, Flags::PARTIAL),
     ] {
         let call = Call {
             start: 1,
@@ -154,10 +157,18 @@ fn what_is_wrong_is_said() {
         ("tier=best", STRANDLINE_ARGUMENT, "fast, accurate or auto"),
         ("tier", STRANDLINE_ARGUMENT, "no KEY=VALUE"),
         ("colour=red", STRANDLINE_ARGUMENT, "no option"),
-        ("model=missing.safetensors", STRANDLINE_MODEL, "missing.safetensors"),
+        (
+            "model=missing.safetensors",
+            STRANDLINE_MODEL,
+            "missing.safetensors",
+        ),
     ] {
         assert_eq!(open(options), Err(status), "{options}");
-        assert!(last_error().contains(expected), "{options}: {}", last_error());
+        assert!(
+            last_error().contains(expected),
+            "{options}: {}",
+            last_error()
+        );
     }
     let annotator = open("tier=fast").unwrap();
     let read = begin(annotator).unwrap();

@@ -12,6 +12,7 @@ import sys
 import threading
 
 import numpy as np
+import pandas
 import polars
 import pyarrow
 import pytest
@@ -101,6 +102,8 @@ def test_arrow_without_a_copy_of_the_rules():
     flags = [",".join(call["flags"]) or "." for call in expected]
     assert taken.to_pylist() == [{**call, "flags": f} for call, f in zip(expected, flags)]
     assert polars.DataFrame(strandline.annotate(READS)).rows() == polars.from_arrow(taken).rows()
+    frame = pandas.DataFrame.from_arrow(strandline.annotate(READS))
+    assert frame.to_dict("records") == taken.to_pylist()
     batch = next(strandline.annotate(READS))
     assert pyarrow.record_batch(batch).to_pylist() == taken.slice(0, len(batch)).to_pylist()
     assert polars.DataFrame(batch).height == len(batch) == len(batch.to_dicts())
@@ -274,3 +277,12 @@ def test_other_threads_go_on_meanwhile():
     assert scored[0].shape[0] == len(sequence)
     # With the interpreter's lock held, this thread would not have come here before the end.
     assert steps > 1_000
+
+
+def test_what_the_document_shows(tmp_path, monkeypatch):
+    (tmp_path / "reads.fastq.gz").write_bytes(READS.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    blocks = (ROOT / "docs" / "python.md").read_text().split("```python\n")[1:]
+    assert len(blocks) == 5
+    for block in blocks:
+        exec(compile(block.split("```")[0], "docs/python.md", "exec"), {})
