@@ -75,6 +75,7 @@ fn config(threads: usize, pool: usize, chunk_bases: usize, order: Order) -> Pipe
     PipelineConfig {
         threads,
         pool,
+        records: None,
         keep: None,
         order,
         limits: Limits {

@@ -50,7 +50,8 @@ impl Choice {
         }
         tasks.sort_unstable();
         tasks.dedup();
-        let is_unused = |model: &&Model| !tasks.iter().any(|task| task.is_named_by(model.manifest()));
+        let is_unused =
+            |model: &&Model| !tasks.iter().any(|task| task.is_named_by(model.manifest()));
         if let Some(model) = given.iter().find(is_unused) {
             return Err(AnnotateError::Options(format!(
                 "{} is for {}, which is not among the tasks",
@@ -183,7 +184,11 @@ impl Request {
             "everywhere" => {
                 self.options.everywhere = value.parse().map_err(|_| wrong("true or false"))?;
             }
-            _ => return Err(AnnotateError::Options(format!("there is no option {key:?}"))),
+            _ => {
+                return Err(AnnotateError::Options(format!(
+                    "there is no option {key:?}"
+                )));
+            }
         }
         Ok(())
     }
@@ -239,9 +244,9 @@ mod tests {
         assert_eq!(names(&[("molecule", "rna")]).len(), 1);
         let both = [("tasks", "splice, promoter"), ("tier", "fast")];
         assert_eq!(names(&both), ["splice-fast", "promoter-core"]);
-        // Transcription factors are looked for around promoters.
-        assert_eq!(names(&[("tasks", "tf")]).len(), 2);
-        assert_eq!(names(&[("tasks", "tf"), ("everywhere", "true")]).len(), 1);
+        // Five factors, which are looked for around promoters.
+        assert_eq!(names(&[("tasks", "tf")]).len(), 6);
+        assert_eq!(names(&[("tasks", "tf"), ("everywhere", "true")]).len(), 5);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use super::report::{models_in_use, note};
 use super::run::{Ended, Run};
 use super::status::{Progress, Status};
 use super::{annotator, batch, clade, follow, live};
-use crate::metrics::{Endpoint, Metrics};
+use crate::metrics::{Endpoint, Metrics, Recent};
 use crate::model::SecondLook;
+use crate::sink::Watch;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,19 +47,25 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         }
         Mode::Follow(plan) => Box::new(move |run| follow::run(run, plan)),
     };
+    let recent = plan.http.map(|_| Arc::new(Recent::default()));
     let run = Run {
         annotator,
         metrics: Arc::new(Metrics::new()),
         interrupt: Interrupt::new(),
         output: plan.output,
         header: plan.header,
+        watch: recent.clone().map(watch),
     };
     if from_terminal {
         log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
     }
-    let _endpoint = match plan.metrics {
-        Some(address) => Some(endpoint(address, &run)?),
+    let _numbers = match plan.metrics {
+        Some(address) => Some(numbers(address, &run)?),
         None => None,
+    };
+    let _page = match (plan.http, recent) {
+        (Some(address), Some(recent)) => Some(page(address, &run, recent, plan.quiet)?),
+        _ => None,
     };
     let every = plan.status_every;
     let status = every.map(|period| Status::every(period, &run.metrics));
@@ -78,15 +85,50 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
     }
 }
 
-/// Serves the run's numbers.
-fn endpoint(address: SocketAddr, run: &Run) -> Result<Endpoint, CliError> {
+fn names_of_models(run: &Run) -> Vec<String> {
     let models = run.annotator.models().iter();
-    let models = models.map(|m| format!("{}/{}", m.name, m.version));
-    let endpoint = Endpoint::new(address, run.metrics.clone(), models.collect());
+    models
+        .map(|m| format!("{}/{}", m.name, m.version))
+        .collect()
+}
+
+/// Serves the run's numbers.
+fn numbers(address: SocketAddr, run: &Run) -> Result<Endpoint, CliError> {
+    let endpoint = Endpoint::new(address, run.metrics.clone(), names_of_models(run));
     endpoint.map_err(|source| CliError::Io {
         file: format!("--metrics {address}"),
         source,
     })
+}
+
+/// Serves the live page.
+fn page(
+    address: SocketAddr,
+    run: &Run,
+    recent: Arc<Recent>,
+    quiet: bool,
+) -> Result<Endpoint, CliError> {
+    let metrics = run.metrics.clone();
+    let endpoint = Endpoint::with_page(address, metrics, names_of_models(run), recent);
+    let endpoint = endpoint.map_err(|source| CliError::Io {
+        file: format!("--http {address}"),
+        source,
+    })?;
+    if !quiet {
+        note(format_args!("live page: http://{}/", endpoint.address()));
+    }
+    Ok(endpoint)
+}
+
+/// Shows calls to the page.
+fn watch(recent: Arc<Recent>) -> Watch {
+    Watch(Arc::new(move |read, calls| {
+        let shown = calls.iter().map(|call| {
+            let place = call.start..call.end;
+            (call.kind.name(), call.strand.symbol(), place, call.score)
+        });
+        recent.add(read, shown);
+    }))
 }
 
 /// Prints what was read, written and found, and by which models.

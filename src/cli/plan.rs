@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub output: Target,
     /// Where the run's numbers are served.
     pub metrics: Option<SocketAddr>,
+    /// Where the live page is served.
+    pub http: Option<SocketAddr>,
     /// Between two lines on standard error.
     pub status_every: Option<Duration>,
     /// Neither progress nor a summary.
@@ -278,6 +280,7 @@ impl Plan {
             mode,
             output,
             metrics: arguments.metrics,
+            http: arguments.http,
             status_every: arguments.status_every,
             quiet,
             header: !arguments.no_header,

@@ -5,7 +5,7 @@ use super::interrupt::Interrupt;
 use super::output::{End, Target, Writer};
 use crate::annotate::Annotator;
 use crate::metrics::Metrics;
-use crate::sink::{CallWriter, Format, ModelTag};
+use crate::sink::{CallWriter, Format, ModelTag, Watch};
 use crate::stream::model_tags;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(super) struct Run {
     pub output: Target,
     /// Text begins with its header.
     pub header: bool,
+    /// Sees the calls, for the live page.
+    pub watch: Option<Watch>,
 }
 
 impl Run {
@@ -27,7 +29,8 @@ impl Run {
 
     /// Opens the output and writes its header, if it is to have one.
     pub(super) fn begin(&self, format: Format) -> Result<CallWriter<Writer>, CliError> {
-        let mut calls = CallWriter::new(self.output.open_text()?, format, self.tags());
+        let mut calls = CallWriter::new(self.output.open_text()?, format, self.tags())
+            .watched(self.watch.clone());
         if self.header {
             calls.header().map_err(|e| self.output.failed(e))?;
         }

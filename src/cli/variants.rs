@@ -71,8 +71,7 @@ impl VariantsPlan {
             tasks = default_tasks(Molecule::Dna, arguments.clade).to_vec();
         }
         // A splice model of one's own stands in for the built-in one, whatever the clade.
-        let clade = clade_of(arguments.clade, tasks.iter().copied())
-            .map_err(CliError::options)?;
+        let clade = clade_of(arguments.clade, tasks.iter().copied()).map_err(CliError::options)?;
         let built_in = |task| Named::BuiltIn(BuiltIn { task, clade });
         let files = arguments.models.into_iter().map(Named::File);
         let target = Target::new(arguments.output);

@@ -1,9 +1,12 @@
 //! Counters that must add up, and the latency from bytes received to calls written.
 
+mod endpoint;
+mod page;
 mod prometheus;
 mod summary;
 
-pub use prometheus::Endpoint;
+pub use endpoint::Endpoint;
+pub use page::Recent;
 pub use summary::{LiveSummary, SourceSummary, Summary};
 
 use hdrhistogram::Histogram;

@@ -36,6 +36,7 @@ use crate::call::{Call, CallKind};
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A name, or other text of somebody else's, fit for a column, a log or a terminal: the rule of the
 /// formats.
@@ -130,6 +131,16 @@ impl ModelTag {
     }
 }
 
+/// Is shown calls that were written, and the name of their read.
+#[derive(Clone)]
+pub struct Watch(pub Arc<dyn Fn(&str, &[Call]) + Send + Sync>);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
 /// Writes the calls of one read after another. After the first reads it allocates nothing.
 ///
 /// Lines go to the writer in one piece a call of [`CallWriter::write_calls`], so an unbuffered
@@ -137,6 +148,7 @@ impl ModelTag {
 #[derive(Debug)]
 pub struct CallWriter<W: Write> {
     writer: W,
+    watch: Option<Watch>,
     format: Format,
     models: Vec<ModelTag>,
     /// `name/version` of each model.
@@ -157,6 +169,7 @@ impl<W: Write> CallWriter<W> {
             .collect();
         CallWriter {
             writer,
+            watch: None,
             format,
             models,
             labels,
@@ -166,6 +179,12 @@ impl<W: Write> CallWriter<W> {
             written: 0,
             left_out: 0,
         }
+    }
+
+    /// Shows each portion of calls that is written, with the name of its read.
+    pub fn watched(mut self, watch: Option<Watch>) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// Writes what stands before the first call, if the format has such a thing.
@@ -225,7 +244,11 @@ impl<W: Write> CallWriter<W> {
         }
         self.written += calls.len() as u64 - left_out;
         self.left_out += left_out;
-        self.writer.write_all(&self.lines)
+        self.writer.write_all(&self.lines)?;
+        if let Some(Watch(watch)) = &self.watch {
+            watch(&self.name, calls);
+        }
+        Ok(())
     }
 
     /// Calls written so far.

@@ -63,7 +63,10 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "Python packages from a registry, and minutes",
     ),
     ("maturin ", "a build, and Python packages from a registry"),
-    ("cc src/bindings/c/", "a build; src/bindings/c/test.sh does it"),
+    (
+        "cc src/bindings/c/",
+        "a build; src/bindings/c/test.sh does it",
+    ),
     (
         "snakemake ",
         "Snakemake; tests/field/cluster.py, which .ci/run runs, does it",
@@ -169,7 +172,11 @@ pub const NOT_CHECKED: &[(&str, &str, &str)] = &[
         "19 calls of 8 reads",
         "printed by QEMU's run, which .ci/run makes",
     ),
-    ("docs/cluster.md", "process SHARD", "Nextflow, which could not be had"),
+    (
+        "docs/cluster.md",
+        "process SHARD",
+        "Nextflow, which could not be had",
+    ),
     (
         "docs/python.md",
         "import",

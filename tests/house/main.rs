@@ -57,7 +57,8 @@ fn texts_of_source() -> BTreeMap<String, String> {
     let all = texts(&["rs"]).into_iter();
     let own = all.filter_map(|(name, text)| Some((name.strip_prefix("src/")?.to_string(), text)));
     // Crates of their own.
-    own.filter(|(name, _)| !name.starts_with("bindings/")).collect()
+    own.filter(|(name, _)| !name.starts_with("bindings/"))
+        .collect()
 }
 
 fn crate_docs() -> String {
@@ -125,9 +126,8 @@ fn no_line_is_wider_than_a_hundred_columns() {
 #[test]
 fn nothing_is_hidden_in_threads_and_unsafe_code_has_its_place() {
     let of_c = |name: &str| name.starts_with("src/bindings/c/");
-    let may = |name: &str| {
-        name.starts_with("src/kernels/") || name == "src/model/map.rs" || of_c(name)
-    };
+    let may =
+        |name: &str| name.starts_with("src/kernels/") || name == "src/model/map.rs" || of_c(name);
     let (mut locals, mut unsafes, mut allowed) = (vec![], vec![], 0);
     for (name, text) in texts(&["rs"]) {
         let tokens: proc_macro2::TokenStream = text.parse().expect("tokens of Rust");

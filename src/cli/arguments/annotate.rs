@@ -132,6 +132,10 @@ pub struct AnnotateArguments {
     /// ?bind=any behind the address
     #[arg(long, value_name = "ADDRESS", value_parser = served_on, help_heading = "Live")]
     pub metrics: Option<SocketAddr>,
+    /// Serve a page with the run's numbers for a browser, on 127.0.0.1:8080, say, and those for
+    /// Prometheus under /metrics; to other machines only with ?bind=any behind the address
+    #[arg(long, value_name = "ADDRESS", value_parser = served_on, help_heading = "Live")]
+    pub http: Option<SocketAddr>,
     /// A line on standard error every so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Live")]
     pub status_every: Option<Duration>,

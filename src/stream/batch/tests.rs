@@ -98,6 +98,7 @@ fn config(threads: usize, pool: usize, order: Order) -> PipelineConfig {
         },
         strict: false,
         pool,
+        records: None,
         keep: None,
     }
 }

@@ -5,7 +5,7 @@ use super::journal::{Entry, Journal, JournalError};
 use super::progress::{Known, Pass, Progress};
 use crate::annotate::Annotate;
 use crate::metrics::Metrics;
-use crate::sink::{CallWriter, Format, ModelTag};
+use crate::sink::{CallWriter, Format, ModelTag, Watch};
 use crate::stream::batch::config::PipelineConfig;
 use crate::stream::batch::output::{FinishedChunk, Output, PipelineError};
 use crate::stream::batch::run::run_one_by_one;
@@ -235,6 +235,12 @@ impl Follower {
             added,
             calls,
         })
+    }
+
+    /// Shows calls as they are written, before they are committed.
+    pub fn watched(mut self, watch: Option<Watch>) -> Follower {
+        self.calls = self.calls.watched(watch);
+        self
     }
 
     /// Annotates what the folder holds and what comes to it, until nothing more has come for a
