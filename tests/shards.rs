@@ -166,6 +166,42 @@ fn shards_give_the_bytes_of_one_run() {
     }
 }
 
+/// Shards that lie within one record have none.
+#[test]
+fn records_are_longer_than_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let reads = reads();
+    let letters: String = reads.iter().map(|(_, letters)| letters.as_str()).collect();
+    let long: Vec<(String, String)> = (0..4)
+        .map(|number| {
+            (
+                format!("long{number}"),
+                letters[number..].repeat(1 + number % 2),
+            )
+        })
+        .collect();
+    let fastq: String = long
+        .iter()
+        .map(|(name, letters)| format!("@{name}\n{letters}\n+\n{}\n", "I".repeat(letters.len())))
+        .collect();
+    let save = |name: &str, bytes: &[u8]| save(folder.path(), name, bytes);
+    for file in [
+        save("a.fasta", fasta(&long).as_bytes()),
+        save("b.fasta.gz", &bgzf(fasta(&long).as_bytes(), 5_000)),
+        save("c.fastq", fastq.as_bytes()),
+        save("d.fastq.gz", &bgzf(fastq.as_bytes(), 20_000)),
+        save("e.bam", &bgzf(&bam(&long), 9_000)),
+    ] {
+        let files = std::slice::from_ref(&file);
+        let whole = annotate(files, &[]).exit(0);
+        for of in [3, 16, 50] {
+            let (joined, codes) = shards(files, &[], of);
+            assert_eq!(codes, vec![0; of], "{file:?}");
+            assert!(joined == whole.out, "{file:?} in {of}");
+        }
+    }
+}
+
 #[test]
 fn records_are_shared_by_number() {
     let folder = tempfile::tempdir().unwrap();

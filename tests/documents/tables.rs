@@ -72,6 +72,10 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "Snakemake; tests/field/cluster.py, which .ci/run runs, does it",
     ),
     ("python3 tests/field/cluster.py", "Snakemake, and minutes"),
+    (
+        "python3 tests/field/page.py",
+        "a browser, which .ci/run has",
+    ),
     ("seq 8 | parallel", "GNU parallel"),
     ("cat {1..8}.tsv", "the outputs of GNU parallel"),
     ("minimap2 ", "an aligner"),

@@ -19,6 +19,39 @@ c++ -std=c++17 -Wall -Wextra -Werror -Isrc/bindings/c "$work/header.cc" -L"$buil
     -lstrandline_c -o "$work/header"
 LD_LIBRARY_PATH=$built "$work/header"
 
+# Handles that are freed when a thread, or the program, is at its end.
+cat >"$work/end.c" <<'CODE'
+#include <pthread.h>
+#include <stdlib.h>
+#include "strandline.h"
+static pthread_key_t key;
+static void at_end(void *unused)
+{
+    char why[64];
+    (void)unused;
+    if (strandline_free(1) != STRANDLINE_HANDLE || strandline_last_error(why, sizeof why) == 0)
+        abort();
+}
+static void at_exit(void) { at_end(NULL); }
+static void *thread(void *unused)
+{
+    pthread_setspecific(key, &key);
+    strandline_free(0);
+    return unused;
+}
+int main(void)
+{
+    pthread_t one;
+    pthread_key_create(&key, at_end);
+    atexit(at_exit);
+    strandline_free(0);
+    pthread_create(&one, NULL, thread, NULL);
+    return pthread_join(one, NULL);
+}
+CODE
+cc "${options[@]}" "$work/end.c" -L"$built" -lstrandline_c -lpthread -o "$work/end"
+LD_LIBRARY_PATH=$built "$work/end"
+
 gzip -dc tests/data/genes.fa.gz | awk '/^>/ { n++; next } n == 1' | tr -d '\n' >"$work/letters"
 { echo ">one"; cat "$work/letters"; echo; } >"$work/one.fa"
 for tier in auto fast; do

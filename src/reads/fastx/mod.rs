@@ -440,7 +440,7 @@ impl Reader {
     /// Ends before somebody else's records.
     fn end_of_section(&mut self, step: Step, chunk: &Chunk) -> Result<Step, InputError> {
         let begun = Reader::begun_at(&step, chunk);
-        let end = self.ends_at();
+        let (end, place) = (self.ends_at(), self.end);
         match (begun, end) {
             (Some(begun), Some(end)) if begun >= end => {
                 self.ids.put_off();
@@ -460,7 +460,7 @@ impl Reader {
         }
         Err(InputError::NoRecord {
             file: self.ids.file.clone(),
-            offset: end.unwrap_or_default(),
+            offset: place.map_or(0, |place| place.at),
         })
     }
 

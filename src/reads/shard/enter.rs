@@ -9,6 +9,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Bytes of a block's header up to its size, and of its end, where the size of what it holds is.
+const HEADER: u64 = 18;
+const TRAILER: u64 = 4;
+
 /// Bytes of BAM that a search begins with.
 const SEARCHED: usize = 1 << 20;
 
@@ -45,11 +49,53 @@ pub(super) fn first_behind(
             None => return Ok(None),
         },
     };
-    match layout {
-        Layout::Nothing => Ok(None),
-        Layout::Bam { references } => bam_record(path, at, references),
-        _ => line(path, at, packed, layout, limits),
+    let place = match layout {
+        Layout::Nothing => None,
+        Layout::Bam { references } => bam_record(path, at, references)?,
+        _ => line(path, at, packed, layout, limits)?,
+    };
+    match place {
+        Some(place) if packed => in_its_block(path, place).map(Some),
+        place => Ok(place),
     }
+}
+
+/// The same place, from the block that holds it: places of one record are equal then, wherever the
+/// search for it began.
+fn in_its_block(path: &Path, place: Place) -> Result<Place, InputError> {
+    let failed = |source| InputError::Io {
+        file: path.display().to_string().into(),
+        offset: place.at,
+        source,
+    };
+    let mut file = opened_at(path, place.at)?;
+    let Place { mut at, mut behind } = place;
+    loop {
+        // What is no block is as far as one can count.
+        let Some(size) = size_of_block(&mut file, at).map_err(failed)? else {
+            return Ok(Place { at, behind });
+        };
+        let mut trailer = vec![];
+        file.seek(SeekFrom::Start(at + size - TRAILER))
+            .and_then(|_| (&mut file).take(TRAILER).read_to_end(&mut trailer))
+            .map_err(failed)?;
+        // Where the file is cut off, there are no more blocks.
+        let held = trailer
+            .try_into()
+            .map_or(u64::MAX, |held| u64::from(u32::from_le_bytes(held)));
+        if behind < held {
+            return Ok(Place { at, behind });
+        }
+        (at, behind) = (at + size, behind - held);
+    }
+}
+
+/// Bytes of the block that begins at a byte, if one does.
+fn size_of_block(file: &mut File, at: u64) -> io::Result<Option<u64>> {
+    let mut head = vec![];
+    file.seek(SeekFrom::Start(at))?;
+    (&mut *file).take(HEADER).read_to_end(&mut head)?;
+    Ok(block_size(&head).filter(|size| *size >= HEADER + TRAILER))
 }
 
 /// The first record whose header is a line behind a byte.
@@ -139,12 +185,9 @@ fn block_behind(path: &Path, byte: u64) -> Result<Option<u64>, InputError> {
 /// True where some blocks follow one another from a byte on.
 fn follows(file: &mut File, mut at: u64) -> io::Result<bool> {
     for block in 0..BLOCKS {
-        let mut head = vec![];
-        file.seek(SeekFrom::Start(at))?;
-        (&mut *file).take(18).read_to_end(&mut head)?;
-        match block_size(&head) {
+        match size_of_block(file, at)? {
             Some(size) => at += size,
-            None => return Ok(head.is_empty() && block > 0),
+            None => return Ok(block > 0 && at >= file.metadata()?.len()),
         }
     }
     Ok(true)

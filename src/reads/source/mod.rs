@@ -101,13 +101,14 @@ pub enum InputError {
     },
     /// A search from the middle of the file took something for a record that is none.
     #[error(
-        "{file}: what a search from the middle found at byte {offset} is no record's beginning: \
-         share it by numbers of records (--records)"
+        "{file}: no record begins where the next shard does, at byte {offset}: from its middle, \
+         something in this file looks like a record that is none; share it by numbers of records \
+         (--records)"
     )]
     NoRecord {
         /// The input.
         file: Arc<str>,
-        /// The uncompressed byte where the next shard begins.
+        /// The byte of the file where the next shard begins, or its block does.
         offset: u64,
     },
     /// A folder where a file was meant.

@@ -165,7 +165,8 @@ fn guarded(body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
         Ok(Err(failure)) => failure,
         Err(_) => Failure(STRANDLINE_INTERNAL, "a panic inside strandline".to_string()),
     };
-    FAILURE.with_borrow_mut(|kept| *kept = failed.1);
+    // At a thread's very end there is nothing to keep it in.
+    let _ = FAILURE.try_with(|kept| *kept.borrow_mut() = failed.1);
     failed.0
 }
 
@@ -213,10 +214,10 @@ pub extern "C" fn strandline_version() -> *const c_char {
     VERSION.as_ptr().cast()
 }
 
-/// Opens models. `options` are lines of KEY=VALUE that end with NUL, such as "tasks=splice\n
-/// tier=fast", or null for the default: `tasks`, `tier`, `clade`, `molecule`, `strand`,
-/// `min-score`, `prior`, `model`, `max-starts` and `everywhere`, as `strandline annotate` has them.
-/// The annotator is put into `annotator`; strandline_free frees it.
+/// Opens models. `options` is null for the default, or text that ends with NUL: a line of KEY=VALUE
+/// for each option, such as "tier=fast". Keys are `tasks`, `tier`, `clade`, `molecule`, `strand`,
+/// `min-score`, `prior`, `model`, `max-starts` and `everywhere` (`true` or `false`), as `strandline
+/// annotate` has them. The annotator is put into `annotator`; strandline_free frees it.
 ///
 /// Returns STRANDLINE_OK, STRANDLINE_ARGUMENT, STRANDLINE_MODEL.
 ///
@@ -296,6 +297,9 @@ pub unsafe extern "C" fn strandline_begin(annotator: u64, read: *mut u64) -> i32
 pub unsafe extern "C" fn strandline_push(read: u64, bases: *const c_char, length: usize) -> i32 {
     guarded(|| {
         with_read(read, |read| {
+            if read.is_over {
+                return Err(Failure(STRANDLINE_OVER, "the read is over".to_string()));
+            }
             let bases: &[u8] = match length {
                 0 => &[],
                 _ if bases.is_null() => return Err(null("bases")),
@@ -306,9 +310,6 @@ pub unsafe extern "C" fn strandline_push(read: u64, bases: *const c_char, length
                 let byte = bases[at].escape_ascii();
                 let message = format!("'{byte}' at byte {at} of these bases is no nucleotide");
                 return Err(Failure(STRANDLINE_BASE, message));
-            }
-            if read.is_over {
-                return Err(Failure(STRANDLINE_OVER, "the read is over".to_string()));
             }
             let calls = &mut read.calls;
             read.state.push(bases, &mut |call| calls.push_back(call))?;
@@ -431,8 +432,8 @@ pub unsafe extern "C" fn strandline_model_name(
 /// `buffer` is null or can be written for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn strandline_last_error(buffer: *mut c_char, size: usize) -> usize {
-    FAILURE.with_borrow(|failure| {
-        // SAFETY: the caller's.
-        unsafe { copy(failure, buffer, size) }
-    })
+    let message = FAILURE.try_with(|failure| failure.borrow().clone());
+    let message = message.unwrap_or_else(|_| "the thread is at its end".to_string());
+    // SAFETY: the caller's.
+    unsafe { copy(&message, buffer, size) }
 }

@@ -1,13 +1,14 @@
 //! Models and options, for whole reads and for reads that grow.
 
 use crate::batch::Batch;
-use crate::calls::{Calls, Pace};
+use crate::calls::Calls;
 use crate::errors;
-use crate::feed::{Feed, encode, letters};
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use crate::feed::{Feed, Portion, encode, letters};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use strandline::{AnnotateError, Annotator, Call, ReadState, Request};
@@ -18,17 +19,27 @@ pub struct PyAnnotator {
     /// For reads that are whole, and for those that grow.
     annotators: [Annotator; 2],
     models: Arc<[String]>,
-    open: Mutex<HashMap<Vec<u8>, ReadState>>,
+    open: Mutex<HashMap<Vec<u8>, Open>>,
     /// Of reads that are over.
     free: Mutex<Vec<ReadState>>,
 }
 
+/// A read that grows; nothing where it is over. Calls on one read wait for each other.
+type Open = Arc<Mutex<Option<ReadState>>>;
+
 /// The words of a keyword argument: lists are said one by one, or with commas between.
 fn words(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    if value.cast::<PyBytes>().is_ok() {
+        return Err(PyTypeError::new_err("options are str, not bytes"));
+    }
+    if value.hasattr("__fspath__")? {
+        return Ok(vec![value.extract::<PathBuf>()?.display().to_string()]);
+    }
     if value.cast::<PyString>().is_err()
         && let Ok(items) = value.try_iter()
     {
-        return items.map(|item| Ok(item?.str()?.to_string())).collect();
+        let words = items.map(|item| words(&item?));
+        return Ok(words.collect::<PyResult<Vec<_>>>()?.concat());
     }
     if let Ok(truth) = value.extract::<bool>() {
         return Ok(vec![truth.to_string()]);
@@ -51,8 +62,9 @@ fn request(py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Requ
             "tasks" => set("tasks", &words(&value)?.join(","))?,
             "models" | "priors" => {
                 let own = &key[..key.len() - 1];
-                if let Ok(rates) = value.cast::<PyDict>() {
-                    for (kind, rate) in rates {
+                if let Ok(rates) = value.cast::<PyMapping>() {
+                    for rate in rates.items()? {
+                        let (kind, rate): (String, f64) = rate.extract()?;
                         set(own, &format!("{kind}={rate}"))?;
                     }
                 } else {
@@ -62,9 +74,10 @@ fn request(py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Requ
                 }
             }
             _ => {
-                for word in words(&value)? {
-                    set(&key.replace('_', "-"), &word)?;
-                }
+                let [word] = &*words(&value)? else {
+                    return Err(PyValueError::new_err(format!("{key} is one value")));
+                };
+                set(&key.replace('_', "-"), word)?;
             }
         }
     }
@@ -72,12 +85,31 @@ fn request(py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Requ
 }
 
 impl PyAnnotator {
-    fn lock_open(&self) -> MutexGuard<'_, HashMap<Vec<u8>, ReadState>> {
+    fn lock_open(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn free_states(&self) -> MutexGuard<'_, Vec<ReadState>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A read, begun where it is not open.
+    fn begun(&self, name: &[u8]) -> Open {
+        let mut open = self.lock_open();
+        if let Some(open) = open.get(name) {
+            return open.clone();
+        }
+        let free = self.free_states().pop();
+        let state = free.unwrap_or_else(|| self.annotators[1].read());
+        let begun = Arc::new(Mutex::new(Some(state)));
+        open.insert(name.to_vec(), begun.clone());
+        begun
+    }
+
+    /// Ends a read; none where it is not open.
+    fn end(&self, name: &[u8]) -> Option<ReadState> {
+        let open = self.lock_open().remove(name)?;
+        open.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn batch(&self, name: &[u8], calls: &[Call]) -> Batch {
@@ -133,14 +165,15 @@ impl PyAnnotator {
             ));
         }
         let cores = || thread::available_parallelism().map_or(1, usize::from);
-        let pace = Pace {
-            threads: threads.unwrap_or_else(cores),
-            reads_at_once: batch_reads,
+        let portion = Portion {
+            most: batch_reads,
             strict,
         };
+        let threads = threads.unwrap_or_else(cores);
         let feed = Feed::new(py, reads, max_read_len)?;
         let annotator = self.annotators[0].clone();
-        Ok(Calls::new(feed, annotator, self.models.clone(), &pace))
+        let models = self.models.clone();
+        Ok(Calls::new(feed, annotator, models, threads, portion))
     }
 
     fn push(
@@ -160,45 +193,55 @@ impl PyAnnotator {
                 Err(error) => error,
             }
         })?;
-        let begun = self.lock_open().remove(&name);
-        let begun = begun.or_else(|| self.free_states().pop());
-        let (state, calls) = py.detach(|| {
-            let mut state = begun.unwrap_or_else(|| self.annotators[1].read());
-            let mut calls = vec![];
-            let pushed = state.push_codes(&codes, &mut calls);
-            (state, pushed.map(|()| calls))
+        let calls = py.detach(|| {
+            loop {
+                let open = self.begun(&name);
+                let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                // Over meanwhile, by another thread: then this is the next read of that name.
+                let Some(state) = &mut *open else { continue };
+                let mut calls = vec![];
+                let pushed = state.push_codes(&codes, &mut calls);
+                if pushed.is_err() {
+                    // Nothing is kept of it.
+                    *open = None;
+                    self.lock_open().remove(&name);
+                }
+                return pushed.map(|()| calls);
+            }
         });
-        // Of a read that failed nothing is kept.
         let calls = calls.map_err(|error| errors::annotate(py, &error))?;
-        let batch = self.batch(&name, &calls);
-        self.lock_open().insert(name, state);
-        Ok(batch)
+        Ok(self.batch(&name, &calls))
     }
 
     fn finish(&self, py: Python<'_>, read: &Bound<'_, PyAny>) -> PyResult<Batch> {
         let name = letters(read)?;
-        let Some(mut state) = self.lock_open().remove(&name) else {
+        let finished = py.detach(|| {
+            let mut state = self.end(&name)?;
+            let mut calls = vec![];
+            let finished = state.finish(&mut calls).map(|()| calls);
+            if finished.is_ok() {
+                self.free_states().push(state);
+            }
+            Some(finished)
+        });
+        let Some(calls) = finished else {
             let name = String::from_utf8_lossy(&name).into_owned();
             return Err(PyKeyError::new_err(name));
         };
-        let (state, calls) = py.detach(|| {
-            let mut calls = vec![];
-            let finished = state.finish(&mut calls);
-            (state, finished.map(|()| calls))
-        });
         let calls = calls.map_err(|error| errors::annotate(py, &error))?;
-        self.free_states().push(state);
         Ok(self.batch(&name, &calls))
     }
 
-    fn abort(&self, read: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let found = self.lock_open().remove(&letters(read)?);
-        let is_open = found.is_some();
-        if let Some(mut state) = found {
-            state.abort();
-            self.free_states().push(state);
-        }
-        Ok(is_open)
+    fn abort(&self, py: Python<'_>, read: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let name = letters(read)?;
+        Ok(py.detach(|| match self.end(&name) {
+            None => false,
+            Some(mut state) => {
+                state.abort();
+                self.free_states().push(state);
+                true
+            }
+        }))
     }
 
     #[getter]

@@ -2,16 +2,18 @@
 
 use crate::batch::{Batch, schema};
 use crate::errors;
-use crate::feed::{Feed, Read, Taken};
+use crate::feed::{Feed, Portion, Read, Taken};
 use arrow_array::{ArrayRef, StructArray};
 use arrow_schema::{ArrowError, Field};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyList};
 use pyo3_arrow::error::PyArrowResult;
 use pyo3_arrow::ffi::{ArrayIterator, to_schema_pycapsule, to_stream_pycapsule};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 use std::{iter, thread};
 use strandline::{AnnotateError, Annotator, Call, ReadState};
 
@@ -22,17 +24,18 @@ const KEPT: usize = 1_000;
 #[pyclass(module = "strandline", frozen)]
 pub struct Calls {
     state: Mutex<State>,
+    /// The thread that has the state, or 0.
+    owner: AtomicU64,
+    reads_in: AtomicU64,
+    reads_out: AtomicU64,
+    rejected: Mutex<Vec<Py<PyAny>>>,
 }
 
 struct State {
     feed: Feed,
     workers: Workers,
     models: Arc<[String]>,
-    reads_at_once: usize,
-    strict: bool,
-    reads_in: u64,
-    reads_out: u64,
-    rejected: Vec<Py<PyAny>>,
+    portion: Portion,
     ended: bool,
     /// An error that is to be raised when everything before it was given.
     error: Option<PyErr>,
@@ -46,53 +49,71 @@ struct Workers {
     states: Mutex<Vec<ReadState>>,
 }
 
-/// How to go through reads.
-pub struct Pace {
-    pub threads: usize,
-    pub reads_at_once: usize,
-    pub strict: bool,
+/// A number of this thread's own, not 0.
+fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static OWN: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    OWN.with(|own| *own)
 }
 
 impl Calls {
-    pub fn new(feed: Feed, annotator: Annotator, models: Arc<[String]>, pace: &Pace) -> Calls {
+    pub fn new(
+        feed: Feed,
+        annotator: Annotator,
+        models: Arc<[String]>,
+        threads: usize,
+        portion: Portion,
+    ) -> Calls {
         Calls {
             state: Mutex::new(State {
                 feed,
                 workers: Workers {
                     annotator,
-                    threads: pace.threads,
+                    threads,
                     states: Mutex::default(),
                 },
                 models,
-                reads_at_once: pace.reads_at_once,
-                strict: pace.strict,
-                reads_in: 0,
-                reads_out: 0,
-                rejected: vec![],
+                portion,
                 ended: false,
                 error: None,
             }),
+            owner: AtomicU64::new(0),
+            reads_in: AtomicU64::new(0),
+            reads_out: AtomicU64::new(0),
+            rejected: Mutex::default(),
         }
     }
 
-    /// Another thread may be at it: the interpreter's lock must not be held meanwhile.
-    fn state<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, State> {
-        if let Ok(state) = self.state.try_lock() {
-            return state;
-        }
+    /// Waits for another thread that is at it, without the interpreter's lock; a signal ends the
+    /// wait. The iterable, or a handler of signals or of logged lines, may ask from inside a batch.
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
         loop {
-            py.detach(|| thread::sleep(std::time::Duration::from_millis(1)));
             match self.state.try_lock() {
-                Ok(state) => return state,
-                Err(std::sync::TryLockError::Poisoned(state)) => return state.into_inner(),
-                Err(std::sync::TryLockError::WouldBlock) => {}
+                Ok(state) => return Ok(state),
+                Err(TryLockError::Poisoned(state)) => return Ok(state.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
             }
+            if self.owner.load(Ordering::Relaxed) == this_thread() {
+                let message = "calls are asked for while they are being made";
+                return Err(PyValueError::new_err(message));
+            }
+            py.check_signals()?;
+            py.detach(|| thread::sleep(Duration::from_millis(1)));
         }
     }
 
     /// The next batch with calls in it; none at the end.
     fn next_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
-        let mut state = self.state(py);
+        let mut state = self.lock(py)?;
+        self.owner.store(this_thread(), Ordering::Relaxed);
+        let next = self.next_of(py, &mut state);
+        self.owner.store(0, Ordering::Relaxed);
+        next
+    }
+
+    fn next_of(&self, py: Python<'_>, state: &mut State) -> PyResult<Option<Batch>> {
         loop {
             if let Some(error) = state.error.take() {
                 return Err(error);
@@ -101,54 +122,67 @@ impl Calls {
                 return Ok(None);
             }
             py.check_signals()?;
-            let batch = state.next(py)?;
+            let batch = self.take(py, state)?;
             if !batch.is_empty() {
                 return Ok(Some(batch));
             }
         }
     }
-}
 
-impl State {
-    fn next(&mut self, py: Python<'_>) -> PyResult<Batch> {
-        let most = self.reads_at_once;
+    /// Takes some reads and annotates them.
+    fn take(&self, py: Python<'_>, state: &mut State) -> PyResult<Batch> {
         let Taken {
             reads,
             rejected,
             end,
-        } = self.feed.take(py, most);
-        self.ended = end.is_some();
-        self.error = end.and_then(Result::err);
-        self.reads_in += (reads.len() + rejected.len()) as u64;
-        if let (true, Some(first)) = (self.strict, rejected.first()) {
-            // The reads of the batch that came before it are not given: nobody asked to go on.
-            self.ended = true;
-            return Err(PyErr::from_value(first.bind(py).clone()));
-        }
-        for error in rejected {
-            let logger = py
-                .import("logging")?
-                .call_method1("getLogger", ("strandline",))?;
-            logger.call_method1("warning", ("%s", &error))?;
-            if self.rejected.len() < KEPT {
-                self.rejected.push(error);
-            }
-        }
-        let workers = &self.workers;
+        } = state.feed.take(py, state.portion);
+        state.ended = end.is_some();
+        state.error = end.and_then(Result::err);
+        let count = (reads.len() + rejected.len()) as u64;
+        self.reads_in.fetch_add(count, Ordering::Relaxed);
+        let workers = &state.workers;
         let all = py.detach(|| workers.annotate(&reads));
         let all = all.map_err(|error| {
-            self.ended = true;
+            state.ended = true;
             match error {
                 Some(error) => errors::annotate(py, &error),
                 None => PyRuntimeError::new_err("a thread has panicked"),
             }
         })?;
-        self.reads_out += reads.len() as u64;
-        let mut batch = Batch::new(self.models.clone());
+        self.reads_out
+            .fetch_add(reads.len() as u64, Ordering::Relaxed);
+        let mut batch = Batch::new(state.models.clone());
         for (read, calls) in reads.iter().zip(all) {
             batch.add(&read.name, &calls);
         }
+        if let Err(error) = self.warn(py, rejected) {
+            // Of a handler; the calls come first.
+            state.error.get_or_insert(error);
+        }
         Ok(batch)
+    }
+
+    /// Keeps and logs why reads were not accepted.
+    fn warn(&self, py: Python<'_>, rejected: Vec<Py<PyAny>>) -> PyResult<()> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        {
+            let mut kept = self.rejected_reads();
+            let room = KEPT.saturating_sub(kept.len());
+            kept.extend(rejected.iter().take(room).map(|error| error.clone_ref(py)));
+        }
+        let logger = py
+            .import("logging")?
+            .call_method1("getLogger", ("strandline",))?;
+        for error in rejected {
+            logger.call_method1("warning", ("%s", error))?;
+        }
+        Ok(())
+    }
+
+    fn rejected_reads(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,7 +208,9 @@ impl Workers {
         let threads = self.threads.min(reads.len()).max(1);
         let mut all = vec![vec![]; reads.len()];
         let parts = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            // Where the system has no more threads, fewer do.
+            let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..threads).map_while(spawn).collect();
             let own = iter::once(Ok(work()));
             own.chain(others.into_iter().map(thread::ScopedJoinHandle::join))
                 .collect::<Vec<_>>()
@@ -204,19 +240,45 @@ impl Calls {
     }
 
     #[getter]
-    fn reads_in(&self, py: Python<'_>) -> u64 {
-        self.state(py).reads_in
+    fn reads_in(&self) -> u64 {
+        self.reads_in.load(Ordering::Relaxed)
     }
 
     #[getter]
-    fn reads_out(&self, py: Python<'_>) -> u64 {
-        self.state(py).reads_out
+    fn reads_out(&self) -> u64 {
+        self.reads_out.load(Ordering::Relaxed)
     }
 
     #[getter]
     fn rejected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let state = self.state(py);
-        PyList::new(py, state.rejected.iter().map(|error| error.bind(py)))
+        let kept: Vec<_> = {
+            let rejected = self.rejected_reads();
+            rejected.iter().map(|error| error.clone_ref(py)).collect()
+        };
+        PyList::new(py, kept)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(state) = self.state.try_lock()
+            && let Feed::Iterable { reads, .. } = &state.feed
+        {
+            visit.call(reads)?;
+        }
+        if let Ok(rejected) = self.rejected.try_lock() {
+            for error in rejected.iter() {
+                visit.call(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        if let Ok(mut state) = self.state.try_lock() {
+            state.feed = Feed::Cut;
+        }
+        if let Ok(mut rejected) = self.rejected.try_lock() {
+            rejected.clear();
+        }
     }
 
     fn to_dicts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

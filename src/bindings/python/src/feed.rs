@@ -1,12 +1,12 @@
 //! Reads on their way in: the records of a file, or what a Python iterable gives.
 
 use crate::errors;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyString, PyTuple};
 use std::path::PathBuf;
 use strandline::nucleotide::{NOT_A_BASE, code};
-use strandline::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Step};
+use strandline::reads::fastx::{Chunk, Limits, Reader, RecordEnd, Reject, Step};
 use strandline::reads::source::{Input, InputError};
 
 /// Bases from which on no more reads are added to a batch.
@@ -25,7 +25,20 @@ pub enum Feed {
         reads: Py<PyIterator>,
         /// How many it has given.
         count: u64,
+        /// Bases of the longest that is accepted.
+        longest: usize,
     },
+    /// Nowhere: the garbage collector has cut it off.
+    Cut,
+}
+
+/// How much is taken at once.
+#[derive(Clone, Copy)]
+pub struct Portion {
+    /// Reads, good and bad.
+    pub most: usize,
+    /// The first bad one is the last.
+    pub strict: bool,
 }
 
 /// The records of a file.
@@ -56,7 +69,13 @@ pub fn encode(letters: &[u8]) -> Result<Vec<u8>, usize> {
 /// The letters of a sequence: `str`, `bytes` or `bytearray`.
 pub fn letters(sequence: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = sequence.cast::<PyString>() {
-        return Ok(text.to_cow()?.as_bytes().to_vec());
+        return match text.to_cow() {
+            Ok(text) => Ok(text.as_bytes().to_vec()),
+            // Lone surrogates, which are no letters.
+            Err(_) => text
+                .call_method1("encode", ("utf-8", "surrogatepass"))?
+                .extract(),
+        };
     }
     if let Ok(bytes) = sequence.cast::<PyBytes>() {
         return Ok(bytes.as_bytes().to_vec());
@@ -72,11 +91,15 @@ pub fn letters(sequence: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 impl Feed {
     /// A path (`str` or `os.PathLike`), or an iterable of reads.
     pub fn new(py: Python<'_>, reads: &Bound<'_, PyAny>, longest: usize) -> PyResult<Feed> {
+        if longest == 0 {
+            return Err(PyValueError::new_err("max_read_len is at least 1"));
+        }
         let is_path = reads.cast::<PyString>().is_ok() || reads.hasattr("__fspath__")?;
         if !is_path {
             return Ok(Feed::Iterable {
                 reads: reads.try_iter()?.unbind(),
                 count: 0,
+                longest,
             });
         }
         let path: PathBuf = reads.extract()?;
@@ -91,16 +114,27 @@ impl Feed {
     }
 
     /// Up to so many reads.
-    pub fn take(&mut self, py: Python<'_>, most: usize) -> Taken {
+    pub fn take(&mut self, py: Python<'_>, portion: Portion) -> Taken {
         match self {
-            Feed::File(records) => records.take(py, most),
-            Feed::Iterable { reads, count } => {
+            Feed::File(records) => records.take(py, portion),
+            Feed::Iterable {
+                reads,
+                count,
+                longest,
+            } => {
                 let mut taken = Taken::default();
-                let end = take(py, reads, count, most, &mut taken);
-                taken.end =
-                    end.map_or_else(|error| Some(Err(error)), |ended| ended.then_some(Ok(())));
+                let end = take(py, reads, (count, *longest), portion, &mut taken);
+                taken.end = match end {
+                    Ok(false) => None,
+                    Ok(true) => Some(Ok(())),
+                    Err(error) => Some(Err(error)),
+                };
                 taken
             }
+            Feed::Cut => Taken {
+                end: Some(Ok(())),
+                ..Taken::default()
+            },
         }
     }
 }
@@ -109,13 +143,13 @@ impl Feed {
 fn take(
     py: Python<'_>,
     reads: &Py<PyIterator>,
-    count: &mut u64,
-    most: usize,
+    (count, longest): (&mut u64, usize),
+    portion: Portion,
     taken: &mut Taken,
 ) -> PyResult<bool> {
     let mut reads = reads.bind(py).clone();
     let mut bases = 0;
-    while taken.reads.len() < most && bases < MANY_BASES {
+    while taken.count() < portion.most && bases < MANY_BASES {
         let Some(item) = reads.next() else {
             return Ok(true);
         };
@@ -130,30 +164,49 @@ fn take(
         };
         let letters = letters(&sequence)?;
         *count += 1;
-        match encode(&letters) {
-            Ok(codes) => {
+        let fault = match encode(&letters) {
+            Ok(codes) if codes.len() <= longest => {
                 bases += codes.len();
                 taken.reads.push(Read { name, codes });
+                continue;
+            }
+            Ok(codes) => {
+                let length = codes.len();
+                (
+                    None,
+                    format!("{length} bases, more than the limit of {longest}"),
+                )
             }
             Err(at) => {
-                let shown = String::from_utf8_lossy(&name).into_owned();
                 let byte = letters[at].escape_ascii();
-                let message =
-                    format!("read {count} ({shown}): '{byte}' at byte {at} is no nucleotide");
-                let object =
-                    errors::input_object(py, message, None, Some(*count), Some(at as u64))?;
-                taken.rejected.push(object.unbind());
+                (
+                    Some(at as u64),
+                    format!("'{byte}' at byte {at} is no nucleotide"),
+                )
             }
+        };
+        let shown = String::from_utf8_lossy(&name);
+        let message = format!("read {count} ({shown}): {}", fault.1);
+        let error = errors::input_object(py, message, None, Some(*count), fault.0)?;
+        if portion.strict {
+            return Err(PyErr::from_value(error));
         }
+        taken.rejected.push(error.unbind());
     }
     Ok(false)
 }
 
+impl Taken {
+    /// Reads, good and bad.
+    fn count(&self) -> usize {
+        self.reads.len() + self.rejected.len()
+    }
+}
+
 impl Records {
-    fn take(&mut self, py: Python<'_>, most: usize) -> Taken {
-        let mut rejects = vec![];
-        let mut reads = vec![];
-        let ended = py.detach(|| self.read(most, &mut reads, &mut rejects));
+    fn take(&mut self, py: Python<'_>, portion: Portion) -> Taken {
+        let (mut reads, mut rejects) = (vec![], vec![]);
+        let ended = py.detach(|| self.read(portion, &mut reads, &mut rejects));
         let mut taken = Taken {
             reads,
             end: ended.map(|end| end.map_err(|error| errors::input(py, &error))),
@@ -161,6 +214,9 @@ impl Records {
         };
         for reject in rejects {
             match errors::rejected(py, &reject) {
+                Ok(object) if portion.strict => {
+                    taken.end = Some(Err(PyErr::from_value(object)));
+                }
                 Ok(object) => taken.rejected.push(object.unbind()),
                 Err(error) => taken.end = Some(Err(error)),
             }
@@ -171,16 +227,19 @@ impl Records {
     /// Reads up to so many; how the input ended, if it has.
     fn read(
         &mut self,
-        most: usize,
+        portion: Portion,
         reads: &mut Vec<Read>,
-        rejects: &mut Vec<strandline::reads::fastx::Reject>,
+        rejects: &mut Vec<Reject>,
     ) -> Option<Result<(), InputError>> {
         let mut bases = 0;
         let mut open = Read {
             name: vec![],
             codes: vec![],
         };
-        while reads.len() < most && bases < MANY_BASES {
+        while reads.len() + rejects.len() < portion.most && bases < MANY_BASES {
+            if portion.strict && !rejects.is_empty() {
+                return None;
+            }
             match self.reader.next_chunk(&mut self.chunk) {
                 Ok(Step::End) => {
                     return Some(self.reader.all_rejected().map_or(Ok(()), Err));

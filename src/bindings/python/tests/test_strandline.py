@@ -3,13 +3,17 @@
 pytest src/bindings/python/tests
 """
 
+import gc
 import gzip
+import itertools
 import logging
 import os
 import pathlib
 import subprocess
 import sys
 import threading
+import types
+import weakref
 
 import numpy as np
 import pandas
@@ -168,6 +172,92 @@ def test_bad_reads_cost_nothing_else(caplog):
         strandline.annotate(mixed, strict=True).to_dicts()
 
 
+def test_a_strict_run_gives_what_came_before():
+    reads = letters(5)
+    taken = []
+
+    def some():
+        for pair in [*reads[:3], ("bad", "AC!"), *reads[3:]]:
+            taken.append(pair)
+            yield pair
+
+    calls = strandline.annotate(some(), strict=True)
+    got = []
+    with pytest.raises(strandline.InputError, match="bad"):
+        for batch in calls:
+            got += batch.to_dicts()
+    assert got == strandline.annotate(reads[:3]).to_dicts() and len(taken) == 4
+    assert list(calls) == []
+    limited = strandline.annotate(reads, max_read_len=100)
+    assert limited.to_dicts() == [] and "more than the limit" in str(limited.rejected[0])
+
+
+def test_odd_texts_are_rejected_alone():
+    reads = letters(2)
+    odd = [reads[0], ("odd", "ACGT\udcff"), ("na\udcffme", reads[1][1])]
+    calls = strandline.annotate(odd).to_dicts()
+    assert {call["read"] for call in calls} >= {reads[0][0]}
+    assert any("\ufffd" in call["read"] for call in calls)
+
+
+def test_asking_from_inside_is_an_error_and_counters_never_wait():
+    seen = []
+
+    def reads():
+        for number, pair in enumerate(letters(4)):
+            seen.append(calls.reads_in)
+            if number == 2:
+                with pytest.raises(ValueError, match="while they are being made"):
+                    next(calls)
+            yield pair
+
+    calls = strandline.annotate(reads(), batch_reads=2)
+    assert calls.to_dicts() == strandline.annotate(letters(4)).to_dicts()
+    assert seen == [0, 0, 2, 2]
+    # A batch of bad reads ends, too.
+    endless = strandline.annotate(itertools.chain(itertools.repeat("!", 1000), letters(1)))
+    assert endless.to_dicts() and len(endless.rejected) == 1000
+
+
+def test_threads_that_push_to_one_read_wait_for_each_other():
+    sequence = "".join(pair[1] for pair in letters(10))[:60_000]
+    grown = strandline.Annotator(tier="fast")
+    end = threading.Barrier(4)
+
+    def push(own):
+        end.wait()
+        for _ in range(5):
+            grown.push("read", own)
+
+    threads = [threading.Thread(target=push, args=("ACGT" * 750,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # All the bases are in: a push behind them begins at 60,000.
+    whole = grown.annotate([("read", "ACGT" * 15_000 + sequence)]).to_dicts()
+    calls = grown.push("read", sequence).to_dicts() + grown.finish("read").to_dicts()
+    assert {c["start"] for c in calls if c["start"] > 62_000} == {
+        c["start"] for c in whole if c["start"] > 62_000
+    }
+    assert any(c["start"] > 62_000 for c in calls)
+
+
+def test_what_nobody_holds_is_collected():
+    class Own:
+        def __iter__(self):
+            return iter(letters(1))
+
+    def cycle():
+        own = Own()
+        own.calls = strandline.annotate(own)
+        return weakref.ref(own)
+
+    gone = cycle()
+    gc.collect()
+    assert gone() is None
+
+
 def test_bad_files_are_named(tmp_path):
     with pytest.raises(strandline.InputError, match="no such file") as caught:
         strandline.annotate(tmp_path / "missing.fastq")
@@ -220,11 +310,17 @@ def test_wrong_options_are_named():
         ({"clade": "fungus"}, "fungus"),
         ({"priors": {"donor": 2}}, "above 0 and below 1"),
         ({"threads": 0}, "at least 1"),
+        ({"max_read_len": 0}, "at least 1"),
+        ({"min_score": [0.1, 0.9]}, "one value"),
     ]:
         with pytest.raises(ValueError, match=expected):
             strandline.annotate(READS, **options)
     with pytest.raises(strandline.ModelError, match="reads.fastq.gz"):
         strandline.annotate(READS, models=[READS])
+    with pytest.raises(TypeError, match="bytes"):
+        strandline.annotate(READS, tasks=b"splice")
+    rates = types.MappingProxyType({"donor": 0.001})
+    assert strandline.annotate(READS, priors=rates, tasks="splice").to_dicts()
 
 
 def test_scores_are_those_of_the_program(tmp_path):

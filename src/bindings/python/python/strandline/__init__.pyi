@@ -82,8 +82,9 @@ class Calls(Iterator[Batch]):
     def __next__(self) -> Batch:
         """The next batch that has calls.
 
-        Raises InputError where a file ends early, after everything before was given, or for a bad
-        read if the run is strict; what the iterable raises, after everything before was given.
+        Raises, after everything before was given: InputError where a file ends early, or for a bad
+        read if the run is strict; what the iterable raises. ValueError if the iterable itself asks.
+        Through Arrow these become errors of whoever takes the stream.
         """
 
     @property
