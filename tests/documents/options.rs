@@ -127,7 +127,12 @@ fn cargo(words: &[&str], problems: &mut Vec<String>) {
             "--" => break,
             "-p" => {
                 package = value;
-                any(&[format!("{value}/Cargo.toml")]) || *value == "strandline"
+                let binding = value.trim_start_matches("strandline-");
+                let folders = [
+                    format!("{value}/Cargo.toml"),
+                    format!("src/bindings/{binding}/Cargo.toml"),
+                ];
+                any(&folders) || *value == "strandline"
             }
             "--test" if value.chars().all(char::is_uppercase) => true,
             "--test" => any(&[

@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 class Page(html.parser.HTMLParser):
     """Text by the id of the element that it stands in, and the lines of charts."""
 
-    VOID = {"meta", "line", "path", "br"}
+    VOID = ("meta", "line", "path", "br")
 
     def __init__(self, text):
         super().__init__()
@@ -97,7 +97,9 @@ def brightness(path):
     """Mean brightness of the margin, and how many different colours there are in all."""
     _, _, channels, rows = picture(path)
     edge = [row[2 * channels : 2 * channels + 3] for row in rows[::7]]
-    colours = {bytes(row[x : x + 3]) for row in rows[::5] for x in range(0, len(row) - 3, 7 * channels)}
+    colours = {
+        bytes(row[x : x + 3]) for row in rows[::5] for x in range(0, len(row) - 3, 7 * channels)
+    }
     return sum(sum(pixel) for pixel in edge) / (3 * len(edge)), len(colours)
 
 
@@ -179,7 +181,7 @@ def main():
                 path = keep / f"{name}.png"
                 chromium(arguments.chromium, url, folder, f"--screenshot={path}", *options)
                 shots[name] = brightness(path)
-            if not shots["light"][0] > 200 > 80 > shots["dark"][0]:
+            if shots["light"][0] < 200 or shots["dark"][0] > 80:
                 sys.exit(f"light and dark: {shots}")
             if min(colours for _, colours in shots.values()) < 20:
                 sys.exit(f"a picture with hardly anything in it: {shots}")

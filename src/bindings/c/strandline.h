@@ -121,10 +121,10 @@ uint32_t strandline_abi(void);
 // The version of strandline, as text that lives as long as the program.
 const char *strandline_version(void);
 
-// Opens models. `options` are lines of KEY=VALUE that end with NUL, such as "tasks=splice\n
-// tier=fast", or null for the default: `tasks`, `tier`, `clade`, `molecule`, `strand`,
-// `min-score`, `prior`, `model`, `max-starts` and `everywhere`, as `strandline annotate` has them.
-// The annotator is put into `annotator`; strandline_free frees it.
+// Opens models. `options` is null for the default, or text that ends with NUL: a line of KEY=VALUE
+// for each option, such as "tier=fast". Keys are `tasks`, `tier`, `clade`, `molecule`, `strand`,
+// `min-score`, `prior`, `model`, `max-starts` and `everywhere` (`true` or `false`), as `strandline
+// annotate` has them. The annotator is put into `annotator`; strandline_free frees it.
 //
 // Returns STRANDLINE_OK, STRANDLINE_ARGUMENT, STRANDLINE_MODEL.
 //

@@ -175,7 +175,7 @@ impl Section {
     ///
     /// # Errors
     /// As [`Reader::open`] and [`Reader::keep`].
-    pub(crate) fn open(
+    pub fn open(
         self,
         limits: Limits,
         first_record: u64,

@@ -20,7 +20,6 @@ import pandas
 import polars
 import pyarrow
 import pytest
-
 import strandline
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]

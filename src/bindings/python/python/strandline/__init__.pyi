@@ -6,24 +6,24 @@ program's TSV. Scores are those of the program, bit for bit, on every processor.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Union
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 __version__: str
 
-Bases = Union[str, bytes, bytearray]
+Bases: TypeAlias = str | bytes | bytearray
 """A sequence: letters of any case, U for T, IUPAC codes count as N."""
 
-Read = Union[Bases, tuple[Bases, Bases]]
+Read: TypeAlias = Bases | tuple[Bases, Bases]
 """A sequence, or a pair of name and sequence."""
 
-Reads = Union[str, os.PathLike[str], Iterable[Read]]
+Reads: TypeAlias = str | os.PathLike[str] | Iterable[Read]
 """The path of a FASTA, FASTQ or BAM file (plain or compressed), or an iterable of reads."""
 
-Tier = Literal["fast", "accurate", "auto"]
-Clade = Literal["vertebrate", "insect", "nematode", "plant"]
+Tier: TypeAlias = Literal["fast", "accurate", "auto"]
+Clade: TypeAlias = Literal["vertebrate", "insect", "nematode", "plant"]
 
 class Call(TypedDict):
     """A call as a dict."""
