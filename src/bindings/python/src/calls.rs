@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, schema};
 use crate::errors;
-use crate::feed::{Feed, Portion, Read, Taken};
+use crate::feed::{Feed, Got, Portion, Read};
 use arrow_array::{ArrayRef, StructArray};
 use arrow_schema::{ArrowError, Field};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -131,7 +131,7 @@ impl Calls {
 
     /// Takes some reads and annotates them.
     fn take(&self, py: Python<'_>, state: &mut State) -> PyResult<Batch> {
-        let Taken {
+        let Got {
             reads,
             rejected,
             end,
@@ -207,7 +207,7 @@ impl Workers {
         };
         let threads = self.threads.min(reads.len()).max(1);
         let mut all = vec![vec![]; reads.len()];
-        let parts = thread::scope(|scope| {
+        let all_own = thread::scope(|scope| {
             // Where the system has no more threads, fewer do.
             let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
             let others: Vec<_> = (1..threads).map_while(spawn).collect();
@@ -215,9 +215,9 @@ impl Workers {
             own.chain(others.into_iter().map(thread::ScopedJoinHandle::join))
                 .collect::<Vec<_>>()
         });
-        for part in parts {
-            let part = part.map_err(|_| None)?;
-            for (at, calls) in part.map_err(Some)? {
+        for own in all_own {
+            let own = own.map_err(|_| None)?;
+            for (at, calls) in own.map_err(Some)? {
                 all[at] = calls;
             }
         }

@@ -32,7 +32,7 @@ pub enum Feed {
     Cut,
 }
 
-/// How much is taken at once.
+/// How much is asked for at once.
 #[derive(Clone, Copy)]
 pub struct Portion {
     /// Reads, good and bad.
@@ -49,7 +49,7 @@ pub struct Records {
 
 /// What came of a look for more reads.
 #[derive(Default)]
-pub struct Taken {
+pub struct Got {
     pub reads: Vec<Read>,
     /// Reads that were not accepted: instances of `InputError`.
     pub rejected: Vec<Py<PyAny>>,
@@ -114,7 +114,7 @@ impl Feed {
     }
 
     /// Up to so many reads.
-    pub fn take(&mut self, py: Python<'_>, portion: Portion) -> Taken {
+    pub fn take(&mut self, py: Python<'_>, portion: Portion) -> Got {
         match self {
             Feed::File(records) => records.take(py, portion),
             Feed::Iterable {
@@ -122,18 +122,18 @@ impl Feed {
                 count,
                 longest,
             } => {
-                let mut taken = Taken::default();
-                let end = take(py, reads, (count, *longest), portion, &mut taken);
-                taken.end = match end {
+                let mut got = Got::default();
+                let end = take(py, reads, (count, *longest), portion, &mut got);
+                got.end = match end {
                     Ok(false) => None,
                     Ok(true) => Some(Ok(())),
                     Err(error) => Some(Err(error)),
                 };
-                taken
+                got
             }
-            Feed::Cut => Taken {
+            Feed::Cut => Got {
                 end: Some(Ok(())),
-                ..Taken::default()
+                ..Got::default()
             },
         }
     }
@@ -145,11 +145,11 @@ fn take(
     reads: &Py<PyIterator>,
     (count, longest): (&mut u64, usize),
     portion: Portion,
-    taken: &mut Taken,
+    got: &mut Got,
 ) -> PyResult<bool> {
     let mut reads = reads.bind(py).clone();
     let mut bases = 0;
-    while taken.count() < portion.most && bases < MANY_BASES {
+    while got.count() < portion.most && bases < MANY_BASES {
         let Some(item) = reads.next() else {
             return Ok(true);
         };
@@ -167,7 +167,7 @@ fn take(
         let fault = match encode(&letters) {
             Ok(codes) if codes.len() <= longest => {
                 bases += codes.len();
-                taken.reads.push(Read { name, codes });
+                got.reads.push(Read { name, codes });
                 continue;
             }
             Ok(codes) => {
@@ -191,12 +191,12 @@ fn take(
         if portion.strict {
             return Err(PyErr::from_value(error));
         }
-        taken.rejected.push(error.unbind());
+        got.rejected.push(error.unbind());
     }
     Ok(false)
 }
 
-impl Taken {
+impl Got {
     /// Reads, good and bad.
     fn count(&self) -> usize {
         self.reads.len() + self.rejected.len()
@@ -204,24 +204,24 @@ impl Taken {
 }
 
 impl Records {
-    fn take(&mut self, py: Python<'_>, portion: Portion) -> Taken {
+    fn take(&mut self, py: Python<'_>, portion: Portion) -> Got {
         let (mut reads, mut rejects) = (vec![], vec![]);
         let ended = py.detach(|| self.read(portion, &mut reads, &mut rejects));
-        let mut taken = Taken {
+        let mut got = Got {
             reads,
             end: ended.map(|end| end.map_err(|error| errors::input(py, &error))),
-            ..Taken::default()
+            ..Got::default()
         };
         for reject in rejects {
             match errors::rejected(py, &reject) {
                 Ok(object) if portion.strict => {
-                    taken.end = Some(Err(PyErr::from_value(object)));
+                    got.end = Some(Err(PyErr::from_value(object)));
                 }
-                Ok(object) => taken.rejected.push(object.unbind()),
-                Err(error) => taken.end = Some(Err(error)),
+                Ok(object) => got.rejected.push(object.unbind()),
+                Err(error) => got.end = Some(Err(error)),
             }
         }
-        taken
+        got
     }
 
     /// Reads up to so many; how the input ended, if it has.
