@@ -256,7 +256,7 @@ fn good_and_bad_files_are_shared_as_they_are() {
 }
 
 #[test]
-fn what_is_taken_for_a_record_and_is_none_is_an_error() {
+fn what_looks_like_a_record_and_is_none_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     // Wrapped qualities that look like records.
     let mut text = String::new();

@@ -102,7 +102,7 @@ def main():
     work = inside(arguments.binary, packed, arguments.length)
     peer = median(lambda: session.run(None, {"x": rows}))
     print(
-        f"{arguments.length} bases: a call of Model.score takes {call:.1f} us, of which {work:.1f} us"
+        f"{arguments.length} bases: Model.score takes {call:.1f} us, of which {work:.1f} us"
     )
     print(f"are the network's: the call costs {call - work:.1f} us, ONNX Runtime's {peer:.1f} us")
 

@@ -105,7 +105,7 @@ pub fn with_gates(mut tasks: Vec<Task>, everywhere: bool) -> Vec<Task> {
 ///
 /// | key | value | without it |
 /// | --- | --- | --- |
-/// | `tasks` | names, with commas between | `splice,promoter` for DNA of vertebrates, `splice` of other clades, `expression` for RNA |
+/// | `tasks` | names, with commas between | what suits the molecule and the clade |
 /// | `tier` | `fast`, `accurate`, `auto` | `auto` |
 /// | `clade` | `vertebrate`, `insect`, `nematode`, `plant` | `vertebrate` |
 /// | `molecule` | `dna`, `rna` | `dna` |

@@ -54,6 +54,7 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         interrupt: Interrupt::new(),
         output: plan.output,
         header: plan.header,
+        labels: plan.labels,
         watch: recent.clone().map(watch),
     };
     if from_terminal {

@@ -30,12 +30,17 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
         ),
         (
             arguments.shard.is_some() && standard_input,
-            "--shard reads files from their middle, which standard input has none of: use --records",
+            "--shard reads files from their middle, which standard input has none of: use \
+             --records",
         ),
         (
             shared && auto,
             "--clade auto looks at the first records, and every share must look for the same: name \
              the clade (`strandline clade READS` guesses it)",
+        ),
+        (
+            !arguments.labels.is_empty() && arguments.format != OutputFormat::Text(Format::Jsonl),
+            "--label adds fields to JSON objects: it needs --format jsonl",
         ),
         (
             arguments.no_header && (bam || follow),

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub quiet: bool,
     /// Text begins with its header.
     pub header: bool,
+    /// Fields of each JSON object.
+    pub labels: Vec<(String, String)>,
 }
 
 /// Which models are in use.
@@ -246,7 +248,7 @@ impl Plan {
                 journal: arguments.journal,
                 until_idle: arguments.until_idle,
                 format,
-                options: described(&options, format, limits),
+                options: described(&options, format, limits) + &labelled(&arguments.labels),
                 pipeline,
             }),
             (OutputFormat::Text(format), None) if live => Mode::Live(LivePlan {
@@ -284,6 +286,7 @@ impl Plan {
             status_every: arguments.status_every,
             quiet,
             header: !arguments.no_header,
+            labels: arguments.labels,
         };
         Ok(match clade {
             Some(clade) => plan.of_clade(clade),
@@ -337,6 +340,14 @@ fn described(options: &Options, format: Format, limits: Limits) -> String {
         options.everywhere,
         limits.max_read_len
     )
+}
+
+/// The same of labels; journals without them do not speak of any.
+fn labelled(labels: &[(String, String)]) -> String {
+    let labels = labels.iter();
+    labels
+        .map(|(key, value)| format!(", label {key}={value:?}"))
+        .collect()
 }
 
 /// What is read and written.

@@ -17,6 +17,8 @@ pub(super) struct Run {
     pub output: Target,
     /// Text begins with its header.
     pub header: bool,
+    /// Fields of each JSON object.
+    pub labels: Vec<(String, String)>,
     /// Sees the calls, for the live page.
     pub watch: Option<Watch>,
 }
@@ -30,6 +32,7 @@ impl Run {
     /// Opens the output and writes its header, if it is to have one.
     pub(super) fn begin(&self, format: Format) -> Result<CallWriter<Writer>, CliError> {
         let mut calls = CallWriter::new(self.output.open_text()?, format, self.tags())
+            .labelled(&self.labels)
             .watched(self.watch.clone());
         if self.header {
             calls.header().map_err(|e| self.output.failed(e))?;

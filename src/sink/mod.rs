@@ -16,7 +16,7 @@
 //! - [`Format::Bedgraph`]: one track of four columns, the value negative on the reverse strand (see
 //!   [`bedgraph`]).
 //! - [`Format::Jsonl`]: one object a call, with the keys `read start end strand kind score model
-//!   version flags`.
+//!   version flags`, and those of [`CallWriter::labelled`].
 //! - [`Format::SpliceTsv`]: contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]).
 //!
 //! GFF3 types are `five_prime_cis_splice_site` (donor), `three_prime_cis_splice_site` (acceptor),
@@ -131,9 +131,12 @@ impl ModelTag {
     }
 }
 
+/// Takes the name of a read, and calls of it that were written.
+type Shown = dyn Fn(&str, &[Call]) + Send + Sync;
+
 /// Is shown calls that were written, and the name of their read.
 #[derive(Clone)]
-pub struct Watch(pub Arc<dyn Fn(&str, &[Call]) + Send + Sync>);
+pub struct Watch(pub Arc<Shown>);
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,6 +152,8 @@ impl fmt::Debug for Watch {
 pub struct CallWriter<W: Write> {
     writer: W,
     watch: Option<Watch>,
+    /// What stands at the end of each JSON object.
+    fields: String,
     format: Format,
     models: Vec<ModelTag>,
     /// `name/version` of each model.
@@ -170,6 +175,7 @@ impl<W: Write> CallWriter<W> {
         CallWriter {
             writer,
             watch: None,
+            fields: String::new(),
             format,
             models,
             labels,
@@ -179,6 +185,18 @@ impl<W: Write> CallWriter<W> {
             written: 0,
             left_out: 0,
         }
+    }
+
+    /// Adds fields to each object of JSON Lines, behind the others. Other formats have no place for
+    /// them.
+    pub fn labelled(mut self, labels: &[(String, String)]) -> Self {
+        let fields = labels.iter();
+        let fields = fields.map(|(key, value)| {
+            let [key, value] = [key, value].map(|text| serde_json::Value::from(text.as_str()));
+            format!(",{key}:{value}")
+        });
+        self.fields = fields.collect();
+        self
     }
 
     /// Shows each portion of calls that is written, with the name of its read.
@@ -233,7 +251,7 @@ impl<W: Write> CallWriter<W> {
                 Format::Tsv => text::tsv(lines, &self.name, call, label)?,
                 Format::Bed => text::bed(lines, &self.name, call, label)?,
                 Format::Gff3 => text::gff3(lines, &self.name, call, label)?,
-                Format::Jsonl => text::jsonl(lines, &self.name, call, tag)?,
+                Format::Jsonl => text::jsonl(lines, &self.name, call, tag, &self.fields)?,
                 Format::Bedgraph => {
                     left_out += u64::from(!self.signal.push(lines, &self.name, call)?);
                 }

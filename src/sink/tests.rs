@@ -155,6 +155,30 @@ fn bedgraph_keeps_the_stronger_of_two_overlapping_calls() {
 }
 
 #[test]
+fn labels_are_fields_of_each_object() {
+    let labels = [("sample", "P\"7"), ("run", "")];
+    let labels = labels.map(|(key, value)| (key.to_string(), value.to_string()));
+    let mut writer = CallWriter::new(Vec::new(), Format::Jsonl, models()).labelled(&labels);
+    let calls = [
+        call(2, 3, Strand::Forward, CallKind::Donor, 0.5),
+        call(5, 6, Strand::Reverse, CallKind::Donor, 0.25),
+    ];
+    writer.write_calls(b"b", &calls).unwrap();
+    let text = String::from_utf8(writer.finish().unwrap()).unwrap();
+    assert_eq!(text.lines().count(), 2);
+    for line in text.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(object["sample"], "P\"7");
+        assert_eq!(object["run"], "");
+        assert_eq!(object["read"], "b");
+        assert!(
+            line.ends_with(r#","flags":[],"sample":"P\"7","run":""}"#),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn json_lines() {
     let text = written(Format::Jsonl, b"r\"1");
     assert_eq!(

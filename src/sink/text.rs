@@ -147,6 +147,7 @@ pub(super) fn jsonl(
     name: &str,
     call: &Call,
     model: &ModelTag,
+    labels: &str,
 ) -> io::Result<()> {
     let unit = if decimals(call.kind) == 3 { 1e3 } else { 1e4 };
     let object = Object {
@@ -161,6 +162,9 @@ pub(super) fn jsonl(
         flags: FlagNames(call.flags),
     };
     serde_json::to_writer(&mut *out, &object)?;
-    out.push(b'\n');
+    // Before the object's end.
+    out.pop();
+    out.extend_from_slice(labels.as_bytes());
+    out.extend_from_slice(b"}\n");
     Ok(())
 }

@@ -111,7 +111,7 @@ def main():
         print(
             f"{arguments.shards} shards, workers of {' and '.join(killed.values())} killed: "
             f"{len(calls.read_bytes())} bytes, as in one run; "
-            f"{time.monotonic() - began:.0f} s, {children_seconds() - before:.1f} processor seconds "
+            f"{time.monotonic() - began:.0f} s, {children_seconds() - before:.1f} s of processor "
             f"against {alone:.1f}; left behind: {left or 'nothing'}"
         )
 

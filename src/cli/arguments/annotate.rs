@@ -2,7 +2,7 @@
 
 use super::values::{
     CladeArgument, MoleculeArgument, OrderArgument, OutputFormat, OverloadArgument, StrandArgument,
-    TierArgument, is_link, milliseconds, numbers, prior, seconds, served_on,
+    TierArgument, is_link, label, milliseconds, numbers, prior, seconds, served_on,
 };
 use crate::annotate::Task;
 use crate::call::CallKind;
@@ -62,6 +62,9 @@ pub struct AnnotateArguments {
     /// their tags, and the calls in the tags yn and yc
     #[arg(long, default_value = "tsv")]
     pub format: OutputFormat,
+    /// A field of each object of --format jsonl, such as sample=P7 (repeatable)
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
     /// Without the line that comes before the first call
     #[arg(long)]
     pub no_header: bool,

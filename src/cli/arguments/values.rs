@@ -285,6 +285,24 @@ impl From<ScenarioArgument> for Scenario {
     }
 }
 
+/// Keys that every object of JSON Lines has.
+const KEYS: [&str; 9] = [
+    "read", "start", "end", "strand", "kind", "score", "model", "version", "flags",
+];
+
+/// `KEY=VALUE`, with a key of its own.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if key.is_empty() || !key.chars().all(is_name) || !text.contains('=') {
+        return Err("KEY=VALUE, the key of letters, digits and _, such as sample=P7".to_string());
+    }
+    if KEYS.contains(&key) {
+        return Err(format!("{key} is a field that every call has"));
+    }
+    Ok((key.to_string(), value.to_string()))
+}
+
 /// `FROM-TO`, from 1, both included.
 pub fn numbers(text: &str) -> Result<Range<u64>, String> {
     let split = text.split_once('-').and_then(|(from, to)| {
@@ -319,6 +337,17 @@ mod tests {
             "60s", "4GB", "60,4", "s,GB", "-1s,4GB", "60s,0GB", "60s,4TB",
         ] {
             assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn labels_have_keys_of_their_own() {
+        let pair = |key: &str, value: &str| Ok((key.to_string(), value.to_string()));
+        assert_eq!(label("sample=P7"), pair("sample", "P7"));
+        assert_eq!(label("run_2=a=\"b\""), pair("run_2", "a=\"b\""));
+        assert_eq!(label("note="), pair("note", ""));
+        for wrong in ["sample", "=x", "a b=x", "é=x", "score=1"] {
+            assert!(label(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -46,6 +46,9 @@ fn arguments_give_one_mode_or_say_what_is_wrong() {
             &["--status-every", "5", "--metrics", "127.0.0.1:0"],
             "batch",
         ),
+        (&["--label=a=b", "--format=jsonl", "a.fq"], "batch"),
+        (&["--label=a=b", "a.fq"], "--format jsonl"),
+        (&["--label=a", "--format=jsonl"], "KEY=VALUE"),
         // A share of files.
         (&["--shard=1/2", "a.fq", "b.fq"], "batch"),
         (&["--shard", "2/2", "--no-header", "a.fq"], "batch"),

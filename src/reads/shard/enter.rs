@@ -42,12 +42,13 @@ pub(super) fn first_behind(
 ) -> Result<Option<Place>, InputError> {
     let layout = layout_of(path, limits)?;
     let packed = packing(path)? == Packing::Bgzf;
-    let at = match packed {
-        false => byte,
-        true => match block_behind(path, byte)? {
-            Some(at) => at,
-            None => return Ok(None),
-        },
+    let block = if packed {
+        block_behind(path, byte)?
+    } else {
+        Some(byte)
+    };
+    let Some(at) = block else {
+        return Ok(None);
     };
     let place = match layout {
         Layout::Nothing => None,
@@ -98,6 +99,18 @@ fn size_of_block(file: &mut File, at: u64) -> io::Result<Option<u64>> {
     Ok(block_size(&head).filter(|size| *size >= HEADER + TRAILER))
 }
 
+/// A place so many uncompressed bytes behind a byte. Plain bytes have places of their own.
+fn place_of(packed: bool, at: u64, behind: u64) -> Place {
+    if packed {
+        Place { at, behind }
+    } else {
+        Place {
+            at: at + behind,
+            behind: 0,
+        }
+    }
+}
+
 /// The first record whose header is a line behind a byte.
 fn line(
     path: &Path,
@@ -125,13 +138,7 @@ fn line(
             None => behind += read as u64,
         }
     }
-    let place = match packed {
-        true => Place { at, behind },
-        false => Place {
-            at: from + behind,
-            behind: 0,
-        },
-    };
+    let place = place_of(packed, from, behind);
     let entry = Entry {
         layout,
         place,
@@ -150,13 +157,8 @@ fn line(
         Step::Rejected(reject) => reject.offset,
         Step::End => return Ok(None),
     };
-    Ok(Some(match packed {
-        true => Place { at, behind: found },
-        false => Place {
-            at: found,
-            behind: 0,
-        },
-    }))
+    let before = if packed { 0 } else { at };
+    Ok(Some(place_of(packed, at, found - before)))
 }
 
 /// The first block of BGZF at a byte or behind it, which others follow or the end of the file.
@@ -174,9 +176,10 @@ fn block_behind(path: &Path, byte: u64) -> Result<Option<u64>, InputError> {
         .take(most)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    for at in 0..bytes.len() {
-        if bytes[at] == 0x1f && follows(&mut file, byte + at as u64).map_err(failed)? {
-            return Ok(Some(byte + at as u64));
+    let begins = (byte..).zip(&bytes).filter(|(_, first)| **first == 0x1f);
+    for (at, _) in begins {
+        if follows(&mut file, at).map_err(failed)? {
+            return Ok(Some(at));
         }
     }
     Ok(None)
@@ -213,15 +216,7 @@ fn bam_record(path: &Path, at: u64, references: u32) -> Result<Option<Place>, In
             next = record_size(&window.bytes[from..], references).map(|size| from + size);
         }
         if next.is_some() {
-            let behind = offset as u64;
-            // Plain bytes have places of their own.
-            return Ok(Some(match stream.is_packed() {
-                true => Place { at, behind },
-                false => Place {
-                    at: at + behind,
-                    behind: 0,
-                },
-            }));
+            return Ok(Some(place_of(stream.is_packed(), at, offset as u64)));
         }
         offset += 1;
         if offset + LARGEST_BLOCK > window.bytes.len() {

@@ -237,6 +237,12 @@ impl Follower {
         })
     }
 
+    /// Adds fields to each object of JSON Lines ([`CallWriter::labelled`]).
+    pub fn labelled(mut self, labels: &[(String, String)]) -> Follower {
+        self.calls = self.calls.labelled(labels);
+        self
+    }
+
     /// Shows calls as they are written, before they are committed.
     pub fn watched(mut self, watch: Option<Watch>) -> Follower {
         self.calls = self.calls.watched(watch);

@@ -1,7 +1,7 @@
 """A plug-in for readfish 2024.3: reads are kept or ejected by strandline's calls, without a mapper.
 
-Another plug-in calls the bases; this one calls splice sites and promoters in them, and hands them on
-as if they were alignments to contigs that are called `donor`, `acceptor` and `promoter`. So the
+Another plug-in calls the bases; this one calls splice sites and promoters in them, and hands them
+on as if they were alignments to contigs that are called `donor`, `acceptor` and `promoter`. So the
 targets and actions of readfish's TOML decide:
 
     [caller_settings.strandline_readfish]

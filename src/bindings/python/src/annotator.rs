@@ -149,7 +149,9 @@ impl PyAnnotator {
         self.annotators[0].context()
     }
 
-    #[pyo3(signature = (reads, *, threads=None, batch_reads=256, strict=false, max_read_len=16_000_000))]
+    #[pyo3(signature = (
+        reads, *, threads=None, batch_reads=256, strict=false, max_read_len=16_000_000
+    ))]
     fn annotate(
         &self,
         py: Python<'_>,

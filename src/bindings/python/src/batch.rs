@@ -130,7 +130,7 @@ impl Batch {
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyArrowResult<Bound<'py, PyCapsule>> {
-        to_schema_pycapsule(py, &schema())
+        to_schema_pycapsule(py, schema())
     }
 
     #[pyo3(signature = (requested_schema=None))]

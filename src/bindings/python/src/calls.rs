@@ -13,6 +13,7 @@ use pyo3_arrow::error::PyArrowResult;
 use pyo3_arrow::ffi::{ArrayIterator, to_schema_pycapsule, to_stream_pycapsule};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::ThreadId;
 use std::time::Duration;
 use std::{iter, thread};
 use strandline::{AnnotateError, Annotator, Call, ReadState};
@@ -24,8 +25,8 @@ const KEPT: usize = 1_000;
 #[pyclass(module = "strandline", frozen)]
 pub struct Calls {
     state: Mutex<State>,
-    /// The thread that has the state, or 0.
-    owner: AtomicU64,
+    /// The thread that has the state.
+    owner: Mutex<Option<ThreadId>>,
     reads_in: AtomicU64,
     reads_out: AtomicU64,
     rejected: Mutex<Vec<Py<PyAny>>>,
@@ -49,15 +50,6 @@ struct Workers {
     states: Mutex<Vec<ReadState>>,
 }
 
-/// A number of this thread's own, not 0.
-fn this_thread() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local! {
-        static OWN: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    OWN.with(|own| *own)
-}
-
 impl Calls {
     pub fn new(
         feed: Feed,
@@ -79,7 +71,7 @@ impl Calls {
                 ended: false,
                 error: None,
             }),
-            owner: AtomicU64::new(0),
+            owner: Mutex::default(),
             reads_in: AtomicU64::new(0),
             reads_out: AtomicU64::new(0),
             rejected: Mutex::default(),
@@ -95,7 +87,7 @@ impl Calls {
                 Err(TryLockError::Poisoned(state)) => return Ok(state.into_inner()),
                 Err(TryLockError::WouldBlock) => {}
             }
-            if self.owner.load(Ordering::Relaxed) == this_thread() {
+            if *self.lock_owner() == Some(thread::current().id()) {
                 let message = "calls are asked for while they are being made";
                 return Err(PyValueError::new_err(message));
             }
@@ -104,12 +96,16 @@ impl Calls {
         }
     }
 
+    fn lock_owner(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The next batch with calls in it; none at the end.
     fn next_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
         let mut state = self.lock(py)?;
-        self.owner.store(this_thread(), Ordering::Relaxed);
+        *self.lock_owner() = Some(thread::current().id());
         let next = self.next_of(py, &mut state);
-        self.owner.store(0, Ordering::Relaxed);
+        *self.lock_owner() = None;
         next
     }
 
@@ -290,7 +286,7 @@ impl Calls {
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyArrowResult<Bound<'py, PyCapsule>> {
-        to_schema_pycapsule(py, &schema())
+        to_schema_pycapsule(py, schema())
     }
 
     #[pyo3(signature = (requested_schema=None))]
