@@ -3,7 +3,7 @@
 //! The files count as one, end to end, in bytes as they lie on the disk. Shard I of N begins at the
 //! first record behind (I - 1) / N of these bytes and ends where the next one begins, so every
 //! record falls in exactly one shard, whatever N is. Where a record begins behind a byte is found
-//! as the parser finds its way back after a broken record ([`enter`]). A plain gzip file cannot be
+//! as the parser finds its way back after a broken record (`enter`). A plain gzip file cannot be
 //! entered in its middle: its records are counted, and shared by their numbers.
 //!
 //! A search from the middle could take for a record what is none: lines of qualities that are
