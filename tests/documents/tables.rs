@@ -8,6 +8,8 @@ pub const STAND_INS: &[(&str, &str)] = &[
     ("READS", "sample.fastq"),
     ("MODEL.onnx", "models/float/promoter.onnx"),
     ("M.toml", "models/promoter.toml"),
+    // Any port that is free.
+    ("127.0.0.1:8080", "127.0.0.1:0"),
 ];
 
 const DATA: &str = "Python packages, and data that is not in the repository";
