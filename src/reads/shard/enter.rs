@@ -230,19 +230,24 @@ fn bam_record(path: &Path, at: u64, references: u32) -> Result<Option<Place>, In
 #[derive(Default)]
 struct Window {
     bytes: Vec<u8>,
+    /// There is no more.
+    ended: bool,
 }
 
 impl Window {
     /// Reads up to `len` bytes in all.
     fn fill(&mut self, stream: &mut Stream, len: usize) -> Result<(), InputError> {
         let mut have = self.bytes.len();
-        if have >= len {
+        if have >= len || self.ended {
             return Ok(());
         }
         self.bytes.resize(len, 0);
         while have < len {
             match stream.read(&mut self.bytes[have..])? {
-                0 => break,
+                0 => {
+                    self.ended = true;
+                    break;
+                }
                 read => have += read,
             }
         }
