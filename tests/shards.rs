@@ -184,6 +184,8 @@ fn records_are_longer_than_shards() {
         .iter()
         .map(|(name, letters)| format!("@{name}\n{letters}\n+\n{}\n", "I".repeat(letters.len())))
         .collect();
+    let small = (10..90).map(|number| format!(">{number}\nACGT\n"));
+    let small: String = small.collect();
     let save = |name: &str, bytes: &[u8]| save(folder.path(), name, bytes);
     for file in [
         save("a.fasta", fasta(&long).as_bytes()),
@@ -191,10 +193,25 @@ fn records_are_longer_than_shards() {
         save("c.fastq", fastq.as_bytes()),
         save("d.fastq.gz", &bgzf(fastq.as_bytes(), 20_000)),
         save("e.bam", &bgzf(&bam(&long), 9_000)),
+        // Blocks of some bytes, so that many begin before a record's first line has been seen.
+        save("f.fastq.gz", &bgzf(self::fastq(&reads[..7]).as_bytes(), 1)),
+        save("g.bam", &bgzf(&bam(&reads[..7]), 3)),
+        // What tells the format lies in several blocks, and a shard begins with the second one.
+        save("i.fastq.gz", &{
+            let text = self::fastq(&reads[..7]);
+            let mut writer = BgzfWriter::new(vec![]);
+            for piece in [&text[..1], &text[1..]] {
+                writer.write_all(piece.as_bytes()).unwrap();
+                writer.flush().unwrap();
+            }
+            writer.finish(true).unwrap()
+        }),
+        // A record at each block's beginning, and others behind it.
+        save("h.fasta.gz", &bgzf(small.as_bytes(), 9 * 7)),
     ] {
         let files = std::slice::from_ref(&file);
         let whole = annotate(files, &[]).exit(0);
-        for of in [3, 16, 50] {
+        for of in [3, 50, 211] {
             let (joined, codes) = shards(files, &[], of);
             assert_eq!(codes, vec![0; of], "{file:?}");
             assert!(joined == whole.out, "{file:?} in {of}");

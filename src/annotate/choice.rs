@@ -169,12 +169,8 @@ impl Request {
                 self.options.min_score = Some(score.ok_or_else(|| wrong("a number"))?);
             }
             "prior" => {
-                let prior = value.split_once('=').and_then(|(name, rate)| {
-                    let kind = CallKind::ALL.into_iter().find(|kind| kind.name() == name)?;
-                    Some((kind, rate.parse().ok()?))
-                });
                 let expected = || wrong("KIND=RATE, such as donor=0.0005");
-                self.priors.push(prior.ok_or_else(expected)?);
+                self.priors.push(Priors::parse(value).ok_or_else(expected)?);
             }
             "model" => self.choice.files.push(value.into()),
             "max-starts" => {

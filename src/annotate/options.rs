@@ -61,6 +61,13 @@ impl Priors {
         Ok(Priors(rates.to_vec()))
     }
 
+    /// One of them as text, `KIND=RATE`; `None` where it is something else.
+    pub fn parse(text: &str) -> Option<(CallKind, f64)> {
+        let (name, rate) = text.split_once('=')?;
+        let kind = CallKind::ALL.into_iter().find(|kind| kind.name() == name)?;
+        Some((kind, rate.parse().ok()?))
+    }
+
     pub(super) fn of(&self, kind: CallKind) -> Option<f64> {
         let last = self.0.iter().rev().find(|(own, _)| *own == kind);
         last.map(|(_, rate)| *rate)

@@ -1,6 +1,6 @@
 //! What options take: words, times, rates.
 
-use crate::annotate::{Clade, Molecule, Strands};
+use crate::annotate::{Clade, Molecule, Priors, Strands};
 use crate::call::CallKind;
 use crate::lab::bench::Scenario;
 use crate::model::manifest::Tier;
@@ -314,11 +314,7 @@ pub fn numbers(text: &str) -> Result<Range<u64>, String> {
 
 /// `KIND=RATE`.
 pub fn prior(text: &str) -> Result<(CallKind, f64), String> {
-    let split = text.split_once('=').and_then(|(kind, rate)| {
-        let kind = CallKind::ALL.into_iter().find(|k| k.name() == kind)?;
-        Some((kind, rate.parse().ok()?))
-    });
-    split.ok_or_else(|| "KIND=RATE, such as donor=0.0005".to_string())
+    Priors::parse(text).ok_or_else(|| "KIND=RATE, such as donor=0.0005".to_string())
 }
 
 #[cfg(test)]

@@ -102,10 +102,6 @@ impl Blocks {
         &self.stream
     }
 
-    pub(super) fn stream_mut(&mut self) -> &mut Stream {
-        &mut self.stream
-    }
-
     /// Keeps account of how far the input was judged, which begins at `offset` with the hash of
     /// what lies before. Where it is `growing`, its end is not the end of its last record.
     pub(super) fn keep_account(&mut self, offset: u64, hash: blake3::Hasher, growing: bool) {

@@ -325,68 +325,69 @@ impl Reader {
         limits: Limits,
         first_record: u64,
     ) -> Result<Reader, InputError> {
-        let mut blocks = Blocks::new(Stream::new(file.clone(), reader)?);
-        let format = match blocks.first_after_blanks() {
-            None => Format::Empty,
-            Some(b'B') if blocks.starts_with(bam::MAGIC) => Format::Bam(Bam::new(limits)),
-            Some(b'>') => Format::Fasta(Fasta::new(limits)),
-            Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits, false)),
-            Some(_) => return Err(not_sequences(file, &mut blocks)),
+        Reader::section(file, reader, limits, first_record, None, None)
+    }
+
+    /// The same of a section: it begins at an entry, or at the first byte, and ends before the
+    /// record that begins at a place, or with the input. Then `reader` gives the file from the byte
+    /// of its entry on, and places in a compressed file count from there.
+    ///
+    /// # Errors
+    /// As [`Reader::new`]; where it has come to its end, if no record begins there.
+    pub(crate) fn section(
+        file: Arc<str>,
+        reader: Box<dyn Read + Send>,
+        limits: Limits,
+        first_record: u64,
+        entry: Option<Entry>,
+        end: Option<Place>,
+    ) -> Result<Reader, InputError> {
+        let before = entry.map_or(0, |entry| entry.place.at);
+        let mut stream = Stream::behind(file.clone(), reader, before)?;
+        if let Some(place) = end {
+            // Before anything is read: the end may lie in the very first block.
+            stream.watch(place.at);
+        }
+        let is_packed = stream.is_packed();
+        let mut blocks = Blocks::new(stream);
+        let format = match entry {
+            None => match blocks.first_after_blanks() {
+                None => Format::Empty,
+                Some(b'B') if blocks.starts_with(bam::MAGIC) => Format::Bam(Bam::new(limits)),
+                Some(b'>') => Format::Fasta(Fasta::new(limits)),
+                Some(b'@') if !blocks.is_sam() => Format::Fastq(Fastq::new(limits, false)),
+                Some(_) => return Err(not_sequences(file, &mut blocks)),
+            },
+            Some(entry) => {
+                let offset = if is_packed { 0 } else { before };
+                blocks.begin_at(offset, entry.place.behind);
+                match entry.layout {
+                    Layout::Nothing => Format::Empty,
+                    Layout::Bam { .. } => Format::Bam(Bam::behind_header(limits)),
+                    Layout::Fasta if entry.lost => Format::Fasta(Fasta::lost(limits)),
+                    Layout::Fasta => Format::Fasta(Fasta::new(limits)),
+                    Layout::Fastq => Format::Fastq(Fastq::new(limits, entry.lost)),
+                }
+            }
         };
-        Ok(Reader {
+        let mut made = Reader::of(blocks, format, Ids::new(file, first_record, 0));
+        made.end = end;
+        made.is_section = entry.is_some() || end.is_some();
+        Ok(made)
+    }
+
+    fn of(blocks: Blocks, format: Format, ids: Ids) -> Reader {
+        Reader {
             blocks,
             format,
-            ids: Ids::new(file, first_record, 0),
+            ids,
             reached: None,
             end: None,
             only: None,
             is_section: false,
             accepted: 0,
             rejected: 0,
-        })
-    }
-
-    /// Begins in the middle of a file; `reader` gives it from the byte of its entry on. Places in
-    /// a compressed file count from there.
-    ///
-    /// # Errors
-    /// What keeps its bytes from being read.
-    pub(crate) fn enter(
-        file: Arc<str>,
-        reader: Box<dyn Read + Send>,
-        limits: Limits,
-        first_record: u64,
-        entry: Entry,
-    ) -> Result<Reader, InputError> {
-        let Place { at, behind } = entry.place;
-        let mut blocks = Blocks::new(Stream::behind(file.clone(), reader, at)?);
-        let offset = if blocks.stream().is_packed() { 0 } else { at };
-        blocks.begin_at(offset, behind);
-        let format = match entry.layout {
-            Layout::Nothing => Format::Empty,
-            Layout::Bam { .. } => Format::Bam(Bam::behind_header(limits)),
-            Layout::Fasta if entry.lost => Format::Fasta(Fasta::lost(limits)),
-            Layout::Fasta => Format::Fasta(Fasta::new(limits)),
-            Layout::Fastq => Format::Fastq(Fastq::new(limits, entry.lost)),
-        };
-        Ok(Reader {
-            blocks,
-            format,
-            ids: Ids::new(file, first_record, 0),
-            reached: None,
-            end: None,
-            only: None,
-            is_section: true,
-            accepted: 0,
-            rejected: 0,
-        })
-    }
-
-    /// Ends before the record that begins at a place; it is an error if none does.
-    pub(crate) fn end_before(&mut self, place: Place) {
-        self.blocks.stream_mut().watch(place.at);
-        self.end = Some(place);
-        self.is_section = true;
+        }
     }
 
     /// Gives some records only, by their numbers in the input from 0. The run's numbers leave the
@@ -512,17 +513,10 @@ impl Reader {
         } else {
             Format::Fastq(Fastq::new(limits, from.lost))
         };
-        Ok(Reader {
-            blocks,
-            format,
-            ids: Ids::new(file, first_record, from.records),
-            reached: Some(growing.reached),
-            end: None,
-            only: None,
-            is_section: false,
-            accepted: 0,
-            rejected: 0,
-        })
+        let ids = Ids::new(file, first_record, from.records);
+        let mut made = Reader::of(blocks, format, ids);
+        made.reached = Some(growing.reached);
+        Ok(made)
     }
 
     /// Keeps the records of a BAM input for [`Chunk::bam`], and puts its header into `header`

@@ -150,7 +150,7 @@ fn line(
         ..limits
     };
     let bytes = Box::new(opened_at(path, place.at)?);
-    let mut reader = Reader::enter(file, bytes, limits, 0, entry)?;
+    let mut reader = Reader::section(file, bytes, limits, 0, Some(entry), None)?;
     let mut chunk = Chunk::with_capacity(1);
     let found = match reader.next_chunk(&mut chunk)? {
         Step::Chunk => chunk.offset,

@@ -31,13 +31,6 @@ pub struct Shard {
     of: u32,
 }
 
-impl Shard {
-    /// True where there is none before it.
-    pub fn is_first(self) -> bool {
-        self.index == 1
-    }
-}
-
 impl FromStr for Shard {
     type Err = String;
 
@@ -164,14 +157,8 @@ fn size_of(path: &Path) -> Result<u64, InputError> {
 }
 
 impl Section {
-    /// What messages call it.
-    pub fn name(&self) -> Arc<str> {
-        self.name.clone()
-    }
-
-    /// Opens it; `gate` may put something between the file and the parser. Records are numbered
-    /// from `first_record`, those that are left out too. With `keep` they are kept
-    /// ([`Reader::keep`]).
+    /// Opens it; `gate` may put something between the file and the parser. Its records are numbered
+    /// from `first_record`. With `keep` they are kept ([`Reader::keep`]).
     ///
     /// # Errors
     /// As [`Reader::open`] and [`Reader::keep`].
@@ -187,8 +174,8 @@ impl Section {
             Kind::Records(_) => (None, None),
         };
         let whole = Input::Path(self.path.clone());
-        let mut reader = match from {
-            None => Reader::new(self.name, gate(whole.open()?), limits, first_record)?,
+        let (entry, bytes) = match from {
+            None => (None, whole.open()?),
             Some(place) => {
                 let mut begin = Reader::open(whole, limits, 0)?;
                 if let Some(header) = keep {
@@ -199,17 +186,16 @@ impl Section {
                     place,
                     lost: false,
                 };
-                let bytes = gate(Box::new(opened_at(&self.path, place.at)?));
-                Reader::enter(self.name, bytes, limits, first_record, entry)?
+                let bytes: Box<dyn Read + Send> = Box::new(opened_at(&self.path, place.at)?);
+                (Some(entry), bytes)
             }
         };
+        let mut reader = Reader::section(self.name, gate(bytes), limits, first_record, entry, to)?;
         if let Some(header) = keep {
             reader.keep(header.clone())?;
         }
-        match (to, self.range) {
-            (Some(place), _) => reader.end_before(place),
-            (None, Kind::Records(range)) => reader.only(range),
-            (None, Kind::Places(..)) => {}
+        if let Kind::Records(range) = self.range {
+            reader.only(range);
         }
         Ok(reader)
     }
