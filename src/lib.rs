@@ -43,9 +43,10 @@
 //! | `annotate` | tokenise, model, reads, call | models with a task -> calls of one read |
 //! | `sink` | call | calls -> formats |
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
-//! | `lab` | all but lab, study, cells, cli | for measuring, not for annotating |
-//! | `study` | all but lab, study, cells, cli | variants, maps of bases, motifs |
-//! | `cells` | all but lab, study, cells, cli | cells -> types, vectors, responses |
+//! | `fleet` | reads | lines of an output -> a broker; chunks of reads -> workers -> answers |
+//! | `lab` | all but lab, study, cells, fleet, cli | for measuring, not for annotating |
+//! | `study` | all but lab, study, cells, fleet, cli | variants, maps of bases, motifs |
+//! | `cells` | all but lab, study, cells, fleet, cli | cells -> types, vectors, responses |
 //! | `cli` | all but cli | arguments -> a plan -> one of the above; prints |
 //!
 //! `src/bindings` holds crates of their own, for C and Python, that use this one as any program
@@ -141,6 +142,7 @@
 //! | `study` | `study`, for the effect of variants; with `tract` |
 //! | `cells` | `cells`, for single cells; with `tract` |
 //! | `serial` | serial ports |
+//! | `fleet` | `fleet`, for NATS JetStream; with `cli`, and not in `full` |
 //! | `full` | `cli`, `pack`, `study`, `cells` and `serial`: what the tests are run with |
 //!
 //! `cli` and `serial` are on by default.
@@ -160,6 +162,8 @@ pub mod cli;
 #[cfg(feature = "pack")]
 #[doc(hidden)]
 pub mod compile;
+#[doc(hidden)]
+pub mod fleet;
 #[doc(hidden)]
 pub mod kernels;
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! `annotate`: carries out its plan.
 
 use super::error::CliError;
+use super::events::Events;
 use super::interrupt::Interrupt;
 use super::plan::{Mode, Plan};
 use super::report::{models_in_use, note};
@@ -47,6 +48,10 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         }
         Mode::Follow(plan) => Box::new(move |run| follow::run(run, plan)),
     };
+    #[cfg(feature = "fleet")]
+    let published = plan.publication.is_some();
+    #[cfg(not(feature = "fleet"))]
+    let published = false;
     let recent = plan.http.map(|_| Arc::new(Recent::default()));
     let run = Run {
         annotator,
@@ -54,7 +59,10 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         interrupt: Interrupt::new(),
         output: plan.output,
         header: plan.header,
+        events: published.then(|| Events::new(&plan.labels)),
         labels: plan.labels,
+        #[cfg(feature = "fleet")]
+        publication: plan.publication,
         watch: recent.clone().map(watch),
     };
     if from_terminal {
@@ -69,19 +77,26 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         _ => None,
     };
     let every = plan.status_every;
-    let status = every.map(|period| Status::every(period, &run.metrics));
+    let status = every.map(|period| Status::every(period, &run.metrics, run.events.clone()));
     let shown = !plan.quiet && status.is_none() && io::stderr().is_terminal();
     let progress = shown.then(|| Progress::show(&run.metrics));
     let result = job(&run);
     drop((status, progress));
+    #[cfg(feature = "fleet")]
+    let lacking = run
+        .publication
+        .as_ref()
+        .is_some_and(|to| !to.end(&run.output));
+    #[cfg(not(feature = "fleet"))]
+    let lacking = false;
     // The summary comes even where the last bytes could not be written, but not where nothing
     // began.
     if !plan.quiet && (result.is_ok() || run.metrics.summary().reads_in > 0) {
         summarise(&run);
     }
     match result? {
-        Ended::Whole => Ok(()),
-        Ended::Lacking => Err(CliError::Reported),
+        Ended::Whole if !lacking => Ok(()),
+        Ended::Whole | Ended::Lacking => Err(CliError::Reported),
         Ended::Stopped => Err(CliError::Stopped(run.interrupt.exit_code())),
     }
 }

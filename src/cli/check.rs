@@ -13,6 +13,10 @@ use crate::sink::Format;
 use crate::stream::decide::Policy;
 use std::path::Path;
 
+/// What a build says that cannot speak with a broker.
+pub(super) const LACKS_FLEET: &str = "this build lacks `publish`, `queue`, `work` and `collect`: \
+                                      build it with `cargo build --release --features fleet`";
+
 /// Options that do not go together, or mean nothing without another. The first one counts.
 pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
     let live = arguments.is_live();
@@ -41,6 +45,18 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
         (
             !arguments.labels.is_empty() && arguments.format != OutputFormat::Text(Format::Jsonl),
             "--label adds fields to JSON objects: it needs --format jsonl",
+        ),
+        (
+            arguments.publish.is_some() && !cfg!(feature = "fleet"),
+            LACKS_FLEET,
+        ),
+        (
+            arguments.publish.is_some()
+                && (arguments.format != OutputFormat::Text(Format::Jsonl)
+                    || !to_file
+                    || output.is_some_and(is_gz)),
+            "--publish sends what stands in a file of JSON Lines: it needs --format jsonl and \
+             --output FILE, not in .gz",
         ),
         (
             arguments.no_header && (bam || follow),

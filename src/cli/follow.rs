@@ -1,6 +1,7 @@
 //! `annotate --follow`: a folder that fills.
 
 use super::error::CliError;
+use super::events::Events;
 use super::plan::FollowPlan;
 use super::run::{Ended, Run};
 use crate::stream::follow::{FollowConfig, FollowError, Follower};
@@ -21,7 +22,14 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
         pipeline: plan.pipeline,
     });
     let follower = follower.map_err(failed)?;
-    let follower = follower.labelled(&run.labels).watched(run.watch.clone());
+    let follower = follower
+        .labelled(&run.labels)
+        .noted(run.events.as_ref().map(Events::notes))
+        .watched(run.watch.clone());
+    #[cfg(feature = "fleet")]
+    if let Some(publication) = &run.publication {
+        publication.start(run.output.path(), follower.settled())?;
+    }
     let outcome = follower.run(&run.annotator, &run.metrics, &run.interrupt.stop);
     Ok(if outcome.map_err(failed)?.incomplete.is_empty() {
         Ended::Whole

@@ -2,6 +2,7 @@
 
 use super::check;
 use super::error::CliError;
+use super::events::WithEvents;
 use super::output::{End, Target, Writer};
 use super::plan::{LivePlan, Source};
 use super::run::{Ended, Run};
@@ -110,10 +111,12 @@ fn decide(
         }
         None => None,
     };
+    let decisions = WithEvents(run.events.clone(), decisions);
     let mut decider = Decider::new(calls, policy, decisions, run.metrics.clone());
     let ended = ended(run, files, live(run, config, sources, &mut decider));
     let lost = decider.lost();
-    if let (Some(decisions), Some(path)) = (decider.into_inner().1, &path) {
+    let WithEvents(_, decisions) = decider.into_inner().1;
+    if let (Some(decisions), Some(path)) = (decisions, &path) {
         let file = decisions.into_inner();
         if lost > 0 {
             log::error!("{path}: {lost} decisions could not be written");

@@ -4,6 +4,8 @@ use super::arguments::program::{Arguments, Command};
 #[cfg(feature = "cells")]
 use super::cells;
 use super::error::{CliError, exit_code};
+#[cfg(feature = "fleet")]
+use super::fleet;
 use super::plan::Plan;
 use super::{
     annotate, bench, bench_model, clade, count, eval, inspect, models, replay, score, simulate,
@@ -67,6 +69,18 @@ fn run(command: Command, quiet: bool) -> Result<(), CliError> {
         Command::Cells(_) => Err(CliError::usage(
             "this build lacks `cells`: build it with `cargo build --release --features full`",
         )),
+        #[cfg(feature = "fleet")]
+        Command::Publish(arguments) => fleet::publish(&arguments, quiet),
+        #[cfg(feature = "fleet")]
+        Command::Queue(arguments) => fleet::queue(&arguments, quiet),
+        #[cfg(feature = "fleet")]
+        Command::Work(arguments) => fleet::work(&arguments, quiet),
+        #[cfg(feature = "fleet")]
+        Command::Collect(arguments) => fleet::collect(arguments, quiet),
+        #[cfg(not(feature = "fleet"))]
+        Command::Publish(_) | Command::Queue(_) | Command::Work(_) | Command::Collect(_) => {
+            Err(CliError::usage(super::check::LACKS_FLEET))
+        }
         #[cfg(not(feature = "study"))]
         Command::Variants(_) | Command::Explain(_) | Command::Motifs(_) => Err(CliError::usage(
             "this build lacks `variants`, `explain` and `motifs`: build it with \

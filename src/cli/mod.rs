@@ -28,8 +28,11 @@ mod clade;
 mod count;
 mod error;
 mod eval;
+mod events;
 #[cfg(feature = "study")]
 mod explain;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod follow;
 mod guard;
 mod inspect;
@@ -43,6 +46,8 @@ mod output;
 #[cfg(feature = "pack")]
 mod pack;
 mod plan;
+#[cfg(feature = "fleet")]
+mod publication;
 mod records;
 mod replay;
 mod report;

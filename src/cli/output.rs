@@ -197,7 +197,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Where its bytes lie until its end, if that is a file.
-    #[cfg(feature = "cells")]
+    #[cfg(any(feature = "cells", feature = "fleet"))]
     pub(super) fn path(&self) -> Option<&Path> {
         self.part.as_ref().map(|part| &*part.path)
     }

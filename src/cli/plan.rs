@@ -6,6 +6,8 @@ use super::check;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::Target;
+#[cfg(feature = "fleet")]
+use super::publication::Publication;
 use crate::annotate::{Clade, Options, Priors, Task, default_tasks, with_gates};
 use crate::reads::fastx::Limits;
 use crate::reads::shard::Shard;
@@ -40,6 +42,9 @@ pub(super) struct Plan {
     pub header: bool,
     /// Fields of each JSON object.
     pub labels: Vec<(String, String)>,
+    /// Where the output's lines go besides.
+    #[cfg(feature = "fleet")]
+    pub publication: Option<Publication>,
 }
 
 /// Which models are in use.
@@ -179,12 +184,14 @@ impl Plan {
     /// # Errors
     /// Wrong usage, and a policy that cannot be read.
     pub(super) fn new(
-        arguments: AnnotateArguments,
+        #[cfg_attr(not(feature = "fleet"), expect(unused_mut))] mut arguments: AnnotateArguments,
         command: String,
         quiet: bool,
     ) -> Result<Plan, CliError> {
         check::options(&arguments)?;
         files(&arguments).check()?;
+        #[cfg(feature = "fleet")]
+        let publication = Publication::new(&mut arguments)?;
         let (molecule, strands) = arguments.molecule.with_strands(arguments.strand);
         let live = arguments.is_live();
         let clade = arguments.clade.named();
@@ -287,6 +294,8 @@ impl Plan {
             quiet,
             header: !arguments.no_header,
             labels: arguments.labels,
+            #[cfg(feature = "fleet")]
+            publication,
         };
         Ok(match clade {
             Some(clade) => plan.of_clade(clade),
@@ -327,7 +336,7 @@ pub(super) fn journalled(options: &str) -> Clade {
 }
 
 /// What calls depend on, in words.
-fn described(options: &Options, format: Format, limits: Limits) -> String {
+pub(super) fn described(options: &Options, format: Format, limits: Limits) -> String {
     format!(
         "format {format}, {:?}, strands {:?}, tier {:?}, min-score {:?}, {:?}, max-starts {}, \
          everywhere {}, max-read-len {}",

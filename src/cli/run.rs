@@ -1,13 +1,18 @@
 //! What the modes of `annotate` share while they run.
 
 use super::error::CliError;
+use super::events::Events;
 use super::interrupt::Interrupt;
 use super::output::{End, Target, Writer};
+#[cfg(feature = "fleet")]
+use super::publication::Publication;
 use crate::annotate::Annotator;
 use crate::metrics::Metrics;
 use crate::sink::{CallWriter, Format, ModelTag, Watch};
 use crate::stream::model_tags;
 use std::sync::Arc;
+#[cfg(feature = "fleet")]
+use std::sync::atomic::AtomicU64;
 
 /// A run on its way.
 pub(super) struct Run {
@@ -21,6 +26,11 @@ pub(super) struct Run {
     pub labels: Vec<(String, String)>,
     /// Sees the calls, for the live page.
     pub watch: Option<Watch>,
+    /// Lines of a published output that are no calls.
+    pub events: Option<Events>,
+    /// Where the output's lines go besides.
+    #[cfg(feature = "fleet")]
+    pub publication: Option<Publication>,
 }
 
 impl Run {
@@ -31,8 +41,14 @@ impl Run {
 
     /// Opens the output and writes its header, if it is to have one.
     pub(super) fn begin(&self, format: Format) -> Result<CallWriter<Writer>, CliError> {
-        let mut calls = CallWriter::new(self.output.open_text()?, format, self.tags())
+        let writer = self.output.open_text()?;
+        #[cfg(feature = "fleet")]
+        if let Some(publication) = &self.publication {
+            publication.start(writer.path(), Arc::new(AtomicU64::new(u64::MAX)))?;
+        }
+        let mut calls = CallWriter::new(writer, format, self.tags())
             .labelled(&self.labels)
+            .noted(self.events.as_ref().map(Events::notes))
             .watched(self.watch.clone());
         if self.header {
             calls.header().map_err(|e| self.output.failed(e))?;
@@ -49,6 +65,11 @@ impl Run {
         if calls.format() == Format::Bedgraph && calls.left_out() > 0 {
             let (count, output) = (calls.left_out(), &self.output);
             log::warn!("{output}: {count} calls left out, where others of greater score overlap");
+        }
+        if let Some(events) = &self.events
+            && self.kind(ended) != End::Nothing
+        {
+            events.status(&self.metrics.summary(), true);
         }
         let finished = calls
             .finish()

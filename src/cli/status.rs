@@ -1,5 +1,6 @@
 //! How far a run has come, while it goes on.
 
+use super::events::Events;
 use super::report::note;
 use crate::metrics::Metrics;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,7 +16,12 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn every(period: Duration, metrics: &Arc<Metrics>) -> Status {
+    /// The line is also one of the `events`, if there are such.
+    pub(super) fn every(
+        period: Duration,
+        metrics: &Arc<Metrics>,
+        events: Option<Events>,
+    ) -> Status {
         let ended = Arc::new(AtomicBool::new(false));
         let (own, metrics) = (ended.clone(), metrics.clone());
         let thread = std::thread::spawn(move || {
@@ -27,7 +33,11 @@ impl Status {
                     }
                     std::thread::park_timeout(period.saturating_sub(start.elapsed()));
                 }
-                note(metrics.summary().line());
+                let summary = metrics.summary();
+                note(summary.line());
+                if let Some(events) = &events {
+                    events.status(&summary, false);
+                }
             }
         });
         Status {

@@ -36,7 +36,7 @@ use crate::call::{Call, CallKind};
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A name, or other text of somebody else's, fit for a column, a log or a terminal: the rule of the
 /// formats.
@@ -144,6 +144,24 @@ impl fmt::Debug for Watch {
     }
 }
 
+/// Lines of a run that are no calls, on their way between calls.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(Arc<Mutex<Vec<u8>>>);
+
+impl Notes {
+    /// Adds a line, without its end. It is written with what comes next.
+    pub fn add(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend_from_slice(line.as_bytes());
+        lines.push(b'\n');
+    }
+
+    fn drain(&self, out: &mut Vec<u8>) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        out.append(&mut lines);
+    }
+}
+
 /// Writes the calls of one read after another. After the first reads it allocates nothing.
 ///
 /// Lines go to the writer in one piece a call of [`CallWriter::write_calls`], so an unbuffered
@@ -152,6 +170,7 @@ impl fmt::Debug for Watch {
 pub struct CallWriter<W: Write> {
     writer: W,
     watch: Option<Watch>,
+    notes: Option<Notes>,
     /// What stands at the end of each JSON object.
     fields: String,
     format: Format,
@@ -175,6 +194,7 @@ impl<W: Write> CallWriter<W> {
         CallWriter {
             writer,
             watch: None,
+            notes: None,
             fields: String::new(),
             format,
             models,
@@ -202,6 +222,12 @@ impl<W: Write> CallWriter<W> {
     /// Shows each portion of calls that is written, with the name of its read.
     pub fn watched(mut self, watch: Option<Watch>) -> Self {
         self.watch = watch;
+        self
+    }
+
+    /// Writes these lines between calls, too.
+    pub fn noted(mut self, notes: Option<Notes>) -> Self {
+        self.notes = notes;
         self
     }
 
@@ -260,6 +286,9 @@ impl<W: Write> CallWriter<W> {
                 }
             }
         }
+        if let Some(notes) = &self.notes {
+            notes.drain(&mut self.lines);
+        }
         self.written += calls.len() as u64 - left_out;
         self.left_out += left_out;
         self.writer.write_all(&self.lines)?;
@@ -291,6 +320,11 @@ impl<W: Write> CallWriter<W> {
     /// # Errors
     /// The writer's.
     pub fn flush(&mut self) -> io::Result<()> {
+        if let Some(notes) = &self.notes {
+            self.lines.clear();
+            notes.drain(&mut self.lines);
+            self.writer.write_all(&self.lines)?;
+        }
         self.writer.flush()
     }
 
@@ -301,6 +335,9 @@ impl<W: Write> CallWriter<W> {
     pub fn finish(mut self) -> io::Result<W> {
         self.lines.clear();
         self.signal.finish(&mut self.lines)?;
+        if let Some(notes) = &self.notes {
+            notes.drain(&mut self.lines);
+        }
         self.writer.write_all(&self.lines)?;
         self.writer.flush()?;
         Ok(self.writer)

@@ -65,6 +65,11 @@ pub struct AnnotateArguments {
     /// A field of each object of --format jsonl, such as sample=P7 (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
+    /// Publish the lines of the output to a stream of NATS JetStream as they are written, each
+    /// exactly once, and status lines and decisions with them: nats://127.0.0.1:4222/CALLS, say
+    /// (needs --format jsonl and --output)
+    #[arg(long, value_name = "URL")]
+    pub publish: Option<String>,
     /// Without the line that comes before the first call
     #[arg(long)]
     pub no_header: bool,

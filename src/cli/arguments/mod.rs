@@ -7,6 +7,7 @@ pub mod bench_model;
 pub mod cells;
 pub mod eval;
 pub mod explain;
+pub mod fleet;
 pub mod flow_cell;
 pub mod packed;
 pub mod program;

@@ -6,6 +6,7 @@ use super::bench_model::BenchModelArguments;
 use super::cells::CellsCommand;
 use super::eval::EvalArguments;
 use super::explain::{ExplainArguments, MotifsArguments};
+use super::fleet::{CollectArguments, PublishArguments, QueueArguments, WorkArguments};
 use super::packed::{InspectArguments, PackArguments, VerifyArguments};
 use super::replay::ReplayArguments;
 use super::score::ScoreArguments;
@@ -100,6 +101,19 @@ pub enum Command {
     Replay(ReplayArguments),
     /// Measure the splice model on reads whose sites are known
     Eval(EvalArguments),
+    /// Publish what --publish could not while the run went on
+    Publish(PublishArguments),
+    /// Put reads into a queue of NATS JetStream, for workers on many machines
+    ///
+    /// Reads go there as chunks, without their qualities. What is in the queue or answered already
+    /// is not put there again.
+    Queue(QueueArguments),
+    /// Annotate chunks of a queue, until a signal
+    ///
+    /// A chunk is lost to no worker that is killed: it goes to another one.
+    Work(WorkArguments),
+    /// Wait for the answers of a queue's job, and write them in the order of the reads
+    Collect(CollectArguments),
     /// Turn a float ONNX network into a quantised model file
     Pack(PackArguments),
     /// Print a model file's manifest, tensors, sizes and operators

@@ -5,14 +5,14 @@ use super::journal::{Entry, Journal, JournalError};
 use super::progress::{Known, Pass, Progress};
 use crate::annotate::Annotate;
 use crate::metrics::Metrics;
-use crate::sink::{CallWriter, Format, ModelTag, Watch};
+use crate::sink::{CallWriter, Format, ModelTag, Notes, Watch};
 use crate::stream::batch::config::PipelineConfig;
 use crate::stream::batch::output::{FinishedChunk, Output, PipelineError};
 use crate::stream::batch::run::run_one_by_one;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,7 @@ pub struct Follower {
     file: File,
     added: Added,
     calls: CallWriter<BufWriter<Added>>,
+    settled: Arc<AtomicU64>,
 }
 
 impl Follower {
@@ -228,6 +229,7 @@ impl Follower {
         drop(failed);
         Ok(Follower {
             config,
+            settled: Arc::new(AtomicU64::new(journal.output_length())),
             journal,
             journal_path,
             given_up,
@@ -241,6 +243,18 @@ impl Follower {
     pub fn labelled(mut self, labels: &[(String, String)]) -> Follower {
         self.calls = self.calls.labelled(labels);
         self
+    }
+
+    /// Writes these lines between calls, too.
+    pub fn noted(mut self, notes: Option<Notes>) -> Follower {
+        self.calls = self.calls.noted(notes);
+        self
+    }
+
+    /// Bytes of the output that are committed, now and as the run goes on: those behind them may be
+    /// written again.
+    pub fn settled(&self) -> Arc<AtomicU64> {
+        self.settled.clone()
     }
 
     /// Shows calls as they are written, before they are committed.
@@ -282,6 +296,7 @@ impl Follower {
             file: self.file,
             added: self.added,
             progress: progress.clone(),
+            settled: self.settled,
             journal_error: None,
         };
         let finder = Box::new(finder);
@@ -314,7 +329,9 @@ impl Follower {
                 incomplete.push(path);
             }
         }
-        committer.calls.finish().map_err(FollowError::io(output))?;
+        // What nobody would commit is not written.
+        let calls = committer.calls.noted(None);
+        calls.finish().map_err(FollowError::io(output))?;
         Ok(FollowOutcome {
             incomplete,
             stopped: ran.stopped,
@@ -378,6 +395,7 @@ struct Committer {
     file: File,
     added: Added,
     progress: Arc<Progress>,
+    settled: Arc<AtomicU64>,
     /// What kept a commit from being written, so that it is not reported as the output's.
     journal_error: Option<io::Error>,
 }
@@ -413,6 +431,7 @@ impl Output for Committer {
                 self.journal_error = Some(error);
                 return Err(kind.into());
             }
+            self.settled.store(length, Ordering::Release);
         }
         if !whole {
             state.bad.insert(path);

@@ -1,0 +1,254 @@
+//! An outbox on its way to a broker, on a thread of its own.
+
+use super::broker::{Broker, Sent, pause, runtime};
+use super::error::FleetError;
+use super::outbox::Outbox;
+use super::url::BrokerUrl;
+use async_nats::jetstream::stream::Stream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Bytes of lines that go into one message at most. Each message is waited for, so it is the
+/// broker's pace that decides how many lines gather meanwhile.
+const MESSAGE: usize = 1 << 16;
+
+/// Between two looks at a file that has nothing new.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How far a publisher came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Bytes of the outbox that the broker has.
+    pub bytes: u64,
+    /// Bytes of the outbox.
+    pub of: u64,
+    /// Why the broker took no more at last, where it did not.
+    pub reason: Option<String>,
+}
+
+impl Published {
+    /// True if the broker has everything.
+    pub fn is_all(&self) -> bool {
+        self.bytes >= self.of
+    }
+}
+
+/// What a publisher and the run share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The run writes no more.
+    ended: AtomicBool,
+    /// Nobody waits any more.
+    given_up: AtomicBool,
+    /// Bytes that the broker has.
+    published: AtomicU64,
+}
+
+/// Publishes an outbox while it grows. The run never waits for it.
+#[derive(Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Result<Published, FleetError>>,
+    file: PathBuf,
+}
+
+impl Publisher {
+    /// Starts to publish what `outbox` holds and what is added to it.
+    ///
+    /// # Errors
+    /// Where a thread cannot be started.
+    pub fn start(outbox: Outbox, broker: BrokerUrl) -> Result<Publisher, FleetError> {
+        let file = outbox.path().to_owned();
+        let shared = Arc::new(Shared::default());
+        let own = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("publisher".into())
+            .spawn(move || {
+                let ran = runtime().map_err(|source| FleetError::Io {
+                    file: outbox.path().to_owned(),
+                    source,
+                })?;
+                let result = ran.block_on(Course::run(outbox, &broker, &own));
+                if let Err(error) = &result {
+                    log::error!("{error}; nothing more is published");
+                }
+                result
+            })
+            .map_err(|source| FleetError::Io {
+                file: file.clone(),
+                source,
+            })?;
+        Ok(Publisher {
+            shared,
+            thread,
+            file,
+        })
+    }
+
+    /// Bytes of the outbox that the broker has.
+    pub fn published(&self) -> u64 {
+        self.shared.published.load(Ordering::Relaxed)
+    }
+
+    /// Publishes the rest, now that the outbox grows no more, for up to `patience` in which nothing
+    /// goes on.
+    ///
+    /// # Errors
+    /// What publishing broke off with, which was logged; a broker that is away is no error.
+    pub fn finish(self, patience: Duration) -> Result<Published, FleetError> {
+        self.shared.ended.store(true, Ordering::Release);
+        let (mut last, mut since) = (self.published(), Instant::now());
+        while !self.thread.is_finished() {
+            let now = self.published();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            } else if since.elapsed() > patience {
+                self.shared.given_up.store(true, Ordering::Release);
+            }
+            std::thread::sleep(LOOK / 4);
+        }
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(FleetError::Foreign(format!(
+                "{}: internal error: its publisher died",
+                self.file.display()
+            ))),
+        }
+    }
+}
+
+/// One publisher at work.
+struct Course<'a> {
+    broker: Broker,
+    outbox: Outbox,
+    shared: &'a Shared,
+    stream: Option<Stream>,
+    subject: String,
+}
+
+/// Behind which message to go on.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    offset: u64,
+    /// The sequence number of the last message of the subject, 0 for none.
+    last: u64,
+}
+
+impl Course<'_> {
+    async fn run(
+        outbox: Outbox,
+        url: &BrokerUrl,
+        shared: &Shared,
+    ) -> Result<Published, FleetError> {
+        let broker = Broker::open(url).await?;
+        let mut course = Course {
+            subject: outbox.subject(&url.stream),
+            broker,
+            outbox,
+            shared,
+            stream: None,
+        };
+        let result = course.publish().await;
+        course.broker.close().await;
+        result
+    }
+
+    async fn publish(&mut self) -> Result<Published, FleetError> {
+        let mut place = None;
+        let mut attempts = 0;
+        let mut why = None;
+        loop {
+            // In this order: nothing is added after the end.
+            let ended = self.shared.ended.load(Ordering::Acquire);
+            let found = match place {
+                Some(place) => Ok(place),
+                None => self.look().await,
+            };
+            let sent = match found {
+                Ok(place) => self.send(place).await,
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok((next, more)) => {
+                    (place, attempts, why) = (Some(next), 0, None);
+                    self.shared.published.store(next.offset, Ordering::Relaxed);
+                    if !more && ended {
+                        break;
+                    }
+                    if !more {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+                Err(FleetError::Away { broker, reason }) => {
+                    place = None;
+                    why = Some(reason.clone());
+                    attempts += 1;
+                    if attempts == 3 {
+                        let file = self.outbox.path().display();
+                        log::warn!("{broker}: {reason}; {file} keeps what is to be published");
+                    }
+                    tokio::time::sleep(pause(attempts)).await;
+                }
+                Err(error) => return Err(error),
+            }
+            if self.shared.given_up.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        Ok(Published {
+            bytes: self.shared.published.load(Ordering::Relaxed),
+            of: self.outbox.length()?,
+            reason: why,
+        })
+    }
+
+    /// Publishes the next lines, and says where to go on; false where there were none.
+    async fn send(&mut self, place: Place) -> Result<(Place, bool), FleetError> {
+        let most = MESSAGE.min(self.broker.room());
+        let lines = self.outbox.lines(place.offset, most)?;
+        if lines.is_empty() {
+            return Ok((place, false));
+        }
+        let envelope = self.outbox.envelope(place.offset, &lines);
+        let message = envelope.seal(&lines);
+        let message = message.map_err(|error| FleetError::Foreign(error.to_string()))?;
+        let (stream, id) = (self.broker.stream(), envelope.id());
+        let sent = self
+            .broker
+            .publish(stream, &self.subject, message, &id, place.last)
+            .await?;
+        let place = match sent {
+            Sent::Stored(last) => Place {
+                offset: envelope.offset + envelope.bytes,
+                last,
+            },
+            // Not what was thought: an attempt of which the answer was lost has come through, say.
+            Sent::Refused => self.look().await?,
+        };
+        Ok((place, true))
+    }
+
+    /// Where the stream says to go on.
+    async fn look(&mut self) -> Result<Place, FleetError> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.broker.calls(self.broker.stream()).await?,
+        };
+        let last = self.broker.last(&stream, &self.subject).await?;
+        self.stream = Some(stream);
+        match last {
+            Some(message) => Ok(Place {
+                offset: self.outbox.behind(&message.payload, &self.subject)?,
+                last: message.sequence,
+            }),
+            // Where somebody has cleared the stream, what it had is not sent again.
+            None => Ok(Place {
+                offset: self.shared.published.load(Ordering::Relaxed),
+                last: 0,
+            }),
+        }
+    }
+}

