@@ -40,9 +40,9 @@ pub(super) fn publish(arguments: &PublishArguments, quiet: bool) -> Result<(), C
     let published = published.map_err(|_| CliError::Reported)?;
     if !published.is_all() {
         let left = published.of - published.bytes;
-        let reason =
-            format!("{broker}: cannot be reached, or takes no more: {left} bytes are left");
-        return Err(CliError::Input(reason));
+        let reason = published.reason.as_deref().unwrap_or("it takes no more");
+        let message = format!("{broker}: {reason}; {left} bytes are left");
+        return Err(CliError::Input(message));
     }
     if !quiet {
         note(format_args!("{} bytes are in {broker}", published.bytes));

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Between two looks for an answer that is not there.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// So many of them, and somebody may have forgotten something.
+const QUIET: u32 = 300;
+
 /// What was collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Collected {
@@ -50,13 +53,20 @@ where
         let stopped = || stop.load(Ordering::SeqCst);
         let stream = patiently(|| broker.calls(&answers), stopped).await?;
         // Asks for a message until it is there.
-        let wait = async |subject: String| loop {
-            let look = || broker.last(&stream, &subject);
-            match patiently(look, stopped).await {
-                Ok(Some(message)) => return Ok(Some(message.payload)),
-                _ if stopped() => return Ok(None),
-                Ok(None) => tokio::time::sleep(LOOK).await,
-                Err(error) => return Err(error),
+        let wait = async |subject: String| {
+            let mut looks = 0;
+            loop {
+                let look = || broker.last(&stream, &subject);
+                match patiently(look, stopped).await {
+                    Ok(Some(message)) => return Ok(Some(message.payload)),
+                    _ if stopped() => return Ok(None),
+                    Ok(None) => tokio::time::sleep(LOOK).await,
+                    Err(error) => return Err(error),
+                }
+                looks += 1;
+                if looks == QUIET {
+                    log::warn!("{url}: {subject} is not there yet: are there workers?");
+                }
             }
         };
         let mut collected = Collected {

@@ -19,12 +19,12 @@ pub struct Envelope {
 
 impl Envelope {
     /// The id by which a broker knows the message.
-    pub(super) fn id(&self) -> String {
+    pub fn id(&self) -> String {
         format!("{}:{}", self.run, self.offset)
     }
 
     /// A message of these lines.
-    pub(super) fn seal(&self, lines: &[u8]) -> serde_json::Result<Vec<u8>> {
+    pub fn seal(&self, lines: &[u8]) -> serde_json::Result<Vec<u8>> {
         let mut message = serde_json::to_vec(self)?;
         message.push(b'\n');
         message.extend_from_slice(lines);

@@ -50,18 +50,18 @@ impl Outbox {
         &self.path
     }
 
-    pub(super) fn subject(&self, stream: &str) -> String {
+    pub fn subject(&self, stream: &str) -> String {
         format!("{stream}.{}.{}", self.run, self.source)
     }
 
     /// Bytes that can be published by now, as far as the file's length says.
-    pub(super) fn length(&self) -> Result<u64, FleetError> {
+    pub fn length(&self) -> Result<u64, FleetError> {
         let about = self.file.metadata().map_err(|error| self.failed(error))?;
         Ok(about.len().min(self.settled.load(Ordering::Acquire)))
     }
 
     /// Whole lines from `offset` on, of up to `limit` bytes; no bytes where there is none.
-    pub(super) fn lines(&mut self, offset: u64, limit: usize) -> Result<Vec<u8>, FleetError> {
+    pub fn lines(&mut self, offset: u64, limit: usize) -> Result<Vec<u8>, FleetError> {
         let there = self.length()?.saturating_sub(offset);
         let mut lines = self.bytes(offset, there.min(limit as u64))?;
         let end = lines.iter().rposition(|&byte| byte == b'\n');
@@ -89,7 +89,7 @@ impl Outbox {
     }
 
     /// The envelope of lines that begin there.
-    pub(super) fn envelope(&self, offset: u64, lines: &[u8]) -> Envelope {
+    pub fn envelope(&self, offset: u64, lines: &[u8]) -> Envelope {
         Envelope {
             run: self.run.clone(),
             source: self.source.clone(),
@@ -103,7 +103,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`FleetError::Conflict`] where the file does not hold what the message does.
-    pub(super) fn behind(&mut self, message: &[u8], subject: &str) -> Result<u64, FleetError> {
+    pub fn behind(&mut self, message: &[u8], subject: &str) -> Result<u64, FleetError> {
         let conflict = FleetError::Conflict {
             subject: subject.to_owned(),
             file: self.path.clone(),

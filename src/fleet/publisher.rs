@@ -159,7 +159,7 @@ impl Course<'_> {
     async fn publish(&mut self) -> Result<Published, FleetError> {
         let mut place = None;
         let mut attempts = 0;
-        let mut why = None;
+        let mut why;
         loop {
             // In this order: nothing is added after the end.
             let ended = self.shared.ended.load(Ordering::Acquire);

@@ -88,6 +88,12 @@ fn strandline(words: &[&str], problems: &mut Vec<String>) {
     if *name == "help" || name.starts_with('-') {
         return;
     }
+    // What stands behind `--` goes to another command.
+    let end = words.iter().position(|word| *word == "--");
+    let (words, rest) = words.split_at(end.unwrap_or(words.len()));
+    if let Some(rest) = rest.get(1..) {
+        strandline(&[&["strandline", "annotate"], rest].concat(), problems);
+    }
     // The one command that has commands of its own.
     let count = if *name == "cells" { 2 } else { 1 };
     let path = words.get(1..=count).unwrap_or_default();

@@ -131,6 +131,23 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "a listener at the other end; tests/link.rs does it",
     ),
     ("ssh ", "another machine"),
+    ("nats ", "a NATS server"),
+    (
+        "strandline publish",
+        "a NATS server; tests/field/fleet.py, which .ci/run runs, does it",
+    ),
+    ("strandline queue", "the same"),
+    ("strandline work", "the same"),
+    ("strandline collect", "the same"),
+    (
+        "strandline annotate READS --format jsonl -o calls.jsonl --publish",
+        "the same",
+    ),
+    (
+        "strandline annotate --follow incoming --format jsonl",
+        "the same",
+    ),
+    ("python3 tests/field/fleet.py", "a NATS server, and minutes"),
     ("wg-quick ", "WireGuard, and another machine"),
     (
         "strandline annotate --follow /data/",

@@ -278,7 +278,7 @@ def work_and_kill(program, folder, ports, reads):
     options = ["--tier", "accurate", "--threads", "1"]
     subprocess.run([program, "-q", "annotate", *reads, *options, "-o", whole], check=True)
     queue = [program, "-q", "queue", url, *reads, "--job", "j1"]
-    worker = [program, "-v", "work", url, "--until-idle", "13", "--", *options]
+    worker = [program, "-q", "work", url, "--until-idle", "13", "--", *options]
     # Twice, the first time to no end: the job goes on where it was.
     first = subprocess.Popen(queue)
     time.sleep(0.3)
@@ -312,12 +312,12 @@ def work_and_kill(program, folder, ports, reads):
 def cost(program, folder, ports, reads):
     """Processor seconds of a run that publishes, beside one that does not."""
     seconds = {"alone": [], "published": []}
-    for turn in range(5):
+    for _ in range(5):
         for name in seconds:
             command = [program, "-q", "annotate", *reads, "--threads", "1", "--format", "jsonl"]
             command += ["-o", folder / "cost.jsonl"]
             if name == "published":
-                command += ["--publish", f"nats://127.0.0.1:{ports['box']}/COST{turn}"]
+                command += ["--publish", f"nats://127.0.0.1:{ports['box']}/COST"]
             before = children_seconds()
             subprocess.run(command, check=True)
             seconds[name].append(children_seconds() - before)
