@@ -7,7 +7,7 @@ mod summary;
 
 pub use endpoint::Endpoint;
 pub use page::Recent;
-pub use summary::{LiveSummary, SourceSummary, Summary};
+pub use summary::{Channels, LiveSummary, SourceSummary, Summary};
 
 use hdrhistogram::Histogram;
 use std::fmt;
@@ -66,6 +66,7 @@ struct OneSource {
     name: String,
     reads: AtomicU64,
     bases: AtomicU64,
+    channels: Mutex<Channels>,
     own: Option<Arc<dyn SourceCounters>>,
 }
 
@@ -120,6 +121,7 @@ impl Metrics {
             name,
             reads: AtomicU64::new(0),
             bases: AtomicU64::new(0),
+            channels: Mutex::default(),
             own,
         });
         let latency = Histogram::new_with_bounds(1, LONGEST, 3);
@@ -159,6 +161,16 @@ impl Metrics {
         if let Some(source) = self.live.get().and_then(|l| l.sources.get(source)) {
             source.reads.fetch_add(reads, Relaxed);
             source.bases.fetch_add(bases, Relaxed);
+        }
+    }
+
+    /// The channels of a source do something else now.
+    pub(crate) fn channels(&self, source: usize, now: Channels) {
+        if let Some(source) = self.live.get().and_then(|l| l.sources.get(source)) {
+            *source
+                .channels
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = now;
         }
     }
 
@@ -361,6 +373,10 @@ impl Live {
             name: source.name.clone(),
             reads: source.reads.load(Relaxed),
             bases: source.bases.load(Relaxed),
+            channels: *source
+                .channels
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
             own: source.own.as_ref().map_or(vec![], |own| own.counters()),
         });
         let to_decision = self.to_decision.lock();

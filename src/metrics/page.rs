@@ -195,6 +195,7 @@ impl History {
                     "name": source.name,
                     "reads": source.reads,
                     "bases": source.bases,
+                    "channels": source.channels.states(),
                     "counters": source.own,
                 })
             });

@@ -145,6 +145,24 @@ impl Summary {
             "Bases received, by source.",
             &by("source", &bases),
         );
+        let channels: Vec<(String, f64)> = live
+            .sources
+            .iter()
+            .flat_map(|s| {
+                s.channels.states().map(|(state, n)| {
+                    (
+                        format!("{{source=\"{}\",state=\"{state}\"}}", label(&s.name)),
+                        n as f64,
+                    )
+                })
+            })
+            .collect();
+        family(
+            "source_channels",
+            "gauge",
+            "Channels of a source, by what they do.",
+            &channels,
+        );
         let own: Vec<(String, f64)> = live
             .sources
             .iter()

@@ -71,6 +71,31 @@ pub struct LiveSummary {
     pub sources: Vec<SourceSummary>,
 }
 
+/// Channels of a source at a moment, by what they do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Channels {
+    /// Reads of them are annotated.
+    pub reading: u64,
+    /// Their reads are shed.
+    pub shed: u64,
+    /// Their reads were refused, since there were too many at a time.
+    pub refused: u64,
+    /// Between two reads, or silent.
+    pub waiting: u64,
+}
+
+impl Channels {
+    /// Each state's name and number.
+    pub fn states(&self) -> [(&'static str, u64); 4] {
+        [
+            ("reading", self.reading),
+            ("shed", self.shed),
+            ("refused", self.refused),
+            ("waiting", self.waiting),
+        ]
+    }
+}
+
 /// The numbers of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSummary {
@@ -80,6 +105,8 @@ pub struct SourceSummary {
     pub reads: u64,
     /// Bases received.
     pub bases: u64,
+    /// Its channels.
+    pub channels: Channels,
     /// Counters of its own.
     pub own: Vec<(&'static str, u64)>,
 }
@@ -230,6 +257,8 @@ impl fmt::Display for LiveSummary {
                 reads,
                 bases,
                 own,
+                // At the end all are silent.
+                channels: _,
             } = source;
             write!(f, "\nsource   {name}: {reads} reads, {bases} bases")?;
             for (name, count) in own.iter().filter(|(_, count)| *count > 0) {

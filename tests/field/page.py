@@ -172,6 +172,8 @@ def main():
                 sys.exit(f"no last calls: {second.texts.get('recent')}")
             if "unix://" not in second.texts["sources"]:
                 sys.exit(f"no sources: {second.texts['sources']}")
+            if not re.search(r"\|reading \d+", second.texts["sources"]):
+                sys.exit(f"no channels by state: {second.texts['sources']}")
             shots = {}
             for name, options in {
                 "light": ["--window-size=1200,1400"],

@@ -4,10 +4,11 @@ use super::admission::{Arrival, Ticket};
 use super::piece::PieceEnd;
 use super::slot::{Live, Slot};
 use super::source::{LiveSource, LiveStep};
+use crate::metrics::Channels;
 use crate::stream::engine::port::Port;
 use crate::stream::engine::run::{Ended, Source};
 use crate::stream::engine::shared::Engine;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 /// A read that has begun and not ended.
@@ -32,6 +33,8 @@ pub(super) struct Reader {
     source: Box<dyn LiveSource>,
     open: HashMap<u16, Open>,
     channels: usize,
+    /// Those that reads have come from.
+    seen: HashSet<u16>,
     /// Reads begun so far.
     begun: u64,
 }
@@ -42,6 +45,7 @@ impl Reader {
             source,
             open: HashMap::with_capacity(channels.min(4096)),
             channels,
+            seen: HashSet::new(),
             begun: 0,
         }
     }
@@ -151,6 +155,7 @@ impl Reader {
                 engine.mode.read_over(lane);
             }
             self.open.insert(channel, open);
+            self.seen.insert(channel);
         }
         let ends = slot.piece.end.is_some();
         let Some(open) = self.open.get_mut(&channel) else {
@@ -169,8 +174,12 @@ impl Reader {
         let was_shed = open.shed;
         let kept = refused || open.keeps(engine, &mut slot);
         let with_worker = open.is_with_worker();
+        let changed = slot.piece.first || ends || open.shed != was_shed;
         if ends {
             self.open.remove(&channel);
+        }
+        if changed {
+            metrics.channels(port.source, self.states());
         }
         if refused {
             metrics.bases_rejected(bases);
@@ -195,6 +204,24 @@ impl Reader {
         }
         engine.send(lane, slot);
         Some(())
+    }
+}
+
+impl Reader {
+    /// What the channels do. Looked at when a read begins, ends or is shed: seldom.
+    fn states(&self) -> Channels {
+        let mut states = Channels::default();
+        for open in self.open.values() {
+            if open.refused {
+                states.refused += 1;
+            } else if open.shed {
+                states.shed += 1;
+            } else {
+                states.reading += 1;
+            }
+        }
+        states.waiting = (self.seen.len() - self.open.len()) as u64;
+        states
     }
 }
 
