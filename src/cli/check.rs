@@ -5,7 +5,6 @@ use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::OutputFormat;
 use super::error::CliError;
 use super::output::is_gz;
-use crate::annotate::Task;
 use crate::call::CallKind;
 use crate::model::Model;
 use crate::model::manifest::Tier;
@@ -76,6 +75,11 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
             "bedgraph is one track of all reads, which cannot be continued: use another format",
         ),
         (
+            live && arguments.format == OutputFormat::Text(Format::Bedgraph),
+            "bedgraph needs a read's calls in order, to see which overlap: it goes with no live \
+             option",
+        ),
+        (
             follow && output.is_some_and(is_gz),
             "--follow adds to its output, which a compressed file cannot have: leave .gz away",
         ),
@@ -103,18 +107,6 @@ pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Res
         ))),
         _ => Ok(()),
     }
-}
-
-/// A bedGraph file has one signed number a position.
-pub(super) fn bedgraph(models: &[Model]) -> Result<(), CliError> {
-    if models
-        .iter()
-        .any(|m| Task::PromoterStrength.is_named_by(m.manifest()))
-    {
-        let message = "bedgraph's sign says the strand, and rates have a sign of their own";
-        return Err(CliError::usage(message));
-    }
-    Ok(())
 }
 
 /// A policy may only rest on calls that are made.

@@ -3,18 +3,19 @@
 //!
 //! Every format but GFF3 and splice-tsv writes positions as [`Call`] holds them: forward
 //! coordinates of the read, 0-based, half-open, on both strands. A donor or an acceptor is its
-//! exon-edge base. Probabilities have four decimals, ribosome loads three. An empty read name is
-//! written `.`; bytes of a name that are no UTF-8 and control characters become U+FFFD, except in
-//! GFF3, where they are percent-encoded.
+//! exon-edge base. Probabilities have four decimals, ribosome loads three. Of a read's name, bytes
+//! that are no UTF-8 and control characters become U+FFFD, and `.` stands for an empty one. GFF3 percent-encodes what its specification does not
+//! allow in column 1. Where a line that begins with `#` is a comment, `%23` stands for that `#`.
 //!
 //! - [`Format::Tsv`]: `read start end strand kind score model flags`; the model is `name/version`,
 //!   the flags are a comma-separated list or `.`.
-//! - [`Format::Bed`]: BED6+3, with the read, start, end, kind, round(1000 P) or round(100 load) up
-//!   to 1000, strand; then the score, the model and the flags as in TSV.
-//! - [`Format::Gff3`]: 1-based, closed; the type is a Sequence Ontology term, the model and the
-//!   flags are attributes.
-//! - [`Format::Bedgraph`]: one track of four columns, the value negative on the reverse strand (see
-//!   [`bedgraph`]).
+//! - [`Format::Bed`]: BED9, with the read, start, end, name, round(1000 P) or round(100 load) up to
+//!   1000, strand; start and end again as the thick part, and a colour for each kind. Readers tell
+//!   BED12 from BED9 by the number of columns, so none may follow: the name holds the kind, the
+//!   score, the model and the flags as in TSV, parted by `|`.
+//! - [`Format::Gff3`]: 1-based, closed; the type is a Sequence Ontology term; `ID` of read, place,
+//!   strand, kind and model, `Name` the kind; the model and the flags are attributes.
+//! - [`Format::Bedgraph`]: four columns, without strand and kind (see [`bedgraph`]).
 //! - [`Format::Jsonl`]: one object a call, with the keys `read start end strand kind score model
 //!   version flags`, and those of [`CallWriter::labelled`].
 //! - [`Format::SpliceTsv`]: contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]).
@@ -51,11 +52,11 @@ pub fn clean(text: &[u8]) -> String {
 pub enum Format {
     /// `tsv`: one tab-separated line a call, a header line first.
     Tsv,
-    /// `bed`: BED6 with three more columns.
+    /// `bed`: BED9.
     Bed,
     /// `gff3`: GFF version 3.
     Gff3,
-    /// `bedgraph`: one signed signal track.
+    /// `bedgraph`: one signal.
     Bedgraph,
     /// `jsonl`: one JSON object a call.
     Jsonl,
@@ -64,8 +65,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format.
-    pub const ALL: [Format; 6] = [
+    /// Every format of this build.
+    pub const ALL: &[Format] = &[
         Format::Tsv,
         Format::Bed,
         Format::Gff3,
@@ -102,9 +103,8 @@ impl FromStr for Format {
     type Err = UnknownFormat;
 
     fn from_str(name: &str) -> Result<Format, UnknownFormat> {
-        Format::ALL
-            .into_iter()
-            .find(|format| format.name() == name)
+        let mut all = Format::ALL.iter().copied();
+        all.find(|format| format.name() == name)
             .ok_or_else(|| UnknownFormat(name.to_owned()))
     }
 }
@@ -168,7 +168,7 @@ pub struct CallWriter<W: Write> {
 impl<W: Write> CallWriter<W> {
     /// A writer of `format`; [`Call::model`] indexes `models`.
     pub fn new(writer: W, format: Format, models: Vec<ModelTag>) -> Self {
-        let labels = models
+        let labels: Vec<String> = models
             .iter()
             .map(|m| format!("{}/{}", m.name, m.version))
             .collect();
@@ -212,12 +212,13 @@ impl<W: Write> CallWriter<W> {
     pub fn header(&mut self) -> io::Result<()> {
         self.writer.write_all(match self.format {
             Format::Tsv => b"#read\tstart\tend\tstrand\tkind\tscore\tmodel\tflags\n".as_slice(),
+            // One line that begins with `#` is skipped by all readers, or taken for what it is.
             Format::Bed => {
-                b"#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\tvalue\tmodel\tflags\n"
+                b"#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\t\
+                  thickStart\tthickEnd\titemRgb\n"
             }
             Format::Gff3 => b"##gff-version 3\n",
-            Format::Bedgraph => bedgraph::TRACK_LINE,
-            Format::Jsonl | Format::SpliceTsv => b"",
+            Format::Bedgraph | Format::Jsonl | Format::SpliceTsv => b"",
         })
     }
 
@@ -232,20 +233,25 @@ impl<W: Write> CallWriter<W> {
         if calls.is_empty() {
             return Ok(());
         }
+        let count = self.models.len();
+        if let Some(call) = calls.iter().find(|c| usize::from(c.model) >= count) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a call names model {} of {count}", call.model),
+            ));
+        }
         self.lines.clear();
         match self.format {
-            Format::Gff3 => text::escape_seqid(name, &mut self.name),
+            Format::Gff3 => text::seqid(name, &mut self.name),
+            Format::Tsv | Format::Bed | Format::Bedgraph => {
+                text::first_column(name, &mut self.name);
+            }
             _ => text::clean_name(name, &mut self.name),
         }
         let mut left_out = 0;
         for call in calls {
             let model = usize::from(call.model);
-            let (Some(tag), Some(label)) = (self.models.get(model), self.labels.get(model)) else {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("a call names model {model} of {}", self.models.len()),
-                ));
-            };
+            let (tag, label) = (&self.models[model], &self.labels[model]);
             let lines = &mut self.lines;
             match self.format {
                 Format::Tsv => text::tsv(lines, &self.name, call, label)?,

@@ -99,6 +99,7 @@ fn arguments_give_one_mode_or_say_what_is_wrong() {
         (&["--follow", "."], "--follow needs --output"),
         (&["--follow", ".", "-o", "-"], "--follow needs --output"),
         (&["--follow=.", "-o=c", "--format=bedgraph"], "one track"),
+        (&["--format=bedgraph", "--order=live"], "no live option"),
         (&["--follow=.", "-o=c", "--order=live"], "no live option"),
         (&["--follow=.", "-o=c", "--deadline=1"], "no live option"),
         (&["--follow", ".", "-o", "c", "a.fq"], "cannot be used with"),
