@@ -141,6 +141,7 @@
 //! | `study` | `study`, for the effect of variants; with `tract` |
 //! | `cells` | `cells`, for single cells; with `tract` |
 //! | `serial` | serial ports |
+//! | `parquet` | calls as Parquet |
 //! | `full` | `cli`, `pack`, `study`, `cells` and `serial`: what the tests are run with |
 //!
 //! `cli` and `serial` are on by default.

@@ -1,10 +1,11 @@
 //! Calls to text: TSV, BED, GFF3, bedGraph, JSON Lines and the splice scores that spliced aligners
-//! read; and [into BAM records](bam).
+//! read; to Parquet; and [into BAM records](bam).
 //!
 //! Every format but GFF3 and splice-tsv writes positions as [`Call`] holds them: forward
 //! coordinates of the read, 0-based, half-open, on both strands. A donor or an acceptor is its
-//! exon-edge base. Probabilities have four decimals, ribosome loads three. Of a read's name, bytes
-//! that are no UTF-8 and control characters become U+FFFD, and `.` stands for an empty one. GFF3 percent-encodes what its specification does not
+//! exon-edge base. Probabilities have four decimals, ribosome loads three; in Parquet both are as
+//! they were computed. Of a read's name, bytes that are no UTF-8 and control characters become
+//! U+FFFD, and `.` stands for an empty one. GFF3 percent-encodes what its specification does not
 //! allow in column 1. Where a line that begins with `#` is a comment, `%23` stands for that `#`.
 //!
 //! - [`Format::Tsv`]: `read start end strand kind score model flags`; the model is `name/version`,
@@ -19,6 +20,8 @@
 //! - [`Format::Jsonl`]: one object a call, with the keys `read start end strand kind score model
 //!   version flags`, and those of [`CallWriter::labelled`].
 //! - [`Format::SpliceTsv`]: contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]).
+//! - `Format::Parquet`, with the feature `parquet`: the columns of TSV and those of
+//!   [`CallWriter::labelled`], in row groups of 65,536 calls.
 //!
 //! GFF3 types are `five_prime_cis_splice_site` (donor), `three_prime_cis_splice_site` (acceptor),
 //! `TSS` (promoter) and `five_prime_UTR` (expression, its score in the attribute
@@ -30,6 +33,8 @@ pub mod bam;
 pub mod bedgraph;
 pub mod bgzf;
 pub mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 pub mod splice_tsv;
 mod text;
 
@@ -62,6 +67,9 @@ pub enum Format {
     Jsonl,
     /// `splice-tsv`: splice scores for minimap2 and miniprot.
     SpliceTsv,
+    /// `parquet`: one row a call.
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl Format {
@@ -73,6 +81,8 @@ impl Format {
         Format::Bedgraph,
         Format::Jsonl,
         Format::SpliceTsv,
+        #[cfg(feature = "parquet")]
+        Format::Parquet,
     ];
 
     /// The name that [`FromStr`] takes back.
@@ -84,9 +94,43 @@ impl Format {
             Format::Bedgraph => "bedgraph",
             Format::Jsonl => "jsonl",
             Format::SpliceTsv => "splice-tsv",
+            #[cfg(feature = "parquet")]
+            Format::Parquet => "parquet",
         }
     }
+
+    /// True of lines of text, which may be compressed as such and put end to end.
+    pub fn is_text(self) -> bool {
+        match self {
+            Format::Tsv
+            | Format::Bed
+            | Format::Gff3
+            | Format::Bedgraph
+            | Format::Jsonl
+            | Format::SpliceTsv => true,
+            #[cfg(feature = "parquet")]
+            Format::Parquet => false,
+        }
+    }
+
+    /// True where each call is written when it is given, and nothing stands behind the last one: a
+    /// file can be continued later.
+    pub fn can_be_continued(self) -> bool {
+        self.is_text() && self != Format::Bedgraph
+    }
+
+    /// True where [`CallWriter::labelled`] has a place for labels.
+    pub fn has_labels(self) -> bool {
+        self == Format::Jsonl || !self.is_text()
+    }
 }
+
+/// The names of all formats, for messages.
+const NAMES: &str = if cfg!(feature = "parquet") {
+    "tsv, bed, gff3, bedgraph, jsonl, splice-tsv or parquet"
+} else {
+    "tsv, bed, gff3, bedgraph, jsonl or splice-tsv"
+};
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +140,7 @@ impl fmt::Display for Format {
 
 /// A format name that is none of [`Format::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format `{0}`: expected tsv, bed, gff3, bedgraph, jsonl or splice-tsv")]
+#[error("unknown format `{0}`: expected {NAMES}")]
 pub struct UnknownFormat(pub String);
 
 impl FromStr for Format {
@@ -144,7 +188,8 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Writes the calls of one read after another. After the first reads it allocates nothing.
+/// Writes the calls of one read after another. After the first reads it allocates nothing, but for
+/// Parquet, which holds back at most a row group.
 ///
 /// Lines go to the writer in one piece a call of [`CallWriter::write_calls`], so an unbuffered
 /// writer is no loss for files of reads and the right thing for a pipe that somebody waits on.
@@ -161,6 +206,8 @@ pub struct CallWriter<W: Write> {
     lines: Vec<u8>,
     name: String,
     signal: bedgraph::Signal,
+    #[cfg(feature = "parquet")]
+    table: parquet::Table,
     written: u64,
     left_out: u64,
 }
@@ -178,6 +225,8 @@ impl<W: Write> CallWriter<W> {
             fields: String::new(),
             format,
             models,
+            #[cfg(feature = "parquet")]
+            table: parquet::Table::new(&labels),
             labels,
             lines: Vec::with_capacity(4096),
             name: String::with_capacity(256),
@@ -187,9 +236,11 @@ impl<W: Write> CallWriter<W> {
         }
     }
 
-    /// Adds fields to each object of JSON Lines, behind the others. Other formats have no place for
-    /// them.
+    /// Adds fields to each object of JSON Lines, or columns to Parquet, behind the others. Other
+    /// formats have no place for them.
     pub fn labelled(mut self, labels: &[(String, String)]) -> Self {
+        #[cfg(feature = "parquet")]
+        self.table.label(labels);
         let fields = labels.iter();
         let fields = fields.map(|(key, value)| {
             let [key, value] = [key, value].map(|text| serde_json::Value::from(text.as_str()));
@@ -219,6 +270,8 @@ impl<W: Write> CallWriter<W> {
             }
             Format::Gff3 => b"##gff-version 3\n",
             Format::Bedgraph | Format::Jsonl | Format::SpliceTsv => b"",
+            #[cfg(feature = "parquet")]
+            Format::Parquet => b"",
         })
     }
 
@@ -264,6 +317,8 @@ impl<W: Write> CallWriter<W> {
                 Format::SpliceTsv => {
                     left_out += u64::from(!splice_tsv::line(lines, &self.name, call, tag)?);
                 }
+                #[cfg(feature = "parquet")]
+                Format::Parquet => self.table.push(lines, &self.name, call)?,
             }
         }
         self.written += calls.len() as u64 - left_out;
@@ -306,7 +361,12 @@ impl<W: Write> CallWriter<W> {
     /// The writer's.
     pub fn finish(mut self) -> io::Result<W> {
         self.lines.clear();
-        self.signal.finish(&mut self.lines)?;
+        match self.format {
+            Format::Bedgraph => self.signal.finish(&mut self.lines)?,
+            #[cfg(feature = "parquet")]
+            Format::Parquet => self.table.finish(&mut self.lines)?,
+            _ => {}
+        }
         self.writer.write_all(&self.lines)?;
         self.writer.flush()?;
         Ok(self.writer)

@@ -147,6 +147,11 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "htslib's program; tests/field/formats.py, which .ci/run runs, asks the same of pysam",
     ),
     (
+        "strandline annotate --format parquet",
+        "a build with the feature `parquet`; tests/field/formats.py does it",
+    ),
+    ("duckdb ", "DuckDB; tests/field/formats.py does it"),
+    (
         "python3 tests/field/formats.py",
         "Python packages from a registry",
     ),
