@@ -52,5 +52,5 @@ deny:
 
 # What a release comes with: the licences of all that it is linked with (cargo-about)
 notice:
-    cargo about generate --features full -c docs/notice/about.toml docs/notice/about.hbs \
+    cargo about generate --features full,parquet -c docs/notice/about.toml docs/notice/about.hbs \
         -o target/third-party.md

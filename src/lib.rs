@@ -143,6 +143,7 @@
 //! | `cells` | `cells`, for single cells; with `tract` |
 //! | `serial` | serial ports |
 //! | `fleet` | `fleet`, for NATS JetStream; with `cli`, and not in `full` |
+//! | `parquet` | calls as Parquet |
 //! | `full` | `cli`, `pack`, `study`, `cells` and `serial`: what the tests are run with |
 //!
 //! `cli` and `serial` are on by default.

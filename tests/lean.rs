@@ -103,3 +103,18 @@ fn pack_and_verify_say_what_to_build() {
     let ran = run(["pack"]).exit(2);
     assert!(ran.err.contains("--output"), "{}", ran.err);
 }
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_says_what_to_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("calls.parquet");
+    fs::write(&output, "kept").unwrap();
+    let reads = data("reads.fastq.gz");
+    let out = output.to_str().unwrap();
+    let reads = reads.to_str().unwrap();
+    let ran = run(["annotate", "--format=parquet", reads, "-o", out]).exit(2);
+    let missing = "cargo build --release --features parquet";
+    assert!(ran.err.contains(missing), "{}", ran.err);
+    assert_eq!(fs::read(&output).unwrap(), b"kept");
+}

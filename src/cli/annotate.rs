@@ -32,7 +32,7 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
             pipeline,
         } => {
             let records = batch::open(reads, &pipeline)?;
-            Box::new(move |run| batch::text(run, records, format, &pipeline))
+            Box::new(move |run| batch::calls(run, records, format, &pipeline))
         }
         Mode::Bam {
             reads,

@@ -23,16 +23,12 @@ pub(super) fn open(
         check_tensors: choice.check_tensors,
     };
     let mut models = all.models(options.tier).map_err(CliError::options)?;
-    match format {
-        Some(Format::SpliceTsv) => {
-            // Default tasks that it cannot hold are left out.
-            let is_splice = |model: &mut Model| Task::Splice.is_named_by(model.manifest());
-            let splice: Vec<Model> = models.extract_if(.., is_splice).collect();
-            check::splice_tsv(&splice, &models, choice.named)?;
-            models = splice;
-        }
-        Some(Format::Bedgraph) => check::bedgraph(&models)?,
-        _ => {}
+    if format == Some(Format::SpliceTsv) {
+        // Default tasks that it cannot hold are left out.
+        let is_splice = |model: &mut Model| Task::Splice.is_named_by(model.manifest());
+        let splice: Vec<Model> = models.extract_if(.., is_splice).collect();
+        check::splice_tsv(&splice, &models, choice.named)?;
+        models = splice;
     }
     let fast = if choice.fast_tier {
         fast_tiers(choice, options.tier, &models)?

@@ -33,8 +33,8 @@ pub(super) fn open(reads: Reads, pipeline: &PipelineConfig) -> Result<Records, C
     })
 }
 
-/// Calls as text.
-pub(super) fn text(
+/// Calls alone.
+pub(super) fn calls(
     run: &Run,
     records: Records,
     format: Format,
@@ -47,7 +47,7 @@ pub(super) fn text(
         Records::Sections(_) => false,
     };
     let mut calls = run.begin(format)?;
-    let output = Calls::Text {
+    let output = Calls::Alone {
         calls: &mut calls,
         piped,
     };
@@ -107,9 +107,9 @@ fn files(
     })
 }
 
-/// The calls of a file's records, as text or in the records.
+/// The calls of a file's records, alone or in the records.
 enum Calls<'a> {
-    Text {
+    Alone {
         calls: &'a mut CallWriter<Writer>,
         /// Somebody waits for each call.
         piped: bool,
@@ -121,7 +121,7 @@ impl Output for Calls<'_> {
     fn chunk(&mut self, finished: &FinishedChunk<'_>) -> io::Result<()> {
         let chunk = finished.chunk;
         match self {
-            Calls::Text { calls, piped } => {
+            Calls::Alone { calls, piped } => {
                 calls.write_calls(&chunk.name, finished.calls)?;
                 if *piped && !finished.calls.is_empty() {
                     calls.flush()?;
@@ -151,7 +151,7 @@ impl Output for Calls<'_> {
 
     fn unannotated(&mut self, record: &[u8]) -> io::Result<()> {
         match self {
-            Calls::Text { .. } => Ok(()),
+            Calls::Alone { .. } => Ok(()),
             Calls::Bam(bam) => bam.unannotated(record),
         }
     }

@@ -5,7 +5,6 @@ use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::OutputFormat;
 use super::error::CliError;
 use super::output::is_gz;
-use crate::annotate::Task;
 use crate::call::CallKind;
 use crate::model::Model;
 use crate::model::manifest::Tier;
@@ -22,6 +21,11 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
     let live = arguments.is_live();
     let follow = arguments.follow.is_some();
     let bam = arguments.format == OutputFormat::Bam;
+    let format = arguments.format.of_calls();
+    let is_text = format.is_some_and(Format::is_text);
+    let binary = !bam && !is_text;
+    let keys: Vec<&str> = arguments.labels.iter().map(|(key, _)| &**key).collect();
+    let labelled_twice = (1..keys.len()).any(|at| keys[..at].contains(&keys[at]));
     let output = arguments.output.as_deref();
     let auto = arguments.clade.named().is_none();
     let shared = arguments.shard.is_some() || arguments.records.is_some();
@@ -43,8 +47,9 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
              the clade (`strandline clade READS` guesses it)",
         ),
         (
-            !arguments.labels.is_empty() && arguments.format != OutputFormat::Text(Format::Jsonl),
-            "--label adds fields to JSON objects: it needs --format jsonl",
+            !arguments.labels.is_empty() && !format.is_some_and(Format::has_labels),
+            "--label adds fields to JSON objects and columns to Parquet: it needs --format jsonl \
+             or parquet",
         ),
         (
             arguments.publish.is_some() && !cfg!(feature = "fleet"),
@@ -52,16 +57,22 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
         ),
         (
             arguments.publish.is_some()
-                && (arguments.format != OutputFormat::Text(Format::Jsonl)
-                    || !to_file
-                    || output.is_some_and(is_gz)),
+                && (format != Some(Format::Jsonl) || !to_file || output.is_some_and(is_gz)),
             "--publish sends what stands in a file of JSON Lines: it needs --format jsonl and \
              --output FILE, not in .gz",
         ),
         (
-            arguments.no_header && (bam || follow),
-            "--no-header is for text that is written to its end: it goes with neither --format bam \
-             nor --follow",
+            labelled_twice,
+            "--label gives the same key twice: leave one of them away",
+        ),
+        (
+            arguments.no_header && (!is_text || follow),
+            "--no-header is for text that is written to its end: it goes with none of --format \
+             bam, --format parquet and --follow",
+        ),
+        (
+            binary && output.is_some_and(is_gz),
+            "--format parquet compresses by itself: leave .gz away",
         ),
         (
             arguments.on_overload.is_some() && arguments.deadline.is_none(),
@@ -88,8 +99,14 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
             "--follow needs --output: what was written there is what need not be read again",
         ),
         (
-            follow && arguments.format == OutputFormat::Text(Format::Bedgraph),
-            "bedgraph is one track of all reads, which cannot be continued: use another format",
+            follow && format.is_some_and(|format| !format.can_be_continued()),
+            "--follow writes each call at once, and bedgraph and parquet hold some back: use \
+             another format",
+        ),
+        (
+            live && format == Some(Format::Bedgraph),
+            "bedgraph needs a read's calls in order, to see which overlap: it goes with no live \
+             option",
         ),
         (
             follow && output.is_some_and(is_gz),
@@ -119,18 +136,6 @@ pub(super) fn splice_tsv(splice: &[Model], others: &[Model], named: bool) -> Res
         ))),
         _ => Ok(()),
     }
-}
-
-/// A bedGraph file has one signed number a position.
-pub(super) fn bedgraph(models: &[Model]) -> Result<(), CliError> {
-    if models
-        .iter()
-        .any(|m| Task::PromoterStrength.is_named_by(m.manifest()))
-    {
-        let message = "bedgraph's sign says the strand, and rates have a sign of their own";
-        return Err(CliError::usage(message));
-    }
-    Ok(())
 }
 
 /// A policy may only rest on calls that are made.

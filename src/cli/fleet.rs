@@ -137,8 +137,8 @@ pub(super) fn work(arguments: &WorkArguments, quiet: bool) -> Result<(), CliErro
         let message = "a worker annotates whole reads as text: it takes no live option, and no BAM";
         return Err(CliError::usage(message));
     };
-    if plan.models.clade.is_none() || pipeline.records.is_some() || format == Format::Bedgraph {
-        let message = "--clade auto, --records and --format bedgraph need all reads of a job, and a \
+    if plan.models.clade.is_none() || pipeline.records.is_some() || !format.can_be_continued() {
+        let message = "--clade auto, --records, bedgraph and parquet need all reads of a job, and a \
                        worker has some";
         return Err(CliError::usage(message));
     }

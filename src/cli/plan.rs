@@ -68,7 +68,7 @@ pub(super) struct ModelChoice {
 /// What is read, and how.
 #[derive(Debug)]
 pub(super) enum Mode {
-    /// The records of files, one file after another; calls as text.
+    /// The records of files, one file after another; calls alone.
     Batch {
         reads: Reads,
         format: Format,
@@ -202,7 +202,7 @@ impl Plan {
             strands,
             min_score: arguments.min_score,
             priors: Priors::new(&arguments.priors).map_err(CliError::options)?,
-            for_aligners: arguments.format == OutputFormat::Text(Format::SpliceTsv),
+            for_aligners: arguments.format == OutputFormat::Calls(Format::SpliceTsv),
             max_starts: arguments.max_starts,
             everywhere: arguments.everywhere,
             eager: live,
@@ -249,7 +249,7 @@ impl Plan {
                 pipeline,
                 command,
             },
-            (OutputFormat::Text(format), Some((folder, file))) => Mode::Follow(FollowPlan {
+            (OutputFormat::Calls(format), Some((folder, file))) => Mode::Follow(FollowPlan {
                 folder,
                 output: file.to_owned(),
                 journal: arguments.journal,
@@ -258,7 +258,7 @@ impl Plan {
                 options: described(&options, format, limits) + &labelled(&arguments.labels),
                 pipeline,
             }),
-            (OutputFormat::Text(format), None) if live => Mode::Live(LivePlan {
+            (OutputFormat::Calls(format), None) if live => Mode::Live(LivePlan {
                 sources: inputs.into_iter().map(source).collect(),
                 limits,
                 format,
@@ -277,7 +277,7 @@ impl Plan {
                 },
                 decisions: arguments.decisions,
             }),
-            (OutputFormat::Text(format), None) => Mode::Batch {
+            (OutputFormat::Calls(format), None) => Mode::Batch {
                 reads: Reads::new(inputs, shard),
                 format,
                 pipeline,

@@ -1,21 +1,16 @@
 //! bedGraph: one signal over each read.
 //!
 //! The format has four columns (read, start, end, value), no strand and no name, and its intervals
-//! must not overlap. So that lines can be written as reads come, everything goes into one track and
-//! the sign gives the strand, as is usual for stranded signal: a value above zero is a call on the
-//! forward strand, one below zero a call on the reverse strand. The kind of a call is not written;
-//! TSV, BED and GFF3 have it, and `--tasks` chooses one task. Where two calls overlap, the one with
-//! the greater score is written and the other one counted as left out. Ribosome loads would swamp
-//! probabilities there: write expression by itself.
+//! must not overlap. The value is the score, whatever the strand: a run on one strand makes the
+//! file of that strand. The kind of a call is not written; the other formats have it, and `--tasks`
+//! chooses one task. Where two calls overlap, on one strand or on both, the one with the greater
+//! score is written and the other one counted as left out. Ribosome loads would swamp probabilities
+//! there: write expression by itself. There is no `track` line, which programs that make bigWig of
+//! bedGraph refuse.
 
 use super::text::Score;
 use crate::call::Call;
-use crate::call::Strand;
 use std::io::{self, Write};
-
-/// The line that opens the track.
-pub const TRACK_LINE: &[u8] = b"track type=bedGraph name=\"strandline\" \
-    description=\"calls, negative on the reverse strand\" visibility=full\n";
 
 /// The last call of the record in hand, held back until the next one shows that nothing stronger
 /// overlaps it.
@@ -51,11 +46,7 @@ impl Signal {
         let Some(call) = self.held.take() else {
             return Ok(());
         };
-        let sign = match call.strand {
-            Strand::Forward => "",
-            Strand::Reverse => "-",
-        };
         let (name, score) = (&self.name, Score(&call));
-        writeln!(out, "{name}\t{}\t{}\t{sign}{score}", call.start, call.end)
+        writeln!(out, "{name}\t{}\t{}\t{score}", call.start, call.end)
     }
 }

@@ -1,23 +1,27 @@
 //! Calls to text: TSV, BED, GFF3, bedGraph, JSON Lines and the splice scores that spliced aligners
-//! read; and [into BAM records](bam).
+//! read; to Parquet; and [into BAM records](bam).
 //!
 //! Every format but GFF3 and splice-tsv writes positions as [`Call`] holds them: forward
 //! coordinates of the read, 0-based, half-open, on both strands. A donor or an acceptor is its
-//! exon-edge base. Probabilities have four decimals, ribosome loads three. An empty read name is
-//! written `.`; bytes of a name that are no UTF-8 and control characters become U+FFFD, except in
-//! GFF3, where they are percent-encoded.
+//! exon-edge base. Probabilities have four decimals, ribosome loads three; in Parquet both are as
+//! they were computed. Of a read's name, bytes that are no UTF-8 and control characters become
+//! U+FFFD, and `.` stands for an empty one. GFF3 percent-encodes what its specification does not
+//! allow in column 1. Where a line that begins with `#` is a comment, `%23` stands for that `#`.
 //!
 //! - [`Format::Tsv`]: `read start end strand kind score model flags`; the model is `name/version`,
 //!   the flags are a comma-separated list or `.`.
-//! - [`Format::Bed`]: BED6+3, with the read, start, end, kind, round(1000 P) or round(100 load) up
-//!   to 1000, strand; then the score, the model and the flags as in TSV.
-//! - [`Format::Gff3`]: 1-based, closed; the type is a Sequence Ontology term, the model and the
-//!   flags are attributes.
-//! - [`Format::Bedgraph`]: one track of four columns, the value negative on the reverse strand (see
-//!   [`bedgraph`]).
+//! - [`Format::Bed`]: BED9, with the read, start, end, name, round(1000 P) or round(100 load) up to
+//!   1000, strand; start and end again as the thick part, and a colour for each kind. Readers tell
+//!   BED12 from BED9 by the number of columns, so none may follow: the name holds the kind, the
+//!   score, the model and the flags as in TSV, parted by `|`.
+//! - [`Format::Gff3`]: 1-based, closed; the type is a Sequence Ontology term; `ID` of read, place,
+//!   strand, kind and model, `Name` the kind; the model and the flags are attributes.
+//! - [`Format::Bedgraph`]: four columns, without strand and kind (see [`bedgraph`]).
 //! - [`Format::Jsonl`]: one object a call, with the keys `read start end strand kind score model
 //!   version flags`, and those of [`CallWriter::labelled`].
 //! - [`Format::SpliceTsv`]: contig, boundary, strand, D or A, log-odds score (see [`splice_tsv`]).
+//! - `Format::Parquet`, with the feature `parquet`: the columns of TSV and those of
+//!   [`CallWriter::labelled`], in row groups of 65,536 calls.
 //!
 //! GFF3 types are `five_prime_cis_splice_site` (donor), `three_prime_cis_splice_site` (acceptor),
 //! `TSS` (promoter) and `five_prime_UTR` (expression, its score in the attribute
@@ -29,6 +33,8 @@ pub mod bam;
 pub mod bedgraph;
 pub mod bgzf;
 pub mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 pub mod splice_tsv;
 mod text;
 
@@ -51,27 +57,32 @@ pub fn clean(text: &[u8]) -> String {
 pub enum Format {
     /// `tsv`: one tab-separated line a call, a header line first.
     Tsv,
-    /// `bed`: BED6 with three more columns.
+    /// `bed`: BED9.
     Bed,
     /// `gff3`: GFF version 3.
     Gff3,
-    /// `bedgraph`: one signed signal track.
+    /// `bedgraph`: one signal.
     Bedgraph,
     /// `jsonl`: one JSON object a call.
     Jsonl,
     /// `splice-tsv`: splice scores for minimap2 and miniprot.
     SpliceTsv,
+    /// `parquet`: one row a call.
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl Format {
-    /// Every format.
-    pub const ALL: [Format; 6] = [
+    /// Every format of this build.
+    pub const ALL: &[Format] = &[
         Format::Tsv,
         Format::Bed,
         Format::Gff3,
         Format::Bedgraph,
         Format::Jsonl,
         Format::SpliceTsv,
+        #[cfg(feature = "parquet")]
+        Format::Parquet,
     ];
 
     /// The name that [`FromStr`] takes back.
@@ -83,9 +94,43 @@ impl Format {
             Format::Bedgraph => "bedgraph",
             Format::Jsonl => "jsonl",
             Format::SpliceTsv => "splice-tsv",
+            #[cfg(feature = "parquet")]
+            Format::Parquet => "parquet",
         }
     }
+
+    /// True of lines of text, which may be compressed as such and put end to end.
+    pub fn is_text(self) -> bool {
+        match self {
+            Format::Tsv
+            | Format::Bed
+            | Format::Gff3
+            | Format::Bedgraph
+            | Format::Jsonl
+            | Format::SpliceTsv => true,
+            #[cfg(feature = "parquet")]
+            Format::Parquet => false,
+        }
+    }
+
+    /// True where each call is written when it is given, and nothing stands behind the last one: a
+    /// file can be continued later.
+    pub fn can_be_continued(self) -> bool {
+        self.is_text() && self != Format::Bedgraph
+    }
+
+    /// True where [`CallWriter::labelled`] has a place for labels.
+    pub fn has_labels(self) -> bool {
+        self == Format::Jsonl || !self.is_text()
+    }
 }
+
+/// The names of all formats, for messages.
+const NAMES: &str = if cfg!(feature = "parquet") {
+    "tsv, bed, gff3, bedgraph, jsonl, splice-tsv or parquet"
+} else {
+    "tsv, bed, gff3, bedgraph, jsonl or splice-tsv"
+};
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,16 +140,15 @@ impl fmt::Display for Format {
 
 /// A format name that is none of [`Format::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format `{0}`: expected tsv, bed, gff3, bedgraph, jsonl or splice-tsv")]
+#[error("unknown format `{0}`: expected {NAMES}")]
 pub struct UnknownFormat(pub String);
 
 impl FromStr for Format {
     type Err = UnknownFormat;
 
     fn from_str(name: &str) -> Result<Format, UnknownFormat> {
-        Format::ALL
-            .into_iter()
-            .find(|format| format.name() == name)
+        let mut all = Format::ALL.iter().copied();
+        all.find(|format| format.name() == name)
             .ok_or_else(|| UnknownFormat(name.to_owned()))
     }
 }
@@ -162,7 +206,8 @@ impl Notes {
     }
 }
 
-/// Writes the calls of one read after another. After the first reads it allocates nothing.
+/// Writes the calls of one read after another. After the first reads it allocates nothing, but for
+/// Parquet, which holds back at most a row group.
 ///
 /// Lines go to the writer in one piece a call of [`CallWriter::write_calls`], so an unbuffered
 /// writer is no loss for files of reads and the right thing for a pipe that somebody waits on.
@@ -180,6 +225,8 @@ pub struct CallWriter<W: Write> {
     lines: Vec<u8>,
     name: String,
     signal: bedgraph::Signal,
+    #[cfg(feature = "parquet")]
+    table: parquet::Table,
     written: u64,
     left_out: u64,
 }
@@ -187,7 +234,7 @@ pub struct CallWriter<W: Write> {
 impl<W: Write> CallWriter<W> {
     /// A writer of `format`; [`Call::model`] indexes `models`.
     pub fn new(writer: W, format: Format, models: Vec<ModelTag>) -> Self {
-        let labels = models
+        let labels: Vec<String> = models
             .iter()
             .map(|m| format!("{}/{}", m.name, m.version))
             .collect();
@@ -198,6 +245,8 @@ impl<W: Write> CallWriter<W> {
             fields: String::new(),
             format,
             models,
+            #[cfg(feature = "parquet")]
+            table: parquet::Table::new(&labels),
             labels,
             lines: Vec::with_capacity(4096),
             name: String::with_capacity(256),
@@ -207,9 +256,11 @@ impl<W: Write> CallWriter<W> {
         }
     }
 
-    /// Adds fields to each object of JSON Lines, behind the others. Other formats have no place for
-    /// them.
+    /// Adds fields to each object of JSON Lines, or columns to Parquet, behind the others. Other
+    /// formats have no place for them.
     pub fn labelled(mut self, labels: &[(String, String)]) -> Self {
+        #[cfg(feature = "parquet")]
+        self.table.label(labels);
         let fields = labels.iter();
         let fields = fields.map(|(key, value)| {
             let [key, value] = [key, value].map(|text| serde_json::Value::from(text.as_str()));
@@ -238,12 +289,15 @@ impl<W: Write> CallWriter<W> {
     pub fn header(&mut self) -> io::Result<()> {
         self.writer.write_all(match self.format {
             Format::Tsv => b"#read\tstart\tend\tstrand\tkind\tscore\tmodel\tflags\n".as_slice(),
+            // One line that begins with `#` is skipped by all readers, or taken for what it is.
             Format::Bed => {
-                b"#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\tvalue\tmodel\tflags\n"
+                b"#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\t\
+                  thickStart\tthickEnd\titemRgb\n"
             }
             Format::Gff3 => b"##gff-version 3\n",
-            Format::Bedgraph => bedgraph::TRACK_LINE,
-            Format::Jsonl | Format::SpliceTsv => b"",
+            Format::Bedgraph | Format::Jsonl | Format::SpliceTsv => b"",
+            #[cfg(feature = "parquet")]
+            Format::Parquet => b"",
         })
     }
 
@@ -258,20 +312,25 @@ impl<W: Write> CallWriter<W> {
         if calls.is_empty() {
             return Ok(());
         }
+        let count = self.models.len();
+        if let Some(call) = calls.iter().find(|c| usize::from(c.model) >= count) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a call names model {} of {count}", call.model),
+            ));
+        }
         self.lines.clear();
         match self.format {
-            Format::Gff3 => text::escape_seqid(name, &mut self.name),
+            Format::Gff3 => text::seqid(name, &mut self.name),
+            Format::Tsv | Format::Bed | Format::Bedgraph => {
+                text::first_column(name, &mut self.name);
+            }
             _ => text::clean_name(name, &mut self.name),
         }
         let mut left_out = 0;
         for call in calls {
             let model = usize::from(call.model);
-            let (Some(tag), Some(label)) = (self.models.get(model), self.labels.get(model)) else {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("a call names model {model} of {}", self.models.len()),
-                ));
-            };
+            let (tag, label) = (&self.models[model], &self.labels[model]);
             let lines = &mut self.lines;
             match self.format {
                 Format::Tsv => text::tsv(lines, &self.name, call, label)?,
@@ -284,6 +343,8 @@ impl<W: Write> CallWriter<W> {
                 Format::SpliceTsv => {
                     left_out += u64::from(!splice_tsv::line(lines, &self.name, call, tag)?);
                 }
+                #[cfg(feature = "parquet")]
+                Format::Parquet => self.table.push(lines, &self.name, call)?,
             }
         }
         if let Some(notes) = &self.notes {
@@ -334,7 +395,12 @@ impl<W: Write> CallWriter<W> {
     /// The writer's.
     pub fn finish(mut self) -> io::Result<W> {
         self.lines.clear();
-        self.signal.finish(&mut self.lines)?;
+        match self.format {
+            Format::Bedgraph => self.signal.finish(&mut self.lines)?,
+            #[cfg(feature = "parquet")]
+            Format::Parquet => self.table.finish(&mut self.lines)?,
+            _ => {}
+        }
         if let Some(notes) = &self.notes {
             notes.drain(&mut self.lines);
         }

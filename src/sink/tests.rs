@@ -11,7 +11,7 @@ fn models() -> Vec<ModelTag> {
             base_rates: vec![(CallKind::Donor, 0.002), (CallKind::Acceptor, 0.001)],
         },
         ModelTag {
-            name: "utr;x".into(),
+            name: "utr;x| 1".into(),
             version: "2".into(),
             base_rates: Vec::new(),
         },
@@ -61,12 +61,13 @@ fn written(format: Format, name: &[u8]) -> String {
 #[test]
 fn names_go_both_ways() {
     for format in Format::ALL {
-        assert_eq!(format.to_string().parse(), Ok(format));
+        assert_eq!(format.to_string().parse(), Ok(*format));
     }
-    assert_eq!(
-        "bam".parse::<Format>().unwrap_err().to_string(),
-        "unknown format `bam`: expected tsv, bed, gff3, bedgraph, jsonl or splice-tsv"
-    );
+    let error = "bam".parse::<Format>().unwrap_err().to_string();
+    let expected = "unknown format `bam`: expected tsv, bed, gff3, bedgraph, jsonl";
+    assert!(error.starts_with(expected), "{error}");
+    let last = Format::ALL[Format::ALL.len() - 1];
+    assert!(error.ends_with(&format!(" or {last}")), "{error}");
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn tsv() {
          r1\t200\t201\t+\tacceptor\t0.0000\tsplice/1.0\t.\n\
          r1\t250\t251\t-\tdonor\t1.0000\tsplice/1.0\t.\n\
          r1\t300\t301\t+\tpromoter\t0.5000\tsplice/1.0\t.\n\
-         r1\t310\t360\t-\texpression\t6.124\tutr;x/2\t5p-unverified\n"
+         r1\t310\t360\t-\texpression\t6.124\tutr;x| 1/2\t5p-unverified\n"
     );
 }
 
@@ -87,13 +88,15 @@ fn tsv() {
 fn bed() {
     assert_eq!(
         written(Format::Bed, b"r1"),
-        "#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\tvalue\tmodel\tflags\n\
-         r1\t99\t100\tdonor\t900\t+\t0.9000\tsplice/1.0\t.\n\
-         r1\t150\t151\tacceptor\t123\t-\t0.1235\tsplice/1.0\tshort-context,ambiguous\n\
-         r1\t200\t201\tacceptor\t0\t+\t0.0000\tsplice/1.0\t.\n\
-         r1\t250\t251\tdonor\t1000\t-\t1.0000\tsplice/1.0\t.\n\
-         r1\t300\t301\tpromoter\t500\t+\t0.5000\tsplice/1.0\t.\n\
-         r1\t310\t360\texpression\t612\t-\t6.124\tutr;x/2\t5p-unverified\n"
+        "#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\tthickStart\tthickEnd\titemRgb\n\
+         r1\t99\t100\tdonor|0.9000|splice/1.0|.\t900\t+\t99\t100\t0,114,178\n\
+         r1\t150\t151\tacceptor|0.1235|splice/1.0|short-context,ambiguous\t123\t-\t150\t151\t\
+         213,94,0\n\
+         r1\t200\t201\tacceptor|0.0000|splice/1.0|.\t0\t+\t200\t201\t213,94,0\n\
+         r1\t250\t251\tdonor|1.0000|splice/1.0|.\t1000\t-\t250\t251\t0,114,178\n\
+         r1\t300\t301\tpromoter|0.5000|splice/1.0|.\t500\t+\t300\t301\t0,158,115\n\
+         r1\t310\t360\texpression|6.124|utr;x%7C%201/2|5p-unverified\t612\t-\t310\t360\t\
+         230,159,0\n"
     );
 }
 
@@ -102,32 +105,33 @@ fn gff3() {
     assert_eq!(
         written(Format::Gff3, b">r;1\xff"),
         "##gff-version 3\n\
-         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t100\t100\t0.9000\t+\t.\t\
-         model=splice/1.0\n\
-         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t151\t151\t0.1235\t-\t.\t\
-         model=splice/1.0;flags=short-context,ambiguous\n\
-         %3Er%3B1%FF\tstrandline\tthree_prime_cis_splice_site\t201\t201\t0.0000\t+\t.\t\
-         model=splice/1.0\n\
-         %3Er%3B1%FF\tstrandline\tfive_prime_cis_splice_site\t251\t251\t1.0000\t-\t.\t\
-         model=splice/1.0\n\
-         %3Er%3B1%FF\tstrandline\tTSS\t301\t301\t0.5000\t+\t.\tmodel=splice/1.0\n\
-         %3Er%3B1%FF\tstrandline\tfive_prime_UTR\t311\t360\t.\t-\t.\t\
-         mean_ribosome_load=6.124;model=utr%3Bx/2;flags=5p-unverified\n"
+         %3Er%3B1%EF%BF%BD\tstrandline\tfive_prime_cis_splice_site\t100\t100\t0.9000\t+\t.\t\
+         ID=%3Er%3B1%EF%BF%BD:100-100:+:donor:splice/1.0;Name=donor;model=splice/1.0\n\
+         %3Er%3B1%EF%BF%BD\tstrandline\tthree_prime_cis_splice_site\t151\t151\t0.1235\t-\t.\t\
+         ID=%3Er%3B1%EF%BF%BD:151-151:-:acceptor:splice/1.0;Name=acceptor;model=splice/1.0;\
+         flags=short-context,ambiguous\n\
+         %3Er%3B1%EF%BF%BD\tstrandline\tthree_prime_cis_splice_site\t201\t201\t0.0000\t+\t.\t\
+         ID=%3Er%3B1%EF%BF%BD:201-201:+:acceptor:splice/1.0;Name=acceptor;model=splice/1.0\n\
+         %3Er%3B1%EF%BF%BD\tstrandline\tfive_prime_cis_splice_site\t251\t251\t1.0000\t-\t.\t\
+         ID=%3Er%3B1%EF%BF%BD:251-251:-:donor:splice/1.0;Name=donor;model=splice/1.0\n\
+         %3Er%3B1%EF%BF%BD\tstrandline\tTSS\t301\t301\t0.5000\t+\t.\t\
+         ID=%3Er%3B1%EF%BF%BD:301-301:+:promoter:splice/1.0;Name=promoter;model=splice/1.0\n\
+         %3Er%3B1%EF%BF%BD\tstrandline\tfive_prime_UTR\t311\t360\t.\t-\t.\t\
+         ID=%3Er%3B1%EF%BF%BD:311-360:-:expression:utr%3Bx| 1/2;Name=expression;\
+         mean_ribosome_load=6.124;model=utr%3Bx| 1/2;flags=5p-unverified\n"
     );
 }
 
 #[test]
-fn bedgraph_gives_the_strand_by_the_sign() {
+fn bedgraph_has_neither_a_track_line_nor_signs() {
     assert_eq!(
         written(Format::Bedgraph, b"r1"),
-        "track type=bedGraph name=\"strandline\" \
-         description=\"calls, negative on the reverse strand\" visibility=full\n\
-         r1\t99\t100\t0.9000\n\
-         r1\t150\t151\t-0.1235\n\
+        "r1\t99\t100\t0.9000\n\
+         r1\t150\t151\t0.1235\n\
          r1\t200\t201\t0.0000\n\
-         r1\t250\t251\t-1.0000\n\
+         r1\t250\t251\t1.0000\n\
          r1\t300\t301\t0.5000\n\
-         r1\t310\t360\t-6.124\n"
+         r1\t310\t360\t6.124\n"
     );
 }
 
@@ -151,7 +155,7 @@ fn bedgraph_keeps_the_stronger_of_two_overlapping_calls() {
         .unwrap();
     assert_eq!((writer.written(), writer.left_out()), (3, 1));
     let text = String::from_utf8(writer.finish().unwrap()).unwrap();
-    assert_eq!(text, "a\t5\t6\t-0.7000\nb\t5\t6\t0.6000\nb\t2\t3\t0.4000\n");
+    assert_eq!(text, "a\t5\t6\t0.7000\nb\t5\t6\t0.6000\nb\t2\t3\t0.4000\n");
 }
 
 #[test]
@@ -201,7 +205,7 @@ fn json_lines() {
             r#""score":0.5,"model":"splice","version":"1.0","flags":[]}"#,
             "\n",
             r#"{"read":"r\"1","start":310,"end":360,"strand":"-","kind":"expression","#,
-            r#""score":6.124,"model":"utr;x","version":"2","flags":["5p-unverified"]}"#,
+            r#""score":6.124,"model":"utr;x| 1","version":"2","flags":["5p-unverified"]}"#,
             "\n",
         )
     );
@@ -240,7 +244,7 @@ fn splice_tsv_needs_a_base_rate() {
     let error = writer.write_calls(b"r", &[donor]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "model utr;x states no base rate for a donor, which splice-tsv needs"
+        "model utr;x| 1 states no base rate for a donor, which splice-tsv needs"
     );
     donor.model = 2;
     let error = writer.write_calls(b"r", &[donor]).unwrap_err();
@@ -257,12 +261,28 @@ fn names_that_are_no_text_are_made_fit() {
         let text = String::from_utf8(writer.finish().unwrap()).unwrap();
         text.split('\t').next().unwrap().to_owned()
     };
-    assert_eq!(
-        first_field(Format::Tsv, b"a\xffb\x01c"),
-        "a\u{fffd}b\u{fffd}c"
-    );
-    assert_eq!(first_field(Format::Bed, "gène".as_bytes()), "gène");
-    assert_eq!(first_field(Format::Tsv, b""), ".");
-    assert_eq!(first_field(Format::Gff3, b""), ".");
-    assert_eq!(first_field(Format::Gff3, b"a|b:c-1 d/e"), "a|b:c-1%20d%2Fe");
+    let seqid = |name: &[u8]| first_field(Format::Gff3, name);
+    for (name, in_a_column, in_gff3) in [
+        // What the specification of GFF3 allows is the same everywhere.
+        (
+            "gi|1:c-9*$@!+_?^.2",
+            "gi|1:c-9*$@!+_?^.2",
+            "gi|1:c-9*$@!+_?^.2",
+        ),
+        ("a b/c", "a b/c", "a%20b%2Fc"),
+        (">a", ">a", "%3Ea"),
+        ("gène", "gène", "g%C3%A8ne"),
+        ("b\x01c", "b\u{fffd}c", "b%EF%BF%BDc"),
+        ("", ".", "."),
+        // Not a comment.
+        ("#a#", "%23a#", "%23a%23"),
+    ] {
+        for format in [Format::Tsv, Format::Bed, Format::Bedgraph] {
+            assert_eq!(first_field(format, name.as_bytes()), in_a_column);
+        }
+        assert_eq!(seqid(name.as_bytes()), in_gff3);
+    }
+    assert_eq!(first_field(Format::Tsv, b"a\xffb"), "a\u{fffd}b");
+    assert_eq!(seqid(b"a\xffb"), "a%EF%BF%BDb");
+    assert_eq!(first_field(Format::SpliceTsv, b"#a"), "#a");
 }

@@ -19,19 +19,50 @@ fn decimals(kind: CallKind) -> usize {
     if kind.is_probability() { 4 } else { 3 }
 }
 
+/// The characters of `name`: U+FFFD for control characters and for what is no UTF-8.
+fn cleaned(name: &[u8]) -> impl Iterator<Item = char> {
+    let fit = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    name.utf8_chunks().flat_map(move |chunk| {
+        let lost = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
+        chunk.valid().chars().map(fit).chain(lost)
+    })
+}
+
 /// `name` as UTF-8 without control characters, never empty.
 pub(super) fn clean_name(name: &[u8], out: &mut String) {
     out.clear();
-    for chunk in name.utf8_chunks() {
-        out.extend(chunk.valid().chars().map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
+    out.extend(cleaned(name));
+    if out.is_empty() {
+        out.push('.');
+    }
+}
+
+/// The same at the beginning of a line, which would be a comment if it began with `#`.
+pub(super) fn first_column(name: &[u8], out: &mut String) {
+    clean_name(name, out);
+    if out.starts_with('#') {
+        out.replace_range(..1, "%23");
+    }
+}
+
+/// The same name with all characters percent-encoded that the GFF3 specification does not allow in
+/// column 1.
+pub(super) fn seqid(name: &[u8], out: &mut String) {
+    out.clear();
+    for c in cleaned(name) {
+        if c.is_ascii_alphanumeric() || ".:^*$@!+_?-|".contains(c) {
+            out.push(c);
+        } else {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
             }
-        }));
-        if !chunk.invalid().is_empty() {
-            out.push(char::REPLACEMENT_CHARACTER);
         }
     }
     if out.is_empty() {
@@ -39,20 +70,16 @@ pub(super) fn clean_name(name: &[u8], out: &mut String) {
     }
 }
 
-/// `name` with every byte percent-encoded that the GFF3 specification does not allow in column 1.
-pub(super) fn escape_seqid(name: &[u8], out: &mut String) {
-    out.clear();
-    for &byte in name {
-        if byte.is_ascii_alphanumeric() || b".:^*$@!+_?-|".contains(&byte) {
-            out.push(char::from(byte));
+/// Appends `text` with these characters percent-encoded, and control characters.
+fn escaped(out: &mut Vec<u8>, text: &str, reserved: &[u8]) -> io::Result<()> {
+    for byte in text.bytes() {
+        if byte.is_ascii_control() || reserved.contains(&byte) {
+            write!(out, "%{byte:02X}")?;
         } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
+            out.push(byte);
         }
     }
-    if out.is_empty() {
-        out.push('.');
-    }
+    Ok(())
 }
 
 pub(super) fn tsv(out: &mut Vec<u8>, name: &str, call: &Call, model: &str) -> io::Result<()> {
@@ -83,11 +110,28 @@ pub(super) fn bed(out: &mut Vec<u8>, name: &str, call: &Call, model: &str) -> io
     };
     // `as` takes NaN and negative values to 0.
     let shade = (share * 1000.0).round().min(1000.0) as u32;
-    writeln!(
-        out,
-        "{name}\t{start}\t{end}\t{kind}\t{shade}\t{strand}\t{score}\t{model}\t{flags}"
-    )
+    write!(out, "{name}\t{start}\t{end}\t{kind}|{score}|")?;
+    // Blanks and quotes part columns in R.
+    escaped(out, model, b" \"'%|")?;
+    let colour = colour(kind);
+    writeln!(out, "|{flags}\t{shade}\t{strand}\t{start}\t{end}\t{colour}")
 }
+
+/// Red, green and blue of a kind, from the palette of Okabe and Ito, which colour-blind readers
+/// tell apart.
+fn colour(kind: CallKind) -> &'static str {
+    match kind {
+        CallKind::Donor => "0,114,178",
+        CallKind::Acceptor => "213,94,0",
+        CallKind::Promoter => "0,158,115",
+        CallKind::Tf => "204,121,167",
+        CallKind::Expression => "230,159,0",
+        CallKind::PromoterStrength => "86,180,233",
+    }
+}
+
+/// What has a meaning of its own in attributes of GFF3.
+const RESERVED: &[u8] = b"%;=&,";
 
 pub(super) fn gff3(out: &mut Vec<u8>, seqid: &str, call: &Call, model: &str) -> io::Result<()> {
     let (first, last, strand) = (call.start + 1, call.end, call.strand);
@@ -100,20 +144,26 @@ pub(super) fn gff3(out: &mut Vec<u8>, seqid: &str, call: &Call, model: &str) -> 
         CallKind::PromoterStrength => "promoter",
     };
     write!(out, "{seqid}\tstrandline\t{term}\t{first}\t{last}\t")?;
-    let score = Score(call);
-    match call.kind {
-        CallKind::Expression => write!(out, ".\t{strand}\t.\tmean_ribosome_load={score};")?,
-        CallKind::PromoterStrength => write!(out, ".\t{strand}\t.\tlog_rate={score};")?,
-        _ => write!(out, "{score}\t{strand}\t.\t")?,
+    let (kind, score) = (call.kind, Score(call));
+    if kind.is_probability() {
+        write!(out, "{score}")?;
+    } else {
+        out.push(b'.');
+    }
+    // What is allowed in a seqid stands for itself in an attribute too.
+    write!(
+        out,
+        "\t{strand}\t.\tID={seqid}:{first}-{last}:{strand}:{kind}:"
+    )?;
+    escaped(out, model, RESERVED)?;
+    write!(out, ";Name={kind};")?;
+    match kind {
+        CallKind::Expression => write!(out, "mean_ribosome_load={score};")?,
+        CallKind::PromoterStrength => write!(out, "log_rate={score};")?,
+        _ => {}
     }
     out.extend_from_slice(b"model=");
-    for byte in model.bytes() {
-        if byte.is_ascii_control() || b"%;=&,".contains(&byte) {
-            write!(out, "%{byte:02X}")?;
-        } else {
-            out.push(byte);
-        }
-    }
+    escaped(out, model, RESERVED)?;
     if call.flags != Flags::NONE {
         write!(out, ";flags={}", call.flags)?;
     }

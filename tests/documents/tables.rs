@@ -160,6 +160,19 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ("dorado ", "a basecaller"),
     ("samtools ", "htslib's program"),
     (
+        "tabix ",
+        "htslib's program; tests/field/formats.py, which .ci/run runs, asks the same of pysam",
+    ),
+    (
+        "strandline annotate --format parquet",
+        "a build with the feature `parquet`; tests/field/formats.py does it",
+    ),
+    ("duckdb ", "DuckDB; tests/field/formats.py does it"),
+    (
+        "python3 tests/field/formats.py",
+        "Python packages from a registry",
+    ),
+    (
         "tests/cortex_m3/run.sh",
         "QEMU and a cross compiler; .ci/run does it",
     ),

@@ -58,11 +58,12 @@ pub struct AnnotateArguments {
     /// Start codons a read and strand whose 5'UTR is scored
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub max_starts: usize,
-    /// tsv, bed, gff3, bedgraph, jsonl or splice-tsv; or bam: the records of one BAM input with all
-    /// their tags, and the calls in the tags yn and yc
+    /// tsv, bed, gff3, bedgraph, jsonl or splice-tsv; parquet in builds that have it; or bam: the
+    /// records of one BAM input with all their tags, and the calls in the tags yn and yc
     #[arg(long, default_value = "tsv")]
     pub format: OutputFormat,
-    /// A field of each object of --format jsonl, such as sample=P7 (repeatable)
+    /// A field of each object of --format jsonl, a column of --format parquet, such as sample=P7
+    /// (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
     /// Publish the lines of the output to a stream of NATS JetStream as they are written, each

@@ -148,8 +148,20 @@ impl From<OverloadArgument> for OverloadPolicy {
 /// What `annotate` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
-    Text(Format),
+    /// Calls alone.
+    Calls(Format),
+    /// Records with their calls.
     Bam,
+}
+
+impl OutputFormat {
+    /// The format of calls alone.
+    pub fn of_calls(self) -> Option<Format> {
+        match self {
+            OutputFormat::Calls(format) => Some(format),
+            OutputFormat::Bam => None,
+        }
+    }
 }
 
 impl std::str::FromStr for OutputFormat {
@@ -158,9 +170,14 @@ impl std::str::FromStr for OutputFormat {
     fn from_str(name: &str) -> Result<OutputFormat, String> {
         match name {
             "bam" => Ok(OutputFormat::Bam),
+            "parquet" if cfg!(not(feature = "parquet")) => Err(
+                "this build lacks `parquet`: build it with `cargo build --release --features \
+                 parquet`"
+                    .to_string(),
+            ),
             name => name
                 .parse()
-                .map(OutputFormat::Text)
+                .map(OutputFormat::Calls)
                 .map_err(|e: UnknownFormat| format!("{e}, or bam")),
         }
     }
@@ -169,7 +186,7 @@ impl std::str::FromStr for OutputFormat {
 impl std::fmt::Display for OutputFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            OutputFormat::Text(format) => format.fmt(f),
+            OutputFormat::Calls(format) => format.fmt(f),
             OutputFormat::Bam => f.pad("bam"),
         }
     }

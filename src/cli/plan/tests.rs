@@ -98,7 +98,14 @@ fn arguments_give_one_mode_or_say_what_is_wrong() {
         ),
         (&["--follow", "."], "--follow needs --output"),
         (&["--follow", ".", "-o", "-"], "--follow needs --output"),
-        (&["--follow=.", "-o=c", "--format=bedgraph"], "one track"),
+        (&["--follow=.", "-o=c", "--format=bedgraph"], "hold some"),
+        (&["--format=bedgraph", "--order=live"], "no live option"),
+        // Labels.
+        (
+            &["--label=a=1", "--format=bed"],
+            "--format jsonl or parquet",
+        ),
+        (&["--label=a=1", "--label=a=2", "--format=jsonl"], "twice"),
         (&["--follow=.", "-o=c", "--order=live"], "no live option"),
         (&["--follow=.", "-o=c", "--deadline=1"], "no live option"),
         (&["--follow", ".", "-o", "c", "a.fq"], "cannot be used with"),
@@ -196,4 +203,28 @@ fn defaults_are_decided_in_the_plan() {
     assert_eq!(follow.journal, None);
     assert_eq!(follow.folder, Path::new("run"));
     assert_eq!((follow.pipeline.threads, follow.pipeline.pool), (2, 32));
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_is_written_to_its_end_and_not_compressed_again() {
+    for (line, expected) in [
+        (&["--format=parquet"][..], "batch"),
+        (&["--format=parquet", "--shard=1/2", "a.fq"], "batch"),
+        (&["--format=parquet", "--label=a=1"], "batch"),
+        (&["--format=parquet", "--order=live"], "live"),
+        (&["--format=parquet", "--no-header"], "--no-header"),
+        (&["--format=parquet", "-o=c.gz"], "leave .gz away"),
+        (&["--format=parquet", "--follow=.", "-o=c"], "hold some"),
+    ] {
+        let outcome = outcome(line);
+        assert!(outcome.contains(expected), "{line:?}: {outcome}");
+    }
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn without_parquet_the_program_says_what_to_build() {
+    let outcome = outcome(&["--format=parquet"]);
+    assert!(outcome.contains("--features parquet"), "{outcome}");
 }

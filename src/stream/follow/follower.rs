@@ -27,7 +27,7 @@ pub struct FollowConfig {
     pub journal: Option<PathBuf>,
     /// The run ends when nothing new has come for so long; else when it is stopped.
     pub until_idle: Option<Duration>,
-    /// Of the output. Not [`Format::Bedgraph`], which cannot be continued.
+    /// Of the output. Only such as [can be continued](Format::can_be_continued).
     pub format: Format,
     /// What the output says of the models.
     pub models: Vec<ModelTag>,
@@ -42,7 +42,7 @@ pub struct FollowConfig {
 #[non_exhaustive]
 pub enum FollowError {
     /// The output cannot be of this format.
-    #[error("bedgraph is one track of all reads, which cannot be continued: use another format")]
+    #[error("bedgraph and parquet hold calls back and cannot be continued: use another format")]
     Format,
     /// The folder, the output or the journal.
     #[error("{}: {source}", file.display())]
@@ -148,7 +148,7 @@ impl Follower {
     /// Where the format cannot be continued, a file cannot be opened, another run has the journal,
     /// options were others, or output and journal do not belong together. Neither is changed then.
     pub fn open(config: FollowConfig) -> Result<Follower, FollowError> {
-        if config.format == Format::Bedgraph {
+        if !config.format.can_be_continued() {
             return Err(FollowError::Format);
         }
         let output = &config.output;
