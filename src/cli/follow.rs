@@ -22,6 +22,7 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
     });
     let follower = follower.map_err(failed)?;
     let follower = follower.labelled(&run.labels).watched(run.watch.clone());
+    let follower = follower.observed(run.observer.clone());
     let outcome = follower.run(&run.annotator, &run.metrics, &run.interrupt.stop);
     Ok(if outcome.map_err(failed)?.incomplete.is_empty() {
         Ended::Whole

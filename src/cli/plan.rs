@@ -5,6 +5,7 @@ use super::arguments::values::{OrderArgument, OutputFormat, is_link, workers};
 use super::check;
 use super::error::CliError;
 use super::guard::Files;
+use super::html::ReportPlan;
 use super::output::Target;
 use crate::annotate::{Clade, Options, Priors, Task, default_tasks, with_gates};
 use crate::reads::fastx::Limits;
@@ -40,6 +41,8 @@ pub(super) struct Plan {
     pub header: bool,
     /// Fields of each JSON object.
     pub labels: Vec<(String, String)>,
+    /// The page of what the run saw.
+    pub report: Option<ReportPlan>,
 }
 
 /// Which models are in use.
@@ -185,6 +188,7 @@ impl Plan {
     ) -> Result<Plan, CliError> {
         check::options(&arguments)?;
         files(&arguments).check()?;
+        let report = report(&arguments, &command);
         let (molecule, strands) = arguments.molecule.with_strands(arguments.strand);
         let live = arguments.is_live();
         let clade = arguments.clade.named();
@@ -287,6 +291,7 @@ impl Plan {
             quiet,
             header: !arguments.no_header,
             labels: arguments.labels,
+            report,
         };
         Ok(match clade {
             Some(clade) => plan.of_clade(clade),
@@ -356,8 +361,10 @@ fn files(arguments: &AnnotateArguments) -> Files {
         .read(&arguments.inputs)
         .read(&arguments.models)
         .read(&arguments.policy)
+        .read(&arguments.report_gff)
         .follow(arguments.follow.as_ref(), may_hold_reads)
-        .write(&arguments.decisions);
+        .write(&arguments.decisions)
+        .write(&arguments.report);
     match (&arguments.follow, &arguments.output) {
         (Some(_), Some(output)) => {
             let journal = arguments.journal.clone();
@@ -366,6 +373,51 @@ fn files(arguments: &AnnotateArguments) -> Files {
         }
         _ => files.write(&arguments.output),
     }
+}
+
+/// The report, with what its options do not say otherwise.
+fn report(arguments: &AnnotateArguments, command: &str) -> Option<ReportPlan> {
+    let file = arguments.report.clone()?;
+    let name = |path: &PathBuf| path.display().to_string();
+    let inputs = match &arguments.follow {
+        Some(folder) => vec![format!("{}, followed: the reads of this run", name(folder))],
+        None => arguments.inputs.iter().map(name).collect(),
+    };
+    let mut more = vec![
+        (
+            "longest FASTQ read taken",
+            arguments.max_read_len.to_string(),
+        ),
+        ("format", arguments.format.to_string()),
+    ];
+    more.extend(
+        arguments
+            .models
+            .iter()
+            .map(|file| ("model file", name(file))),
+    );
+    more.extend(
+        arguments
+            .shard
+            .iter()
+            .map(|shard| ("shard", shard.to_string())),
+    );
+    let records = arguments.records.iter();
+    more.extend(records.map(|of| ("records", format!("{}-{}", of.start + 1, of.end))));
+    more.extend(
+        arguments
+            .deadline
+            .map(|deadline| ("deadline", format!("{deadline:?}"))),
+    );
+    more.extend(arguments.policy.iter().map(|file| ("policy", name(file))));
+    Some(ReportPlan {
+        file,
+        gff: arguments.report_gff.clone(),
+        gene: arguments.report_gene.clone(),
+        inputs,
+        command: command.to_string(),
+        more,
+    })
 }
 
 /// What stands on the command line of a live run.

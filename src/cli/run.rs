@@ -7,6 +7,7 @@ use crate::annotate::Annotator;
 use crate::metrics::Metrics;
 use crate::sink::{CallWriter, Format, ModelTag, Watch};
 use crate::stream::model_tags;
+use crate::stream::observe::Observed;
 use std::sync::Arc;
 
 /// A run on its way.
@@ -21,6 +22,8 @@ pub(super) struct Run {
     pub labels: Vec<(String, String)>,
     /// Sees the calls, for the live page.
     pub watch: Option<Watch>,
+    /// Sees the reads, for the report.
+    pub observer: Option<Observed>,
 }
 
 impl Run {

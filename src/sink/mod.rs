@@ -28,6 +28,8 @@
 pub mod bam;
 pub mod bedgraph;
 pub mod bgzf;
+#[cfg(feature = "tract")]
+pub(crate) mod markup;
 pub mod npy;
 pub mod splice_tsv;
 mod text;
