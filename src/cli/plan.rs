@@ -383,40 +383,34 @@ fn report(arguments: &AnnotateArguments, command: &str) -> Option<ReportPlan> {
         Some(folder) => vec![format!("{}, followed: the reads of this run", name(folder))],
         None => arguments.inputs.iter().map(name).collect(),
     };
-    let mut more = vec![
-        (
-            "longest FASTQ read taken",
-            arguments.max_read_len.to_string(),
+    let text = |value: Option<String>, name| value.map(|value| (name, value));
+    let limit = arguments.max_read_len;
+    let other_limit = (limit != Limits::default().max_read_len).then(|| limit.to_string());
+    let shard = arguments.shard.map(|shard| shard.to_string());
+    let records = arguments.records.as_ref();
+    let records = records.map(|of| format!("{} to {}", of.start + 1, of.end));
+    let deadline = arguments.deadline.map(|time| format!("{time:?}"));
+    let overload = arguments.on_overload.map(OverloadPolicy::from);
+    let given = [
+        text(other_limit, "longest FASTQ read taken"),
+        text(shard, "shard"),
+        text(records, "records"),
+        text(deadline, "deadline"),
+        text(
+            overload.map(|policy| policy.name().to_string()),
+            "on overload",
         ),
-        ("format", arguments.format.to_string()),
+        text(arguments.policy.as_ref().map(name), "policy"),
     ];
-    more.extend(
-        arguments
-            .models
-            .iter()
-            .map(|file| ("model file", name(file))),
-    );
-    more.extend(
-        arguments
-            .shard
-            .iter()
-            .map(|shard| ("shard", shard.to_string())),
-    );
-    let records = arguments.records.iter();
-    more.extend(records.map(|of| ("records", format!("{}-{}", of.start + 1, of.end))));
-    more.extend(
-        arguments
-            .deadline
-            .map(|deadline| ("deadline", format!("{deadline:?}"))),
-    );
-    more.extend(arguments.policy.iter().map(|file| ("policy", name(file))));
+    let models = arguments.models.iter();
+    let models = models.map(|file| ("model file", name(file)));
     Some(ReportPlan {
         file,
         gff: arguments.report_gff.clone(),
         gene: arguments.report_gene.clone(),
         inputs,
         command: command.to_string(),
-        more,
+        more: models.chain(given.into_iter().flatten()).collect(),
     })
 }
 

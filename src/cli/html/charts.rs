@@ -1,6 +1,7 @@
 //! The histograms of the page.
 
-use super::svg::{Bar, Histogram, bases, details, fact, table, whole};
+use super::svg::{Bar, Histogram};
+use super::text::{bases, details, fact, table, whole};
 use crate::call::{CallKind, Flags};
 use crate::stream::tally::{BINS, LengthBin, Lengths, Tally, range};
 
@@ -21,8 +22,8 @@ pub(super) fn lengths(lengths: &Lengths) -> String {
     };
     let count = bins.len() as f64;
     let decades = bins.len() / 10;
-    // A phone has room for some six labels.
-    let step = decades.div_ceil(6);
+    // A phone has room for five labels.
+    let step = decades.div_ceil(4);
     let ticks: Vec<(f64, String)> = (0..=decades)
         .filter(|decade| decade.is_multiple_of(step))
         .map(|decade| {

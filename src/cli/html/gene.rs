@@ -1,9 +1,7 @@
 //! One gene: its transcripts, and the calls above them.
 
-use super::svg::{
-    TRACK, across, bases, call_table, details, legend, picture, share, table, text, track, whole,
-    wide,
-};
+use super::svg::{CALLS, TRACK, call_table, legend, picture, text, track};
+use super::text::{bases, details, share, table, whole};
 use crate::call::{CallKind, Strand};
 use crate::sink::markup::escaped;
 use crate::study::gene_calls::{CalledGene, Sites};
@@ -24,8 +22,8 @@ pub(super) fn section(best: Option<&CalledGene>, asked: Option<&str>) -> String 
             None => "a gene".to_string(),
         };
         return format!(
-            "<section id=\"gene\"><h2>A gene</h2><p>No record of an annotated sequence held {which} \
-             whole and has calls in it. Records must bear the names of the annotation's \
+            "<section id=\"gene\"><h2>A gene</h2><p>No record of an annotated sequence held \
+             {which} whole and has calls in it. Records must bear the names of the annotation's \
              sequences.</p></section>\n"
         );
     };
@@ -49,13 +47,13 @@ pub(super) fn section(best: Option<&CalledGene>, asked: Option<&str>) -> String 
     let more = match gene.transcripts.len() - drawn {
         0 => String::new(),
         more => format!(
-            "<p class=\"note\">{more} more transcripts are not drawn, but their sites \
-                         count.</p>"
+            "<p class=\"note\">{more} more transcripts are not drawn, but their sites count.</p>"
         ),
     };
     format!(
-        "<section id=\"gene\"><h2>Gene <bdi>{}</bdi></h2><p><bdi>{}</bdi>, bases {} to {} ({}), {} \
-         strand, {} transcripts; {about}.{why}</p>{}<figure class=\"track\">{}</figure>{more}\
+        "<section id=\"gene\"><h2>Gene <bdi>{}</bdi></h2><p><bdi>{}</bdi>, bases \
+         {} to {} ({}), {} strand; transcripts: {}; {about}.{why}</p>{}\
+         <figure class=\"track\">{}</figure>{more}\
          <h3>Sites</h3>{}{}{}<p class=\"note\">Annotated sites are ends of exons at introns, on \
          the gene's strand; a call counts as one where it names the very base. Calls at no \
          annotated site are not all false: an annotation may lack sites.</p></section>\n",
@@ -94,7 +92,7 @@ fn counts(sites: &[Sites; 2]) -> String {
         "annotated",
         "of them called",
         "recall",
-        "calls elsewhere",
+        "calls at no site",
     ];
     table("Sites of the gene", 1, &head, &rows.collect::<Vec<_>>())
 }
@@ -128,7 +126,7 @@ fn sites(called: &CalledGene) -> String {
     let gene = called.gene.start..called.gene.end;
     let y = TRACK + 1.3 * ROW;
     let mut out = text(
-        &across(0.0),
+        &CALLS.across(0.0),
         y - 10.0,
         "start",
         "annotated sites: filled where called",
@@ -143,7 +141,7 @@ fn sites(called: &CalledGene) -> String {
             out += &format!(
                 "\n<circle class=\"{class} {kind}\" cx=\"{}\" cy=\"{y:.1}\" r=\"3\"><title>{kind} \
                  {}: {state}</title></circle>",
-                across(place(&gene, at)),
+                CALLS.across(place(&gene, at)),
                 whole(at)
             );
         }
@@ -160,11 +158,11 @@ fn transcripts(called: &CalledGene) -> String {
         let (Some(first), Some(last)) = (transcript.exons.first(), transcript.exons.last()) else {
             continue;
         };
-        out += &text(&across(0.0), y - 7.0, "start", &transcript.name);
+        out += &text(&CALLS.across(0.0), y - 7.0, "start", &transcript.name);
         out += &format!(
             "<line class=\"intron\" x1=\"{}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
-            across(place(&gene, first.start)),
-            across(place(&gene, last.end))
+            CALLS.across(place(&gene, first.start)),
+            CALLS.across(place(&gene, last.end))
         );
         for (place_in_row, exon) in transcript.exons.iter().enumerate() {
             // Exons are counted in the direction of the gene.
@@ -176,8 +174,8 @@ fn transcripts(called: &CalledGene) -> String {
             out += &format!(
                 "\n<rect class=\"exon\" x=\"{}\" width=\"{}\" y=\"{:.1}\" height=\"{EXON}\">\
                  <title>exon {} of {}: {} to {}</title></rect>",
-                across(from),
-                wide(to - from),
+                CALLS.across(from),
+                CALLS.wide(to - from),
                 y - EXON / 2.0,
                 number,
                 escaped(&transcript.name),

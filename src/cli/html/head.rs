@@ -1,6 +1,6 @@
 //! The beginning of the page: what was run, and what came of it.
 
-use super::svg::{bases, details, fact, table, whole};
+use super::text::{bases, details, fact, table, whole};
 use crate::annotate::{Molecule, Options, Strands};
 use crate::call::CallKind;
 use crate::metrics::Summary;
@@ -91,13 +91,12 @@ pub(super) fn section(facts: &Facts, summary: &Summary) -> String {
     let models: Vec<Vec<String>> = models
         .map(|(name, hash)| vec![name.clone(), hash.clone()])
         .collect();
-    let models = table("Models", 2, &["model", "BLAKE3 of its weights"], &models);
+    let models = table("Models", 2, &["model", "BLAKE3"], &models);
     let command = format!("<pre>{}</pre>", escaped(&facts.command));
     let summary = format!("<pre>{}</pre>", escaped(&summary.to_string()));
     format!(
         "<section id=\"run\"><h2>The run</h2><div class=\"pair\"><dl>{reads}</dl><dl>{run}</dl>\
-         </div>{}{}{}</section>\n",
-        details("Models", &models),
+         </div><h3>Models</h3>{models}{}{}</section>\n",
         details("Command line", &command),
         details("Summary as printed", &summary)
     )

@@ -1,7 +1,7 @@
 //! What scores mean, and what they do not: nothing that the model cards do not say.
 
 use super::charts::kinds;
-use super::svg::{share, table, whole};
+use super::text::{share, table, whole};
 use crate::annotate::{Clade, ModelInfo, Options};
 use crate::call::CallKind;
 use crate::stream::tally::Tally;

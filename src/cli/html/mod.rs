@@ -7,6 +7,7 @@ mod gene;
 mod head;
 mod meaning;
 mod svg;
+mod text;
 mod tracks;
 
 pub(super) use head::Facts;
@@ -181,9 +182,9 @@ fn page(
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta \
          name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta \
-         http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n<title>strandline report: {} \
-         reads</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}",
-        svg::whole(summary.reads_out),
+         http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n<title>strandline \
+         report: {} reads</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}",
+        text::whole(summary.reads_out),
         svg::shapes()
     );
     out += &head::lead(facts, summary);

@@ -1,14 +1,43 @@
-//! Numbers, tables and charts of the page. Charts are as wide as their place, whatever that is:
+//! The charts of the page. They are as wide as their place, whatever that is:
 //! across they are in percent, down in pixels, so letters keep their size on a phone.
 
+use super::text::{bases, short, table, whole};
 use crate::call::{Call, CallKind, Strand};
 use crate::sink::markup::escaped;
 use crate::stream::tally::height;
-use std::fmt::Display;
 
-/// Percent of the width left and right of a plot.
-const LEFT: f64 = 10.0;
+/// Where a plot lies across its picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plot {
+    /// Percent of the picture left of it, for what its lines mean.
+    left: f64,
+}
+
+/// Of bars, with counts on the left.
+const BARS: Plot = Plot { left: 13.0 };
+
+/// Of calls, with strands on the left.
+pub(super) const CALLS: Plot = Plot { left: 5.0 };
+
+/// Percent of the width right of a plot.
 const RIGHT: f64 = 2.0;
+
+impl Plot {
+    /// Where something stands across, from a place in the plot from 0 to 1.
+    pub(super) fn across(self, place: f64) -> String {
+        format!("{:.3}%", self.left + place * (100.0 - self.left - RIGHT))
+    }
+
+    /// The same of a width.
+    pub(super) fn wide(self, part: f64) -> String {
+        format!("{:.3}%", part * (100.0 - self.left - RIGHT))
+    }
+
+    /// Where labels of lines end.
+    fn labels(self) -> String {
+        format!("{}%", self.left - 1.5)
+    }
+}
 
 /// Pixels above a plot of bars, of the plot, and below it.
 const ABOVE: f64 = 22.0;
@@ -21,91 +50,6 @@ const EDGE: f64 = 10.0;
 
 /// Pixels that a track of calls takes, its axis of bases included.
 pub(super) const TRACK: f64 = 2.0 * (STEM + EDGE) + BELOW;
-
-/// With commas between thousands.
-pub(super) fn whole(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Three digits and a unit, or all where there are no more.
-pub(super) fn short(number: f64) -> String {
-    let units = [(1e9, " G"), (1e6, " M"), (1e3, " k")];
-    let unit = units.into_iter().find(|(size, _)| number >= *size);
-    let Some((size, unit)) = unit else {
-        return format!("{number:.0}");
-    };
-    let scaled = number / size;
-    let decimals = match scaled {
-        _ if scaled.fract() < 0.005 || scaled >= 100.0 => 0,
-        _ if scaled >= 10.0 => 1,
-        _ => 2,
-    };
-    format!("{scaled:.decimals$}{unit}")
-}
-
-/// The same of bases.
-pub(super) fn bases(number: u64) -> String {
-    let text = short(number as f64);
-    let gap = if text.contains(' ') { "" } else { " " };
-    format!("{text}{gap}b")
-}
-
-/// A part of a whole in percent, or a dash where there is no whole.
-pub(super) fn share(part: f64, whole: f64) -> String {
-    if whole > 0.0 {
-        format!("{:.1} %", 100.0 * part / whole)
-    } else {
-        "–".to_string()
-    }
-}
-
-/// Where something stands across, from a place in the plot from 0 to 1.
-pub(super) fn across(place: f64) -> String {
-    format!("{:.3}%", LEFT + place * (100.0 - LEFT - RIGHT))
-}
-
-/// The same of a width.
-pub(super) fn wide(part: f64) -> String {
-    format!("{:.3}%", part * (100.0 - LEFT - RIGHT))
-}
-
-/// A table that scrolls sideways where it must; the first columns of `text` are no numbers.
-pub(super) fn table(label: &str, text: usize, head: &[&str], rows: &[Vec<String>]) -> String {
-    let class = |place: usize| if place < text { "" } else { " class=\"n\"" };
-    let head = head.iter().enumerate();
-    let head: String = head
-        .map(|(place, name)| format!("<th scope=\"col\"{}>{}</th>", class(place), escaped(name)))
-        .collect();
-    let rows = rows.iter().map(|row| {
-        let cells = row.iter().enumerate();
-        let cells: String = cells
-            .map(|(place, cell)| format!("<td{}><bdi>{}</bdi></td>", class(place), escaped(cell)))
-            .collect();
-        format!("<tr>{cells}</tr>\n")
-    });
-    format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table><thead><tr>\
-         {head}</tr></thead><tbody>\n{}</tbody></table></div>",
-        escaped(label),
-        rows.collect::<String>()
-    )
-}
-
-/// What is behind a chart, shown on request.
-pub(super) fn details(summary: &str, content: &str) -> String {
-    format!(
-        "<details><summary>{}</summary>{content}</details>",
-        escaped(summary)
-    )
-}
 
 /// A picture with its title and description; `id` names it in the page.
 pub(super) fn picture(id: &str, high: f64, title: &str, about: &str, content: &str) -> String {
@@ -156,16 +100,16 @@ impl Histogram<'_> {
         let mut out = String::new();
         for part in [0.0, 0.5, 1.0] {
             let y = bottom - part * PLOT;
-            let x = LEFT - 1.5;
             out += &format!(
                 "<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>",
-                across(0.0),
-                across(1.0)
+                BARS.across(0.0),
+                BARS.across(1.0)
             );
             // Half a call is none.
             if top.is_multiple_of(2) || part != 0.5 {
-                let label = short(part * top as f64);
-                out += &text(&format!("{x}%"), y + 4.0, "end", &label);
+                // A phone has no room for blanks.
+                let label = short(part * top as f64).replace(' ', "");
+                out += &text(&BARS.labels(), y + 4.0, "end", &label);
             }
         }
         for bar in self.bars.iter().filter(|bar| bar.count > 0) {
@@ -174,15 +118,15 @@ impl Histogram<'_> {
                 "\n<rect class=\"{}\" x=\"{}\" width=\"{}\" y=\"{:.1}\" height=\"{high:.1}\">\
                  <title>{}</title></rect>",
                 self.class,
-                across(bar.from),
-                wide((bar.to - bar.from) * 0.92),
+                BARS.across(bar.from),
+                BARS.wide((bar.to - bar.from) * 0.92),
                 bottom - high,
                 escaped(&bar.about)
             );
         }
-        out += &ticks(&self.ticks, bottom + 15.0);
+        out += &ticks(BARS, &self.ticks, bottom + 15.0);
         if let Some((place, label)) = &self.marked {
-            let x = across(*place);
+            let x = BARS.across(*place);
             let anchor = if *place > 0.5 { "end" } else { "start" };
             out += &format!(
                 "<line class=\"marked\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{bottom}\"/>",
@@ -195,26 +139,39 @@ impl Histogram<'_> {
 }
 
 /// Labels below an axis; those at its ends stay inside.
-fn ticks(ticks: &[(f64, String)], y: f64) -> String {
+fn ticks(plot: Plot, ticks: &[(f64, String)], y: f64) -> String {
     let labels = ticks.iter().map(|(place, label)| {
         let anchor = match place {
-            _ if *place < 0.01 => "start",
-            _ if *place > 0.99 => "end",
+            _ if *place < 0.05 => "start",
+            _ if *place > 0.95 => "end",
             _ => "middle",
         };
-        text(&across(*place), y, anchor, label)
+        text(&plot.across(*place), y, anchor, label)
     });
     labels.collect()
 }
 
-/// The least of 1, 2 and 5 times a power of ten that is not below.
+/// The least round number that is not below; beyond 10 half of it is one, too.
 fn round_up(count: u64) -> u64 {
     let powers = (0..19).map(|power| 10_u64.pow(power));
-    let rounds = powers.flat_map(|power| [power, 2 * power, 5 * power.min(u64::MAX / 5)]);
+    let rounds = powers.flat_map(|power| [1, 2, 3, 4, 6, 8].map(|of| power.saturating_mul(of)));
     rounds
         .into_iter()
         .find(|round| *round >= count)
         .unwrap_or(count)
+}
+
+/// Round positions, at most five, and where they lie between `from` and `to`.
+fn positions(from: u64, to: u64) -> Vec<(f64, String)> {
+    let length = (to - from).max(1);
+    let powers = (0..19).map(|power| 10_u64.pow(power));
+    let mut steps = powers.flat_map(|power| [1, 2, 5].map(|of| power.saturating_mul(of)));
+    let step = steps
+        .find(|step| *step >= length.div_ceil(4))
+        .unwrap_or(length);
+    let multiples = (from.div_ceil(step)..=to / step).map(|multiple| multiple * step);
+    let places = multiples.map(|at| ((at - from) as f64 / length as f64, bases(at)));
+    places.collect()
 }
 
 /// Calls along bases: forward above the axis, reverse below it, as high as they score.
@@ -222,22 +179,22 @@ pub(super) fn track(calls: &[Call], from: u64, to: u64) -> String {
     let axis = STEM + EDGE;
     let length = (to - from).max(1) as f64;
     let place = |position: u64| position.saturating_sub(from) as f64 / length;
-    let (start, end) = (across(0.0), across(1.0));
+    let (start, end) = (CALLS.across(0.0), CALLS.across(1.0));
     let mut out = String::new();
     for (y, class) in [(axis - STEM, "grid"), (axis + STEM, "grid"), (axis, "axis")] {
         out +=
             &format!("<line class=\"{class}\" x1=\"{start}\" x2=\"{end}\" y1=\"{y}\" y2=\"{y}\"/>");
     }
-    let sign = format!("{}%", LEFT - 1.5);
-    out += &text(&sign, axis - STEM / 2.0 + 4.0, "end", "+ strand");
-    out += &text(&sign, axis + STEM / 2.0 + 4.0, "end", "− strand");
+    let sign = CALLS.labels();
+    out += &text(&sign, axis - STEM / 2.0 + 4.0, "end", "+");
+    out += &text(&sign, axis + STEM / 2.0 + 4.0, "end", "−");
     for call in calls {
         let high = STEM * f64::from(height(call.kind, call.score));
         let y = match call.strand {
             Strand::Forward => axis - high,
             Strand::Reverse => axis + high,
         };
-        let x = across(place(call.start));
+        let x = CALLS.across(place(call.start));
         let name = call.kind.name();
         out += &format!(
             "\n<g class=\"{name}\"><title>{}</title><line x1=\"{x}\" x2=\"{x}\" y1=\"{axis}\" \
@@ -245,12 +202,7 @@ pub(super) fn track(calls: &[Call], from: u64, to: u64) -> String {
             escaped(&about(call))
         );
     }
-    let quarters = (0..=4).map(|quarter| {
-        let part = f64::from(quarter) / 4.0;
-        let at = from + (part * length).round() as u64;
-        (part, bases(at))
-    });
-    out + &ticks(&quarters.collect::<Vec<_>>(), 2.0 * axis + 15.0)
+    out + &ticks(CALLS, &positions(from, to), 2.0 * axis + 15.0)
 }
 
 /// What a call is, in words.
@@ -313,35 +265,28 @@ pub(super) fn legend(kinds: &[CallKind]) -> String {
     format!("<ul class=\"legend\">{}</ul>", items.collect::<String>())
 }
 
-/// A row of a list of facts.
-pub(super) fn fact(name: &str, value: impl Display) -> String {
-    format!(
-        "<dt>{}</dt><dd><bdi>{}</bdi></dd>",
-        escaped(name),
-        escaped(&value.to_string())
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::text::{details, fact};
     use super::*;
 
     #[test]
-    fn numbers_are_read_at_a_glance() {
+    fn axes_have_few_and_round_positions() {
+        let labels = |from, to| {
+            let all = positions(from, to);
+            assert!(all.len() <= 5 && all.iter().all(|(at, _)| (0.0..=1.0).contains(at)));
+            all.into_iter().map(|(_, label)| label).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(0, 35_721), ["0 b", "10 kb", "20 kb", "30 kb"]);
         assert_eq!(
-            [0, 999, 1000, 1_234_567].map(whole),
-            ["0", "999", "1,000", "1,234,567"]
+            labels(14_853, 200_000),
+            ["50 kb", "100 kb", "150 kb", "200 kb"]
         );
-        assert_eq!(
-            [0.0, 999.0, 1000.0, 1234.0, 12_345.0, 123_456.0, 2.5e9].map(short),
-            ["0", "999", "1 k", "1.23 k", "12.3 k", "123 k", "2.50 G"]
-        );
-        assert_eq!([7, 23_616].map(bases), ["7 b", "23.6 kb"]);
-        assert_eq!([share(1.0, 3.0), share(0.0, 0.0)], ["33.3 %", "–"]);
-        assert_eq!(
-            [0, 1, 3, 7, 11, 50, 51].map(round_up),
-            [1, 1, 5, 10, 20, 50, 100]
-        );
+        assert_eq!(labels(0, 1), ["0 b", "1 b"]);
+        assert_eq!(labels(7, 7).len(), 1);
+        assert!(!labels(0, u64::MAX).is_empty());
+        let rounds = [1, 1, 3, 8, 20, 60, 300];
+        assert_eq!([0, 1, 3, 7, 11, 50, 207].map(round_up), rounds);
         assert!(round_up(u64::MAX) > 0);
     }
 

@@ -1,7 +1,8 @@
 //! Calls along the longest reads.
 
 use super::charts::kinds;
-use super::svg::{TRACK, call_table, details, legend, picture, track, whole};
+use super::svg::{TRACK, call_table, legend, picture, track};
+use super::text::{details, whole};
 use crate::sink::markup::escaped;
 use crate::stream::tally::{LongRead, Tally};
 
@@ -17,8 +18,9 @@ pub(super) fn section(tally: &Tally) -> String {
     };
     format!(
         "<section id=\"longest\"><h2>Calls along the longest reads</h2>{none}{}<p \
-         class=\"note\">The {count} longest reads, each over the whole width. Calls of the + strand \
-         stand above the line, those of the − strand below it, as high as they score.</p>{reads}\
+         class=\"note\">Longest first, each over the whole width. Calls of the + strand stand \
+         above the line, those of the − strand below it, as high as they score: the thin lines are a \
+         probability of 1.</p>{reads}\
          </section>\n",
         legend(&kinds(tally))
     )
