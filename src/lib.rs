@@ -44,7 +44,7 @@
 //! | `sink` | call | calls -> formats |
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
 //! | `lab` | all but lab, study, cells, cli | for measuring, not for annotating |
-//! | `study` | all but lab, study, cells, cli | variants, maps of bases, motifs |
+//! | `study` | all but lab, study, cells, cli | variants, maps of bases, motifs, genes |
 //! | `cells` | all but lab, study, cells, cli | cells -> types, vectors, responses |
 //! | `cli` | all but cli | arguments -> a plan -> one of the above; prints |
 //!

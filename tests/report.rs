@@ -260,7 +260,6 @@ fn a_gene_is_shown_beside_its_annotation() {
 
 #[test]
 fn every_way_of_reading_gives_the_same_page() {
-    let reads = [data("inputs/good_names.fq")];
     let bam = [data("inputs/good_unaligned.bam")];
     let folder = tempfile::tempdir().unwrap();
     fs::copy(data("reads.fastq.gz"), folder.path().join("reads.fastq.gz")).unwrap();
@@ -279,8 +278,7 @@ fn every_way_of_reading_gives_the_same_page() {
     };
     let page = same((&[], &copied), (&[&follow, "--until-idle=0.1"], &[]));
     assert_eq!(fact(section(&page, "lengths"), "reads"), 150.0);
-    let live = same((&["--order=live"], &reads), (&[], &reads));
-    assert_eq!(fact(section(&live, "lengths"), "reads"), 5.0);
+    same((&["--order=live"], &copied), (&[], &copied));
     same(
         (&["--order=ready"], &copied),
         (&["--order=ready", "--threads=1"], &copied),

@@ -42,7 +42,7 @@ fn run(command: Command, quiet: bool) -> Result<(), CliError> {
             let words: Vec<String> = std::env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
-            annotate::run(Plan::new(arguments, words.join(" "), quiet)?)
+            annotate::run(Plan::new(*arguments, words.join(" "), quiet)?)
         }
         Command::Clade(arguments) => clade::run(&arguments, quiet),
         Command::Count(arguments) => count::run(&arguments),

@@ -378,7 +378,10 @@ fn files(arguments: &AnnotateArguments) -> Files {
 /// The report, with what its options do not say otherwise.
 fn report(arguments: &AnnotateArguments, command: &str) -> Option<ReportPlan> {
     let file = arguments.report.clone()?;
-    let name = |path: &PathBuf| path.display().to_string();
+    let name = |path: &PathBuf| match path.to_str() {
+        Some("-") => "standard input".to_string(),
+        _ => path.display().to_string(),
+    };
     let inputs = match &arguments.follow {
         Some(folder) => vec![format!("{}, followed: the reads of this run", name(folder))],
         None => arguments.inputs.iter().map(name).collect(),

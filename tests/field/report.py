@@ -28,7 +28,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests/data"
 WIDTHS = (340, 768, 1200)
 
-# Sections of every report, and charts that have no other name.
+# What Chromium asks for on its own account.
+BROWSER = re.compile(r"(^|//|\.)(google|googleapis|gvt1|gstatic)\.com[:/]")
+
+# A page that asks for something elsewhere, so that it shows whether that is seen.
+ASKING = b"<!doctype html><img src=http://elsewhere.invalid/seen.png><p>asks</p>"
+
+# Sections of every report.
 SECTIONS = ("run", "lengths", "scores", "meaning", "longest")
 
 # Measures a page in frames of several widths, first as it opens, then with all tables shown.
@@ -139,6 +145,15 @@ class Pages(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def elsewhere(server):
+    """What was asked for that is none of the server's pages, but for the browser's own."""
+    return [
+        url
+        for url in server.strange
+        if not BROWSER.search(url) and not url.endswith("/favicon.ico")
+    ]
+
+
 def annotate(program, report, *arguments):
     command = [program, "-q", "annotate", "-o", os.devnull, "--report", report, *arguments]
     subprocess.run(command, check=True)
@@ -148,7 +163,7 @@ def hostile_reads(path):
     """The sample genes under names that are markup, very long, or both."""
     names = [
         "<script>document.title='owned'</script>",
-        "\"><img/src=http://example.com/x.png/onerror=alert(1)>",
+        '"><img/src=http://example.com/x.png/onerror=alert(1)>',
         "x" * 400,
         "&lt;&amp;]]>--><!--",
         "\u202egnp.exe' onload='x",
@@ -230,10 +245,14 @@ def main():
                     options = [*proxy, *how, f"--screenshot={png}"]
                     chromium(arguments.chromium, f"{origin}/{name}.html", folder, *options)
                     pictures[f"{name}-{shot}"] = brightness(png)
-        server.shutdown()
-        strange = [url for url in server.strange if not url.endswith("/favicon.ico")]
+        strange = elsewhere(server)
         if strange:
             sys.exit(f"asked for elsewhere: {strange}")
+        server.pages["/asking.html"] = ASKING
+        chromium(arguments.chromium, f"{origin}/asking.html", folder, "--dump-dom", *proxy)
+        if not any(url.endswith("/seen.png") for url in elsewhere(server)):
+            sys.exit("a request to elsewhere is not seen")
+        server.shutdown()
         for name, (light, colours) in pictures.items():
             if (light > 80) == name.endswith("dark") or colours < 20:
                 sys.exit(f"{name}: brightness {light:.0f}, {colours} colours")

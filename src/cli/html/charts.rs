@@ -35,7 +35,7 @@ pub(super) fn lengths(lengths: &Lengths) -> String {
     let marked = |name: &str, length: Option<u64>| {
         length.map(|length| (place(length), format!("{name} {}", bases(length))))
     };
-    let chart = |id, title, about: String, class, of: fn(&LengthBin) -> u64, marked| {
+    let chart = |id, title, about: String, of: fn(&LengthBin) -> u64, marked| {
         let bars = bins.iter().enumerate();
         let bars = bars.map(|(at, bin)| Bar {
             from: at as f64 / count,
@@ -53,7 +53,7 @@ pub(super) fn lengths(lengths: &Lengths) -> String {
             id,
             title,
             about: &about,
-            class,
+            class: "bar",
             bars: bars.collect(),
             ticks: ticks.clone(),
             marked,
@@ -95,7 +95,6 @@ pub(super) fn lengths(lengths: &Lengths) -> String {
             "by-reads",
             "Reads by length",
             span("Reads"),
-            "bar",
             |bin| bin.reads,
             marked("median", median)
         ),
@@ -103,7 +102,6 @@ pub(super) fn lengths(lengths: &Lengths) -> String {
             "by-bases",
             "Bases by length of their read",
             span("Bases"),
-            "bar second",
             |bin| bin.bases,
             marked("N50", n50)
         ),

@@ -121,17 +121,18 @@ fn place(gene: &Range<u64>, position: u64) -> f64 {
     (position.saturating_sub(gene.start) as f64 / length).clamp(0.0, 1.0)
 }
 
-/// A row of the annotated sites: filled where they were called.
+/// Annotated sites, filled where they were called: donors above acceptors.
 fn sites(called: &CalledGene) -> String {
     let gene = called.gene.start..called.gene.end;
-    let y = TRACK + 1.3 * ROW;
+    let y = TRACK + 1.2 * ROW;
     let mut out = text(
         &CALLS.across(0.0),
-        y - 10.0,
+        y - 8.0,
         "start",
         "annotated sites: filled where called",
     );
-    for (kind, own) in ["donor", "acceptor"].into_iter().zip(&called.sites) {
+    let rows = [("donor", y), ("acceptor", y + 9.0)].into_iter();
+    for ((kind, y), own) in rows.zip(&called.sites) {
         for &(at, found) in &own.annotated {
             let (state, class) = if found {
                 ("called", "found")

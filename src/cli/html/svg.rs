@@ -142,7 +142,7 @@ impl Histogram<'_> {
 fn ticks(plot: Plot, ticks: &[(f64, String)], y: f64) -> String {
     let labels = ticks.iter().map(|(place, label)| {
         let anchor = match place {
-            _ if *place < 0.05 => "start",
+            _ if *place < 0.05 && plot.left < BARS.left => "start",
             _ if *place > 0.95 => "end",
             _ => "middle",
         };

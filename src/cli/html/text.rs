@@ -81,7 +81,7 @@ pub(super) fn details(summary: &str, content: &str) -> String {
 /// A row of a list of facts.
 pub(super) fn fact(name: &str, value: impl Display) -> String {
     format!(
-        "<dt>{}</dt><dd><bdi>{}</bdi></dd>",
+        "<div><dt>{}</dt><dd><bdi>{}</bdi></dd></div>",
         escaped(name),
         escaped(&value.to_string())
     )

@@ -118,16 +118,17 @@ impl Lengths {
     /// The other reads by length, ten bins for a factor of ten, from a power of ten to a power of
     /// ten. Reads within 0.4 % of an edge may stand on its other side.
     pub fn by_tenths(&self) -> Vec<LengthBin> {
-        let edge = |tenth: i32| 10f64.powf(f64::from(tenth) / 10.0).round() as u64;
-        let tenth = |mean: f64| (mean.log10() * 10.0).floor() as i32;
         let filled = self.bins.iter().skip(1).filter(|bin| bin.reads > 0);
-        let lengths = filled.clone().map(|bin| bin.mean());
-        let Some(least) = lengths.clone().reduce(f64::min) else {
+        let (Some(least), Some(most)) = (filled.clone().next(), filled.clone().next_back()) else {
             return vec![];
         };
-        let most = lengths.fold(0.0, f64::max);
-        let first = tenth(least).div_euclid(10) * 10;
-        let last = (tenth(most).div_euclid(10) + 1) * 10;
+        // The least whole length that is not below.
+        let edge = |tenth: u32| match (tenth / 10, tenth % 10) {
+            (decade, 0) => 10_u64.saturating_pow(decade),
+            _ => 10f64.powf(f64::from(tenth) / 10.0).ceil() as u64,
+        };
+        let first = (least.mean() as u64).ilog10() * 10;
+        let last = (most.mean() as u64).ilog10() * 10 + 10;
         let bins = (first..last).map(|tenth| LengthBin {
             from: edge(tenth),
             to: edge(tenth + 1),
@@ -136,9 +137,11 @@ impl Lengths {
         });
         let mut bins: Vec<LengthBin> = bins.collect();
         for own in filled {
-            let place = (tenth(own.mean()) - first) as usize;
-            bins[place].reads += own.reads;
-            bins[place].bases += own.bases;
+            let mean = own.mean() as u64;
+            let place = bins.partition_point(|bin| bin.from <= mean);
+            let bin = &mut bins[place.saturating_sub(1)];
+            bin.reads += own.reads;
+            bin.bases += own.bases;
         }
         bins
     }
@@ -235,8 +238,14 @@ mod tests {
         assert!(tally.by_tenths().is_empty());
         tally.add(1);
         tally.add(u64::from(u32::MAX));
+        tally.add(10);
         let bins = tally.by_tenths();
-        assert_eq!((bins[0].from, bins[0].reads), (1, 1));
         assert_eq!(bins.len(), 100);
+        let filled: Vec<[u64; 3]> = bins
+            .iter()
+            .filter(|bin| bin.reads > 0)
+            .map(|bin| [bin.from, bin.to, bin.reads])
+            .collect();
+        assert_eq!(filled[..2], [[1, 2, 1], [10, 13, 1]]);
     }
 }
