@@ -2,9 +2,9 @@
 
     python3 tests/field/report.py PROGRAM [--chromium PROGRAM] [--keep FOLDER]
 
-Writes reports of the sample data, one of them with a gene, one of reads with hostile names. Chromium
-opens each in frames as wide as a phone, a tablet and a screen, light and dark, and a script beside
-the frames measures them. All requests go to this program as to a proxy, which refuses those that
+Writes reports of the sample data, one of them with a gene, one of reads with hostile names.
+Chromium opens each in frames as wide as a phone, a tablet and a screen, light and dark, and a
+script beside the frames measures them. All requests go to this program as to a proxy, which refuses those that
 are not for its own pages. Ends with 1 where something is not as it should be.
 """
 
@@ -232,12 +232,10 @@ def main():
             server.pages[f"/{name}.html"] = text.encode()
             frames = FRAMES.replace("PAGE", f"/{name}.html").replace("WIDTHS", str(list(WIDTHS)))
             server.pages[f"/{name}.frames"] = frames.encode()
-            seen = [
-                found(chromium(
-                    arguments.chromium, f"{origin}/{name}.frames", folder, "--dump-dom", *proxy, *how,
-                ))
-                for how in (SHOTS["light"], SHOTS["dark"])
-            ]  # fmt: skip
+            url, seen = f"{origin}/{name}.frames", []
+            for how in (SHOTS["light"], SHOTS["dark"]):
+                options = [*proxy, *how, "--dump-dom"]
+                seen.append(found(chromium(arguments.chromium, url, folder, *options)))
             check(name, *seen)
             if name != "hostile":
                 for shot, how in SHOTS.items():

@@ -19,9 +19,8 @@ pub(super) fn section(tally: &Tally) -> String {
     format!(
         "<section id=\"longest\"><h2>Calls along the longest reads</h2>{none}{}<p \
          class=\"note\">Longest first, each over the whole width. Calls of the + strand stand \
-         above the line, those of the − strand below it, as high as they score: the thin lines are a \
-         probability of 1.</p>{reads}\
-         </section>\n",
+         above the line, those of the − strand below it, as high as they score: the thin lines \
+         are a probability of 1.</p>{reads}</section>\n",
         legend(&kinds(tally))
     )
 }
