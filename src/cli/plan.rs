@@ -409,7 +409,9 @@ fn report(arguments: &AnnotateArguments, command: &str) -> Option<ReportPlan> {
     let models = models.map(|file| ("model file", name(file)));
     Some(ReportPlan {
         file,
+        #[cfg(feature = "study")]
         gff: arguments.report_gff.clone(),
+        #[cfg(feature = "study")]
         gene: arguments.report_gene.clone(),
         inputs,
         command: command.to_string(),

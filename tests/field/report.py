@@ -4,8 +4,8 @@
 
 Writes reports of the sample data, one of them with a gene, one of reads with hostile names.
 Chromium opens each in frames as wide as a phone, a tablet and a screen, light and dark, and a
-script beside the frames measures them. All requests go to this program as to a proxy, which refuses those that
-are not for its own pages. Ends with 1 where something is not as it should be.
+script beside the frames measures them. All requests go to this program as to a proxy, which refuses
+those that are not for its own pages. Ends with 1 where something is not as it should be.
 """
 
 import argparse

@@ -41,8 +41,10 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 pub(super) struct ReportPlan {
     pub file: PathBuf,
     /// Genes, one of which is shown.
+    #[cfg(feature = "study")]
     pub gff: Option<PathBuf>,
     /// Its symbol, if not the one of most calls.
+    #[cfg(feature = "study")]
     pub gene: Option<String>,
     /// As on the command line.
     pub inputs: Vec<String>,
