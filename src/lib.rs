@@ -45,7 +45,7 @@
 //! | `stream` | annotate, sink, reads, metrics, call | reads -> calls, in time and in order |
 //! | `fleet` | reads | lines of an output -> a broker; chunks of reads -> workers -> answers |
 //! | `lab` | all but lab, study, cells, fleet, cli | for measuring, not for annotating |
-//! | `study` | all but lab, study, cells, fleet, cli | variants, maps of bases, motifs |
+//! | `study` | all but lab, study, cells, fleet, cli | variants, maps of bases, motifs, genes |
 //! | `cells` | all but lab, study, cells, fleet, cli | cells -> types, vectors, responses |
 //! | `cli` | all but cli | arguments -> a plan -> one of the above; prints |
 //!

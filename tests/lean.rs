@@ -6,6 +6,8 @@ mod binary;
 
 use altered::{builtin_bytes, tensors};
 use binary::{data, run, run_with};
+#[cfg(not(feature = "study"))]
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use strandline::annotate::Task;
@@ -78,6 +80,31 @@ fn files_with_operators_of_tracts_own_say_which_and_what_is_missing() {
         }
         assert_eq!(fs::read(&output).unwrap(), b"kept");
     }
+}
+
+#[cfg(not(feature = "study"))]
+#[test]
+fn a_report_has_no_genes_and_says_what_to_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (report, reads) = (file("report.html"), data("transcripts.fa"));
+    let line = ["annotate", "-o", "/dev/null", "--report", &report];
+    let line: Vec<&OsStr> = line.iter().map(AsRef::as_ref).collect();
+    let line = [&line[..], &[reads.as_ref()]].concat();
+    run(&line).exit(0);
+    assert!(
+        fs::read_to_string(&report)
+            .unwrap()
+            .contains("What the run saw")
+    );
+    fs::remove_file(&report).unwrap();
+    let ran = run([&line[..], &["--report-gff".as_ref(), "genes.gtf".as_ref()]].concat()).exit(2);
+    assert!(
+        ran.err.contains("cargo build --release --features full"),
+        "{}",
+        ran.err
+    );
+    assert!(!Path::new(&report).exists());
 }
 
 #[cfg(not(feature = "pack"))]

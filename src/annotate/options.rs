@@ -68,7 +68,8 @@ impl Priors {
         Some((kind, rate.parse().ok()?))
     }
 
-    pub(super) fn of(&self, kind: CallKind) -> Option<f64> {
+    /// The rate of a kind, where one was given.
+    pub fn of(&self, kind: CallKind) -> Option<f64> {
         let last = self.0.iter().rev().find(|(own, _)| *own == kind);
         last.map(|(_, rate)| *rate)
     }

@@ -96,7 +96,8 @@ impl Flags {
     /// Made by the fast tier because of overload, where the better one was asked for.
     pub const FAST_TIER: Flags = Flags(16);
 
-    const NAMES: [(Flags, &'static str); 5] = [
+    /// Every flag with its name, in the order in which they are written.
+    pub(crate) const NAMES: [(Flags, &'static str); 5] = [
         (Flags::SHORT_CONTEXT, "short-context"),
         (Flags::AMBIGUOUS, "ambiguous"),
         (Flags::UNVERIFIED_5P, "5p-unverified"),

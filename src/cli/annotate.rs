@@ -2,13 +2,16 @@
 
 use super::error::CliError;
 use super::events::Events;
+use super::html::{Facts, Report, ReportPlan};
 use super::interrupt::Interrupt;
 use super::plan::{Mode, Plan};
 use super::report::{models_in_use, note};
 use super::run::{Ended, Run};
 use super::status::{Progress, Status};
 use super::{annotator, batch, clade, follow, live};
-use crate::metrics::{Endpoint, Metrics, Recent};
+use crate::annotate::Options;
+use crate::kernels::Isa;
+use crate::metrics::{Endpoint, Metrics, Recent, Summary};
 use crate::model::SecondLook;
 use crate::sink::Watch;
 use std::io::{self, IsTerminal};
@@ -23,7 +26,7 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         let clade = clade::of_plan(&plan)?;
         plan = plan.of_clade(clade);
     }
-    let annotator = annotator::open(&plan.models, plan.options, plan.mode.format())?;
+    let annotator = annotator::open(&plan.models, plan.options.clone(), plan.mode.format())?;
     let from_terminal = plan.mode.reads_standard_input() && io::stdin().is_terminal();
     let job: Job = match plan.mode {
         Mode::Batch {
@@ -52,6 +55,10 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
     let published = plan.publication.is_some();
     #[cfg(not(feature = "fleet"))]
     let published = false;
+    let report = match plan.report {
+        Some(plan) => Some((Report::open(&plan)?, plan)),
+        None => None,
+    };
     let recent = plan.http.map(|_| Arc::new(Recent::default()));
     let run = Run {
         annotator,
@@ -64,6 +71,7 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         #[cfg(feature = "fleet")]
         publication: plan.publication,
         watch: recent.clone().map(watch),
+        observer: report.as_ref().map(|(report, _)| report.observer()),
     };
     if from_terminal {
         log::warn!("reading standard input, which is a terminal; end it with Ctrl-D");
@@ -91,13 +99,47 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
     let lacking = false;
     // The summary comes even where the last bytes could not be written, but not where nothing
     // began.
-    if !plan.quiet && (result.is_ok() || run.metrics.summary().reads_in > 0) {
-        summarise(&run);
+    let summary = run.metrics.summary();
+    let began = result.is_ok() || summary.reads_in > 0;
+    if began && !plan.quiet {
+        summarise(&run, &summary);
     }
-    match result? {
+    let reported = match report {
+        Some((report, of)) if began => {
+            let facts = facts(of, plan.options, &run, &result);
+            report.write(&facts, run.annotator.models(), &summary)
+        }
+        _ => Ok(()),
+    };
+    let ended = result?;
+    reported?;
+    match ended {
         Ended::Whole if !lacking => Ok(()),
         Ended::Whole | Ended::Lacking => Err(CliError::Reported),
         Ended::Stopped => Err(CliError::Stopped(run.interrupt.exit_code())),
+    }
+}
+
+/// What a report says of the run itself.
+fn facts(plan: ReportPlan, options: Options, run: &Run, result: &Result<Ended, CliError>) -> Facts {
+    let models = run.annotator.models().iter();
+    Facts {
+        inputs: plan.inputs,
+        command: plan.command,
+        options,
+        more: plan.more,
+        models: models
+            .map(|m| (format!("{}/{}", m.name, m.version), m.hash.clone()))
+            .collect(),
+        instruction_set: Isa::selected().to_string(),
+        ended: match result {
+            Ok(Ended::Whole) => "The run came to its end.".to_string(),
+            Ok(Ended::Lacking) => {
+                "Some input could not be read, or not to its end: see its messages.".to_string()
+            }
+            Ok(Ended::Stopped) => "The run was stopped before the end of its input.".to_string(),
+            Err(error) => format!("The run broke off: {error}"),
+        },
     }
 }
 
@@ -148,7 +190,7 @@ fn watch(recent: Arc<Recent>) -> Watch {
 }
 
 /// Prints what was read, written and found, and by which models.
-fn summarise(run: &Run) {
+fn summarise(run: &Run, summary: &Summary) {
     let SecondLook { positions, looked } = run.annotator.second_look();
     if positions > 0 {
         let share = 100.0 * looked as f64 / positions as f64;
@@ -157,6 +199,6 @@ fn summarise(run: &Run) {
         ));
     }
     let models = run.annotator.models().iter();
-    note(run.metrics.summary());
+    note(summary);
     note(models_in_use(models.map(|m| (&*m.name, &*m.version))));
 }

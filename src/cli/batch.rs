@@ -11,6 +11,7 @@ use crate::reads::source::Input;
 use crate::sink::bam::BamWriter;
 use crate::sink::{CallWriter, Format, clean};
 use crate::stream::batch::{self, FinishedChunk, Output, PipelineConfig, PipelineError};
+use crate::stream::observe::Observing;
 use std::io;
 
 /// Records that are to be read.
@@ -87,7 +88,7 @@ fn files(
 ) -> Result<Ended, CliError> {
     let (annotator, metrics) = (&run.annotator, &run.metrics);
     let stop = &run.interrupt.stop;
-    let output = &mut output;
+    let output = &mut Observing::new(&mut output, run.observer.clone());
     let ran = match records {
         Records::Inputs(inputs) => batch::run(pipeline, inputs, annotator, metrics, stop, output),
         Records::Sections(sections) => {

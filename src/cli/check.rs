@@ -31,7 +31,17 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
     let shared = arguments.shard.is_some() || arguments.records.is_some();
     let standard_input = arguments.inputs.iter().any(|path| path.as_os_str() == "-");
     let to_file = output.is_some_and(|path| path.as_os_str() != "-");
+    let report = arguments.report.as_deref();
     let rules = [
+        (
+            report.is_some_and(|path| path.as_os_str() == "-"),
+            "--report needs a file: standard output is for calls",
+        ),
+        (
+            arguments.report_gff.is_some() && !cfg!(feature = "study"),
+            "this build lacks what --report-gff needs, the feature `study`: build it with `cargo \
+             build --release --features full`",
+        ),
         (
             shared && (follow || live),
             "--shard and --records share files: they go with no live option",

@@ -25,7 +25,8 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
     let follower = follower
         .labelled(&run.labels)
         .noted(run.events.as_ref().map(Events::notes))
-        .watched(run.watch.clone());
+        .watched(run.watch.clone())
+        .observed(run.observer.clone());
     #[cfg(feature = "fleet")]
     if let Some(publication) = &run.publication {
         publication.start(run.output.path(), follower.settled())?;

@@ -15,6 +15,7 @@ use crate::stream::link;
 use crate::stream::live::{
     self, LiveConfig, LiveError, LiveOutcome, LiveOutput, LiveSource, Records,
 };
+use crate::stream::observe::Observing;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -136,13 +137,14 @@ fn live(
     output: &mut dyn LiveOutput,
 ) -> Result<LiveOutcome, LiveError> {
     let (annotator, metrics) = (&run.annotator, &run.metrics);
+    let mut output = Observing::new(output, run.observer.clone());
     live::run(
         config,
         sources,
         annotator,
         metrics,
         &run.interrupt.stop,
-        output,
+        &mut output,
     )
 }
 

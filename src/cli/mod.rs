@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main --> arguments --> plan (and check) --> annotate --> annotator
-//!                                                 \--> batch, live or follow --> run, output
+//!                                                 \--> batch, live or follow --> run, output, html
 //!      \-> arguments --> score, eval, bench, ...: each plans itself and runs
 //! ```
 //!
@@ -35,6 +35,7 @@ mod explain;
 mod fleet;
 mod follow;
 mod guard;
+mod html;
 mod inspect;
 mod interrupt;
 mod live;

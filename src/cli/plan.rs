@@ -5,6 +5,7 @@ use super::arguments::values::{OrderArgument, OutputFormat, is_link, workers};
 use super::check;
 use super::error::CliError;
 use super::guard::Files;
+use super::html::ReportPlan;
 use super::output::Target;
 #[cfg(feature = "fleet")]
 use super::publication::Publication;
@@ -45,6 +46,8 @@ pub(super) struct Plan {
     /// Where the output's lines go besides.
     #[cfg(feature = "fleet")]
     pub publication: Option<Publication>,
+    /// The page of what the run saw.
+    pub report: Option<ReportPlan>,
 }
 
 /// Which models are in use.
@@ -192,6 +195,7 @@ impl Plan {
         files(&arguments).check()?;
         #[cfg(feature = "fleet")]
         let publication = Publication::new(&mut arguments)?;
+        let report = report(&arguments, &command);
         let (molecule, strands) = arguments.molecule.with_strands(arguments.strand);
         let live = arguments.is_live();
         let clade = arguments.clade.named();
@@ -296,6 +300,7 @@ impl Plan {
             labels: arguments.labels,
             #[cfg(feature = "fleet")]
             publication,
+            report,
         };
         Ok(match clade {
             Some(clade) => plan.of_clade(clade),
@@ -365,8 +370,10 @@ fn files(arguments: &AnnotateArguments) -> Files {
         .read(&arguments.inputs)
         .read(&arguments.models)
         .read(&arguments.policy)
+        .read(&arguments.report_gff)
         .follow(arguments.follow.as_ref(), may_hold_reads)
-        .write(&arguments.decisions);
+        .write(&arguments.decisions)
+        .write(&arguments.report);
     match (&arguments.follow, &arguments.output) {
         (Some(_), Some(output)) => {
             let journal = arguments.journal.clone();
@@ -375,6 +382,50 @@ fn files(arguments: &AnnotateArguments) -> Files {
         }
         _ => files.write(&arguments.output),
     }
+}
+
+/// The report, with what its options do not say otherwise.
+fn report(arguments: &AnnotateArguments, command: &str) -> Option<ReportPlan> {
+    let file = arguments.report.clone()?;
+    let name = |path: &PathBuf| match path.to_str() {
+        Some("-") => "standard input".to_string(),
+        _ => path.display().to_string(),
+    };
+    let inputs = match &arguments.follow {
+        Some(folder) => vec![format!("{}, followed: the reads of this run", name(folder))],
+        None => arguments.inputs.iter().map(name).collect(),
+    };
+    let text = |value: Option<String>, name| value.map(|value| (name, value));
+    let limit = arguments.max_read_len;
+    let other_limit = (limit != Limits::default().max_read_len).then(|| limit.to_string());
+    let shard = arguments.shard.map(|shard| shard.to_string());
+    let records = arguments.records.as_ref();
+    let records = records.map(|of| format!("{} to {}", of.start + 1, of.end));
+    let deadline = arguments.deadline.map(|time| format!("{time:?}"));
+    let overload = arguments.on_overload.map(OverloadPolicy::from);
+    let given = [
+        text(other_limit, "longest FASTQ read taken"),
+        text(shard, "shard"),
+        text(records, "records"),
+        text(deadline, "deadline"),
+        text(
+            overload.map(|policy| policy.name().to_string()),
+            "on overload",
+        ),
+        text(arguments.policy.as_ref().map(name), "policy"),
+    ];
+    let models = arguments.models.iter();
+    let models = models.map(|file| ("model file", name(file)));
+    Some(ReportPlan {
+        file,
+        #[cfg(feature = "study")]
+        gff: arguments.report_gff.clone(),
+        #[cfg(feature = "study")]
+        gene: arguments.report_gene.clone(),
+        inputs,
+        command: command.to_string(),
+        more: models.chain(given.into_iter().flatten()).collect(),
+    })
 }
 
 /// What stands on the command line of a live run.

@@ -10,6 +10,7 @@ use crate::annotate::Annotator;
 use crate::metrics::Metrics;
 use crate::sink::{CallWriter, Format, ModelTag, Watch};
 use crate::stream::model_tags;
+use crate::stream::observe::Observed;
 use std::sync::Arc;
 #[cfg(feature = "fleet")]
 use std::sync::atomic::AtomicU64;
@@ -31,6 +32,8 @@ pub(super) struct Run {
     /// Where the output's lines go besides.
     #[cfg(feature = "fleet")]
     pub publication: Option<Publication>,
+    /// Sees the reads, for the report.
+    pub observer: Option<Observed>,
 }
 
 impl Run {

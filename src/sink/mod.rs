@@ -32,6 +32,8 @@
 pub mod bam;
 pub mod bedgraph;
 pub mod bgzf;
+#[cfg(feature = "tract")]
+pub(crate) mod markup;
 pub mod npy;
 #[cfg(feature = "parquet")]
 mod parquet;

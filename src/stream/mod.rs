@@ -6,8 +6,10 @@ mod engine;
 pub mod follow;
 pub mod link;
 pub mod live;
+pub mod observe;
 #[cfg(feature = "tract")]
 mod tags;
+pub mod tally;
 
 #[cfg(feature = "tract")]
 pub use tags::model_tags;

@@ -78,6 +78,10 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "python3 tests/field/page.py",
         "a browser, which .ci/run has",
     ),
+    (
+        "python3 tests/field/report.py",
+        "a browser, which .ci/run has",
+    ),
     ("seq 8 | parallel", "GNU parallel"),
     ("cat {1..8}.tsv", "the outputs of GNU parallel"),
     ("minimap2 ", "an aligner"),

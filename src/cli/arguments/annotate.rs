@@ -88,6 +88,17 @@ pub struct AnnotateArguments {
     /// Where to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// One HTML page of what the run saw, written at its end: read lengths, calls by kind and
+    /// score, what scores mean, the longest reads
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Genes and exons, GFF3 or GTF, for records of whole sequences: the report shows the gene of
+    /// most calls
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub report_gff: Option<PathBuf>,
+    /// The gene that the report shows, by its symbol
+    #[arg(long, value_name = "SYMBOL", requires = "report_gff")]
+    pub report_gene: Option<String>,
     /// Worker threads [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

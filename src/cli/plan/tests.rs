@@ -90,6 +90,11 @@ fn arguments_give_one_mode_or_say_what_is_wrong() {
         (&["--decisions=d.tsv"], "--decisions needs --policy"),
         (&["--order=live", "--strict"], "a live run goes on"),
         (&["--policy=missing.toml"], "missing.toml"),
+        // A report.
+        (&["a.fq", "--report=r.html"], "batch"),
+        (&["a.fq", "--report=-"], "--report needs a file"),
+        (&["a.fq", "--report-gff=g.gtf"], "--report"),
+        (&["--report=r", "--report-gene=A"], "--report-gff"),
         // A folder.
         (&["--follow", ".", "-o", "calls.tsv"], "follow"),
         (
@@ -146,6 +151,8 @@ fn what_is_read_is_not_written() {
         &[&reads, "--model", &model, "-o", &model],
         &[&reads, "--policy", &rules, "-o", &rules],
         &[&reads, "--policy", &rules, "--decisions", &reads],
+        &[&reads, "-o", "calls.tsv", "--report", &reads],
+        &["--report-gff", &rules, "--report", &rules],
     ] {
         let outcome = outcome(line);
         assert!(
@@ -153,7 +160,10 @@ fn what_is_read_is_not_written() {
             "{outcome}"
         );
     }
-    assert_eq!(outcome(&[&reads, "-o", &at("calls.tsv")]), "batch");
+    let calls = at("calls.tsv");
+    assert_eq!(outcome(&[&reads, "-o", &calls]), "batch");
+    let twice = outcome(&[&reads, "-o", &calls, "--report", &calls]);
+    assert!(twice.contains("is written twice"), "{twice}");
     assert_eq!(fs::read(&reads).unwrap(), b"kept");
 }
 

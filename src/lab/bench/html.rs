@@ -1,6 +1,7 @@
 //! The report as one page that needs nothing else.
 
 use super::{Measured, Report};
+use crate::sink::markup::escaped;
 use std::fmt::Write as _;
 
 /// Width and height of a plot, and its margins.
@@ -8,12 +9,6 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 60.0;
 const BOTTOM: f64 = 40.0;
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
 
 /// A line through points, with labelled grid lines.
 struct Plot<'a> {

@@ -41,6 +41,7 @@ fn piece<'a>(channel: u16, calls: &'a [Call], known_to: u64, ends: bool) -> Fini
         known_to,
         end: ends.then_some(PieceEnd::Complete),
         shed: false,
+        out: None,
         received: Instant::now(),
     }
 }

@@ -9,6 +9,7 @@ use crate::sink::{CallWriter, Format, ModelTag, Notes, Watch};
 use crate::stream::batch::config::PipelineConfig;
 use crate::stream::batch::output::{FinishedChunk, Output, PipelineError};
 use crate::stream::batch::run::run_one_by_one;
+use crate::stream::observe::{Observed, Observing};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -138,6 +139,7 @@ pub struct Follower {
     added: Added,
     calls: CallWriter<BufWriter<Added>>,
     settled: Arc<AtomicU64>,
+    observer: Option<Observed>,
 }
 
 impl Follower {
@@ -236,6 +238,7 @@ impl Follower {
             file,
             added,
             calls,
+            observer: None,
         })
     }
 
@@ -260,6 +263,12 @@ impl Follower {
     /// Shows calls as they are written, before they are committed.
     pub fn watched(mut self, watch: Option<Watch>) -> Follower {
         self.calls = self.calls.watched(watch);
+        self
+    }
+
+    /// Shows reads of this run as they are written, before they are committed.
+    pub fn observed(mut self, observer: Option<Observed>) -> Follower {
+        self.observer = observer;
         self
     }
 
@@ -300,7 +309,8 @@ impl Follower {
             journal_error: None,
         };
         let finder = Box::new(finder);
-        let ran = run_one_by_one(pipeline, finder, annotator, metrics, stop, &mut committer);
+        let mut seen = Observing::new(&mut committer, self.observer);
+        let ran = run_one_by_one(pipeline, finder, annotator, metrics, stop, &mut seen);
         // The thread that finds files may outlive the run.
         progress.lock().journal.release();
         if let Some(source) = committer.journal_error {

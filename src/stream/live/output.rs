@@ -31,6 +31,9 @@ pub struct FinishedPiece<'a> {
     pub end: Option<PieceEnd>,
     /// It is over because of overload: it was not begun, or was given up.
     pub shed: bool,
+    /// `Some` where the read counts as out with this piece: the bases from its first to the last
+    /// one that was taken in.
+    pub out: Option<u64>,
     /// When the piece came in.
     pub received: Instant,
 }

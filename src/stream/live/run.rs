@@ -148,6 +148,7 @@ fn write_slot(
         known_to: slot.known_to,
         end: slot.piece.end,
         shed: slot.shed,
+        out: slot.out,
         received: slot.piece.received,
     })?;
     // Nobody is told a call that the output does not have.

@@ -39,6 +39,8 @@ pub(super) struct Slot {
     pub(super) positions: u64,
     /// The read is shed: it is over with this slot.
     pub(super) shed: bool,
+    /// The read counts as out with this slot: its length.
+    pub(super) out: Option<u64>,
     /// There is nothing to write: the read was over before.
     pub(super) silent: bool,
     /// The source has ended: so do its reads on this lane.
@@ -60,6 +62,7 @@ impl Slot {
             ticket: None,
             positions: 0,
             shed: false,
+            out: None,
             silent: false,
             closes: false,
             rejected: None,
@@ -152,6 +155,7 @@ impl Mode for Live {
         slot.ticket = None;
         slot.positions = 0;
         slot.shed = false;
+        slot.out = None;
         slot.silent = false;
         if slot.piece.codes.capacity() > LONG {
             slot.piece.codes = Vec::new();

@@ -262,6 +262,7 @@ impl<'a, A: Annotate> Worker<'a, A> {
             if read.kept > 0 {
                 metrics.read_partial(read.kept);
                 metrics.read_out();
+                slot.out = Some(read.next);
             } else {
                 metrics.read_shed();
             }
@@ -315,6 +316,7 @@ impl<'a, A: Annotate> Worker<'a, A> {
                 slot.piece.end = Some(PieceEnd::Partial);
             }
             metrics.read_out();
+            slot.out = Some(read.next);
         }
         engine.mode.read_over(self.lane);
         self.idle.push(read);

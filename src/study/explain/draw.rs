@@ -3,6 +3,7 @@
 
 use super::BaseMap;
 use crate::reads::nucleotide::letter;
+use crate::sink::markup::escaped;
 use std::fmt::Write;
 
 /// Units a base is wide.
@@ -134,20 +135,6 @@ pub fn svg(name: &str, map: &BaseMap) -> String {
 
 fn greatest<'a>(values: impl Iterator<Item = &'a f32>) -> f32 {
     values.fold(0.0, |most, value| most.max(value.abs()))
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            _ if letter.is_control() => out.push('\u{fffd}'),
-            _ => out.push(letter),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Genes of an annotation: which strand a variant is read on, and where its exons end.
+//! Genes of an annotation: their strands, their transcripts, and where exons end.
 
 use super::error::StudyError;
 use crate::call::Strand;
@@ -20,12 +20,42 @@ pub struct Gene {
     pub end: u64,
     /// First and last base of every exon of every transcript, ascending.
     pub edges: Vec<u64>,
+    /// Its transcripts, by name.
+    pub transcripts: Vec<Transcript>,
+}
+
+/// A transcript of a gene.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transcript {
+    /// Its identifier; that of the gene where exons name none.
+    pub name: String,
+    /// Its exons, ascending.
+    pub exons: Vec<Range<u64>>,
 }
 
 impl Gene {
     /// True where an exon begins or ends with this base.
     pub fn is_edge(&self, position: u64) -> bool {
         self.edges.binary_search(&position).is_ok()
+    }
+
+    /// Splice sites of its transcripts: the last bases of exons (donors) and the first ones
+    /// (acceptors) at introns, on the gene's strand, each ascending.
+    pub fn sites(&self) -> [Vec<u64>; 2] {
+        let introns = self.transcripts.iter().flat_map(|transcript| {
+            let pairs = transcript.exons.windows(2);
+            pairs.map(|pair| [pair[0].end - 1, pair[1].start])
+        });
+        let (before, behind): (Vec<u64>, Vec<u64>) = introns.map(|[a, b]| (a, b)).unzip();
+        let sites = match self.strand {
+            Strand::Forward => [before, behind],
+            Strand::Reverse => [behind, before],
+        };
+        sites.map(|mut sites| {
+            sites.sort_unstable();
+            sites.dedup();
+            sites
+        })
     }
 }
 
@@ -60,7 +90,8 @@ struct Draft {
     symbol: Option<String>,
     strand: Option<Strand>,
     span: Option<(u64, u64)>,
-    edges: Vec<u64>,
+    /// Exons by transcript.
+    transcripts: BTreeMap<String, Vec<Range<u64>>>,
 }
 
 impl Genes {
@@ -120,7 +151,11 @@ impl Genes {
         for (parent, start, end) in exons {
             let gene = parents.get(&parent).unwrap_or(&parent);
             if let Some(draft) = drafts.get_mut(gene) {
-                draft.edges.extend([start, end - 1]);
+                draft
+                    .transcripts
+                    .entry(parent)
+                    .or_default()
+                    .push(start..end);
             }
         }
         let mut genes = Genes::default();
@@ -135,12 +170,18 @@ impl Genes {
         Ok(genes)
     }
 
-    fn add(&mut self, mut draft: Draft) {
+    fn add(&mut self, draft: Draft) {
         let (Some((start, end)), Some(strand)) = (draft.span, draft.strand) else {
             return;
         };
-        draft.edges.sort_unstable();
-        draft.edges.dedup();
+        let exons = draft.transcripts.values().flatten();
+        let mut edges: Vec<u64> = exons.flat_map(|exon| [exon.start, exon.end - 1]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        let transcripts = draft.transcripts.into_iter().map(|(name, mut exons)| {
+            exons.sort_unstable_by_key(|exon| (exon.start, exon.end));
+            Transcript { name, exons }
+        });
         let contig = self.contigs.entry(key(&draft.contig).into()).or_default();
         contig.longest = contig.longest.max(end - start);
         contig.genes.push(Arc::new(Gene {
@@ -148,8 +189,15 @@ impl Genes {
             strand,
             start,
             end,
-            edges: draft.edges,
+            edges,
+            transcripts: transcripts.collect(),
         }));
+    }
+
+    /// The genes of this symbol.
+    pub fn named(&self, symbol: &str) -> usize {
+        let genes = self.contigs.values().flat_map(|contig| &contig.genes);
+        genes.filter(|gene| gene.symbol == symbol).count()
     }
 
     /// How many there are.
@@ -183,7 +231,9 @@ impl Draft {
         let span = self.span.get_or_insert((feature.start, feature.end));
         *span = (span.0.min(feature.start), span.1.max(feature.end));
         if feature.kind == "exon" {
-            self.edges.extend([feature.start, feature.end - 1]);
+            let transcript = attribute(feature.attributes, "transcript_id");
+            let exons = self.transcripts.entry(transcript.unwrap_or(id.to_string()));
+            exons.or_default().push(feature.start..feature.end);
         }
         let named = ["gene_name", "Name", "gene"]
             .into_iter()
@@ -308,7 +358,10 @@ mod tests {
     fn both_formats_give_the_same_genes() {
         for text in [GFF3, GTF] {
             let genes = read("genes", text).unwrap();
-            assert_eq!(genes.count(), 2);
+            assert_eq!(
+                (genes.count(), genes.named("ABC1"), genes.named("abc")),
+                (2, 1, 0)
+            );
             for contig in ["chr1", "1", "Chr1"] {
                 let at = |position| {
                     let bases = position..position + 1;
@@ -323,6 +376,10 @@ mod tests {
                 assert_eq!(gene.strand, Strand::Reverse);
                 assert_eq!(gene.edges, [10, 19, 60, 99]);
                 assert!(gene.is_edge(60) && !gene.is_edge(59));
+                assert_eq!(gene.transcripts[0].name, "t1");
+                assert_eq!(gene.transcripts[0].exons, [10..20, 60..100]);
+                // Read backwards, the intron begins at base 60.
+                assert_eq!(gene.sites(), [vec![60], vec![19]]);
             }
             assert_eq!(genes.at("chr2", 10..11).count(), 0);
             assert_eq!(genes.at("1", 0..11).count(), 1);
