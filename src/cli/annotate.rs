@@ -90,13 +90,6 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
     let progress = shown.then(|| Progress::show(&run.metrics));
     let result = job(&run);
     drop((status, progress));
-    #[cfg(feature = "fleet")]
-    let lacking = run
-        .publication
-        .as_ref()
-        .is_some_and(|to| !to.end(&run.output));
-    #[cfg(not(feature = "fleet"))]
-    let lacking = false;
     // The summary comes even where the last bytes could not be written, but not where nothing
     // began.
     let summary = run.metrics.summary();
@@ -111,6 +104,13 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
         }
         _ => Ok(()),
     };
+    #[cfg(feature = "fleet")]
+    let lacking = run
+        .publication
+        .as_ref()
+        .is_some_and(|to| !to.end(&run.output));
+    #[cfg(not(feature = "fleet"))]
+    let lacking = false;
     let ended = result?;
     reported?;
     match ended {
