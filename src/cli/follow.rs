@@ -1,6 +1,8 @@
 //! `annotate --follow`: a folder that fills.
 
 use super::error::CliError;
+#[cfg(target_os = "linux")]
+use super::notify::Notifier;
 use super::plan::FollowPlan;
 use super::run::{Ended, Run};
 use crate::stream::follow::{FollowConfig, FollowError, Follower};
@@ -22,7 +24,18 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
     });
     let follower = follower.map_err(failed)?;
     let follower = follower.labelled(&run.labels).watched(run.watch.clone());
+    #[cfg(target_os = "linux")]
+    let notifier = Notifier::from_environment(&run.metrics);
+    #[cfg(target_os = "linux")]
+    let follower = match &notifier {
+        Some(notifier) => follower.ticking(notifier.tick()),
+        None => follower,
+    };
     let outcome = follower.run(&run.annotator, &run.metrics, &run.interrupt.stop);
+    #[cfg(target_os = "linux")]
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
+    }
     Ok(if outcome.map_err(failed)?.incomplete.is_empty() {
         Ended::Whole
     } else {

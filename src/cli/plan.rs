@@ -356,6 +356,7 @@ fn files(arguments: &AnnotateArguments) -> Files {
         .read(&arguments.inputs)
         .read(&arguments.models)
         .read(&arguments.policy)
+        .read(&arguments.config)
         .follow(arguments.follow.as_ref(), may_hold_reads)
         .write(&arguments.decisions);
     match (&arguments.follow, &arguments.output) {

@@ -3,8 +3,10 @@
 use super::finder::Finder;
 use super::journal::{Entry, Journal, JournalError};
 use super::progress::{Known, Pass, Progress};
+use super::tick::Tick;
 use crate::annotate::Annotate;
 use crate::metrics::Metrics;
+use crate::reads::fastx::Reject;
 use crate::sink::{CallWriter, Format, ModelTag, Watch};
 use crate::stream::batch::config::PipelineConfig;
 use crate::stream::batch::output::{FinishedChunk, Output, PipelineError};
@@ -137,6 +139,7 @@ pub struct Follower {
     file: File,
     added: Added,
     calls: CallWriter<BufWriter<Added>>,
+    tick: Tick,
 }
 
 impl Follower {
@@ -234,6 +237,7 @@ impl Follower {
             file,
             added,
             calls,
+            tick: Tick::default(),
         })
     }
 
@@ -246,6 +250,12 @@ impl Follower {
     /// Shows calls as they are written, before they are committed.
     pub fn watched(mut self, watch: Option<Watch>) -> Follower {
         self.calls = self.calls.watched(watch);
+        self
+    }
+
+    /// Calls `tick` as long as the run goes on; first when the folder has been looked at.
+    pub fn ticking(mut self, tick: Tick) -> Follower {
+        self.tick = tick;
         self
     }
 
@@ -269,7 +279,13 @@ impl Follower {
             ..
         } = &self.config;
         let progress = Arc::new(Progress::new(self.journal));
-        let finder = Finder::new(folder.clone(), *until_idle, progress.clone(), stop.clone());
+        let finder = Finder::new(
+            folder.clone(),
+            *until_idle,
+            progress.clone(),
+            stop.clone(),
+            self.tick.clone(),
+        );
         for (path, _) in self.given_up.iter().filter(|(path, _)| !path.exists()) {
             log::warn!(
                 "{}: its calls were lost with the output's end, and it is not there: they come \
@@ -283,6 +299,7 @@ impl Follower {
             added: self.added,
             progress: progress.clone(),
             journal_error: None,
+            tick: self.tick,
         };
         let finder = Box::new(finder);
         let ran = run_one_by_one(pipeline, finder, annotator, metrics, stop, &mut committer);
@@ -380,11 +397,20 @@ struct Committer {
     progress: Arc<Progress>,
     /// What kept a commit from being written, so that it is not reported as the output's.
     journal_error: Option<io::Error>,
+    tick: Tick,
 }
 
 impl Output for Committer {
     fn chunk(&mut self, finished: &FinishedChunk<'_>) -> io::Result<()> {
-        self.calls.write_calls(&finished.chunk.name, finished.calls)
+        self.calls
+            .write_calls(&finished.chunk.name, finished.calls)?;
+        self.tick.tick();
+        Ok(())
+    }
+
+    fn rejected(&mut self, reject: &Reject) {
+        reject.log();
+        self.tick.tick();
     }
 
     fn input_written(&mut self, whole: bool) -> io::Result<()> {
@@ -428,6 +454,8 @@ impl Output for Committer {
             left,
         };
         state.known.insert(path, known);
+        drop(state);
+        self.tick.tick();
         Ok(())
     }
 }
