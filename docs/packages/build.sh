@@ -58,7 +58,7 @@ cp models/README.md target/package/doc/model-cards.md
 if [[ -f target/third-party.md ]]; then
     cp target/third-party.md target/package/doc/
 else
-    echo "without target/third-party.md: \`just notice\` makes it, before a package is given away" >&2
+    echo "target/third-party.md is missing: \`just notice\` makes it for what is given away" >&2
 fi
-target/cargo-deb/bin/cargo-deb -q --no-build --no-strip --locked --compress-system --target "$target" \
-    "${variant[@]}" --output target/debian/
+target/cargo-deb/bin/cargo-deb -q --no-build --no-strip --locked --compress-system \
+    --target "$target" "${variant[@]}" --output target/debian/

@@ -2,25 +2,23 @@
 
     python3 tests/field/package.py target/release/strandline
 
-The package is made by docs/packages/build.sh and installed by dpkg in a copy of this machine's
-root: an overlay, so that its maintainer scripts run for good and nothing of it stays. There the
-command of the unit is started as the unit's user, with a socket in the place of systemd's. Reads
-are renamed into the folder of /etc/strandline.toml. Their calls must be those of a run on files,
-over a restart too, and signs of life must come as long as steps are made, and none while the disk
-hangs: its fdatasync is made to wait. After a purge nothing may be left but what is documented.
+The package is made by docs/packages/build.sh. It is installed by dpkg in a copy of this machine's
+root that systemd has booted: an overlay in a container, so that nothing of it stays. Reads are
+renamed into the folder of /etc/strandline.toml. Their calls must be those of a run on files, over
+restarts and an upgrade too. The disk is made to hang (fdatasync waits): the watchdog must end the
+service, and each read come out once. What the sandbox forbids must fail, wrong settings must not be
+tried again, and after a purge nothing may be left but what is documented.
 
-Needs root, and a C compiler, man-db, systemd and binutils as Debian has them. zsh, fish and mandoc
-are used where they are there. Exits with 1 where something is not as it should be.
+Needs root, and a C compiler, man-db, binutils, systemd and systemd-container as Debian has them.
+zsh, fish and mandoc are used where they are there. Exits with 1 where something is not as it should
+be.
 """
 
 import argparse
 import gzip
 import os
 import re
-import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,25 +28,31 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "strandline"
-CONFIGURATION = "etc/strandline.toml"
+SETTINGS = "etc/strandline.toml"
 STATE = "var/lib/strandline"
 UNIT = "usr/lib/systemd/system/strandline.service"
 FILES = 5
-# What the program takes for the manager's patience, in seconds; a sign of life comes twice in it.
-PATIENCE = 1.0
 
 HANGING_DISK = """
 #include <unistd.h>
 int fdatasync(int file) {
-    while (access("/run/hang", F_OK) == 0) usleep(10000);
+    while (access("/opt/hang", F_OK) == 0) usleep(10000);
     return fsync(file);
 }
 """
 
-# What dpkg, the system and its users keep of every package that was there once.
+# A shorter patience than the unit's, and a disk that can hang.
+TRIAL = """
+[Service]
+WatchdogSec=2
+RestartSec=100ms
+Environment=LD_PRELOAD=/opt/hang.so
+"""
+
+# What dpkg, systemd and the accounts keep of every package that was there once.
 KEPT = re.compile(
     r"etc/(passwd|group|shadow|gshadow|subuid|subgid)-?|etc/\.(pwd|updated)\S*|etc/ld\.so\.cache"
-    r"|var/(cache|log|lib/dpkg|lib/apt)/.*|(run|dev|proc|tmp)/.*|root/strandline\.deb"
+    r"|var/(cache|log|lib/dpkg|lib/apt|lib/systemd|tmp)/.*|root/strandline\.deb"
 )
 
 
@@ -110,8 +114,8 @@ def check_pages():
     print(f"pages and completions: {', '.join(tried)}")
 
 
-class Copy:
-    """A copy of this machine's root, of which only the changes take room."""
+class Machine:
+    """A copy of this machine's root, of which only the changes take room, booted by systemd."""
 
     def __init__(self, scratch):
         mount("-t", "tmpfs", "none", scratch)
@@ -120,99 +124,76 @@ class Copy:
             folder.mkdir()
         layers = f"lowerdir=/,upperdir={self.changes},workdir={work}"
         mount("-t", "overlay", "overlay", "-o", layers, self.root)
-        mount("-t", "proc", "proc", self.root / "proc")
-        mount("--bind", "/dev", self.root / "dev")
-        mount("-t", "tmpfs", "none", self.root / "run")
+        # Its own name, for a journal of its own; and no container's ban on services.
+        (self.root / "etc/machine-id").write_text("")
+        (self.root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
+        self.container = subprocess.Popen(
+            [
+                "systemd-nspawn", "-q", "-D", self.root, "--register=no", "--keep-unit",
+                "--private-network", "--boot", "--", "--unit=basic.target",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_for(self.first_process, "a container")
+        self.init = self.first_process()
+        wait_for(lambda: self.state("basic.target", "ActiveState") == "active", "systemd is up")
+        self.before = self.files()
 
-    def run(self, *words, code=0, user=None):
-        """Runs a command; what it printed."""
-        who = [f"--userspec={user}"] if user else []
+    def first_process(self):
+        """The number that the container's process 1 has outside of it."""
+        processes = [self.container.pid]
+        for process in processes:
+            folder = Path(f"/proc/{process}")
+            numbers = re.search(r"^NSpid:(.*)$", (folder / "status").read_text(), re.MULTILINE)
+            if numbers and numbers.group(1).split()[1:] == ["1"]:
+                return process
+            children = (folder / f"task/{process}/children").read_text()
+            processes.extend(map(int, children.split()))
+        return None
+
+    def run(self, *words, code=0):
+        """Runs a command in it; what it printed."""
         ran = subprocess.run(
-            ["chroot", *who, self.root, *words],
+            ["nsenter", "-t", str(self.init), "-a", "--", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"},
+            timeout=60,
             check=False,
         )
-        check(ran.returncode == code, f"{words} ended with {ran.returncode}: {ran.stdout}")
-        return ran.stdout
+        expected = code is None or ran.returncode == code
+        check(expected, f"{words} ended with {ran.returncode}: {ran.stdout}")
+        return ran.stdout.strip()
+
+    def state(self, unit, name):
+        """A property of a unit; nothing where systemd does not answer yet."""
+        return self.run("systemctl", "show", "--value", "-p", name, unit, code=None)
+
+    def log(self):
+        """What systemd and the service have said of it."""
+        return self.run("journalctl", "-u", NAME, "-o", "cat", "--no-pager")
 
     def __truediv__(self, path):
         return self.root / path
 
+    def files(self):
+        """The files that are there and are not this machine's own."""
+        paths = [path for path in self.changes.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.changes)) for path in paths}
+
     def left(self):
-        """What is there that was not before."""
-        return sorted(
-            str(path.relative_to(self.changes))
-            for path in self.changes.rglob("*")
-            # Removed files are devices here.
-            if path.is_file() and not KEPT.fullmatch(str(path.relative_to(self.changes)))
-        )
+        """Files that were not there before, but for those that are kept of every package."""
+        return sorted(path for path in self.files() - self.before if not KEPT.fullmatch(path))
+
+    def end(self):
+        self.container.terminate()
+        self.container.wait()
 
 
 def mount(*words):
     subprocess.run(["mount", *words], check=True)
-
-
-def settings(unit):
-    """The settings of a unit; of those that are given twice the last one."""
-    lines = [line for line in unit.read_text().splitlines() if "=" in line and line[0] != "#"]
-    return dict(line.split("=", 1) for line in lines)
-
-
-class Service:
-    """The command of the unit, as its user, with a socket in the place of the manager's."""
-
-    def __init__(self, copy, preload=None):
-        unit = settings(copy / UNIT)
-        path = copy / "run/notify"
-        path.unlink(missing_ok=True)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        path.chmod(0o666)
-        variables = ["NOTIFY_SOCKET=/run/notify", f"WATCHDOG_USEC={int(PATIENCE * 1e6)}"]
-        if preload:
-            variables.append(f"LD_PRELOAD={preload}")
-        self.process = subprocess.Popen(
-            [
-                "chroot", f"--userspec={unit['User']}:{unit['Group']}", copy.root,
-                "env", "-i", *variables, *shlex.split(unit["ExecStart"]),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            umask=int(unit["UMask"], 8),
-        )  # fmt: skip
-
-    def message(self, seconds):
-        """The next message's lines; none where there is none for so long."""
-        self.socket.settimeout(seconds)
-        try:
-            return self.socket.recv(4096).decode().splitlines()
-        except TimeoutError:
-            return []
-
-    def ready(self):
-        first = self.message(30)
-        check("READY=1" in first, f"ready: {first}: {self.process.poll()}")
-
-    def signs(self, seconds):
-        """How many signs of life there were in so many seconds."""
-        signs, end = 0, time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            signs += "WATCHDOG=1" in self.message(left)
-        return signs
-
-    def stop(self):
-        """Ends it as the manager does."""
-        self.process.send_signal(signal.SIGTERM)
-        said = self.process.communicate(timeout=30)[1]
-        check(self.process.returncode == 0, f"{self.process.returncode}: {said}")
-        messages = []
-        while message := self.message(0.1):
-            messages.append(message)
-        check("STOPPING=1" in messages[-1], f"the last message: {messages}")
-        return said
 
 
 def wait_for(good, what):
@@ -222,100 +203,139 @@ def wait_for(good, what):
         time.sleep(0.05)
 
 
-def lines(path):
-    return Counter(path.read_text().splitlines())
+class Calls:
+    """The folder and the output of the settings, and what the output should be."""
 
+    def __init__(self, machine, texts):
+        self.machine, self.texts = machine, texts
+        self.incoming, self.output = machine / STATE / "incoming", machine / STATE / "calls.tsv"
 
-def serve(copy, texts, hanging):
-    """Starts the service, feeds it, stops it and starts it again."""
-    incoming, output = copy / STATE / "incoming", copy / STATE / "calls.tsv"
-
-    def bring(number):
+    def bring(self, number):
         """A file comes as a basecaller has it come: it gets its name when it is whole."""
-        begun = incoming / f"{number}.fastq.part"
-        begun.write_text(texts[number])
-        begun.rename(incoming / f"{number}.fastq")
+        begun = self.incoming / f"{number}.fastq.part"
+        begun.write_text(self.texts[number])
+        begun.rename(self.incoming / f"{number}.fastq")
 
-    def expected(count):
-        (copy / "run/reads.fastq").write_text("".join(texts[:count]))
-        calls = copy.run("strandline", "-q", "annotate", "/run/reads.fastq")
-        return Counter(calls.splitlines())
+    def lines(self):
+        return Counter(self.output.read_text().splitlines())
 
-    def wait_for_calls_of(count):
-        wanted = expected(count)
+    def wait_for(self, count):
+        """Waits until there is exactly what a run on the first files gives."""
+        (self.machine / "opt/reads.fastq").write_text("".join(self.texts[:count]))
+        wanted = self.machine.run("strandline", "-q", "annotate", "/opt/reads.fastq")
+        wanted = Counter(wanted.splitlines())
         check(len(wanted) > 5 * count, f"{len(wanted)} calls")
-        wait_for(lambda: lines(output) == wanted, f"the calls of {count} files")
-
-    service = Service(copy)
-    service.ready()
-    check(service.signs(2 * PATIENCE) >= 2, "signs of life while nothing comes")
-    for number in (0, 1):
-        bring(number)
-    wait_for_calls_of(2)
-    bring(2)
-    wait_for_calls_of(3)
-    check(output.stat().st_mode & 0o777 == 0o640, "calls are for the group to read")
-    said = service.stop()
-    check("0 rejected" in said, said)
-    print(f"started, fed and stopped: {sum(lines(output).values())} lines")
-
-    before = output.read_bytes()
-    (incoming / "1.fastq").rename(incoming / "one.fastq")
-    service = Service(copy, preload=hanging)
-    service.ready()
-    check(service.signs(2 * PATIENCE) >= 2, "signs of life after a restart")
-    check(output.read_bytes() == before, "nothing is annotated twice")
-    bring(3)
-    wait_for_calls_of(4)
-    hang = copy / "run/hang"
-    hang.touch()
-    bring(4)
-    # What was on its way when the disk began to hang.
-    service.signs(PATIENCE)
-    check(service.signs(4 * PATIENCE) == 0, "no sign of life while the disk hangs")
-    hang.unlink()
-    check(service.signs(2 * PATIENCE) >= 2, "signs of life once it goes on")
-    wait_for_calls_of(5)
-    service.stop()
-    print("started again: nothing twice; no sign of life while the disk hung")
-
-    configuration = copy / CONFIGURATION
-    text = configuration.read_text()
-    configuration.write_text(text + "thread = 1\n")
-    service = Service(copy)
-    said = service.process.communicate(timeout=30)[1]
-    line = f"/{CONFIGURATION}: line {len(text.splitlines()) + 1}, column 1: "
-    check(service.process.returncode == 2 and line in said, said)
-    configuration.write_text(text + "threads = 1\n")
+        wait_for(lambda: self.lines() == wanted, f"the calls of {count} files")
 
 
-def install(copy, package):
-    shutil.copy(package, copy / "root/strandline.deb")
-    copy.run("dpkg", "-i", "/root/strandline.deb")
-    check(copy.run("systemctl", "is-enabled", NAME, code=1).strip() == "disabled", "disabled")
-    said = copy.run("systemd-analyze", "verify", f"/{UNIT}")
+def install(machine, package):
+    shutil.copy(package, machine / "root/strandline.deb")
+    machine.run("dpkg", "-i", "/root/strandline.deb")
+    check(machine.run("systemctl", "is-enabled", NAME, code=1) == "disabled", "disabled")
+    check(machine.state(NAME, "ActiveState") == "inactive", "inactive")
+    said = machine.run("systemd-analyze", "verify", f"/{UNIT}")
     check(NAME not in said, said)
-    said = copy.run("systemd-analyze", "security", "--offline=true", "--threshold=30", f"/{UNIT}")
-    print(said.splitlines()[-1])
-    said = copy.run("strandline", "--version")
-    check(re.fullmatch(r"strandline \d+\.\d+\.\d+\n", said), said)
+    said = machine.run(
+        "systemd-analyze", "security", "--offline=true", "--threshold=30", f"/{UNIT}"
+    )
+    print(said.splitlines()[-1].removeprefix("→ "))
+    said = machine.run("strandline", "--version")
+    check(re.fullmatch(r"strandline \d+\.\d+\.\d+", said), said)
     # Somebody else gets at neither reads nor calls.
-    copy.run("ls", f"/{STATE}", code=2, user="nobody")
+    machine.run("setpriv", "--reuid=nobody", "--clear-groups", "ls", f"/{STATE}", code=2)
 
 
-def remove(copy):
-    copy.run("dpkg", "-r", NAME)
-    check(not (copy / "usr/bin/strandline").exists(), "the program is gone")
-    check("threads = 1" in (copy / CONFIGURATION).read_text(), "the configuration stays")
-    copy.run("dpkg", "-P", NAME)
-    left = copy.left()
+def serve(machine, calls):
+    """Starts the service, feeds it, stops it, starts it again, installs it again."""
+    # This returns when the service has said that it is ready.
+    machine.run("systemctl", "enable", "--now", NAME)
+    said = machine.state(NAME, "StatusText")
+    check("0 reads in" in said, f"status: {said}")
+    for number in (0, 1):
+        calls.bring(number)
+    calls.wait_for(2)
+    calls.bring(2)
+    calls.wait_for(3)
+    check(calls.output.stat().st_mode & 0o777 == 0o640, "calls are for the group to read")
+    machine.run("systemctl", "stop", NAME)
+    check(machine.state(NAME, "Result") == "success", "a stop is a good end")
+    before = calls.output.read_bytes()
+    (calls.incoming / "1.fastq").rename(calls.incoming / "one.fastq")
+    machine.run("systemctl", "start", NAME)
+    # Some looks at the folder.
+    time.sleep(1)
+    check(calls.output.read_bytes() == before, "nothing is annotated twice")
+    process = machine.state(NAME, "MainPID")
+    machine.run("dpkg", "-i", "/root/strandline.deb")
+    check(machine.state(NAME, "MainPID") not in ("0", process), "an upgrade starts it again")
+    calls.bring(3)
+    calls.wait_for(4)
+    print(f"started, fed, stopped, started and installed again: {len(before)} bytes, none twice")
+
+
+def hang(machine, calls, library):
+    """The disk hangs, until the watchdog has ended the service."""
+    folder = machine / f"etc/systemd/system/{NAME}.service.d"
+    folder.mkdir()
+    (folder / "trial.conf").write_text(TRIAL)
+    shutil.copy(library, machine / "opt/hang.so")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", NAME)
+    process = machine.state(NAME, "MainPID")
+    time.sleep(5)
+    check(machine.state(NAME, "MainPID") == process, "it lives while nothing comes")
+    (machine / "opt/hang").touch()
+    calls.bring(4)
+    wait_for(lambda: machine.state(NAME, "NRestarts") != "0", "an end by the watchdog")
+    (machine / "opt/hang").unlink()
+    check("Watchdog timeout" in machine.log(), machine.log())
+    calls.wait_for(5)
+    process = machine.state(NAME, "MainPID")
+    time.sleep(3)
+    check(machine.state(NAME, "MainPID") == process, "it lives once the disk goes on")
+    shutil.rmtree(folder)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "stop", NAME)
+    print("the disk hung: the watchdog started it again, and each read came out once")
+
+
+def misuse(machine):
+    """What the sandbox forbids, and settings that are wrong."""
+    settings = machine / SETTINGS
+    text = settings.read_text()
+    (machine / "srv").chmod(0o777)
+    settings.write_text(text.replace(f"/{STATE}/calls.tsv", "/srv/calls.tsv"))
+    machine.run("systemctl", "start", NAME, code=1)
+    check("/srv/calls.tsv: Read-only file system" in machine.log(), machine.log())
+    machine.run("systemctl", "stop", NAME)
+    settings.write_text(text + "thread = 1\n")
+    machine.run("systemctl", "reset-failed", NAME)
+    machine.run("systemctl", "start", NAME, code=1)
+    line = f"/{SETTINGS}: line {len(text.splitlines()) + 1}, column 1: "
+    check(line in machine.log(), machine.log())
+    # The state "activating" would say that it is tried again.
+    state = [machine.state(NAME, name) for name in ("ActiveState", "ExecMainStatus", "NRestarts")]
+    check(state == ["failed", "2", "0"], f"after wrong settings: {state}")
+    settings.write_text(text + "threads = 1\n")
+    machine.run("systemctl", "start", NAME)
+    print("wrong settings are named, and not tried again; nothing is written elsewhere")
+
+
+def remove(machine):
+    machine.run("dpkg", "-r", NAME)
+    check(machine.state(NAME, "ActiveState") == "inactive", "it is stopped")
+    check(not (machine / "usr/bin/strandline").exists(), "the program is gone")
+    check("threads = 1" in (machine / SETTINGS).read_text(), "the settings stay")
+    machine.run("dpkg", "-P", NAME)
+    left = [path for path in machine.left() if not path.startswith("opt/")]
     check(left and all(path.startswith(f"{STATE}/") for path in left), f"left: {left}")
-    check((copy / STATE / "calls.tsv").exists(), "the calls stay")
+    check((machine / STATE / "calls.tsv").exists(), "the calls stay")
     # Where there are none, nothing stays.
-    shutil.rmtree(copy / STATE)
-    copy.run("dpkg", "-i", "/root/strandline.deb")
-    copy.run("dpkg", "-P", NAME)
-    check(copy.left() == [] and not (copy / STATE).exists(), f"left: {copy.left()}")
+    machine.run("rm", "-r", f"/{STATE}")
+    machine.run("dpkg", "-i", "/root/strandline.deb")
+    machine.run("dpkg", "-P", NAME)
+    left = [path for path in machine.left() if not path.startswith("opt/")]
+    check(left == [] and not (machine / STATE).exists(), f"left: {left}")
     print("removed and purged: reads and calls are left, and where there were none nothing is")
 
 
@@ -330,15 +350,21 @@ def main():
     print(f"{package.name}: {package.stat().st_size / 1e6:.1f} MB")
     check_pages()
     scratch = Path(tempfile.mkdtemp())
+    machine = None
     try:
-        copy = Copy(scratch)
-        source, hanging = copy / "run/hang.c", copy / "run/hang.so"
+        machine = Machine(scratch)
+        source, library = scratch / "hang.c", scratch / "hang.so"
         source.write_text(HANGING_DISK)
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", hanging, source], check=True)
-        install(copy, package)
-        serve(copy, texts(), "/run/hang.so")
-        remove(copy)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        install(machine, package)
+        calls = Calls(machine, texts())
+        serve(machine, calls)
+        hang(machine, calls, library)
+        misuse(machine)
+        remove(machine)
     finally:
+        if machine:
+            machine.end()
         subprocess.run(["umount", "-R", "-l", scratch], check=False)
         scratch.rmdir()
 
