@@ -53,7 +53,8 @@ rm -rf target/package
 mkdir -p target/package/doc
 "${tools}strip" -o target/package/strandline "$program"
 cargo run -q --release --features full --example pages -- target/package
-cp docs/*.md CHANGELOG.md target/package/doc/
+cp docs/*.md target/package/doc/
+gzip -9n <CHANGELOG.md >target/package/doc/changelog.gz
 cp models/README.md target/package/doc/model-cards.md
 if [[ -f target/third-party.md ]]; then
     cp target/third-party.md target/package/doc/
