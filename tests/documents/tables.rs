@@ -141,7 +141,10 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "a listener at the other end",
     ),
     ("dorado ", "a basecaller"),
-    ("apt ", "a Debian package; tests/field/package.py installs one"),
+    (
+        "apt ",
+        "a Debian package; tests/field/package.py installs one",
+    ),
     ("systemctl ", "systemd"),
     ("journalctl ", "systemd"),
     ("adduser ", "root, and a package that is installed"),
