@@ -145,10 +145,15 @@ class Machine:
         processes = [self.container.pid]
         for process in processes:
             folder = Path(f"/proc/{process}")
-            numbers = re.search(r"^NSpid:(.*)$", (folder / "status").read_text(), re.MULTILINE)
+            try:
+                status = (folder / "status").read_text()
+                children = (folder / f"task/{process}/children").read_text()
+            except OSError:
+                # One that only started others.
+                continue
+            numbers = re.search(r"^NSpid:(.*)$", status, re.MULTILINE)
             if numbers and numbers.group(1).split()[1:] == ["1"]:
                 return process
-            children = (folder / f"task/{process}/children").read_text()
             processes.extend(map(int, children.split()))
         return None
 
