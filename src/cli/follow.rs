@@ -2,6 +2,8 @@
 
 use super::error::CliError;
 use super::events::Events;
+#[cfg(target_os = "linux")]
+use super::notify::Notifier;
 use super::plan::FollowPlan;
 use super::run::{Ended, Run};
 use crate::stream::follow::{FollowConfig, FollowError, Follower};
@@ -31,7 +33,18 @@ pub(super) fn run(run: &Run, plan: FollowPlan) -> Result<Ended, CliError> {
     if let Some(publication) = &run.publication {
         publication.start(run.output.path(), follower.settled())?;
     }
+    #[cfg(target_os = "linux")]
+    let notifier = Notifier::from_environment(&run.metrics);
+    #[cfg(target_os = "linux")]
+    let follower = match &notifier {
+        Some(notifier) => follower.ticking(notifier.tick()),
+        None => follower,
+    };
     let outcome = follower.run(&run.annotator, &run.metrics, &run.interrupt.stop);
+    #[cfg(target_os = "linux")]
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
+    }
     Ok(if outcome.map_err(failed)?.incomplete.is_empty() {
         Ended::Whole
     } else {

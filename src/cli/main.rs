@@ -8,18 +8,24 @@ use super::error::{CliError, exit_code};
 use super::fleet;
 use super::plan::Plan;
 use super::{
-    annotate, bench, bench_model, clade, count, eval, inspect, models, replay, score, simulate,
+    annotate, bench, bench_model, clade, config, count, eval, inspect, models, replay, score,
+    simulate,
 };
 #[cfg(feature = "study")]
 use super::{explain, motifs, variants};
 #[cfg(feature = "pack")]
 use super::{pack, verify};
 use clap::Parser;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program and gives its exit code.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let words = match config::with_file(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(error) => return exit_code(Err(error)),
+    };
+    let arguments = Arguments::parse_from(&words);
     let level = match (arguments.quiet, arguments.verbose) {
         (true, _) => "error",
         (_, 0) => "warn",
@@ -35,16 +41,16 @@ pub fn main() -> ExitCode {
         .format_timestamp(None)
         .format_target(false)
         .init();
-    exit_code(run(arguments.command, arguments.quiet))
+    exit_code(run(arguments.command, arguments.quiet, &words))
 }
 
-fn run(command: Command, quiet: bool) -> Result<(), CliError> {
+/// Runs a command of a command line.
+fn run(command: Command, quiet: bool, words: &[OsString]) -> Result<(), CliError> {
     match command {
         Command::Annotate(arguments) => {
-            let words: Vec<String> = std::env::args_os()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect();
-            annotate::run(Plan::new(*arguments, words.join(" "), quiet)?)
+            let words = words.join(" ".as_ref());
+            let words = words.to_string_lossy().into_owned();
+            annotate::run(Plan::new(*arguments, words, quiet)?)
         }
         Command::Clade(arguments) => clade::run(&arguments, quiet),
         Command::Count(arguments) => count::run(&arguments),
@@ -105,7 +111,7 @@ mod tests {
     fn refused(line: &[&str]) -> String {
         let words = ["strandline"].iter().chain(line);
         let ran = match Arguments::try_parse_from(words) {
-            Ok(arguments) => run(arguments.command, true),
+            Ok(arguments) => run(arguments.command, true, &[]),
             Err(error) => Err(CliError::usage(error)),
         };
         match ran {

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A run of `annotate` is decided once, in `plan::Plan`, and every check of
-//! options and files is in `check`; behind it nobody reads arguments. The other commands have a
-//! small plan of their own beside them.
+//! options and files is in `check`; behind it nobody reads arguments. Options of a file become
+//! arguments in `config`, before all. The other commands have a small plan of their own beside
+//! them.
 
 // It panics where standard error is full or closed; `report::note` does not.
 #![warn(clippy::print_stderr)]
@@ -25,6 +26,7 @@ mod budget;
 mod cells;
 mod check;
 mod clade;
+mod config;
 mod count;
 mod error;
 mod eval;
@@ -43,6 +45,8 @@ mod main;
 mod models;
 #[cfg(feature = "study")]
 mod motifs;
+#[cfg(target_os = "linux")]
+mod notify;
 mod output;
 #[cfg(feature = "pack")]
 mod pack;
@@ -64,3 +68,8 @@ mod variants;
 mod verify;
 
 pub use main::main;
+
+/// All commands and their options, for those who describe them.
+pub fn command() -> clap::Command {
+    <arguments::program::Arguments as clap::CommandFactory>::command()
+}

@@ -371,6 +371,7 @@ fn files(arguments: &AnnotateArguments) -> Files {
         .read(&arguments.models)
         .read(&arguments.policy)
         .read(&arguments.report_gff)
+        .read(&arguments.config)
         .follow(arguments.follow.as_ref(), may_hold_reads)
         .write(&arguments.decisions)
         .write(&arguments.report);

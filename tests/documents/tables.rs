@@ -162,6 +162,25 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "a listener at the other end",
     ),
     ("dorado ", "a basecaller"),
+    (
+        "apt ",
+        "a Debian package; tests/field/package.py installs one",
+    ),
+    ("systemctl ", "systemd"),
+    ("journalctl ", "systemd"),
+    ("adduser ", "root, and a package that is installed"),
+    ("deluser ", "root, and a package that is installed"),
+    ("rm -r /var/lib/", "root, and a package that is installed"),
+    ("docs/packages/build.sh", "builds, and cargo-deb"),
+    (
+        "python3 tests/field/package.py",
+        "root, and cargo-deb; .ci/run does it",
+    ),
+    (
+        "python3 tests/field/recipe.py",
+        "Python packages from a registry; .ci/run does it",
+    ),
+    ("docker ", "an engine for containers"),
     ("samtools ", "htslib's program"),
     (
         "tabix ",

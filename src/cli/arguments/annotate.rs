@@ -99,6 +99,10 @@ pub struct AnnotateArguments {
     /// The gene that the report shows, by its symbol
     #[arg(long, value_name = "SYMBOL", requires = "report_gff")]
     pub report_gene: Option<String>,
+    /// Options from a TOML file, by their long names, and `inputs`; those of the command line go
+    /// before
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Worker threads [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

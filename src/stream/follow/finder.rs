@@ -3,6 +3,7 @@
 use super::folder::Folder;
 use super::identify::{Found, identify};
 use super::progress::{Known, Pass, Progress, Stamp};
+use super::tick::Tick;
 use crate::reads::growing::{Growing, Reached};
 use crate::reads::source::InputError;
 use std::collections::VecDeque;
@@ -33,6 +34,7 @@ pub(super) struct Finder {
     missing: bool,
     progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
+    tick: Tick,
 }
 
 impl Finder {
@@ -41,6 +43,7 @@ impl Finder {
         until_idle: Option<Duration>,
         progress: Arc<Progress>,
         stop: Arc<AtomicBool>,
+        tick: Tick,
     ) -> Finder {
         Finder {
             folder: Folder::new(folder),
@@ -51,6 +54,7 @@ impl Finder {
             missing: false,
             progress,
             stop,
+            tick,
         }
     }
 
@@ -69,7 +73,7 @@ impl Finder {
             return None;
         }
         let position = expected.as_ref().map(|known| &known.position);
-        let found = identify(&path, position, &self.progress.lock().journal);
+        let found = identify(&path, position, &self.progress.lock().journal, &self.tick);
         match found {
             Ok(found) => {
                 let found = found?;
@@ -203,6 +207,7 @@ impl Iterator for Finder {
                 let step = (*pause).min(LOOK);
                 std::thread::sleep(step);
                 *pause -= step;
+                self.tick.tick();
                 if !pause.is_zero() {
                     continue;
                 }
@@ -211,6 +216,7 @@ impl Iterator for Finder {
             if !self.look() {
                 return None;
             }
+            self.tick.tick();
         }
         None
     }

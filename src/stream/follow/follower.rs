@@ -3,8 +3,10 @@
 use super::finder::Finder;
 use super::journal::{Entry, Journal, JournalError};
 use super::progress::{Known, Pass, Progress};
+use super::tick::Tick;
 use crate::annotate::Annotate;
 use crate::metrics::Metrics;
+use crate::reads::fastx::Reject;
 use crate::sink::{CallWriter, Format, ModelTag, Notes, Watch};
 use crate::stream::batch::config::PipelineConfig;
 use crate::stream::batch::output::{FinishedChunk, Output, PipelineError};
@@ -140,6 +142,7 @@ pub struct Follower {
     calls: CallWriter<BufWriter<Added>>,
     settled: Arc<AtomicU64>,
     observer: Option<Observed>,
+    tick: Tick,
 }
 
 impl Follower {
@@ -239,6 +242,7 @@ impl Follower {
             added,
             calls,
             observer: None,
+            tick: Tick::default(),
         })
     }
 
@@ -272,6 +276,12 @@ impl Follower {
         self
     }
 
+    /// Calls `tick` as long as the run goes on; first when the folder has been looked at.
+    pub fn ticking(mut self, tick: Tick) -> Follower {
+        self.tick = tick;
+        self
+    }
+
     /// Annotates what the folder holds and what comes to it, until nothing more has come for a
     /// while, or soon after `stop` is set.
     ///
@@ -292,7 +302,13 @@ impl Follower {
             ..
         } = &self.config;
         let progress = Arc::new(Progress::new(self.journal));
-        let finder = Finder::new(folder.clone(), *until_idle, progress.clone(), stop.clone());
+        let finder = Finder::new(
+            folder.clone(),
+            *until_idle,
+            progress.clone(),
+            stop.clone(),
+            self.tick.clone(),
+        );
         for (path, _) in self.given_up.iter().filter(|(path, _)| !path.exists()) {
             log::warn!(
                 "{}: its calls were lost with the output's end, and it is not there: they come \
@@ -307,6 +323,7 @@ impl Follower {
             progress: progress.clone(),
             settled: self.settled,
             journal_error: None,
+            tick: self.tick,
         };
         let finder = Box::new(finder);
         let mut seen = Observing::new(&mut committer, self.observer);
@@ -408,11 +425,20 @@ struct Committer {
     settled: Arc<AtomicU64>,
     /// What kept a commit from being written, so that it is not reported as the output's.
     journal_error: Option<io::Error>,
+    tick: Tick,
 }
 
 impl Output for Committer {
     fn chunk(&mut self, finished: &FinishedChunk<'_>) -> io::Result<()> {
-        self.calls.write_calls(&finished.chunk.name, finished.calls)
+        self.calls
+            .write_calls(&finished.chunk.name, finished.calls)?;
+        self.tick.tick();
+        Ok(())
+    }
+
+    fn rejected(&mut self, reject: &Reject) {
+        reject.log();
+        self.tick.tick();
     }
 
     fn input_written(&mut self, whole: bool) -> io::Result<()> {
@@ -457,6 +483,8 @@ impl Output for Committer {
             left,
         };
         state.known.insert(path, known);
+        drop(state);
+        self.tick.tick();
         Ok(())
     }
 }

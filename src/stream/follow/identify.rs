@@ -2,6 +2,7 @@
 
 use super::header::read_bam_header;
 use super::journal::{Entry, HEAD, Head, Journal};
+use super::tick::{Tick, Ticking};
 use crate::reads::bam;
 use crate::reads::growing::Position;
 use crate::reads::source::{InputError, Stream};
@@ -32,8 +33,10 @@ pub(super) fn identify(
     path: &Path,
     expected: Option<&Entry>,
     journal: &Journal,
+    tick: &Tick,
 ) -> Result<Option<Found>, InputError> {
-    let mut bytes = Unpacked::open(path)?;
+    let reach = |offset| reach(path, offset, tick);
+    let mut bytes = Unpacked::open(path, tick)?;
     let mut start = vec![0; bam::MAGIC.len()];
     let there = bytes.fill(&mut start)?;
     start.truncate(there);
@@ -61,13 +64,13 @@ pub(super) fn identify(
         is_known,
     };
     if let Some(expected) = expected
-        && let Some((bytes, hash)) = reach(path, expected.offset)?
+        && let Some((bytes, hash)) = reach(expected.offset)?
         && hash.finalize() == expected.hash
     {
         return Ok(Some(found(bytes, expected.position(hash), true)));
     }
-    if let Some(from) = furthest(path, &journal.offsets(hash_of), journal)? {
-        let reached = reach(path, from.offset)?;
+    if let Some(from) = furthest(path, &journal.offsets(hash_of), journal, tick)? {
+        let reached = reach(from.offset)?;
         return Ok(reached.map(|(bytes, _)| found(bytes, from, true)));
     }
     let from = Position {
@@ -75,13 +78,17 @@ pub(super) fn identify(
         hash: blake3::Hasher::new(),
         ..Position::default()
     };
-    let reached = reach(path, from.offset)?;
+    let reached = reach(from.offset)?;
     Ok(reached.map(|(bytes, hash)| found(bytes, Position { hash, ..from }, false)))
 }
 
 /// A file's bytes from `offset` on, and the hash of those before; `None` where it is shorter.
-fn reach(path: &Path, offset: u64) -> Result<Option<(Stream, blake3::Hasher)>, InputError> {
-    let mut bytes = Unpacked::open(path)?;
+fn reach(
+    path: &Path,
+    offset: u64,
+    tick: &Tick,
+) -> Result<Option<(Stream, blake3::Hasher)>, InputError> {
+    let mut bytes = Unpacked::open(path, tick)?;
     let mut hash = blake3::Hasher::new();
     let mut left = offset;
     let mut block = vec![0; BLOCK];
@@ -102,12 +109,13 @@ fn furthest(
     path: &Path,
     offsets: &[u64],
     journal: &Journal,
+    tick: &Tick,
 ) -> Result<Option<Position>, InputError> {
     let mut found = None;
     if offsets.is_empty() {
         return Ok(None);
     }
-    let mut bytes = Unpacked::open(path)?;
+    let mut bytes = Unpacked::open(path, tick)?;
     let mut hash = blake3::Hasher::new();
     let mut at = 0;
     let mut block = vec![0; BLOCK];
@@ -135,9 +143,13 @@ struct Unpacked {
 }
 
 impl Unpacked {
-    fn open(path: &Path) -> Result<Unpacked, InputError> {
+    fn open(path: &Path, tick: &Tick) -> Result<Unpacked, InputError> {
         let file: Arc<str> = path.display().to_string().into();
         let opened = File::open(path).map_err(|source| failed(&file, source))?;
+        let opened = Ticking {
+            file: opened,
+            tick: tick.clone(),
+        };
         let stream = Stream::new(file.clone(), Box::new(opened))?;
         Ok(Unpacked { stream, file })
     }

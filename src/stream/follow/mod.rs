@@ -28,7 +28,9 @@ mod journal;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod tick;
 
 pub use folder::{may_hold_reads, reads_of};
 pub use follower::{FollowConfig, FollowError, FollowOutcome, Follower, journal_of};
 pub use journal::options_of;
+pub use tick::Tick;

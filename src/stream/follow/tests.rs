@@ -392,3 +392,76 @@ fn a_folder_that_is_not_there_yet_is_waited_for() {
     maker.join().unwrap();
     assert_eq!(metrics.summary().reads_out, 1);
 }
+
+/// Stays in its first read until it is let go.
+struct Hanging {
+    entered: Arc<AtomicBool>,
+    go: Arc<AtomicBool>,
+}
+
+impl Annotate for Hanging {
+    type State = Hanging;
+
+    fn read(&self) -> Hanging {
+        let (entered, go) = (self.entered.clone(), self.go.clone());
+        Hanging { entered, go }
+    }
+}
+
+impl Annotation for Hanging {
+    type Error = &'static str;
+
+    fn push_codes(&mut self, _: &[u8], _: &mut dyn CallSink) -> Result<(), &'static str> {
+        self.entered.store(true, SeqCst);
+        while !self.go.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut dyn CallSink) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn abort(&mut self) {}
+}
+
+#[test]
+fn a_run_ticks_unless_a_model_hangs() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("a.fq"), "@a\nACGT\n+\nIIII\n").unwrap();
+    let mut config = config(&folder, &scratch.path().join("calls.tsv"), 1);
+    // Two looks at the folder and more.
+    config.until_idle = Some(Duration::from_millis(800));
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let counted = ticks.clone();
+    let tick = Tick(Arc::new(move || {
+        counted.fetch_add(1, SeqCst);
+    }));
+    let (entered, go) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let annotator = Hanging {
+        entered: entered.clone(),
+        go: go.clone(),
+    };
+    let follower = Follower::open(config).unwrap().ticking(tick);
+    assert_eq!(ticks.load(SeqCst), 0);
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| follower.run(&annotator, &Arc::default(), &Arc::default()));
+        while !entered.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // The file's end may still be read.
+        std::thread::sleep(Duration::from_millis(100));
+        let hung = ticks.load(SeqCst);
+        assert!(hung > 0, "none for the folder and the file");
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(ticks.load(SeqCst), hung);
+        go.store(true, SeqCst);
+        assert!(run.join().unwrap().unwrap().incomplete.is_empty());
+        // A chunk and a commit written, the last look at the file, and two looks at the folder.
+        let ticked = ticks.load(SeqCst) - hung;
+        assert!(ticked >= 4, "{ticked}");
+    });
+}
