@@ -48,7 +48,7 @@ fn run(command: Command, quiet: bool, words: &[OsString]) -> Result<(), CliError
         Command::Annotate(arguments) => {
             let words = words.join(" ".as_ref());
             let words = words.to_string_lossy().into_owned();
-            annotate::run(Plan::new(arguments, words, quiet)?)
+            annotate::run(Plan::new(*arguments, words, quiet)?)
         }
         Command::Clade(arguments) => clade::run(&arguments, quiet),
         Command::Count(arguments) => count::run(&arguments),

@@ -55,7 +55,7 @@ pub enum Command {
     /// mature RNA) hold no introns, so they have no splice sites left to find. Bad records are
     /// reported, counted and skipped; exit code 1 means that an input was missing, no sequence
     /// file, or cut off.
-    Annotate(AnnotateArguments),
+    Annotate(Box<AnnotateArguments>),
     /// Guess the branch of life of reads: vertebrate, insect, nematode or plant
     ///
     /// The first megabase of each file is looked at. Written for each: its name, the guess, and how

@@ -16,7 +16,7 @@ fn plan(line: &[&str]) -> Result<Plan, CliError> {
     let Command::Annotate(own) = arguments.command else {
         panic!("{line:?} is not annotate");
     };
-    Plan::new(own, line.join(" "), arguments.quiet)
+    Plan::new(*own, line.join(" "), arguments.quiet)
 }
 
 /// The mode, or what is said of wrong usage.
