@@ -53,8 +53,7 @@ rm -rf target/package
 mkdir -p target/package/doc
 "${tools}strip" -o target/package/strandline "$program"
 cargo run -q --release --features full --example pages -- target/package
-cp docs/*.md target/package/doc/
-gzip -9n <CHANGELOG.md >target/package/doc/changelog.gz
+cp docs/*.md CHANGELOG.md target/package/doc/
 cp models/README.md target/package/doc/model-cards.md
 if [[ -f target/third-party.md ]]; then
     cp target/third-party.md target/package/doc/

@@ -18,6 +18,9 @@ const COMMAND: &str = "annotate";
 /// The key of what is no option.
 const INPUTS: &str = "inputs";
 
+/// What stands in the file, or is wrong there, with its place in bytes.
+type Placed<T> = (Range<usize>, T);
+
 /// A command line with the options of the file that its `--config` names, but for those that it has
 /// itself.
 ///
@@ -94,7 +97,7 @@ fn words(
     argument: &Arg,
     name: &str,
     value: &Spanned<DeValue<'_>>,
-) -> Result<Vec<(Range<usize>, String)>, (Range<usize>, &'static str)> {
+) -> Result<Vec<Placed<String>>, Placed<&'static str>> {
     let word = |value: &Spanned<DeValue<'_>>| {
         let at = value.span();
         let Some(text) = scalar(value.get_ref()) else {
