@@ -283,8 +283,16 @@ mod tests {
         let tasks = tasks
             .into_iter()
             .chain([(Task::Promoter, None), (Task::Promoter300, None)]);
+        // The reference is the same everywhere, and an emulated processor takes a hundred times as
+        // long.
+        let emulated = cfg!(not(target_arch = "x86_64"));
+        let sets = Isa::available().into_iter();
+        let sets: Vec<Isa> = sets
+            .filter(|isa| !emulated || *isa != Isa::SCALAR)
+            .collect();
+        assert!(!sets.is_empty());
         for (task, tier) in tasks {
-            for isa in Isa::available() {
+            for &isa in &sets {
                 let file = builtin::file(task).unwrap();
                 let model = Model::build_as(file, isa, tier).unwrap();
                 if model.carried().is_none() {
@@ -292,12 +300,7 @@ mod tests {
                     continue;
                 }
                 let mut runner = model.spawn().unwrap();
-                // An emulated processor takes a hundred times as long.
-                let (rounds, longest) = if cfg!(target_arch = "x86_64") {
-                    (12, 7000)
-                } else {
-                    (3, 2500)
-                };
+                let (rounds, longest) = if emulated { (3, 2500) } else { (12, 7000) };
                 for round in 0..rounds {
                     let length = rng.random_range(0..[40, 900, longest][round % 3]);
                     let mut codes: Vec<u8> = (0..length).map(|_| rng.random_range(0..4)).collect();

@@ -108,7 +108,7 @@ pub(super) fn run(mut plan: Plan) -> Result<(), CliError> {
     let lacking = run
         .publication
         .as_ref()
-        .is_some_and(|to| !to.end(&run.output));
+        .is_some_and(|to| !to.end(&run.output, &run.interrupt.stop));
     #[cfg(not(feature = "fleet"))]
     let lacking = false;
     let ended = result?;

@@ -36,13 +36,17 @@ pub(super) fn publish(arguments: &PublishArguments, quiet: bool) -> Result<(), C
     let publisher = Outbox::open(file, &run, &source, settled)
         .and_then(|outbox| Publisher::start(outbox, broker.clone()))
         .map_err(CliError::input)?;
-    let published = publisher.finish(arguments.patience);
+    let published = publisher.finish(arguments.patience, || false);
     let published = published.map_err(|_| CliError::Reported)?;
     if !published.is_all() {
         let left = published.of - published.bytes;
         let reason = published.reason.as_deref().unwrap_or("it takes no more");
         let message = format!("{broker}: {reason}; {left} bytes are left");
         return Err(CliError::Input(message));
+    }
+    if published.cut > 0 {
+        let (file, cut) = (file.display(), published.cut);
+        log::warn!("{file}: its last {cut} bytes are no whole line, and are not published");
     }
     if !quiet {
         note(format_args!("{} bytes are in {broker}", published.bytes));
@@ -95,8 +99,10 @@ pub(super) fn queue(arguments: &QueueArguments, quiet: bool) -> Result<(), CliEr
 }
 
 fn broker(url: &str) -> Result<BrokerUrl, CliError> {
-    url.parse()
-        .map_err(|error| CliError::Usage(format!("{url}: {error}")))
+    url.parse().map_err(|error| {
+        let url = fleet::without_password(url);
+        CliError::Usage(format!("{url}: {error}"))
+    })
 }
 
 fn job(name: &str) -> Result<(), CliError> {
@@ -121,7 +127,12 @@ pub(super) fn work(arguments: &WorkArguments, quiet: bool) -> Result<(), CliErro
     let broker = broker(&arguments.url)?;
     let Options { annotate } = match Options::try_parse_from(&arguments.options) {
         Ok(options) => options,
-        Err(error) => return Err(CliError::usage(error.render())),
+        Err(error) => {
+            let message = error.render().to_string();
+            return Err(CliError::usage(
+                message.trim_start_matches("error: ").trim_end(),
+            ));
+        }
     };
     if annotate.inputs != [PathBuf::from("-")] || annotate.output.is_some() {
         let message = "a worker reads from the queue and writes its answers there: name neither \
@@ -130,6 +141,12 @@ pub(super) fn work(arguments: &WorkArguments, quiet: bool) -> Result<(), CliErro
     }
     let limits = annotate.max_read_len;
     let plan = Plan::new(annotate, String::new(), quiet)?;
+    let watched = plan.metrics.is_some() || plan.http.is_some() || plan.status_every.is_some();
+    if watched || plan.publication.is_some() || plan.report.is_some() || !plan.header {
+        let message = "a worker takes none of --metrics, --http, --status-every, --publish, \
+                       --report and --no-header";
+        return Err(CliError::usage(message));
+    }
     let Mode::Batch {
         format, pipeline, ..
     } = plan.mode
@@ -138,8 +155,8 @@ pub(super) fn work(arguments: &WorkArguments, quiet: bool) -> Result<(), CliErro
         return Err(CliError::usage(message));
     };
     if plan.models.clade.is_none() || pipeline.records.is_some() || !format.can_be_continued() {
-        let message = "--clade auto, --records, bedgraph and parquet need all reads of a job, and a \
-                       worker has some";
+        let message = "--clade auto, --records, bedgraph and parquet need all reads of a job, and \
+                       a worker has some";
         return Err(CliError::usage(message));
     }
     let limits = Limits {
@@ -242,10 +259,14 @@ pub(super) fn collect(arguments: CollectArguments, quiet: bool) -> Result<(), Cl
         _ => End::Nothing,
     };
     let closed = writer.end(end);
-    let collected = collected.map_err(|error| match error {
-        FleetError::Output(source) => output.failed(source),
-        error => CliError::input(error),
-    })?;
+    let collected = match collected {
+        Ok(collected) => collected,
+        Err(FleetError::Output(source)) => return Err(output.failed(source)),
+        Err(FleetError::Away { .. }) if stopped => {
+            return Err(CliError::Stopped(interrupt.exit_code()));
+        }
+        Err(error) => return Err(CliError::input(error)),
+    };
     closed.map_err(|error| output.failed(error))?;
     if end != End::Complete {
         return Err(CliError::Stopped(interrupt.exit_code()));
@@ -255,6 +276,14 @@ pub(super) fn collect(arguments: CollectArguments, quiet: bool) -> Result<(), Cl
             "{} reads annotated, {} rejected, in {} chunks",
             collected.records, collected.rejected, collected.chunks
         ));
+    }
+    if collected.too_long > 0 {
+        let count = collected.too_long;
+        log::error!("{count} reads were too long for the queue, and are not among these");
+    }
+    // As a run of `annotate` ends that found no good record.
+    if collected.too_long > 0 || (collected.records == 0 && collected.rejected > 0) {
+        return Err(CliError::Reported);
     }
     Ok(())
 }

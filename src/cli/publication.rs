@@ -3,16 +3,19 @@
 use super::arguments::annotate::AnnotateArguments;
 use super::error::CliError;
 use super::output::{Target, part_of};
-use crate::fleet::{BrokerUrl, Outbox, Publisher, is_token};
+use crate::fleet::{BrokerUrl, Outbox, Publisher, is_token, without_password};
 use crate::stream::follow::{journal_of, options_of};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// After the end of a run, how long nothing may go on before what is left is left to
 /// `strandline publish`.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same of a run that was stopped.
+const STOPPED: Duration = Duration::from_secs(5);
 
 /// The fields that say whose lines they are.
 const RUN: &str = "run";
@@ -36,7 +39,10 @@ impl Publication {
             return Ok(None);
         };
         let broker = url.parse();
-        let broker = broker.map_err(|e| CliError::Usage(format!("--publish {url}: {e}")))?;
+        let broker = broker.map_err(|error| {
+            let url = without_password(url);
+            CliError::Usage(format!("--publish {url}: {error}"))
+        })?;
         let before = match (&arguments.follow, &arguments.output) {
             (Some(_), Some(output)) => {
                 let journal = arguments.journal.clone();
@@ -93,16 +99,21 @@ impl Publication {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Publishes the rest of what a run wrote to `output`; false where the broker has not all of it,
-    /// which is logged.
-    pub(super) fn end(&self, output: &Target) -> bool {
+    /// Publishes the rest of what a run wrote to `output`; false where the broker has not all of
+    /// it, which is logged.
+    pub(super) fn end(&self, output: &Target, stop: &AtomicBool) -> bool {
         let publisher = self.publisher().take();
         let (Some(publisher), Some(file)) = (publisher, output.path()) else {
             return true;
         };
         let part = part_of(file);
         let file = if part.exists() { &part } else { file };
-        let Ok(published) = publisher.finish(PATIENCE) else {
+        // A run that was stopped, which is the end of some, is not to go on for long; and while
+        // another waits, it can be.
+        let stopped = stop.load(Ordering::SeqCst);
+        let patience = if stopped { STOPPED } else { PATIENCE };
+        let give_up = || !stopped && stop.load(Ordering::SeqCst);
+        let Ok(published) = publisher.finish(patience, give_up) else {
             // It was said when it happened.
             return false;
         };

@@ -2,7 +2,8 @@
 
 use super::error::FleetError;
 use super::url::BrokerUrl;
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream,
@@ -11,6 +12,7 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event};
 use std::future::Future;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -22,7 +24,7 @@ const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Bytes of a message that are kept for what stands around its lines.
-const HEAD: usize = 4096;
+const HEAD: usize = 1024;
 
 /// What a stream may hold that nobody set up before.
 const CALLS_BYTES: i64 = 1 << 30;
@@ -39,6 +41,15 @@ pub(super) struct Broker {
     client: Client,
     context: Context,
     url: BrokerUrl,
+    /// Why there is no connection.
+    why: Why,
+}
+
+/// What the last attempt to connect ended with, where none has succeeded since.
+type Why = Arc<Mutex<Option<String>>>;
+
+fn locked(why: &Why) -> MutexGuard<'_, Option<String>> {
+    why.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The outcome of a publication.
@@ -52,20 +63,34 @@ pub(super) enum Sent {
 impl Broker {
     /// A connection that is made, and made again, in the background.
     pub(super) async fn open(url: &BrokerUrl) -> Result<Broker, FleetError> {
-        let shown = url.to_string();
-        let options = ConnectOptions::new()
+        let why = Why::default();
+        let (shown, own) = (url.to_string(), why.clone());
+        let options = match &url.user {
+            Some((user, Some(password))) => {
+                ConnectOptions::with_user_and_password(user.clone(), password.clone())
+            }
+            Some((token, None)) => ConnectOptions::with_token(token.clone()),
+            None => ConnectOptions::new(),
+        };
+        let options = options
             .name("strandline")
             .retry_on_initial_connect()
             .connection_timeout(ANSWER)
             .request_timeout(Some(ANSWER))
             .reconnect_delay_callback(pause)
             .event_callback(move |event| {
-                let broker = shown.clone();
+                let (broker, why) = (shown.clone(), own.clone());
                 async move {
                     match event {
-                        Event::Connected => log::info!("{broker}: connected"),
+                        Event::Connected => {
+                            *locked(&why) = None;
+                            log::info!("{broker}: connected");
+                        }
                         Event::Disconnected => log::warn!("{broker}: connection lost"),
-                        other => log::debug!("{broker}: {other}"),
+                        other => {
+                            log::debug!("{broker}: {other}");
+                            *locked(&why) = Some(other.to_string());
+                        }
                     }
                 }
             });
@@ -80,6 +105,7 @@ impl Broker {
             client,
             context,
             url: url.clone(),
+            why,
         })
     }
 
@@ -87,18 +113,28 @@ impl Broker {
         &self.url.stream
     }
 
-    /// The most bytes that go into one message beside its head; as many as a server takes that was
-    /// not changed, until one was asked.
-    pub(super) fn room(&self) -> usize {
-        let most = match self.client.server_info().max_payload {
-            0 => 1 << 20,
-            most => most,
-        };
-        most.saturating_sub(HEAD)
+    /// The most bytes that go into one message of a stream beside its head.
+    ///
+    /// # Errors
+    /// Where that is next to nothing.
+    pub(super) fn room(&self, stream: &Stream) -> Result<usize, FleetError> {
+        let own = usize::try_from(stream.cached_info().config.max_message_size);
+        let own = own.ok().filter(|&most| most > 0);
+        let server = self.client.server_info().max_payload;
+        let most = own.unwrap_or(server).min(server);
+        most.checked_sub(2 * HEAD)
+            .map(|least| least + HEAD)
+            .ok_or_else(|| {
+                self.refused(format!(
+                "it takes messages of {most} bytes at most, and {} are the least: see max_payload \
+                 of the server and max_msg_size of the stream",
+                2 * HEAD
+            ))
+            })
     }
 
     /// A stream that keeps what it takes and refuses what it has no room for; made unless it is
-    /// there. Not for a stream that belongs to another subject.
+    /// there.
     pub(super) async fn calls(&self, name: &str) -> Result<Stream, FleetError> {
         self.made(name, RetentionPolicy::Limits, CALLS_BYTES).await
     }
@@ -124,8 +160,42 @@ impl Broker {
             max_bytes,
             ..Config::default()
         };
-        let made = self.context.get_or_create_stream(config).await;
-        made.map_err(|error| self.away(error))
+        match self.context.get_or_create_stream(config).await {
+            Ok(stream) => match unfit(&stream.cached_info().config, retention) {
+                Some(reason) => Err(self.refused(format!("stream {name}: {reason}"))),
+                None => Ok(stream),
+            },
+            // Each stream that is made here is promised its place from the beginning.
+            Err(error) => match error.kind() {
+                CreateStreamErrorKind::JetStream(answer)
+                    if [
+                        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+                        ErrorCode::INSUFFICIENT_RESOURCES,
+                    ]
+                    .contains(&answer.error_code()) =>
+                {
+                    Err(self.refused(format!(
+                        "no room for a new stream {name} of {max_bytes} bytes ({answer}): make it \
+                         by hand with fewer max_bytes, or give the server more"
+                    )))
+                }
+                _ => Err(self.away(error)),
+            },
+        }
+    }
+
+    /// Something that will be the same the next time.
+    fn refused(&self, reason: String) -> FleetError {
+        FleetError::Broker {
+            broker: self.url.to_string(),
+            reason,
+        }
+    }
+
+    /// True if the stream has ever had a message.
+    pub(super) async fn begun(&self, stream: &Stream) -> Result<bool, FleetError> {
+        let info = stream.get_info().await.map_err(|error| self.away(error))?;
+        Ok(info.state.last_sequence > 0)
     }
 
     /// The last message of a subject, if the stream has one.
@@ -141,20 +211,23 @@ impl Broker {
         }
     }
 
-    /// Publishes a message whose subject has `last` as its last one, 0 for none.
+    /// Publishes a message whose subject has `last` as its last one, 0 for none. With an `id` the
+    /// broker refuses it where it has had it lately, even if somebody has removed it since.
     pub(super) async fn publish(
         &self,
         stream: &str,
         subject: &str,
         message: Vec<u8>,
-        id: &str,
+        id: Option<&str>,
         last: u64,
     ) -> Result<Sent, FleetError> {
-        let message = PublishMessage::build()
+        let mut message = PublishMessage::build()
             .payload(message.into())
-            .message_id(id)
             .expected_stream(stream)
             .expected_last_subject_sequence(last);
+        if let Some(id) = id {
+            message = message.message_id(id);
+        }
         let sent = async {
             let waiting = self
                 .context
@@ -166,15 +239,19 @@ impl Broker {
             Ok(stored) if stored.duplicate => Ok(Sent::Refused),
             Ok(stored) => Ok(Sent::Stored(stored.sequence)),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(Sent::Refused),
-            Err(error) => Err(self.away(with_reason(&error))),
+            Err(error) => Err(self.away(error)),
         }
     }
 
     /// Something that may be otherwise the next time.
     pub(super) fn away(&self, reason: impl ToString) -> FleetError {
+        // Without a connection every answer is late.
+        let reason = locked(&self.why)
+            .clone()
+            .unwrap_or_else(|| reason.to_string());
         FleetError::Away {
             broker: self.url.to_string(),
-            reason: reason.to_string(),
+            reason,
         }
     }
 
@@ -185,11 +262,22 @@ impl Broker {
     }
 }
 
-/// An error and what is behind it: the broker's own words.
-fn with_reason(error: &PublishError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+/// Why a stream that is there would lose messages, or not keep them in order, if it would.
+fn unfit(config: &Config, wanted: RetentionPolicy) -> Option<&'static str> {
+    let limited = config.max_bytes > 0 || config.max_messages > 0;
+    if config.retention != wanted {
+        Some(match wanted {
+            RetentionPolicy::WorkQueue => "its retention is not `workqueue`",
+            _ => "its retention is not `limits`: it would not keep what nobody waits for",
+        })
+    } else if config.max_messages_per_subject > 0 {
+        Some("max_msgs_per_subject: it would keep only some of a run's messages")
+    } else if config.discard != DiscardPolicy::New && limited {
+        Some("discard is not `new`: full, it would drop messages that nobody has seen")
+    } else if config.no_ack {
+        Some("no_ack: it does not say what it has stored")
+    } else {
+        None
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Collected {
     pub records: u64,
     /// Records that were bad, where they were queued or where they were annotated.
     pub rejected: u64,
+    /// Records that were too long for the queue, and are in no answer.
+    pub too_long: u64,
 }
 
 /// Waits for the answers of `job` and gives the lines of each to `take`, with the format's name, in
@@ -74,6 +76,7 @@ where
             of: 0,
             records: 0,
             rejected: 0,
+            too_long: 0,
         };
         let Some(end) = wait(end_of(&answers, job)).await? else {
             return Ok(collected);
@@ -83,6 +86,7 @@ where
         let filled: Filled = filled.ok_or_else(|| foreign("its end is no such message"))?;
         collected.of = filled.chunks;
         collected.rejected = filled.rejected;
+        collected.too_long = filled.too_long;
         let mut first: Option<Head> = None;
         for chunk in 1..=filled.chunks {
             let Some(answer) = wait(subject_of(&answers, job, chunk)).await? else {

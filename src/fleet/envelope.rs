@@ -18,9 +18,9 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// The id by which a broker knows the message.
+    /// The id by which a broker knows the message for a while.
     pub fn id(&self) -> String {
-        format!("{}:{}", self.run, self.offset)
+        format!("{}:{}:{}", self.run, self.source, self.offset)
     }
 
     /// A message of these lines.

@@ -28,13 +28,11 @@ pub enum FleetError {
         file: PathBuf,
     },
     /// More than the server takes in one message.
-    #[error("{what} has {bytes} bytes, and the server takes no message above {limit}")]
+    #[error("{what} is longer than the {limit} bytes that go into a message there")]
     TooLong {
         /// A line, a read or an answer.
         what: String,
-        /// Its length.
-        bytes: usize,
-        /// The server's `max_payload`, without room for a head.
+        /// The most that the server takes, without room for a head.
         limit: usize,
     },
     /// The broker refuses what was asked for, and would again.
@@ -42,11 +40,11 @@ pub enum FleetError {
     Broker {
         /// Its URL.
         broker: String,
-        /// In its words.
+        /// In its words, or in ours.
         reason: String,
     },
-    /// The broker could not be reached in the time that there was.
-    #[error("{broker}: cannot be reached: {reason}")]
+    /// The broker cannot be reached, or takes nothing, at this moment.
+    #[error("{broker}: {reason}")]
     Away {
         /// Its URL.
         broker: String,

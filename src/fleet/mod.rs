@@ -38,6 +38,6 @@ pub use outbox::Outbox;
 pub use publisher::{Published, Publisher};
 #[cfg(feature = "fleet")]
 pub use queue::{Filled, fill};
-pub use url::{BrokerUrl, UrlError, is_token};
+pub use url::{BrokerUrl, UrlError, is_token, without_password};
 #[cfg(feature = "fleet")]
 pub use work::{Answer, Worked, work};

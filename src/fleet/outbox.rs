@@ -69,7 +69,6 @@ impl Outbox {
         if end == 0 && lines.len() == limit {
             return Err(FleetError::TooLong {
                 what: format!("{}: the line at byte {offset}", self.path.display()),
-                bytes: limit + 1,
                 limit,
             });
         }

@@ -25,14 +25,16 @@ pub struct Published {
     pub bytes: u64,
     /// Bytes of the outbox.
     pub of: u64,
+    /// Bytes at its end that are no whole line: those of a run that was killed.
+    pub cut: u64,
     /// Why the broker took no more at last, where it did not.
     pub reason: Option<String>,
 }
 
 impl Published {
-    /// True if the broker has everything.
+    /// True if the broker has every line.
     pub fn is_all(&self) -> bool {
-        self.bytes >= self.of
+        self.bytes + self.cut >= self.of
     }
 }
 
@@ -94,18 +96,22 @@ impl Publisher {
     }
 
     /// Publishes the rest, now that the outbox grows no more, for up to `patience` in which nothing
-    /// goes on.
+    /// goes on, or until `stop` is set.
     ///
     /// # Errors
     /// What publishing broke off with, which was logged; a broker that is away is no error.
-    pub fn finish(self, patience: Duration) -> Result<Published, FleetError> {
+    pub fn finish(
+        self,
+        patience: Duration,
+        stop: impl Fn() -> bool,
+    ) -> Result<Published, FleetError> {
         self.shared.ended.store(true, Ordering::Release);
         let (mut last, mut since) = (self.published(), Instant::now());
         while !self.thread.is_finished() {
             let now = self.published();
             if now != last {
                 (last, since) = (now, Instant::now());
-            } else if since.elapsed() > patience {
+            } else if since.elapsed() > patience || stop() {
                 self.shared.given_up.store(true, Ordering::Release);
             }
             std::thread::sleep(LOOK / 4);
@@ -127,6 +133,8 @@ struct Course<'a> {
     shared: &'a Shared,
     stream: Option<Stream>,
     subject: String,
+    /// The broker knows the next message's id, and has not the message.
+    known: bool,
 }
 
 /// Behind which message to go on.
@@ -150,6 +158,7 @@ impl Course<'_> {
             outbox,
             shared,
             stream: None,
+            known: false,
         };
         let result = course.publish().await;
         course.broker.close().await;
@@ -160,6 +169,7 @@ impl Course<'_> {
         let mut place = None;
         let mut attempts = 0;
         let mut why;
+        let mut more = true;
         loop {
             // In this order: nothing is added after the end.
             let ended = self.shared.ended.load(Ordering::Acquire);
@@ -172,14 +182,19 @@ impl Course<'_> {
                 Err(error) => Err(error),
             };
             match sent {
-                Ok((next, more)) => {
-                    (place, attempts, why) = (Some(next), 0, None);
+                Ok((next, sent)) => {
+                    // What was refused is not tried again at once.
+                    let moved = place.is_none_or(|place: Place| place.offset != next.offset);
+                    attempts = if sent && !moved { attempts + 1 } else { 0 };
+                    (place, why, more) = (Some(next), None, sent);
                     self.shared.published.store(next.offset, Ordering::Relaxed);
                     if !more && ended {
                         break;
                     }
                     if !more {
                         tokio::time::sleep(LOOK).await;
+                    } else if attempts > 1 {
+                        tokio::time::sleep(pause(attempts)).await;
                     }
                 }
                 Err(FleetError::Away { broker, reason }) => {
@@ -198,17 +213,28 @@ impl Course<'_> {
                 break;
             }
         }
+        let bytes = self.shared.published.load(Ordering::Relaxed);
+        let of = self.outbox.length()?;
+        let all = why.is_none() && self.shared.ended.load(Ordering::Acquire);
         Ok(Published {
-            bytes: self.shared.published.load(Ordering::Relaxed),
-            of: self.outbox.length()?,
+            bytes,
+            of,
+            // Where all lines are published, what is left is none.
+            cut: if all && !more { of - bytes } else { 0 },
             reason: why,
         })
     }
 
     /// Publishes the next lines, and says where to go on; false where there were none.
     async fn send(&mut self, place: Place) -> Result<(Place, bool), FleetError> {
-        let most = MESSAGE.min(self.broker.room());
-        let lines = self.outbox.lines(place.offset, most)?;
+        let room = self.room()?;
+        let lines = match self.outbox.lines(place.offset, MESSAGE.min(room)) {
+            // A line of its own.
+            Err(FleetError::TooLong { .. }) if room > MESSAGE => {
+                self.outbox.lines(place.offset, room)?
+            }
+            lines => lines?,
+        };
         if lines.is_empty() {
             return Ok((place, false));
         }
@@ -216,11 +242,12 @@ impl Course<'_> {
         let message = envelope.seal(&lines);
         let message = message.map_err(|error| FleetError::Foreign(error.to_string()))?;
         let (stream, id) = (self.broker.stream(), envelope.id());
+        let id = (!self.known).then_some(&*id);
         let sent = self
             .broker
-            .publish(stream, &self.subject, message, &id, place.last)
+            .publish(stream, &self.subject, message, id, place.last)
             .await?;
-        let place = match sent {
+        let next = match sent {
             Sent::Stored(last) => Place {
                 offset: envelope.offset + envelope.bytes,
                 last,
@@ -228,7 +255,16 @@ impl Course<'_> {
             // Not what was thought: an attempt of which the answer was lost has come through, say.
             Sent::Refused => self.look().await?,
         };
-        Ok((place, true))
+        // An id outlives a message that was removed; the order is kept without it.
+        self.known = next.offset == place.offset;
+        Ok((next, true))
+    }
+
+    fn room(&self) -> Result<usize, FleetError> {
+        match &self.stream {
+            Some(stream) => self.broker.room(stream),
+            None => Ok(MESSAGE),
+        }
     }
 
     /// Where the stream says to go on.
@@ -238,17 +274,28 @@ impl Course<'_> {
             None => self.broker.calls(self.broker.stream()).await?,
         };
         let last = self.broker.last(&stream, &self.subject).await?;
+        let begun = self.broker.begun(&stream).await?;
         self.stream = Some(stream);
-        match last {
-            Some(message) => Ok(Place {
+        let published = self.shared.published.load(Ordering::Relaxed);
+        let place = match last {
+            Some(message) => Place {
                 offset: self.outbox.behind(&message.payload, &self.subject)?,
                 last: message.sequence,
-            }),
-            // Where somebody has cleared the stream, what it had is not sent again.
-            None => Ok(Place {
-                offset: self.shared.published.load(Ordering::Relaxed),
+            },
+            // Where somebody has cleared the stream, what it had is not sent again. One that never
+            // had anything has lost it.
+            None => Place {
+                offset: if begun { published } else { 0 },
                 last: 0,
-            }),
+            },
+        };
+        if place.offset < published {
+            log::warn!(
+                "{}: the broker has lost what it had from byte {} on: it is sent again",
+                self.outbox.path().display(),
+                place.offset
+            );
         }
+        Ok(place)
     }
 }

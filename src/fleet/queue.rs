@@ -9,7 +9,6 @@ use crate::reads::nucleotide::letter;
 use crate::reads::source::{Input, InputError};
 use async_nats::jetstream::stream::Stream;
 use serde::{Deserialize, Serialize};
-use std::io;
 use std::path::Path;
 
 /// Bytes of reads in a chunk, unless one read has more.
@@ -88,6 +87,7 @@ pub fn fill(
         let answers = answers_of(&url.stream);
         let answered = patiently(|| broker.calls(&answers), never).await?;
         let mut filler = Filler {
+            room: broker.room(&queue)?,
             broker: &broker,
             queue,
             answered,
@@ -111,6 +111,8 @@ pub fn fill(
 
 struct Filler<'a> {
     broker: &'a Broker,
+    /// Bytes that go into a message.
+    room: usize,
     queue: Stream,
     answered: Stream,
     answers: String,
@@ -122,10 +124,7 @@ struct Filler<'a> {
 
 impl Filler<'_> {
     async fn file(&mut self, path: &Path, limits: Limits) -> Result<(), FleetError> {
-        let failed = |error: InputError| FleetError::Io {
-            file: path.to_owned(),
-            source: io::Error::other(error.to_string()),
-        };
+        let failed = |error: InputError| FleetError::Foreign(error.to_string());
         let mut reader = Reader::open(Input::from_argument(path), limits, 0).map_err(failed)?;
         let mut chunk = Chunk::with_capacity(limits.chunk_bases);
         let mut record = vec![];
@@ -141,7 +140,7 @@ impl Filler<'_> {
                         record.push(b'\n');
                     }
                     // No more than what is refused anyway.
-                    if record.len() <= self.broker.room() {
+                    if record.len() <= self.room {
                         record.extend(chunk.codes.iter().map(|&code| letter(code)));
                     }
                     match chunk.end.take() {
@@ -163,19 +162,18 @@ impl Filler<'_> {
     }
 
     async fn record(&mut self, record: &[u8]) -> Result<(), FleetError> {
-        if record.len() > self.broker.room() {
+        if record.len() > self.room {
             let name = record[1..].split(|&byte| byte == b'\n').next();
             let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
             let error = FleetError::TooLong {
                 what: format!("read {name}"),
-                bytes: record.len(),
-                limit: self.broker.room(),
+                limit: self.room,
             };
             log::error!("{error}: it is not queued; annotate it by itself");
             self.filled.too_long += 1;
             return Ok(());
         }
-        let most = CHUNK.min(self.broker.room());
+        let most = CHUNK.min(self.room);
         if !self.text.is_empty() && self.text.len() + record.len() > most {
             self.send().await?;
         }
@@ -214,12 +212,11 @@ impl Filler<'_> {
             let of = Head::of(&answered.payload).map(|head| head.reads);
             return self.same(of == Some(digest(&self.text)), chunk);
         }
-        let id = format!("{job}:{chunk}");
-        match self
+        let sent = self
             .broker
-            .publish(stream, &subject, message.to_vec(), &id, 0)
-            .await?
-        {
+            .publish(stream, &subject, message.to_vec(), None, 0)
+            .await?;
+        match sent {
             Sent::Stored(_) => Ok(()),
             Sent::Refused => Err(self.broker.away("the queue was filled by another, too")),
         }
@@ -243,10 +240,9 @@ impl Filler<'_> {
             if let Some(said) = self.broker.last(&self.answered, &subject).await? {
                 return self.same(said.payload == message, self.filled.chunks);
             }
-            let (id, message) = (format!("{}:end", self.job), message.clone());
             let sent = self
                 .broker
-                .publish(&self.answers, &subject, message, &id, 0)
+                .publish(&self.answers, &subject, message.clone(), None, 0)
                 .await?;
             match sent {
                 Sent::Stored(_) => Ok(()),

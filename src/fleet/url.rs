@@ -8,8 +8,10 @@ const LONGEST: usize = 64;
 /// `nats://[USER:PASSWORD@]HOST[:PORT]/STREAM`, or `tls://` for the same over TLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
-    /// The server, without the stream.
-    pub(super) server: String,
+    /// The server, without the stream and without whoever connects.
+    pub server: String,
+    /// The user and the password, or a token and nothing.
+    pub user: Option<(String, Option<String>)>,
     /// The stream's name, which its subjects begin with.
     pub stream: String,
 }
@@ -23,9 +25,7 @@ impl std::fmt::Debug for BrokerUrl {
 
 impl std::fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (scheme, rest) = self.server.split_once("://").unwrap_or_default();
-        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        write!(f, "{scheme}://{host}/{}", self.stream)
+        write!(f, "{}/{}", self.server, self.stream)
     }
 }
 
@@ -42,23 +42,61 @@ impl FromStr for BrokerUrl {
     fn from_str(url: &str) -> Result<BrokerUrl, UrlError> {
         let (scheme, rest) = url.split_once("://").ok_or(UrlError)?;
         let (host, stream) = rest.rsplit_once('/').ok_or(UrlError)?;
+        let (user, host) = match host.rsplit_once('@') {
+            Some((user, host)) => (Some(named(user).ok_or(UrlError)?), host),
+            None => (None, host),
+        };
         if !matches!(scheme, "nats" | "tls") || !is_host(host) || !is_token(stream) {
             return Err(UrlError);
         }
         Ok(BrokerUrl {
             server: format!("{scheme}://{host}"),
+            user,
             stream: stream.to_owned(),
         })
     }
 }
 
-/// True for `[USER:PASSWORD@]HOST[:PORT]`, as far as that can be seen without asking for it.
+/// A URL, that of no stream too, without its password: for messages.
+pub fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://...@{rest}"),
+        (None, Some((_, rest))) => format!("...@{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// `USER:PASSWORD` or a token, whose odd characters are percent-encoded.
+fn named(text: &str) -> Option<(String, Option<String>)> {
+    let (user, password) = match text.split_once(':') {
+        Some((user, password)) => (user, Some(decoded(password)?)),
+        None => (text, None),
+    };
+    (!user.is_empty()).then_some((decoded(user)?, password))
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut out = vec![];
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            out.push(*first);
+            continue;
+        }
+        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+        out.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &rest[2..];
+    }
+    String::from_utf8(out).ok()
+}
+
+/// True for `HOST[:PORT]`, as far as that can be seen without asking for it.
 fn is_host(text: &str) -> bool {
-    let place = text.rsplit_once('@').map_or(text, |(_, place)| place);
-    let (host, port) = match place.rsplit_once(':') {
+    let (host, port) = match text.rsplit_once(':') {
         // The colons of an IPv6 address stand in brackets.
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (place, None),
+        _ => (text, None),
     };
     let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
     let is_odd = |c: char| c.is_whitespace() || c.is_control() || "/?#".contains(c);
@@ -87,6 +125,18 @@ mod tests {
             assert_eq!(parsed.to_string(), shown);
             assert!(!format!("{parsed:?}").contains("secret"));
         }
+        for (url, user, password) in [
+            ("nats://me:secret@hub/C", "me", Some("secret")),
+            ("nats://a%40b:p%2Fw:x@hub/C", "a@b", Some("p/w:x")),
+            ("nats://token@hub/C", "token", None),
+        ] {
+            let parsed: BrokerUrl = url.parse().unwrap();
+            let expected = (user.to_owned(), password.map(str::to_owned));
+            assert_eq!(
+                (parsed.user, &*parsed.server),
+                (Some(expected), "nats://hub")
+            );
+        }
         for url in [
             "",
             "CALLS",
@@ -102,10 +152,15 @@ mod tests {
             "nats://hub:99999/CALLS",
             "nats://:4222/CALLS",
             "nats://me:secret@/CALLS",
+            "nats://:secret@hub/CALLS",
+            "nats://me:%zz@hub/CALLS",
             "nats://hub?x/CALLS",
             "nats://a b/CALLS",
         ] {
             assert_eq!(url.parse::<BrokerUrl>(), Err(UrlError), "{url}");
+            assert!(!without_password(url).contains("secret"), "{url}");
         }
+        let shown = without_password("http://me:se@cret/x@hub/a.b");
+        assert_eq!(shown, "http://...@hub/a.b");
     }
 }

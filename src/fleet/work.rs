@@ -3,7 +3,7 @@
 use super::broker::{Broker, Sent, patiently, runtime};
 use super::error::FleetError;
 use super::queue::{Label, answers_of, join, split, subject_of};
-use super::url::BrokerUrl;
+use super::url::{BrokerUrl, is_token};
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::Config;
@@ -102,12 +102,16 @@ where
             worked: Worked::default(),
         };
         let mut last = Instant::now();
+        let mut away = None;
         while !stop.load(Ordering::SeqCst) && until_idle.is_none_or(|most| last.elapsed() < most) {
             match worker.next().await {
-                Ok(true) => last = Instant::now(),
-                Ok(false) => {}
-                Err(FleetError::Away { broker, reason }) => {
-                    log::info!("{broker}: {reason}; waiting");
+                Ok(true) => (last, away) = (Instant::now(), None),
+                Ok(false) => away = None,
+                Err(error @ FleetError::Away { .. }) => {
+                    if away.is_none() {
+                        log::warn!("{error}; waiting");
+                    }
+                    away = Some(error);
                     tokio::time::sleep(WAIT).await;
                 }
                 Err(error) => return Err(error),
@@ -115,7 +119,11 @@ where
         }
         let worked = worker.worked;
         broker.close().await;
-        Ok(worked)
+        match away {
+            // Nobody knows whether there was something to do.
+            Some(error) if !stop.load(Ordering::SeqCst) => Err(error),
+            _ => Ok(worked),
+        }
     })
 }
 
@@ -130,7 +138,7 @@ struct Worker<'a, F> {
 }
 
 impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_, F> {
-    /// Takes one chunk and answers it; false where there was none.
+    /// Takes chunks and answers them, until there is none; false where there was none at all.
     async fn next(&mut self) -> Result<bool, FleetError> {
         let away = |error: &dyn std::fmt::Display| self.broker.away(error.to_string());
         let queue = self.broker.queue(self.broker.stream()).await?;
@@ -141,7 +149,6 @@ impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_
                     durable_name: Some(CONSUMER.into()),
                     ack_policy: AckPolicy::Explicit,
                     ack_wait: CLAIM,
-                    // Two of a worker: the one it works on and the next.
                     max_ack_pending: 10_000,
                     ..Config::default()
                 },
@@ -149,15 +156,17 @@ impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_
             .await
             .map_err(|error| away(&error))?;
         let answered = self.broker.calls(&self.answers).await?;
-        drop(answered);
+        let room = self.broker.room(&answered)?;
+        let mut any = false;
         loop {
             let fetched = consumer.fetch().max_messages(1).expires(WAIT);
             let mut fetched = fetched.messages().await.map_err(|error| away(&error))?;
             let Some(message) = fetched.next().await else {
-                return Ok(false);
+                return Ok(any);
             };
             let message = message.map_err(|error| away(&error))?;
-            self.one(message).await?;
+            self.one(message, room).await?;
+            any = true;
             if self.stop.load(Ordering::SeqCst) {
                 return Ok(true);
             }
@@ -165,9 +174,13 @@ impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_
     }
 
     /// Answers a chunk, and lets it go when the answer is there.
-    async fn one(&mut self, message: Message) -> Result<(), FleetError> {
+    async fn one(&mut self, message: Message, room: usize) -> Result<(), FleetError> {
         let parts = split(&message.payload)
             .and_then(|(head, records)| Some((serde_json::from_slice(head).ok()?, records)));
+        // Only what stands where its label says.
+        let parts = parts.filter(|(Label { job, chunk }, _)| {
+            is_token(job) && *message.subject == subject_of(self.broker.stream(), job, *chunk)
+        });
         let Some((Label { job, chunk }, records)) = parts else {
             let subject = &message.subject;
             log::error!("{subject}: a message that is no chunk was taken out of the queue");
@@ -189,15 +202,14 @@ impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_
         };
         let mut lines = vec![];
         match answer {
-            Ok(answer) if answer.lines.len() <= self.broker.room() => {
+            Ok(answer) if answer.lines.len() <= room => {
                 (head.records, head.rejected) = (answer.records, answer.rejected);
                 lines = answer.lines;
             }
-            Ok(answer) => {
+            Ok(_) => {
                 let error = FleetError::TooLong {
                     what: "the answer".into(),
-                    bytes: answer.lines.len(),
-                    limit: self.broker.room(),
+                    limit: room,
                 };
                 head.error = Some(error.to_string());
             }
@@ -208,13 +220,13 @@ impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_
             self.worked.failed += 1;
         }
         let body = join(&head, &lines)?;
-        let id = format!("{}:{chunk}", head.job);
         let publish = || {
             self.broker
-                .publish(&self.answers, &subject, body.clone(), &id, 0)
+                .publish(&self.answers, &subject, body.clone(), None, 0)
         };
+        let stopped = || self.stop.load(Ordering::SeqCst);
         let sent = self
-            .held_while(&message, patiently(publish, || false))
+            .held_while(&message, patiently(publish, stopped))
             .await?;
         match sent {
             Sent::Stored(_) => self.worked.chunks += 1,

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import venv
@@ -50,11 +51,11 @@ def free_port():
 class Server:
     """A NATS server with one of the documented configurations."""
 
-    def __init__(self, program, folder, name, replaced):
-        text = (ROOT / "docs" / "fleet" / f"{name}.conf").read_text()
+    def __init__(self, program, folder, name, configuration, replaced):
+        text = (ROOT / "docs" / "fleet" / configuration).read_text()
         store = folder / f"{name}.store"
         for old, new in {**replaced, "/var/lib/nats": str(store)}.items():
-            assert text.count(old) == 1, (name, old)
+            assert old in text, (name, old)
             text = text.replace(old, new)
         self.config = folder / f"{name}.conf"
         self.config.write_text(text)
@@ -159,20 +160,29 @@ def children_seconds():
 
 
 def publish_through_trouble(program, folder, ports, servers, wire, reads, cuts):
-    """A run publishes to its box, while the box is cut off, and both servers are killed."""
+    """A run publishes to its box, while the box is cut off, and both servers are killed; another
+    box publishes meanwhile."""
     hub, box = servers
-    out = folder / "calls.jsonl"
-    run = subprocess.Popen(
-        [program, "-q", "annotate", *reads, "--threads", "1", "--tier", "accurate"]
-        + ["--format", "jsonl", "--label", "run=trouble", "--label", "sample=P7"]
-        + ["-o", out, "--publish", f"nats://127.0.0.1:{ports['box']}/CALLS"],
-    )
+
+    def annotate(box, run, reads):
+        out = folder / f"{run}.jsonl"
+        command = [program, "-q", "annotate", *reads, "--threads", "1", "--tier", "accurate"]
+        command += ["--format", "jsonl", "--label", f"run={run}", "--label", "sample=P7"]
+        command += ["-o", out, "--publish", f"nats://127.0.0.1:{ports[box]}/CALLS"]
+        return out, subprocess.Popen(command)
+
+    out, run = annotate("box1", "trouble", reads)
+    calm, other = annotate("box2", "calm", reads[:4])
     heard = []
     listen_over_mqtt(ports["mqtt"], heard)
 
     async def gather():
         client = await connected(ports["hub"])
-        config = (ROOT / "docs/fleet/all.json").read_bytes()
+        config = json.loads((ROOT / "docs/fleet/all.json").read_bytes())
+        # A line for each box.
+        line = json.dumps(config["sources"][0])
+        config["sources"].append(json.loads(line.replace("box1", "box2")))
+        config = json.dumps(config).encode()
         made = await client.request("$JS.API.STREAM.CREATE.ALL", config, timeout=10)
         assert "error" not in json.loads(made.data), made.data
         await client.close()
@@ -191,20 +201,45 @@ def publish_through_trouble(program, folder, ports, servers, wire, reads, cuts):
             time.sleep(0.5)
             box.start()
     still_running = run.poll() is None
-    assert run.wait() == 0, "the run says that not all was published"
+    assert run.wait() == 0 and other.wait() == 0, "a run says that not all was published"
     expected = out.read_bytes()
-    for where, stream in (("box", "CALLS"), ("hub", "ALL")):
-        found = asyncio.run(
-            messages(ports[where], stream, lambda all: length_of(all) >= len(expected))
-        )
-        assert lines_of(found) == expected, where
-        count = expected.count(b"\n")
-        print(f"{where}: {count} of {count} lines in {len(found)} messages, none twice")
+    size = len(expected) + calm.stat().st_size
+    found = asyncio.run(messages(ports["hub"], "ALL", lambda all: length_of(all) >= size))
+    for where, path in (("box1", out), ("box2", calm)):
+        # What the hub has of a box is what the box has, and that is what its run wrote.
+        run_id = path.stem
+        at_hub = [message for message in found if message.subject.split(".")[1] == run_id]
+        at_box = asyncio.run(messages(ports[where], "CALLS", lambda all: all))
+        assert lines_of(at_hub) == lines_of(at_box) == path.read_bytes(), where
+        count = path.read_bytes().count(b"\n")
+        print(f"{where}: {count} of {count} lines in {len(at_hub)} messages, none twice")
+    assert length_of(found) == size, "something comes twice"
     first, last = (json.loads(expected.splitlines()[n]) for n in (0, -1))
     assert first["run"] == "trouble" and first["sample"] == "P7" and first["source"]
     assert last["event"] == "status" and last["ended"] and last["reads_in"] == last["reads_out"]
     assert still_running, "the run was over before the last cut: more --copies"
     assert heard, "nothing came over MQTT"
+    documented_consumer(ports["box2"])
+
+
+def documented_consumer(port):
+    """The consumer of docs/fleet.md, for a moment."""
+    text = (ROOT / "docs/fleet.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    code = "async def consume(context, json, print):\n" + textwrap.indent(code, "    ")
+    space, printed = {}, []
+    exec(code, space)
+
+    async def run():
+        client = await connected(port)
+        consume = space["consume"](client.jetstream(), json, printed.append)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(consume, 2)
+        await client.close()
+
+    asyncio.run(run())
+    assert any(line.get("event") == "status" for line in printed) and len(printed) > 100
+    print(f"the documented consumer: {len(printed)} lines in two seconds")
 
 
 def listen_over_mqtt(port, heard):
@@ -223,7 +258,7 @@ def follow_and_kill(program, folder, ports, reads):
     journal = folder / "followed.jsonl.journal"
     incoming.mkdir()
     command = [program, "-q", "annotate", "--follow", incoming, "-o", out, "--format", "jsonl"]
-    command += ["--publish", f"nats://127.0.0.1:{ports['box']}/FOLLOWED", "--threads", "1"]
+    command += ["--publish", f"nats://127.0.0.1:{ports['box1']}/FOLLOWED", "--threads", "1"]
     command += ["--until-idle", "1"]
     # Bytes that were seen before would not be annotated again.
     for number in range(40):
@@ -240,7 +275,7 @@ def follow_and_kill(program, folder, ports, reads):
     subprocess.run(command, check=True)
     expected = out.read_bytes()
     found = asyncio.run(
-        messages(ports["box"], "FOLLOWED", lambda all: length_of(all) >= len(expected))
+        messages(ports["box1"], "FOLLOWED", lambda all: length_of(all) >= len(expected))
     )
     assert lines_of(found) == expected
     assert expected.count(b"\n") > 1000
@@ -251,7 +286,7 @@ def finish_later(program, folder, ports, reads):
     """A run that is killed leaves its lines in FILE.part, and `publish` sends the rest of them."""
     out = folder / "killed.jsonl"
     part = out.with_name(out.name + ".part")
-    url = f"nats://127.0.0.1:{ports['box']}/KILLED"
+    url = f"nats://127.0.0.1:{ports['box1']}/KILLED"
     run = subprocess.Popen(
         [program, "-q", "annotate", *reads, "--threads", "1", "--format", "jsonl"]
         + ["-o", out, "--publish", url],
@@ -265,10 +300,72 @@ def finish_later(program, folder, ports, reads):
     expected = expected[: expected.rfind(b"\n") + 1]
     for _ in range(2):
         subprocess.run([program, "-q", "publish", part, url], check=True)
-    found = asyncio.run(messages(ports["box"], "KILLED", lambda all: all))
+    found = asyncio.run(messages(ports["box1"], "KILLED", lambda all: all))
     assert lines_of(found) == expected
     count = expected.count(b"\n")
     print(f"killed: {count} lines, the rest of them afterwards")
+
+
+def lost_and_refused(program, folder, server, reads):
+    """A broker with a password, which loses what it had; and what it must not be asked for."""
+    port, store = free_port(), folder / "lost.store"
+    config = folder / "lost.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{store}" }}\n'
+        'authorization { user: "me", password: "s3cret/" }\n'
+    )
+    out, place = folder / "lost.jsonl", f"127.0.0.1:{port}/LOST"
+    url = f"nats://me:s3cret%2F@{place}"
+
+    def started():
+        process = subprocess.Popen([server, "-c", config], stderr=subprocess.DEVNULL)
+        time.sleep(0.5)
+        return process
+
+    def said(code, *command):
+        ran = subprocess.run([program, *command], capture_output=True, text=True)
+        assert ran.returncode == code, (command, ran.returncode, ran.stderr)
+        assert "s3cret" not in ran.stderr, ran.stderr
+        return ran.stderr
+
+    async def stored(number):
+        import nats
+
+        client = await nats.connect(f"nats://me:s3cret%2F@127.0.0.1:{port}")
+        found = await client.jetstream().get_msg("LOST", number)
+        await client.close()
+        return found
+
+    process = started()
+    annotate = ["annotate", *reads, "--format", "jsonl", "-o", out, "--label", "run=r"]
+    said(0, *annotate, "--label", "source=a", "--publish", url)
+    # Another source of the same run, and a source that is there already, of another run.
+    other = [*annotate[:5], folder / "other.jsonl", *annotate[6:]]
+    said(0, *other, "--label", "source=b", "--publish", url)
+    assert "another run publishes" in said(
+        1, *other, "--strand", "forward", "--label", "source=b", "--publish", url
+    )
+    for wrong, word in (("me:s3cret2", "authorization"), ("s3cret3", "authorization")):
+        url_of_wrong = url.replace("me:s3cret%2F", wrong)
+        said_wrong = said(1, "publish", out, url_of_wrong, "--patience", "1")
+        assert word in said_wrong.lower(), said_wrong
+    # The disk of the broker is another one now.
+    process.kill()
+    process.wait()
+    store.rename(folder / "gone.store")
+    process = started()
+    said(0, "publish", out, url)
+    assert lines_of([asyncio.run(stored(1))]) == out.read_bytes()
+    # A line that was cut is none.
+    with open(out, "ab") as file:
+        file.write(b'{"read":"x')
+    assert "no whole line" in said(0, "publish", out, url)
+    process.kill()
+    process.wait()
+    assert "are left" in said(1, "publish", out, url, "--patience", "1")
+    for wrong in (url + "/x", url.replace("nats:", "http:")):
+        assert "expected nats://" in said(2, "publish", out, wrong)
+    print("passwords, a store that was lost, a name that another has: as they should be")
 
 
 def work_and_kill(program, folder, ports, reads):
@@ -317,7 +414,7 @@ def cost(program, folder, ports, reads):
             command = [program, "-q", "annotate", *reads, "--threads", "1", "--format", "jsonl"]
             command += ["-o", folder / "cost.jsonl"]
             if name == "published":
-                command += ["--publish", f"nats://127.0.0.1:{ports['box']}/COST"]
+                command += ["--publish", f"nats://127.0.0.1:{ports['box1']}/COST"]
             before = children_seconds()
             subprocess.run(command, check=True)
             seconds[name].append(children_seconds() - before)
@@ -336,28 +433,21 @@ def main():
     program = arguments.program.resolve()
     genes = ROOT / "tests/data/genes.fa.gz"
     reads = gzip.decompress((ROOT / "tests/data/reads.fastq.gz").read_bytes())
-    ports = {name: free_port() for name in ("hub", "leaf", "wire", "box", "mqtt")}
+    ports = {name: free_port() for name in ("hub", "leaf", "wire", "box1", "box2", "mqtt", "mqtt2")}
+
+    def at(name):
+        return f"127.0.0.1:{ports[name]}"
+
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        hub = Server(
-            server,
-            folder,
-            "hub",
-            {
-                "0.0.0.0:4222": f"127.0.0.1:{ports['hub']}",
-                "0.0.0.0:7422": f"127.0.0.1:{ports['leaf']}",
-            },
-        )
-        box = Server(
-            server,
-            folder,
-            "box",
-            {
-                "127.0.0.1:4222": f"127.0.0.1:{ports['box']}",
-                "127.0.0.1:1883": f"127.0.0.1:{ports['mqtt']}",
-                "hub.example.org:7422": f"127.0.0.1:{ports['wire']}",
-            },
-        )
+        replaced = {"0.0.0.0:4222": at("hub"), "0.0.0.0:7422": at("leaf")}
+        hub = Server(server, folder, "hub", "hub.conf", replaced)
+        replaced = {"127.0.0.1:4222": at("box1"), "127.0.0.1:1883": at("mqtt")}
+        replaced["hub.example.org:7422"] = at("wire")
+        box = Server(server, folder, "box1", "box.conf", replaced)
+        replaced = {"127.0.0.1:4222": at("box2"), "127.0.0.1:1883": at("mqtt2")}
+        replaced |= {"hub.example.org:7422": at("leaf"), "box1": "box2"}
+        box2 = Server(server, folder, "box2", "box.conf", replaced)
         wire = Wire(ports["wire"], ports["leaf"])
         try:
             time.sleep(1)
@@ -367,6 +457,7 @@ def main():
             )
             follow_and_kill(program, folder, ports, reads)
             finish_later(program, folder, ports, copies)
+            lost_and_refused(program, folder, server, [genes])
             work_and_kill(program, folder, ports, [genes] * arguments.chunk_copies)
             cost(program, folder, ports, [genes] * 10)
         except BaseException:
@@ -374,8 +465,8 @@ def main():
                 print(f"---- {log.name}\n{log.read_text()[-3000:]}")
             raise
         finally:
-            hub.kill()
-            box.kill()
+            for server in (hub, box, box2):
+                server.kill()
 
 
 if __name__ == "__main__":
