@@ -145,3 +145,32 @@ fn parquet_says_what_to_build() {
     assert!(ran.err.contains(missing), "{}", ran.err);
     assert_eq!(fs::read(&output).unwrap(), b"kept");
 }
+
+#[cfg(not(feature = "fleet"))]
+#[test]
+fn what_speaks_with_a_broker_says_what_to_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("calls.jsonl");
+    let (reads, url) = (data("reads.fastq.gz"), "nats://127.0.0.1/CALLS");
+    let (reads, out) = (reads.to_str().unwrap(), output.to_str().unwrap());
+    for line in [
+        &[
+            "annotate",
+            reads,
+            "--format=jsonl",
+            "-o",
+            out,
+            "--publish",
+            url,
+        ][..],
+        &["publish", reads, url],
+        &["queue", url, reads, "--job=j"],
+        &["work", url],
+        &["collect", url, "j", "-o", out],
+    ] {
+        let ran = run(line).exit(2);
+        let missing = "cargo build --release --features fleet";
+        assert!(ran.err.contains(missing), "{}", ran.err);
+        assert!(!output.exists());
+    }
+}

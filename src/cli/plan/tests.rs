@@ -33,6 +33,13 @@ fn outcome(line: &[&str]) -> String {
     }
 }
 
+/// What is said of `--publish` without what it needs.
+const PUBLISH: &str = if cfg!(feature = "fleet") {
+    "--format jsonl and"
+} else {
+    "--features fleet"
+};
+
 #[test]
 fn arguments_give_one_mode_or_say_what_is_wrong() {
     for (line, expected) in [
@@ -81,6 +88,9 @@ fn arguments_give_one_mode_or_say_what_is_wrong() {
             &["--format=bam", "--follow", "."],
             "goes with no live option",
         ),
+        // A broker.
+        (&["--publish=nats://h/C"], PUBLISH),
+        (&["--publish=nats://h/C", "--format=jsonl"], PUBLISH),
         // Sources that are still growing.
         (&["--order", "live"], "live"),
         (&["--deadline", "20", "a.fq"], "live"),
