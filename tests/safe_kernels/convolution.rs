@@ -88,6 +88,8 @@ impl Sizes {
             && (!int8 || s.channels_in.is_multiple_of(4))
             && (!self.row_scales || (s.width == 1 && s.stride == 1))
             && product(&[step, self.input.pitch, bytes]) <= isize::MAX as u128
+            // Rows are counted before they are multiplied by a pitch, which may be 0.
+            && product(&[s.before, s.dilation]) <= usize::MAX as u128
             && back <= self.input.first as u128
             && (self.positions == 0
                 || within(self.input_len, start, self.input.pitch, rows, &channels))
