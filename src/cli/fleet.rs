@@ -3,6 +3,7 @@
 use super::annotator;
 use super::arguments::annotate::AnnotateArguments;
 use super::arguments::fleet::{CollectArguments, PublishArguments, QueueArguments, WorkArguments};
+use super::config;
 use super::error::CliError;
 use super::guard::Files;
 use super::interrupt::Interrupt;
@@ -18,6 +19,7 @@ use crate::sink::{CallWriter, Format};
 use crate::stream::batch::{self, FinishedChunk, Output, PipelineConfig};
 use crate::stream::model_tags;
 use clap::Parser;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::PathBuf;
@@ -125,7 +127,10 @@ struct Options {
 /// Works on chunks of a queue.
 pub(super) fn work(arguments: &WorkArguments, quiet: bool) -> Result<(), CliError> {
     let broker = broker(&arguments.url)?;
-    let Options { annotate } = match Options::try_parse_from(&arguments.options) {
+    // As on a command line of `annotate`, which a file may add to.
+    let words = ["strandline", "annotate"].map(OsString::from).into_iter();
+    let words = config::with_file(words.chain(arguments.options.clone()).collect())?;
+    let Options { annotate } = match Options::try_parse_from(&words[2..]) {
         Ok(options) => options,
         Err(error) => {
             let message = error.render().to_string();

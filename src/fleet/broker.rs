@@ -3,7 +3,7 @@
 use super::error::FleetError;
 use super::url::BrokerUrl;
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream,
@@ -143,6 +143,30 @@ impl Broker {
     pub(super) async fn queue(&self, name: &str) -> Result<Stream, FleetError> {
         self.made(name, RetentionPolicy::WorkQueue, WORK_BYTES)
             .await
+    }
+
+    /// A stream that somebody else makes.
+    pub(super) async fn existing(
+        &self,
+        name: &str,
+        retention: RetentionPolicy,
+    ) -> Result<Stream, FleetError> {
+        match self.context.get_stream(name).await {
+            Ok(stream) => match unfit(&stream.cached_info().config, retention) {
+                Some(reason) => Err(self.refused(format!("stream {name}: {reason}"))),
+                None => Ok(stream),
+            },
+            Err(error) => Err(match error.kind() {
+                GetStreamErrorKind::JetStream(answer)
+                    if answer.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    self.away(format!(
+                        "there is no stream {name}: `strandline queue` makes it"
+                    ))
+                }
+                _ => self.away(error),
+            }),
+        }
     }
 
     async fn made(

@@ -5,6 +5,7 @@ use super::error::FleetError;
 use super::queue::{Filled, answers_of, end_of, split, subject_of};
 use super::url::BrokerUrl;
 use super::work::Head;
+use async_nats::jetstream::stream::RetentionPolicy;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,7 +54,8 @@ where
         let broker = Broker::open(url).await?;
         let answers = answers_of(&url.stream);
         let stopped = || stop.load(Ordering::SeqCst);
-        let stream = patiently(|| broker.calls(&answers), stopped).await?;
+        let look = || broker.existing(&answers, RetentionPolicy::Limits);
+        let stream = patiently(look, stopped).await?;
         // Asks for a message until it is there.
         let wait = async |subject: String| {
             let mut looks = 0;

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// broker's pace that decides how many lines gather meanwhile.
 const MESSAGE: usize = 1 << 16;
 
+/// After so long without a step somebody may wonder.
+const SILENT: Duration = Duration::from_secs(3);
+
 /// Between two looks at a file that has nothing new.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -107,10 +110,17 @@ impl Publisher {
     ) -> Result<Published, FleetError> {
         self.shared.ended.store(true, Ordering::Release);
         let (mut last, mut since) = (self.published(), Instant::now());
+        let mut waiting = false;
         while !self.thread.is_finished() {
             let now = self.published();
             if now != last {
                 (last, since) = (now, Instant::now());
+            } else if !waiting && since.elapsed() > SILENT {
+                waiting = true;
+                log::warn!(
+                    "waiting for the broker to take the rest, {} s at most",
+                    patience.as_secs()
+                );
             } else if since.elapsed() > patience || stop() {
                 self.shared.given_up.store(true, Ordering::Release);
             }
@@ -202,8 +212,7 @@ impl Course<'_> {
                     why = Some(reason.clone());
                     attempts += 1;
                     if attempts == 3 {
-                        let file = self.outbox.path().display();
-                        log::warn!("{broker}: {reason}; {file} keeps what is to be published");
+                        log::warn!("{broker}: {reason}; the output keeps what is to be published");
                     }
                     tokio::time::sleep(pause(attempts)).await;
                 }

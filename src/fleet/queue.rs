@@ -76,6 +76,11 @@ pub fn fill(
     inputs: &[impl AsRef<Path>],
     limits: Limits,
 ) -> Result<Filled, FleetError> {
+    // Before anything is in the queue.
+    for input in inputs.iter().filter(|path| path.as_ref() != Path::new("-")) {
+        let opened = Reader::open(Input::from_argument(input.as_ref()), limits, 0);
+        opened.map_err(|error| FleetError::Foreign(error.to_string()))?;
+    }
     let ran = runtime().map_err(|source| FleetError::Io {
         file: "a thread".into(),
         source,

@@ -8,6 +8,7 @@ use async_nats::jetstream::AckKind;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
+use async_nats::jetstream::stream::RetentionPolicy;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -141,7 +142,8 @@ impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_
     /// Takes chunks and answers them, until there is none; false where there was none at all.
     async fn next(&mut self) -> Result<bool, FleetError> {
         let away = |error: &dyn std::fmt::Display| self.broker.away(error.to_string());
-        let queue = self.broker.queue(self.broker.stream()).await?;
+        let (limits, queue) = (RetentionPolicy::Limits, RetentionPolicy::WorkQueue);
+        let queue = self.broker.existing(self.broker.stream(), queue).await?;
         let consumer: PullConsumer = queue
             .get_or_create_consumer(
                 CONSUMER,
@@ -155,7 +157,7 @@ impl<F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static> Worker<'_
             )
             .await
             .map_err(|error| away(&error))?;
-        let answered = self.broker.calls(&self.answers).await?;
+        let answered = self.broker.existing(&self.answers, limits).await?;
         let room = self.broker.room(&answered)?;
         let mut any = false;
         loop {

@@ -238,7 +238,7 @@ pub const NOT_CHECKED: &[(&str, &str, &str)] = &[
     ),
     (
         "docs/fleet.md",
-        "async for message",
+        "import asyncio",
         "a NATS server; tests/field/fleet.py runs it",
     ),
     (

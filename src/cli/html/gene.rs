@@ -21,6 +21,7 @@ pub(super) fn section(best: Option<&CalledGene>, asked: Option<&str>) -> String 
             Some(symbol) => format!("the gene {}", escaped(symbol)),
             None => "a gene".to_string(),
         };
+        log::warn!("the report shows no gene: no record of the annotation's sequences holds one");
         return format!(
             "<section id=\"gene\"><h2>A gene</h2><p>No record of an annotated sequence held \
              {which} whole and has calls in it. Records must bear the names of the annotation's \
@@ -110,7 +111,7 @@ fn site_table(sites: &[Sites; 2]) -> String {
     table(
         "Annotated sites",
         2,
-        &["kind", "was", "base"],
+        &["kind", "was", "base, from 0"],
         &rows.collect::<Vec<_>>(),
     )
 }
