@@ -11,7 +11,6 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event};
 use std::future::Future;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -31,8 +30,9 @@ const CALLS_BYTES: i64 = 1 << 30;
 const WORK_BYTES: i64 = 1 << 28;
 
 /// One thread's worth of what runs at the same time.
-pub(super) fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+pub(super) fn runtime() -> Result<Runtime, FleetError> {
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| FleetError::Foreign(format!("cannot wait for a network: {error}")))
 }
 
 /// A broker, connected or not.
@@ -152,10 +152,7 @@ impl Broker {
         retention: RetentionPolicy,
     ) -> Result<Stream, FleetError> {
         match self.context.get_stream(name).await {
-            Ok(stream) => match unfit(&stream.cached_info().config, retention) {
-                Some(reason) => Err(self.refused(format!("stream {name}: {reason}"))),
-                None => Ok(stream),
-            },
+            Ok(stream) => self.fit(stream, retention),
             Err(error) => Err(match error.kind() {
                 GetStreamErrorKind::JetStream(answer)
                     if answer.error_code() == ErrorCode::STREAM_NOT_FOUND =>
@@ -185,10 +182,7 @@ impl Broker {
             ..Config::default()
         };
         match self.context.get_or_create_stream(config).await {
-            Ok(stream) => match unfit(&stream.cached_info().config, retention) {
-                Some(reason) => Err(self.refused(format!("stream {name}: {reason}"))),
-                None => Ok(stream),
-            },
+            Ok(stream) => self.fit(stream, retention),
             // Each stream that is made here is promised its place from the beginning.
             Err(error) => match error.kind() {
                 CreateStreamErrorKind::JetStream(answer)
@@ -205,6 +199,15 @@ impl Broker {
                 }
                 _ => Err(self.away(error)),
             },
+        }
+    }
+
+    /// The stream, if it keeps what it takes.
+    fn fit(&self, stream: Stream, wanted: RetentionPolicy) -> Result<Stream, FleetError> {
+        let config = &stream.cached_info().config;
+        match unfit(config, wanted) {
+            Some(reason) => Err(self.refused(format!("stream {}: {reason}", config.name))),
+            None => Ok(stream),
         }
     }
 

@@ -46,11 +46,7 @@ pub fn collect<F>(
 where
     F: FnMut(&str, &[u8]) -> io::Result<()>,
 {
-    let ran = runtime().map_err(|source| FleetError::Io {
-        file: "a thread".into(),
-        source,
-    })?;
-    ran.block_on(async {
+    runtime()?.block_on(async {
         let broker = Broker::open(url).await?;
         let answers = answers_of(&url.stream);
         let stopped = || stop.load(Ordering::SeqCst);

@@ -72,11 +72,8 @@ impl Publisher {
         let thread = std::thread::Builder::new()
             .name("publisher".into())
             .spawn(move || {
-                let ran = runtime().map_err(|source| FleetError::Io {
-                    file: outbox.path().to_owned(),
-                    source,
-                })?;
-                let result = ran.block_on(Course::run(outbox, &broker, &own));
+                let result = runtime()
+                    .and_then(|runtime| runtime.block_on(Course::run(outbox, &broker, &own)));
                 if let Err(error) = &result {
                     log::error!("{error}; nothing more is published");
                 }
@@ -229,7 +226,11 @@ impl Course<'_> {
             bytes,
             of,
             // Where all lines are published, what is left is none.
-            cut: if all && !more { of - bytes } else { 0 },
+            cut: if all && !more {
+                of.saturating_sub(bytes)
+            } else {
+                0
+            },
             reason: why,
         })
     }

@@ -81,11 +81,7 @@ pub fn fill(
         let opened = Reader::open(Input::from_argument(input.as_ref()), limits, 0);
         opened.map_err(|error| FleetError::Foreign(error.to_string()))?;
     }
-    let ran = runtime().map_err(|source| FleetError::Io {
-        file: "a thread".into(),
-        source,
-    })?;
-    ran.block_on(async {
+    runtime()?.block_on(async {
         let broker = Broker::open(url).await?;
         let never = || false;
         let queue = patiently(|| broker.queue(&url.stream), never).await?;

@@ -87,11 +87,7 @@ pub fn work<F>(
 where
     F: Fn(Vec<u8>) -> Result<Answer, String> + Send + Sync + 'static,
 {
-    let ran = runtime().map_err(|source| FleetError::Io {
-        file: "a thread".into(),
-        source,
-    })?;
-    ran.block_on(async {
+    runtime()?.block_on(async {
         let broker = Broker::open(url).await?;
         let mut worker = Worker {
             answers: answers_of(&url.stream),
