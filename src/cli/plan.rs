@@ -10,6 +10,7 @@ use super::output::Target;
 #[cfg(feature = "fleet")]
 use super::publication::Publication;
 use crate::annotate::{Clade, Options, Priors, Task, default_tasks, with_gates};
+use crate::fleet::without_password;
 use crate::reads::fastx::Limits;
 use crate::reads::shard::Shard;
 use crate::reads::source::Input;
@@ -424,7 +425,11 @@ fn report(arguments: &AnnotateArguments, command: &str) -> Option<ReportPlan> {
         #[cfg(feature = "study")]
         gene: arguments.report_gene.clone(),
         inputs,
-        command: command.to_string(),
+        // A page goes to others; the password of a broker does not.
+        command: match &arguments.publish {
+            Some(url) => command.replace(url.as_str(), &without_password(url)),
+            None => command.to_string(),
+        },
         more: models.chain(given.into_iter().flatten()).collect(),
     })
 }

@@ -33,6 +33,20 @@ fn outcome(line: &[&str]) -> String {
     }
 }
 
+#[test]
+fn a_report_does_not_show_the_password_of_a_broker() {
+    let url = "nats://me:secret@hub/CALLS";
+    for word in [&["--publish", url][..], &[&format!("--publish={url}")]] {
+        let line = [&["strandline", "annotate", "a.fq", "--report=r.html"], word].concat();
+        let Command::Annotate(own) = Arguments::try_parse_from(&line).unwrap().command else {
+            panic!("{line:?} is not annotate");
+        };
+        let report = report(&own, &line.join(" ")).unwrap();
+        assert!(!report.command.contains("secret"), "{}", report.command);
+        assert!(report.command.ends_with("nats://...@hub/CALLS"));
+    }
+}
+
 /// What is said of `--publish` without what it needs.
 const PUBLISH: &str = if cfg!(feature = "fleet") {
     "--format jsonl and"
