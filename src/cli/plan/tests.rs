@@ -36,8 +36,13 @@ fn outcome(line: &[&str]) -> String {
 #[test]
 fn a_report_does_not_show_the_password_of_a_broker() {
     let url = "nats://me:secret@hub/CALLS";
-    for word in [&["--publish", url][..], &[&format!("--publish={url}")]] {
-        let line = [&["strandline", "annotate", "a.fq", "--report=r.html"], word].concat();
+    let joined = format!("--publish={url}");
+    for words in [&["--publish", url][..], &[&*joined]] {
+        let line = [
+            &["strandline", "annotate", "a.fq", "--report=r.html"][..],
+            words,
+        ]
+        .concat();
         let Command::Annotate(own) = Arguments::try_parse_from(&line).unwrap().command else {
             panic!("{line:?} is not annotate");
         };
