@@ -37,7 +37,7 @@ bench *names:
     cargo bench --features full {{ replace_regex(names, '(\w+)', '--bench $1') }}
 
 # A fuzz target for a minute: fastx, shards, model_file, manifest, onnx, frame, link, fleet,
-# vcf, cells_mtx, cells_npz or cells_labels (nightly)
+# vcf, cells_mtx, cells_npz, cells_labels or c (nightly)
 fuzz target="fastx":
     cargo +nightly fuzz run --fuzz-dir tests/fuzz {{target}} -- -max_total_time=60
 

@@ -298,7 +298,11 @@ impl<M: Mode> Engine<M> {
     }
 
     /// The next finished slot; `None` when there will be none.
-    pub(super) fn next_finished(&self, parker: &Parker) -> Option<Box<M::Slot>> {
+    pub(super) fn next_finished(
+        &self,
+        parker: &Parker,
+        mut idle: impl FnMut(),
+    ) -> Option<Box<M::Slot>> {
         loop {
             let found = wait(parker, Some(M::LOOK), || {
                 let ended = !self.has_open_sources() && self.workers.load(SeqCst) == 0;
@@ -311,6 +315,7 @@ impl<M: Mode> Engine<M> {
                 return found;
             }
             self.abandon_readers(M::READ_LIMIT);
+            idle();
         }
     }
 

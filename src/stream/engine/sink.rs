@@ -14,7 +14,12 @@ impl<M: Mode> Sink<'_, M> {
     /// The next finished slot; `None` when there will be none. To be asked until then, also after
     /// [`Engine::halt`]: what is still on its way comes, and is to be counted.
     pub(crate) fn next(&self) -> Option<Box<M::Slot>> {
-        self.engine.next_finished(&self.parker)
+        self.next_or(|| ())
+    }
+
+    /// The same; calls `idle` every [`Mode::LOOK`] as long as it waits.
+    pub(crate) fn next_or(&self, idle: impl FnMut()) -> Option<Box<M::Slot>> {
+        self.engine.next_finished(&self.parker, idle)
     }
 
     /// The next finished slot, if there is one at this moment.

@@ -103,7 +103,13 @@ fn write(
             metrics.flushed(&unflushed);
             unflushed.clear();
         }
-        let Some(slot) = waiting.or_else(|| sink.next()) else {
+        // Lines that are no calls wait for none.
+        let mut idle = || {
+            if result.is_ok() {
+                result = output.pause();
+            }
+        };
+        let Some(slot) = waiting.or_else(|| sink.next_or(&mut idle)) else {
             break;
         };
         // Once the run is halted, slots come that no worker has looked at.

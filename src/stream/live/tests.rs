@@ -305,6 +305,36 @@ proptest! {
 }
 
 #[test]
+fn an_output_is_paused_while_nothing_comes() {
+    struct Pauses(Arc<AtomicBool>, usize);
+    impl LiveOutput for Pauses {
+        fn piece(&mut self, _: &FinishedPiece<'_>) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn pause(&mut self) -> io::Result<()> {
+            self.1 += 1;
+            self.0.store(self.1 == 3, SeqCst);
+            Ok(())
+        }
+    }
+    let source: Box<dyn LiveSource> = Box::new(Script {
+        pieces: VecDeque::new(),
+        slots: 8,
+        stays: true,
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let mock = Mock {
+        pause: Duration::ZERO,
+    };
+    let mut output = Pauses(stop.clone(), 0);
+    let metrics = Arc::new(Metrics::new());
+    run(&config(1), vec![source], &mock, &metrics, &stop, &mut output).unwrap();
+    // Only a pause ended it.
+    assert!(output.1 >= 3);
+}
+
+#[test]
 fn a_gap_splits_a_read_and_is_flagged() {
     let mut second = piece(1, "", &[2, 0, 2], false, None);
     second.lost = 100;
