@@ -13,6 +13,7 @@ use crate::annotate::Options;
 use crate::kernels::Isa;
 use crate::metrics::{Endpoint, Metrics, Recent, Summary};
 use crate::model::SecondLook;
+use crate::model::manifest::Tier;
 use crate::sink::Watch;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -192,7 +193,8 @@ fn watch(recent: Arc<Recent>) -> Watch {
 /// Prints what was read, written and found, and by which models.
 fn summarise(run: &Run, summary: &Summary) {
     let SecondLook { positions, looked } = run.annotator.second_look();
-    if positions > 0 {
+    // Where every base has it, it is no second one.
+    if positions > 0 && run.annotator.options().tier == Tier::Auto {
         let share = 100.0 * looked as f64 / positions as f64;
         note(format_args!(
             "second look at {share:.2} % of bases and strands"

@@ -1,7 +1,7 @@
 //! What a run of `annotate` does: decided once, from its arguments, which nobody reads afterwards.
 
 use super::arguments::annotate::AnnotateArguments;
-use super::arguments::values::{OrderArgument, OutputFormat, is_link, workers};
+use super::arguments::values::{OrderArgument, OutputFormat, is_link, other_format, workers};
 use super::check;
 use super::error::CliError;
 use super::guard::Files;
@@ -247,6 +247,10 @@ impl Plan {
             ..PipelineConfig::with_threads(threads)
         };
         let output = Target::new(arguments.output);
+        let written = arguments.format;
+        if let Some(named) = output.path().and_then(|file| other_format(file, written)) {
+            log::warn!("{output}: what is written is {written}; --format {named} writes {named}");
+        }
         let (inputs, shard) = (arguments.inputs, arguments.shard);
         let mode = match (arguments.format, arguments.follow.zip(output.path())) {
             (OutputFormat::Bam, _) => Mode::Bam {

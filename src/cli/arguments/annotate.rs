@@ -2,7 +2,7 @@
 
 use super::values::{
     CladeArgument, MoleculeArgument, OrderArgument, OutputFormat, OverloadArgument, StrandArgument,
-    TierArgument, is_link, label, milliseconds, numbers, prior, seconds, served_on,
+    TierArgument, is_link, label, milliseconds, numbers, prior, probability, seconds, served_on,
 };
 use crate::annotate::Task;
 use crate::call::CallKind;
@@ -45,7 +45,7 @@ pub struct AnnotateArguments {
     #[arg(long)]
     pub check_model: bool,
     /// Least probability of a splice, promoter or tf call [default: each model's own]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = probability)]
     pub min_score: Option<f32>,
     /// How often a site occurs where it could (a donor or an acceptor: a GT or AG; a promoter: a
     /// base), if not as often as in the genes that the probabilities are for; donor=0.0005, say

@@ -192,6 +192,16 @@ impl std::fmt::Display for OutputFormat {
     }
 }
 
+/// The format that a file's name ends with, if another one is written to it.
+pub fn other_format(file: &Path, written: OutputFormat) -> Option<OutputFormat> {
+    let named = match file.extension()?.to_str()? {
+        "gff" => "gff3",
+        name => name,
+    };
+    let named = named.parse().ok();
+    named.filter(|named: &OutputFormat| *named != written)
+}
+
 /// Seconds.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     time(text).map(Duration::from_secs_f64)
@@ -329,6 +339,13 @@ pub fn numbers(text: &str) -> Result<Range<u64>, String> {
     split.ok_or_else(|| "FROM-TO, the first from 1, such as 1-1000".to_string())
 }
 
+/// A score that is a probability.
+pub fn probability(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok();
+    let probability = number.filter(|number| (0.0..=1.0).contains(number));
+    probability.ok_or_else(|| "a probability, from 0 to 1".to_string())
+}
+
 /// `KIND=RATE`.
 pub fn prior(text: &str) -> Result<(CallKind, f64), String> {
     Priors::parse(text).ok_or_else(|| "KIND=RATE, such as donor=0.0005".to_string())
@@ -350,6 +367,20 @@ mod tests {
             "60s", "4GB", "60,4", "s,GB", "-1s,4GB", "60s,0GB", "60s,4TB",
         ] {
             assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_after_what_it_holds() {
+        let (tsv, bed) = (Format::Tsv, Format::Bed);
+        let [tsv, bed] = [tsv, bed].map(OutputFormat::Calls);
+        let other = |file: &str, written| other_format(Path::new(file), written);
+        assert_eq!(other("a.bed", tsv), Some(bed));
+        assert_eq!(other("a.bam", bed), Some(OutputFormat::Bam));
+        let gff = OutputFormat::Calls(Format::Gff3);
+        assert_eq!(other("a.gff", tsv), Some(gff));
+        for (file, written) in [("a.bed", bed), ("a.gff", gff), ("a.txt", tsv), ("bed", tsv)] {
+            assert_eq!(other(file, written), None, "{file}");
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) fn section(facts: &Facts, summary: &Summary) -> String {
         "<section id=\"run\"><h2>The run</h2><div class=\"pair\"><dl>{reads}</dl><dl>{run}</dl>\
          </div><h3>Models</h3>{models}{}{}</section>\n",
         details("Command line", &command),
-        details("Summary as printed", &summary)
+        details("Counts as printed", &summary)
     )
 }
 

@@ -16,12 +16,18 @@ pub(super) fn section(tally: &Tally) -> String {
     } else {
         ""
     };
+    let kinds = kinds(tally);
+    let lines = if kinds.iter().all(|kind| kind.is_probability()) {
+        "are a probability of 1"
+    } else {
+        "are a probability of 1, or the end of a kind's scale above"
+    };
     format!(
         "<section id=\"longest\"><h2>Calls along the longest reads</h2>{none}{}<p \
          class=\"note\">Longest first, each over the whole width. Calls of the + strand stand \
          above the line, those of the − strand below it, as high as they score: the thin lines \
-         are a probability of 1.</p>{reads}</section>\n",
-        legend(&kinds(tally))
+         {lines}.</p>{reads}</section>\n",
+        legend(&kinds)
     )
 }
 

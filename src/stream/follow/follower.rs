@@ -182,12 +182,19 @@ impl Follower {
         let mut before = file.metadata().map_err(&failed)?.len();
         let mut opened = Journal::open(&journal_path, &config.options, &mut file, &header);
         let earlier = earlier(output);
-        if matches!(opened, Err(JournalError::Cut)) && !earlier.exists() {
+        if let Err(JournalError::Cut { begun }) = opened
+            && !earlier.exists()
+        {
             // Nothing is thrown away: what it held may be of files that are gone.
             std::fs::rename(output, &earlier).map_err(&failed)?;
+            let what = if begun {
+                "an earlier run ended before anything was committed"
+            } else {
+                "its beginning or the journal's was lost"
+            };
             log::error!(
-                "{}: its beginning or the journal's was lost; what was left of it lies in {} now, \
-                 and the folder is annotated from the beginning",
+                "{}: {what}; what was left of it lies in {} now, and the folder is annotated from \
+                 the beginning",
                 output.display(),
                 earlier.display()
             );
@@ -209,7 +216,7 @@ impl Follower {
                 before,
                 now: config.options.clone(),
             },
-            JournalError::Missing | JournalError::Cut | JournalError::Mismatch => {
+            JournalError::Missing | JournalError::Cut { .. } | JournalError::Mismatch => {
                 FollowError::Mismatch {
                     output: output.clone(),
                     journal: journal_path.clone(),
@@ -366,11 +373,22 @@ impl Follower {
     }
 }
 
-/// Where an output goes whose journal says nothing of it.
+/// Outputs of earlier runs that are kept.
+const EARLIER: u32 = 9;
+
+/// Where an output goes whose journal says nothing of it: where nothing is yet, but for the last
+/// name.
 fn earlier(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".earlier");
-    name.into()
+    let named = |number: u32| {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".earlier");
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
+        PathBuf::from(name)
+    };
+    let free = (1..EARLIER).map(named).find(|name| !name.exists());
+    free.unwrap_or_else(|| named(EARLIER))
 }
 
 /// The command that makes room for a new output and its journal.

@@ -97,7 +97,10 @@ pub(super) enum JournalError {
     Missing,
     /// It is that of the run, and nothing in it is true of the output, which begins as one of the
     /// run does.
-    Cut,
+    Cut {
+        /// Nothing was ever committed.
+        begun: bool,
+    },
     /// Nothing in it is true of the output.
     Mismatch,
 }
@@ -157,7 +160,9 @@ impl Journal {
         if commits.is_empty() && !just_begun {
             return Err(match (title_end, is_ours) {
                 (0, _) => JournalError::Missing,
-                (_, true) => JournalError::Cut,
+                (_, true) => JournalError::Cut {
+                    begun: title_end == text.len() as u64,
+                },
                 (_, false) => JournalError::Mismatch,
             });
         }

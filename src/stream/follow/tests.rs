@@ -465,3 +465,36 @@ fn a_run_ticks_unless_a_model_hangs() {
         assert!(ticked >= 4, "{ticked}");
     });
 }
+
+/// A run that was killed before its first commit, again and again.
+#[test]
+fn what_was_never_committed_is_moved_aside() {
+    let scratch = Scratch::new();
+    scratch.write("a.fq", "@a\nACGT\n+\nIIII\n");
+    let at = |name: &str| scratch.root.path().join(name);
+    let begin = || {
+        let opened = Follower::open(config(&at("run"), &at("calls.tsv"), 1));
+        opened.map(drop)
+    };
+    begin().unwrap();
+    let header = b"#read\tstart\tend\tstrand\tkind\tscore\tmodel\tflags\n".to_vec();
+    let left = |number: u8| [&header[..], b"r\t0\t1\t", &[b'0' + number]].concat();
+    for number in 1..=9 {
+        fs::write(at("calls.tsv"), left(number)).unwrap();
+        begin().unwrap();
+    }
+    // There is no name left, and nothing is changed.
+    fs::write(at("calls.tsv"), left(0)).unwrap();
+    let refused = begin().unwrap_err().to_string();
+    assert!(refused.contains("left alone"), "{refused}");
+    assert_eq!(fs::read(at("calls.tsv")).unwrap(), left(0));
+    for number in 1..=9 {
+        let name = match number {
+            1 => "calls.tsv.earlier".to_string(),
+            _ => format!("calls.tsv.earlier.{number}"),
+        };
+        assert_eq!(fs::read(at(&name)).unwrap(), left(number));
+    }
+    fs::remove_file(at("calls.tsv")).unwrap();
+    assert_eq!(scratch.run(), (1, 0, vec![]));
+}

@@ -314,7 +314,7 @@ fn an_output_is_paused_while_nothing_comes() {
 
         fn pause(&mut self) -> io::Result<()> {
             self.1 += 1;
-            self.0.store(self.1 == 3, SeqCst);
+            self.0.fetch_or(self.1 >= 3, SeqCst);
             Ok(())
         }
     }
