@@ -3,9 +3,9 @@
 #
 #     docs/packages/build.sh amd64|arm64 [PROGRAM]
 #
-# Without PROGRAM the program is built, with all features and for glibc 2.27 and later, which takes
-# zig: it and cargo-deb are installed in target where they are missing. A PROGRAM of this machine
-# may need a newer glibc, and then the package does. RUSTC names a compiler that has the standard
+# Without PROGRAM the program is built, with all features and for glibc 2.27 and later. cargo-deb and
+# the linkers for that are installed in target where they are missing. A PROGRAM of this machine may
+# need a newer glibc, and then the package does. RUSTC names a compiler that has the standard
 # library of the architecture. Notices of others come from `just notice`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -28,12 +28,9 @@ if [[ $(target/cargo-deb/bin/cargo-deb --version 2>/dev/null) != *"$deb"* ]]; th
 fi
 
 if [[ -z $program ]]; then
-    if [[ ! -x target/zig/bin/cargo-zigbuild ]]; then
-        python3 -m venv target/zig
-        target/zig/bin/pip install -q cargo-zigbuild==0.24.1 ziglang==0.17.1
-    fi
-    PATH="$PWD/target/zig/bin:$PATH" cargo zigbuild --release --features full --bin strandline \
-        --target "$target.$oldest"
+    linker=$(.ci/linkers.sh)/${target%%-*}
+    cargo rustc --release --features full --bin strandline --target "$target" -- \
+        -C linker="$linker"
     program=target/$target/release/strandline
 fi
 

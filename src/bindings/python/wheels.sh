@@ -1,35 +1,46 @@
 #!/usr/bin/env bash
-# Wheels for x86-64 and aarch64, for glibc 2.27 and later and Python 3.9 and later:
+# Wheels for glibc 2.27 and later and Python 3.9 and later:
 #
-#     src/bindings/python/wheels.sh FOLDER [TARGET]... [-- CARGO_OPTION...]
+#     src/bindings/python/wheels.sh FOLDER ARCHITECTURE...
 #
-# zig links against the old C library; it, maturin and the standard library of the other target are
-# installed where they are missing. RUSTC names a compiler that has the target's library.
+# The architectures are x86_64 and aarch64. maturin and the linkers are installed where they are
+# missing. That of another machine takes a compiler that has the standard library of it: RUSTC
+# names one, or else rustup installs the library.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-folder=${1:?a folder for the wheels}
+if (($# < 2)); then
+    echo "usage: $0 FOLDER x86_64|aarch64..." >&2
+    exit 2
+fi
+folder=$1
 shift
-targets=()
-while (($#)) && [[ $1 != -- ]]; do
-    targets+=("$1")
-    shift
-done
-if (($#)); then
-    shift
-fi
-if ((${#targets[@]} == 0)); then
-    targets=(x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu)
-fi
 
 tools=target/maturin
 if [[ ! -x $tools/bin/maturin ]]; then
     python3 -m venv "$tools"
-    "$tools/bin/pip" install -q maturin==1.16.0 cargo-zigbuild==0.24.1 ziglang==0.17.1
+    "$tools/bin/pip" install -q maturin==1.16.0
 fi
-for target in "${targets[@]}"; do
-    if [[ -z ${RUSTC:-} ]] && command -v rustup >/dev/null; then
-        rustup target add "$target"
+linkers=$(.ci/linkers.sh)
+for architecture in "$@"; do
+    options=()
+    # What is of this machine is built where all else is, and shares what stands below it.
+    if [[ $architecture != "$(uname -m)" ]]; then
+        target=$architecture-unknown-linux-gnu
+        options=(--target "$target")
+        if [[ -z ${RUSTC:-} ]] && command -v rustup >/dev/null; then
+            rustup target add "$target"
+        fi
     fi
-    PATH="$PWD/$tools/bin:$PATH" "$tools/bin/maturin" build --release --zig --target "$target" \
-        --compatibility manylinux_2_27 -m src/bindings/python/Cargo.toml -o "$folder" "$@"
+    "$tools/bin/maturin" build --release "${options[@]}" --compatibility manylinux_2_27 \
+        -m src/bindings/python/Cargo.toml -o "$folder" -- -C linker="$linkers/$architecture"
+done
+# What an index takes, and a board loads in no time.
+most=15000000
+for wheel in "$folder"/*.whl; do
+    size=$(stat -c %s "$wheel")
+    echo "$wheel: $size bytes"
+    if ((size > most)); then
+        echo "more than $most" >&2
+        exit 1
+    fi
 done
