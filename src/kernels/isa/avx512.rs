@@ -101,6 +101,10 @@ unsafe fn vnni(conv: &ConvInt8, input: &[u8], out: &mut Output) {
             kind::SIGNED_GELU => blocks::<0, 0, { kind::SIGNED_GELU }>(conv, &walk, out),
             kind::SIGNED_ADD => sized::<{ kind::SIGNED_ADD }>(conv, &walk, out),
             kind::SIGNED_LEAKY => sized::<{ kind::SIGNED_LEAKY }>(conv, &walk, out),
+            kind::SCALED_SIGNED => blocks::<0, 0, { kind::SCALED_SIGNED }>(conv, &walk, out),
+            kind::SCALED_GELU => blocks::<0, 0, { kind::SCALED_GELU }>(conv, &walk, out),
+            kind::SCALED_FLOAT => blocks::<0, 0, { kind::SCALED_FLOAT }>(conv, &walk, out),
+            kind::SCALED_FLOAT_ADD => blocks::<0, 0, { kind::SCALED_FLOAT_ADD }>(conv, &walk, out),
             kind::FLOAT => blocks::<0, 0, { kind::FLOAT }>(conv, &walk, out),
             kind::FLOAT_ADD => match walk.row {
                 32 if walk.quads == 8 => blocks::<8, 32, { kind::FLOAT_ADD }>(conv, &walk, out),
@@ -276,13 +280,26 @@ mod kind {
     pub const SIGNED_ADD: u8 = 8;
     /// Signed rows after a leaky ReLU.
     pub const SIGNED_LEAKY: u8 = 9;
+    /// With that, the sums of a position are multiplied by the scale of its input row.
+    pub const SCALED: u8 = 16;
+    pub const SCALED_SIGNED: u8 = SIGNED | SCALED;
+    pub const SCALED_GELU: u8 = SIGNED_GELU | SCALED;
+    pub const SCALED_FLOAT: u8 = FLOAT | SCALED;
+    pub const SCALED_FLOAT_ADD: u8 = FLOAT_ADD | SCALED;
 }
 
 fn kind_of(conv: &ConvInt8, out: &Output) -> u8 {
-    let whole = conv.shape.channels_out.is_multiple_of(LANES);
-    if conv.row_scales {
-        return kind::ANY;
+    let kind = plain_kind_of(conv, out);
+    match kind {
+        _ if !conv.row_scales => kind,
+        kind::SIGNED | kind::SIGNED_GELU | kind::FLOAT | kind::FLOAT_ADD => kind | kind::SCALED,
+        _ => kind::ANY,
     }
+}
+
+/// The same of sums that no row's scale is multiplied with.
+fn plain_kind_of(conv: &ConvInt8, out: &Output) -> u8 {
+    let whole = conv.shape.channels_out.is_multiple_of(LANES);
     match (out, &conv.residual, conv.activation) {
         (Output::Float(_), Residual::None, Activation::Identity) => kind::FLOAT,
         _ if !whole => kind::ANY,
@@ -327,7 +344,7 @@ pub(super) unsafe fn finish_sixteen(
     }
     finish!(
         UNSIGNED UNSIGNED_ADD UNSIGNED_RELU_ADD SIGNED SIGNED_GELU FLOAT FLOAT_ADD SIGNED_ADD
-        SIGNED_LEAKY
+        SIGNED_LEAKY SCALED_SIGNED SCALED_GELU SCALED_FLOAT SCALED_FLOAT_ADD
     )
 }
 
@@ -346,17 +363,25 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
         unsafe { finish_any(conv, sums, start, block, out) };
         return;
     }
+    let is = |kind: u8| KIND & !kind::SCALED == kind;
     for (r, block) in (block..block + R).enumerate() {
         let first = block * LANES;
         // SAFETY: scale and bias hold padded(channels_out) values; residual and output have
-        // channels_out values at each position, checked in ConvInt8::run; blocks are whole, or the
-        // mask keeps to the channels.
+        // channels_out values at each position, checked in ConvInt8::run, as are the scales behind
+        // the input rows; blocks are whole, or the mask keeps to the channels.
         unsafe {
             let scale = _mm512_loadu_ps(conv.scale.as_ptr().add(first));
             let bias = _mm512_loadu_ps(conv.bias.as_ptr().add(first));
             let mut values = [_mm512_setzero_ps(); P];
             for (p, y) in values.iter_mut().enumerate() {
-                *y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[p][r]), scale, bias);
+                let mut sum = _mm512_cvtepi32_ps(sums[p][r]);
+                if KIND & kind::SCALED != 0 {
+                    let row = conv.input.first + (start + p) * conv.input.pitch;
+                    let scale = conv.input.data.as_ptr().add(row + conv.shape.channels_in);
+                    let scale = _mm512_set1_ps(scale.cast::<f32>().read_unaligned());
+                    sum = _mm512_mul_ps(sum, scale);
+                }
+                *y = _mm512_fmadd_ps(sum, scale, bias);
                 if KIND == kind::UNSIGNED_RELU_ADD {
                     *y = _mm512_max_ps(*y, _mm512_setzero_ps());
                 }
@@ -392,7 +417,7 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                     *y = activate_512(Activation::LeakyRelu { slope }, *y);
                 }
             }
-            if KIND == kind::FLOAT_ADD {
+            if is(kind::FLOAT_ADD) {
                 let Residual::Float(rows) = &conv.residual else {
                     return;
                 };
@@ -404,7 +429,14 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                     *y = _mm512_add_ps(*y, _mm512_loadu_ps(from.add(p * rows.pitch)));
                 }
             }
-            if KIND == kind::SIGNED_GELU {
+            if KIND == kind::SCALED_SIGNED {
+                // A row's scale is not part of the bound that ConvInt8::run has checked.
+                for y in &mut values {
+                    *y = _mm512_min_ps(*y, _mm512_set1_ps(127.0));
+                    *y = _mm512_max_ps(*y, _mm512_set1_ps(-127.0));
+                }
+            }
+            if is(kind::SIGNED_GELU) {
                 for y in &mut values {
                     let gelu = activate_512(Activation::Gelu, *y);
                     let gelu = _mm512_mul_ps(gelu, _mm512_set1_ps(conv.gain));
@@ -422,8 +454,8 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                     store::<P, false, true>(&values, to, rows.pitch, !0);
                 }
                 Output::Signed(rows)
-                    if KIND == kind::SIGNED
-                        || KIND == kind::SIGNED_GELU
+                    if is(kind::SIGNED)
+                        || is(kind::SIGNED_GELU)
                         || KIND == kind::SIGNED_ADD
                         || KIND == kind::SIGNED_LEAKY =>
                 {
@@ -433,7 +465,7 @@ unsafe fn finish<const P: usize, const R: usize, const KIND: u8>(
                         .add(rows.first + start * rows.pitch + first);
                     store::<P, true, true>(&values, to, rows.pitch, !0);
                 }
-                Output::Float(rows) if KIND == kind::FLOAT || KIND == kind::FLOAT_ADD => {
+                Output::Float(rows) if is(kind::FLOAT) || is(kind::FLOAT_ADD) => {
                     let mask = tail_mask(conv, first);
                     let to = rows
                         .data

@@ -213,6 +213,20 @@ impl Lanes for Avx512Lanes {
         interleave(rows, to);
     }
     #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        with!(sum_256(_mm256_add_ps(
+            _mm512_castps512_ps256(x),
+            upper_256(x)
+        )))
+    }
+    #[inline(always)]
+    fn max_lane(self, x: __m512) -> f32 {
+        with!(max_256(_mm256_max_ps(
+            _mm512_castps512_ps256(x),
+            upper_256(x)
+        )))
+    }
+    #[inline(always)]
     fn line(self, x: &[u8; LINE]) -> __m512i {
         with!(_mm512_loadu_si512(x.as_ptr().cast()))
     }
@@ -236,6 +250,34 @@ impl Lanes for Avx512Lanes {
             _mm512_set1_epi32(i32::from_le_bytes(four))
         ))
     }
+}
+
+/// Lanes 8 to 15.
+#[inline(always)]
+fn upper_256(x: __m512) -> __m256 {
+    with!(_mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(
+        _mm512_castps_pd(x)
+    )))
+}
+
+/// Sum of eight lanes, joined 4, 2, 1.
+#[inline(always)]
+fn sum_256(x: __m256) -> f32 {
+    with!({
+        let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    })
+}
+
+/// The largest of eight lanes.
+#[inline(always)]
+fn max_256(x: __m256) -> f32 {
+    with!({
+        let four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+    })
 }
 
 /// Puts quarters of a register, four bytes of each of four rows after another, in the order of the
@@ -471,6 +513,14 @@ impl Lanes for Avx2Lanes {
     #[inline(always)]
     fn interleave(self, rows: [&[u8; LANES]; 4], to: &mut [u8; LINE]) {
         interleave(rows, to);
+    }
+    #[inline(always)]
+    fn sum(self, x: Self::F) -> f32 {
+        with!(sum_256(_mm256_add_ps(x[0], x[1])))
+    }
+    #[inline(always)]
+    fn max_lane(self, x: Self::F) -> f32 {
+        with!(max_256(_mm256_max_ps(x[0], x[1])))
     }
     #[inline(always)]
     fn line(self, x: &[u8; LINE]) -> Self::Line {

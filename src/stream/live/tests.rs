@@ -329,7 +329,15 @@ fn an_output_is_paused_while_nothing_comes() {
     };
     let mut output = Pauses(stop.clone(), 0);
     let metrics = Arc::new(Metrics::new());
-    run(&config(1), vec![source], &mock, &metrics, &stop, &mut output).unwrap();
+    run(
+        &config(1),
+        vec![source],
+        &mock,
+        &metrics,
+        &stop,
+        &mut output,
+    )
+    .unwrap();
     // Only a pause ended it.
     assert!(output.1 >= 3);
 }
