@@ -176,7 +176,7 @@ fn config(cases: u32) -> ProptestConfig {
         cases: if cfg!(target_arch = "x86_64") {
             cases
         } else {
-            cases.div_ceil(12)
+            cases.div_ceil(20)
         },
         failure_persistence: None,
         ..ProptestConfig::default()

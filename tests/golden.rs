@@ -13,6 +13,8 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use strandline::Annotator;
 use strandline::annotate::builtin;
 use strandline::annotate::builtin::BuiltIn;
@@ -220,39 +222,78 @@ fn digest_of_networks() -> String {
 
 /// Scans on both strands, then the end of each strand as a whole.
 fn digest_of_models() -> String {
-    let mut bits = Bits(blake3::Hasher::new());
     let reads: Vec<Vec<u8>> = reads()
         .into_iter()
         .take(DIGESTED)
         .map(|(_, codes)| codes)
         .collect();
-    for model in BuiltIn::all().filter(|model| model.task.is_scan()) {
-        let mut scorer = Scorer::new(model.model(Tier::Auto).unwrap()).unwrap();
+    let scans = BuiltIn::all().filter(|model| model.task.is_scan());
+    let scans = scans.flat_map(|model| {
         // Other clades have the kinds of layers that vertebrates have: a read is enough.
         let every = model.clade == Clade::default();
         let count = if every { reads.len() } else { 1 };
-        for codes in &reads[..count] {
-            bits.add(&scorer.raw(codes, Strand::Forward).unwrap());
-            bits.add(&scorer.raw(codes, Strand::Reverse).unwrap());
-        }
-    }
-    for task in Task::ALL.into_iter().filter(|task| !task.is_scan()) {
-        let mut scorer = WholeScorer::new(builtin::model(task, Tier::Auto).unwrap()).unwrap();
-        for codes in &reads {
-            let mut reverse = vec![0; codes.len()];
-            reverse_complement(codes, &mut reverse);
-            for sequence in [codes, &reverse] {
-                let raw = scorer.raw(sequence).unwrap();
-                // Of a model of windows, the mean of their scores.
-                let scores = match raw {
-                    Some(raw) => raw.raw,
-                    None => scorer.score(sequence, Strand::Forward).unwrap().unwrap(),
-                };
-                bits.add(&scores);
+        reads[..count].iter().map(move |codes| {
+            move || {
+                let mut scorer = Scorer::new(model.model(Tier::Auto).unwrap()).unwrap();
+                let mut scores = scorer.raw(codes, Strand::Forward).unwrap().to_vec();
+                scores.extend(scorer.raw(codes, Strand::Reverse).unwrap());
+                scores
             }
-        }
+        })
+    });
+    let tasks = Task::ALL.into_iter().filter(|task| !task.is_scan());
+    let wholes = tasks.flat_map(|task| {
+        reads.iter().map(move |codes| {
+            move || {
+                let model = builtin::model(task, Tier::Auto).unwrap();
+                let mut scorer = WholeScorer::new(model).unwrap();
+                let mut reverse = vec![0; codes.len()];
+                reverse_complement(codes, &mut reverse);
+                let mut scores = vec![];
+                for sequence in [codes, &reverse] {
+                    let raw = scorer.raw(sequence).unwrap();
+                    // Of a model of windows, the mean of their scores.
+                    scores.extend(match raw {
+                        Some(raw) => raw.raw,
+                        None => scorer.score(sequence, Strand::Forward).unwrap().unwrap(),
+                    });
+                }
+                scores
+            }
+        })
+    });
+    let mut bits = Bits(blake3::Hasher::new());
+    for scores in [
+        in_turn(&scans.collect::<Vec<_>>()),
+        in_turn(&wholes.collect::<Vec<_>>()),
+    ] {
+        scores.iter().for_each(|scores| bits.add(scores));
     }
     bits.end()
+}
+
+/// What jobs give, in their order. Several run at a time: an emulated board takes minutes.
+fn in_turn<F: Fn() -> Vec<f32> + Sync>(jobs: &[F]) -> Vec<Vec<f32>> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<OnceLock<Vec<f32>>> = jobs.iter().map(|_| OnceLock::new()).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let own = next.fetch_add(1, Relaxed);
+                    let Some(job) = jobs.get(own) else {
+                        return;
+                    };
+                    results[own].set(job()).unwrap();
+                }
+            });
+        }
+    });
+    results
+        .into_iter()
+        .map(|own| own.into_inner().unwrap())
+        .collect()
 }
 
 #[test]

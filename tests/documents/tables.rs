@@ -101,6 +101,10 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "strandline pack OUT/model.onnx",
         "the network that a script would have written",
     ),
+    (
+        "for task in splice splice-insect",
+        "a minute of packing; tests/commands.rs packs these networks",
+    ),
     ("venv/bin/python models/convert/", "somebody's checkpoint"),
     ("strandline score RECORDS", "somebody's model"),
     (
