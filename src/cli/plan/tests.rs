@@ -181,6 +181,7 @@ fn what_is_read_is_not_written() {
         &[&reads, "--policy", &rules, "-o", &rules],
         &[&reads, "--policy", &rules, "--decisions", &reads],
         &[&reads, "-o", "calls.tsv", "--report", &reads],
+        #[cfg(feature = "study")]
         &["--report-gff", &rules, "--report", &rules],
     ] {
         let outcome = outcome(line);
