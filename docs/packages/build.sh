@@ -3,9 +3,9 @@
 #
 #     docs/packages/build.sh amd64|arm64 [PROGRAM]
 #
-# Without PROGRAM the program is built, with all features and for glibc 2.27 and later. cargo-deb and
-# the linkers for that are installed in target where they are missing. A PROGRAM of this machine may
-# need a newer glibc, and then the package does. RUSTC names a compiler that has the standard
+# Without PROGRAM the program is built, with all features and for glibc 2.27 and later. The linkers
+# for that and cargo-deb are installed in target where they are missing. A PROGRAM of this machine
+# may need a newer glibc, and then the package does. RUSTC names a compiler that has the standard
 # library of the architecture. Notices of others come from `just notice`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
