@@ -7,12 +7,19 @@ cd "$(dirname "$0")/.."
 
 newest=2.27
 target=aarch64-unknown-linux-gnu
-linker=$(.ci/linkers.sh)/aarch64
+compiler=aarch64-linux-gnu-gcc
+# By the name of the usual one, so that what was compiled for other programs serves this one, too.
+named=$(.ci/linkers.sh)/named
+mkdir -p "$named"
+ln -sf ../aarch64 "$named/$compiler"
+# One that the usual linker has made is made again.
+touch src/main.rs
 # Debian's compiler, whose standard library comes for aarch64.
-env RUSTC=/usr/bin/rustc \
-    CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-    cargo rustc --release --target "$target" "$@" --bin strandline -- -C linker="$linker"
+env PATH="$named:$PATH" \
+    RUSTC=/usr/bin/rustc \
+    CC_aarch64_unknown_linux_gnu=$compiler \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$compiler \
+    cargo build --release --target "$target" "$@" --bin strandline
 
 program=target/$target/release/strandline
 needed=$(aarch64-linux-gnu-objdump -T "$program" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
