@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 zig=target/zig
 if [[ ! -x $zig/bin/cargo-zigbuild ]]; then
     python3 -m venv "$zig"
-    "$zig/bin/pip" install -q cargo-zigbuild==0.24.1 ziglang==0.17.1
+    "$zig/bin/pip" install -q cargo-zigbuild==0.24.1 ziglang==0.17.1 >&2
 fi
 folder=$PWD/target/linkers
 mkdir -p "$folder"
