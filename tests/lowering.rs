@@ -665,3 +665,45 @@ proptest! {
         check(d, &out, terms, &[1, 2, 3, 16, 17, 39, 40], "", least);
     }
 }
+
+/// A mean over the letters alone, without the tokens around them, as many networks take it.
+#[test]
+fn a_network_that_leaves_tokens_out_says_how_short_a_sequence_may_be() {
+    let (width, columns) = (8, 2);
+    let mut d = Draft::ids(5, false);
+    let x = d.embedding(width, None);
+    let [one, last] = [1, -1].map(|at| d.integers(&[1], &[at]));
+    let inner = d.op("Slice", &[&x, &one, &last, &one], &[]);
+    let pool = [attribute("axes", vec![1]), attribute("keepdims", 0)];
+    let y = d.op("ReduceMean", &[&inner], &pool);
+    let out = d.dense(&y, width, columns);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("draft.onnx");
+    std::fs::write(&path, d.finish(&out)).unwrap();
+    let terms = Terms {
+        ids: true,
+        columns,
+        context: 0,
+        tile: 40,
+        multiple: 1,
+    };
+    let samples: Vec<Vec<u32>> = (0..4)
+        .map(|seed| sequence(seed, 20, terms.most()))
+        .collect();
+    for precision in [Precision::F32, Precision::Int8] {
+        // The check compares sequences of as few tokens, too.
+        let manifest = terms.manifest(precision);
+        let packed = pack(&path, &manifest, &samples, Check::Precision).unwrap();
+        assert_eq!(packed.model.manifest().shortest, 3);
+        assert!(packed.notes.iter().any(|note| note.contains("3 tokens")));
+        let file = ModelFile::parse(Bytes::copy_of(&packed.bytes).unwrap(), "draft").unwrap();
+        let mut runner = Model::build(file).unwrap().spawn().unwrap();
+        assert_eq!(runner.run_ids(&[4, 5, 6]).unwrap().len(), columns);
+        let error = runner.run_ids(&[4, 5]).unwrap_err().to_string();
+        assert!(
+            error.contains("2 tokens, of which the network needs 3"),
+            "{error}"
+        );
+        assert_eq!(runner.run_ids(&[4, 5, 6, 7]).unwrap().len(), columns);
+    }
+}

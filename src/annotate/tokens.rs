@@ -50,7 +50,7 @@ impl Intake {
                 stride => stride,
             },
             sequence: Sequence {
-                shortest: window.shortest,
+                shortest: window.shortest.max(vocabulary.bases(manifest.shortest)),
                 longest: window.longest,
                 multiple: 1,
             },

@@ -10,7 +10,7 @@ use super::scorer::{OneModel, scorer};
 use crate::annotate::{AnnotateError, Priors, Scorer, Strands, WholeScorer, WindowScorer};
 use crate::call::Strand;
 use crate::model::Model;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, Tier};
 use crate::sink::npy::NpyWriter;
 use std::fs;
 use std::io::Write;
@@ -68,13 +68,18 @@ impl ScorePlan {
                 folder: arguments.output,
             }
         };
+        // A window's score is wanted whatever it is: nothing is ruled out by a first look.
+        let tier = match arguments.tier.into() {
+            Tier::Auto if arguments.whole => Tier::Accurate,
+            tier => tier,
+        };
         Ok(ScorePlan {
             input: arguments.input,
             model: OneModel {
                 task: arguments.task,
                 file: arguments.model,
                 clade: arguments.clade,
-                tier: arguments.tier.into(),
+                tier,
             },
             priors: Priors::new(&arguments.priors).map_err(CliError::options)?,
             stride: arguments.stride.map(|bases| bases as usize),

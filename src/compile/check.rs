@@ -8,6 +8,7 @@ use crate::model::genes;
 use crate::model::manifest::{Manifest, Precision};
 use crate::model::{Model, Runner};
 use std::fmt;
+use std::iter;
 use std::ops::Range;
 use std::path::Path;
 
@@ -428,7 +429,11 @@ fn sequences(
             let most = manifest.tile + manifest.multiple;
             (manifest.multiple, least, most.max(2 * least))
         }
-        None => (manifest.multiple, least, manifest.tile),
+        None => (
+            manifest.multiple,
+            least.max(manifest.shortest),
+            manifest.tile,
+        ),
     };
     let whole = |length: usize| (length - length % step).max(step);
     let columns = manifest.outputs.len();
@@ -453,7 +458,10 @@ fn sequences(
         let every: Vec<u32> = (0..vocabulary as u32).collect();
         let affordable = most.saturating_sub(longest) / longest;
         let chunks = every.chunks(longest).take(affordable.clamp(1, 4));
-        all.extend(chunks.map(<[u32]>::to_vec));
+        all.extend(chunks.map(|chunk| {
+            let filled = iter::repeat_n(0, manifest.shortest.saturating_sub(chunk.len()));
+            chunk.iter().copied().chain(filled).collect()
+        }));
     } else {
         let mut broken = first(middle);
         broken[middle / 3..][..middle.div_ceil(4)].fill(u32::from(NO_BASE));

@@ -338,9 +338,37 @@ pub fn serialize(manifest: &Manifest, tensors: Vec<TensorData>) -> Result<Vec<u8
             );
         }
     }
+    let hash = blake3::hash(&payload).to_hex().to_string();
+    let mut bytes = write_header(manifest, entries, &hash)?;
+    bytes.extend_from_slice(&payload);
+    Ok(bytes)
+}
+
+/// The same file with another manifest.
+///
+/// # Errors
+/// As [`serialize`], and where this is no model file.
+pub fn with_manifest(file: &[u8], manifest: &Manifest) -> Result<Vec<u8>, ModelError> {
+    let fault = || ModelError::Pack("no model file".to_string());
+    let (length, rest) = file.split_first_chunk::<8>().ok_or_else(fault)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| fault())?;
+    let (header, payload) = rest.split_at_checked(length).ok_or_else(fault)?;
+    let mut entries: Map<String, Value> = serde_json::from_slice(header).map_err(|_| fault())?;
+    let metadata = entries.remove("__metadata__").ok_or_else(fault)?;
+    let hash = metadata[KEY_PAYLOAD].as_str().ok_or_else(fault)?;
+    let mut bytes = write_header(manifest, entries, hash)?;
+    bytes.extend_from_slice(payload);
+    Ok(bytes)
+}
+
+/// All that stands before the payload.
+fn write_header(
+    manifest: &Manifest,
+    entries: Map<String, Value>,
+    payload_hash: &str,
+) -> Result<Vec<u8>, ModelError> {
     let manifest =
         serde_json::to_string(manifest).map_err(|e| ModelError::Pack(format!("manifest: {e}")))?;
-    let payload_hash = blake3::hash(&payload).to_hex().to_string();
     let mut header = Map::new();
     header.insert(
         "__metadata__".to_string(),
@@ -365,6 +393,5 @@ pub fn serialize(manifest: &Manifest, tensors: Vec<TensorData>) -> Result<Vec<u8
     {
         bytes[at..at + ZEROS.len()].copy_from_slice(hash.as_bytes());
     }
-    bytes.extend_from_slice(&payload);
     Ok(bytes)
 }

@@ -266,6 +266,10 @@ pub struct Manifest {
     /// Lengths must be a multiple of this, where the network has strides.
     #[serde(default = "one")]
     pub multiple: usize,
+    /// Tokens of the shortest sequence that the network takes, found while it is packed: one that
+    /// leaves the special tokens out, say, needs three.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shortest: usize,
     /// Positions that are computed at once: bounds the memory of a worker.
     pub tile: usize,
     /// Columns of the output.
@@ -314,6 +318,10 @@ pub struct Manifest {
 
 fn one() -> usize {
     1
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }
 
 fn default_precision() -> Precision {
@@ -475,6 +483,12 @@ impl Manifest {
             return Err(format!(
                 "tile {} is no multiple of {}",
                 self.tile, self.multiple
+            ));
+        }
+        if self.shortest == 0 || self.shortest > self.tile {
+            return Err(format!(
+                "shortest {}: 1 to the tile, {}",
+                self.shortest, self.tile
             ));
         }
         if self.stride != 1 {

@@ -46,6 +46,7 @@ impl Model {
             },
             tokeniser,
             multiple,
+            shortest: self.manifest().shortest,
             length: Arc::new(tensor0(0i64)),
             output: None,
             joined: Vec::new(),
@@ -80,6 +81,8 @@ pub struct Runner {
     cell: Option<CellInput>,
     tokeniser: Tokeniser,
     multiple: usize,
+    /// Tokens of the shortest sequence.
+    shortest: usize,
     length: Arc<Tensor>,
     output: Option<TValue>,
     /// Rows put together from several outputs.
@@ -348,6 +351,11 @@ impl Runner {
     ) -> TractResult<()> {
         let (count, tile) = (values.len(), self.tile);
         ensure!(count <= tile, "{count} positions in a tile of {tile}");
+        ensure!(
+            count >= self.shortest,
+            "{count} tokens, of which the network needs {}",
+            self.shortest
+        );
         ensure!(
             count.is_multiple_of(self.multiple),
             "{count} positions are no multiple of {}",

@@ -19,7 +19,7 @@ pub struct ScoreArguments {
     /// The branch of life, of the built-in splice model: vertebrate, insect, nematode or plant
     #[arg(long, default_value_t)]
     pub clade: Clade,
-    /// Which network of models that have two
+    /// Which network of models that have two; with --whole auto is accurate
     #[arg(long, value_enum, default_value = "auto")]
     pub tier: TierArgument,
     /// As in annotate: how often a site occurs where it could (repeatable)

@@ -17,6 +17,9 @@ use std::iter;
 use std::path::Path;
 use tract_nnef::internal::*;
 
+/// Most tokens that a network may ask of a sequence.
+const MOST_SHORTEST: usize = 64;
+
 /// What came out of packing.
 #[derive(Debug)]
 pub struct Packed {
@@ -196,17 +199,22 @@ fn unchecked(
     };
     let kept = manifest.layers.iter().filter(in_half);
     let kept = kept.map(|layer| layer.name.clone()).collect();
-    let bytes = file::serialize(&manifest, tensors)?;
-    let copy = Bytes::copy_of(&bytes).map_err(|source| ModelError::Io {
-        file: onnx.to_path_buf(),
-        source,
-    })?;
-    let model = Model::build(ModelFile::parse(copy, &onnx.display().to_string())?)?;
+    let mut bytes = file::serialize(&manifest, tensors)?;
+    let mut model = read_back(&bytes, onnx)?;
     if manifest.cells.is_some() {
         let fits = fits(&manifest.task, model.is_pooled(), manifest.outputs.len());
         fits.map_err(ModelError::Pack)?;
     }
-    try_out(&model, onnx, samples)?;
+    let shortest = try_out(&model, onnx, samples)?;
+    if shortest > 1 {
+        let mut manifest = manifest;
+        manifest.shortest = shortest;
+        bytes = file::with_manifest(&bytes, &manifest)?;
+        model = read_back(&bytes, onnx)?;
+        notes.push(format!(
+            "a sequence has {shortest} tokens at least: the network takes no shorter ones"
+        ));
+    }
     let packed = Packed {
         bytes,
         model,
@@ -226,8 +234,18 @@ fn lowering(onnx: &Path, error: &TractError) -> ModelError {
     }
 }
 
-/// Runs the model on its shortest and its longest piece: what is written also runs.
-fn try_out(model: &Model, onnx: &Path, samples: &[Vec<u32>]) -> Result<(), ModelError> {
+/// The model of what will be written.
+fn read_back(bytes: &[u8], onnx: &Path) -> Result<Model, ModelError> {
+    let copy = Bytes::copy_of(bytes).map_err(|source| ModelError::Io {
+        file: onnx.to_path_buf(),
+        source,
+    })?;
+    Model::build(ModelFile::parse(copy, &onnx.display().to_string())?)
+}
+
+/// Runs the model on its shortest and its longest piece: what is written also runs. Gives the
+/// tokens of the shortest, which a network may leave some out of.
+fn try_out(model: &Model, onnx: &Path, samples: &[Vec<u32>]) -> Result<usize, ModelError> {
     let manifest = model.manifest();
     let lengths = match &manifest.sequence {
         Some(sequence) => [sequence.shortest, sequence.longest]
@@ -237,9 +255,8 @@ fn try_out(model: &Model, onnx: &Path, samples: &[Vec<u32>]) -> Result<(), Model
             manifest.tile - manifest.tile % manifest.multiple,
         ],
     };
-    let mut runner = model.spawn()?;
     let words = manifest.tokeniser.words();
-    for length in lengths {
+    let attempt = |length: usize| -> Result<(), ModelError> {
         let count = length * words;
         let sample = samples.iter().flatten().copied();
         let mut piece: Vec<u32> = sample.chain(iter::repeat(0)).take(count).collect();
@@ -247,10 +264,21 @@ fn try_out(model: &Model, onnx: &Path, samples: &[Vec<u32>]) -> Result<(), Model
             // The last one that the manifest promises.
             piece[words - 1] = cells.perturbations.len() as u32;
         }
+        let mut runner = model.spawn()?;
         let ran = contained(onnx, "running it", || runner.run_sample(&piece).map(drop));
         ran.map_err(|error| {
             ModelError::Pack(format!("a sequence of {length} cannot be run: {error}"))
-        })?;
+        })
+    };
+    let [shortest, longest] = lengths;
+    attempt(longest)?;
+    match attempt(shortest) {
+        Ok(()) => Ok(1),
+        Err(error) if manifest.tokeniser.reads_ids() && manifest.multiple == 1 => {
+            let more = shortest + 1..=MOST_SHORTEST.min(longest);
+            let found = more.into_iter().find(|&length| attempt(length).is_ok());
+            found.ok_or(error)
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
 }
