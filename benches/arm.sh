@@ -127,7 +127,7 @@ kmac() {
 }
 fast=$(kmac splice '--tier fast')
 accurate=$(kmac splice '--tier accurate')
-promoter=$(kmac promoter-core '')
+promoter=$(kmac promoter '--tier fast')
 tf=$(kmac tf-binding '')
 expression=$(kmac expression '')
 # Tokens times 12 layers of four projections and two layers four times as wide, and attention.
@@ -140,7 +140,7 @@ cat <<END
 | --- | --- |
 | splice, tier fast | $fast a base |
 | splice, tier accurate | $accurate a base |
-| promoter | $promoter a base |
+| promoter, tier fast | $promoter a base |
 | tf | $tf a base |
 | expression | $expression a 5'UTR |
 | DNABERT | $dnabert a window |

@@ -422,7 +422,8 @@ fn eager_calls_leave_before_the_read_ends() {
 
 #[test]
 fn a_call_leaves_with_the_bases_that_its_own_model_needs() {
-    let models = || [Task::Splice, Task::Promoter].map(|t| builtin::model(t, Tier::Auto).unwrap());
+    let tasks = [(Task::Splice, Tier::Auto), (Task::Promoter, Tier::Fast)];
+    let models = || tasks.map(|(task, tier)| builtin::model(task, tier).unwrap());
     let needs = models().map(|model| model.manifest().lookahead() as u64);
     assert!(needs[1] < needs[0] / 2, "{needs:?}");
     let annotator = Annotator::new(models().into(), options()).unwrap();

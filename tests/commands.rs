@@ -158,6 +158,13 @@ fn score_whole_writes_a_line_a_record() {
             .text()
             .starts_with("record\tacceptor\tdonor\n")
     );
+    // No window is ruled out by the first tier.
+    for task in ["splice", "promoter"] {
+        let fixed = ["score", "-", "--task", task, "--whole", "-o", "-", "--tier"];
+        let of = |tier| run_with(fixed.into_iter().chain([tier]), fasta.as_bytes()).exit(0);
+        assert_eq!(of("auto").text(), of("accurate").text());
+        assert_ne!(of("auto").text(), of("fast").text());
+    }
     let cut = fs::read(data("inputs/bad_cut_in_quality.fq")).unwrap();
     let ran = run_with(
         ["score", "-", "--task", "expression", "--whole", "-o", "-"],
@@ -606,7 +613,8 @@ fn a_model_of_ones_own_replaces_the_built_in_one() {
         &text(&model),
     ];
     let ran = run(fixed).exit(0);
-    assert!(ran.text().contains("own-promoter/") && !ran.text().contains("promoter-core/"));
+    assert!(ran.text().contains("\town-promoter-auto/"));
+    assert!(!ran.text().contains("\tpromoter-auto/"));
     assert!(ran.text().contains("\tdonor\t"));
     let ran = run(fixed.iter().copied().chain(["--tasks", "splice"])).exit(2);
     assert!(ran.err.contains("own.safetensors"), "{}", ran.err);

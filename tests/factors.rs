@@ -115,7 +115,7 @@ fn what_is_looked_around_does_not_depend_on_the_least_score() {
 fn every_factor_has_its_name() {
     let annotator = annotator(true, true);
     let names: Vec<&str> = annotator.models().iter().map(|m| m.name.as_str()).collect();
-    let expected = ["promoter-core", "sites-fast:acceptor", "sites-fast:donor"];
+    let expected = ["promoter-auto", "sites-fast:acceptor", "sites-fast:donor"];
     assert_eq!(names, expected);
     let codes: Vec<u8> = b"CCCAGGTAAGTCCTTTTTCTCTCCCTGCAGGATCC"
         .iter()

@@ -174,7 +174,7 @@ fn a_manifest_that_cannot_be_is_refused() {
 
 #[test]
 fn a_graph_that_cannot_be_is_refused() {
-    let file = builtin::file(Task::Promoter).unwrap();
+    let file = builtin::file(Task::Promoter300).unwrap();
     let broken = |change: &dyn Fn(&mut Vec<TensorData>)| {
         let mut all = tensors(&file);
         change(&mut all);

@@ -28,6 +28,7 @@ The exit code is 1 where the packed model loses more than 0.005 of a figure mark
 """
 
 import argparse
+import copy
 import csv
 import gzip
 import json
@@ -40,7 +41,7 @@ from clade_data import SPECIES
 from evaluate_clades import splice_of
 from evaluate_splice import splice
 from ires_data import Rows, interval
-from packed import FloatNetwork, Packed, calls, scores
+from packed import TIERS, FloatNetwork, Packed, calls, of_tier, read_manifest, scores
 from scoring import average_precision, calibration_error, r2, spearman
 from scoring import correlation as of_classes
 from sequences import bucket, encode, letters, read_sequences, reverse_complement
@@ -48,6 +49,8 @@ from sequences import bucket, encode, letters, read_sequences, reverse_complemen
 MOST_LOST = 0.005
 # bases after a gene's start, and either side of one, where a promoter call is no false call
 START_ZONE = 1000
+ALLOWED = 5  # false calls a megabase and strand that promoters are compared at
+FLOOR = 1e-4  # probability; calls that are compared lie far above it
 TSS, TSS_300 = 34, 250  # index of the start site in GUE core windows and in those of 300 nt
 
 
@@ -155,46 +158,102 @@ def window_mcc(data, packed, network, name, mark):
     ]
 
 
+def best_at(scores, rate, megabases, separation):
+    """The threshold at which `rate` calls a megabase remain, of scores [length] of sequences."""
+    tops = []
+    for score in scores:
+        for at in calls(score, FLOOR, separation):
+            tops.append(score[at])
+    tops.sort(reverse=True)
+    return tops[min(int(rate * megabases), len(tops) - 1)]
+
+
 def promoter(data, packed, network):
-    (output,) = packed.manifest["outputs"]
-    for part in ("all", "notata", "tata"):
-        # of 542 windows one is more than 0.003
-        yield window_mcc(data, packed, network, f"core_{part}", "" if part == "tata" else " *")
+    genes, strands = gene_interiors(data)
     rows = in_context(data)
-    both = packed.scan(rows), [scores(packed.manifest, network.scan(encode(row))) for row in rows]
-    for reach in (10, 50):
+    beginnings = [text[:6000] for _, text in held_out_genes(data)]
+    text, keep = chr9(data)
+    for tier in TIERS:
+        own, plain = Packed(packed.binary, packed.path, tier), copy.copy(network)
+        plain.manifest = of_tier(read_manifest(packed.path), tier)
+        (output,) = own.manifest["outputs"]
+        for part in ("all", "notata", "tata"):
+            # of 542 windows one is more than 0.003
+            name, both = window_mcc(
+                data, own, plain, f"core_{part}", "" if part == "tata" else " *"
+            )
+            yield f"{tier} {name}", both
+        both = own.scan(rows), [scores(plain.manifest, plain.scan(encode(row))) for row in rows]
+        near = lambda score, by: score[max(0, TSS_300 - by) : TSS_300 + by + 1, 0].max()
+        for by in (10, 50):
+            yield (
+                f"{tier} recall in true surroundings, within {by} nt ({len(rows):,})",
+                [
+                    np.mean([near(score, by) >= output["threshold"] for score in side])
+                    for side in both
+                ],
+            )
         yield (
-            f"recall in true surroundings, within {reach} nt ({len(rows):,})",
+            f"{tier} false calls a Mb and strand, genes ({strands:.2f} Mb)",
             [
-                np.mean(
-                    [
-                        score[max(0, TSS_300 - reach) : TSS_300 + reach + 1, 0].max()
-                        >= output["threshold"]
-                        for score in side
-                    ]
-                )
-                for side in both
+                len(own.annotate(genes)) / strands,
+                sum(len(list(float_calls(plain, output, text))) for text in genes) / strands,
             ],
         )
-    genes, strands = gene_interiors(data)
-    yield (
-        f"false calls a Mb and strand, genes ({strands:.2f} Mb)",
-        [
-            len(packed.annotate(genes)) / strands,
-            sum(len(list(float_calls(network, output, text))) for text in genes) / strands,
-        ],
-    )
-    text, keep = chr9(data)
-    found = (
-        [call["start"] for call in packed.annotate([text])],
-        list(float_calls(network, output, text)),
-    )
-    for what, where in keep.items():
-        strands = 2 * int(where.sum()) / 1e6
+        # the same at as many false calls, whatever the default threshold is
+        limits = [
+            best_at(
+                [score[:, 0] for strand in side for score in strand],
+                ALLOWED,
+                strands,
+                output["separation"],
+            )
+            for side in (
+                [own.scan(genes, strand) for strand in ("forward", "reverse")],
+                [
+                    [scores(plain.manifest, plain.scan(encode(text))) for text in genes],
+                    [
+                        scores(plain.manifest, plain.scan(reverse_complement(encode(text))))
+                        for text in genes
+                    ],
+                ],
+            )
+        ]
         yield (
-            f"the same, chr9 {what} ({strands:.2f} Mb)",
-            [where[side].sum() / strands for side in found],
+            f"{tier} recall within 50 nt at {ALLOWED} false calls a Mb and strand of genes",
+            [
+                np.mean([near(score, 50) >= limit for score in side])
+                for side, limit in zip(both, limits)
+            ],
         )
+        starts = (
+            own.scan(beginnings),
+            [scores(plain.manifest, plain.scan(encode(text))) for text in beginnings],
+        )
+        yield (
+            f"{tier} genes with a call in their first 400 nt, at as many ({len(beginnings)})",
+            [
+                np.mean([score[:400, 0].max() >= limit for score in side])
+                for side, limit in zip(starts, limits)
+            ],
+        )
+        found = (
+            [call["start"] for call in own.annotate([text])],
+            list(float_calls(plain, output, text)),
+        )
+        for what, where in keep.items():
+            megabases = 2 * int(where.sum()) / 1e6
+            yield (
+                f"{tier} false calls, chr9 {what} ({megabases:.2f} Mb)",
+                [where[side].sum() / megabases for side in found],
+            )
+    place = lambda call: (call["read"], call["start"], call["strand"])
+    auto, every = (
+        {place(call) for call in Packed(packed.binary, packed.path, tier).annotate(genes + rows)}
+        for tier in ("auto", "accurate")
+    )
+    kept = len(auto & every) / len(every)
+    yield f"auto: share of the accurate tier's calls ({len(every)})", [kept, kept]
 
 
 def tf(data, packed, network):

@@ -1,9 +1,8 @@
 """Turns a recipe's report into the manifest (TOML) that `strandline pack` takes.
 
-    python manifest.py splice splice_report.json -o ../splice.toml
-    python manifest.py promoter promoter_report.json -o ../promoter.toml
-
-The report of promoter serves promoter-300 too.
+python manifest.py splice splice_report.json -o ../splice.toml
+python manifest.py promoter promoter_second_report.json -o ../promoter.toml
+python manifest.py promoter-300 promoter_report.json -o ../promoter-300.toml
 """
 
 import argparse
@@ -13,6 +12,8 @@ import textwrap
 # Sites over GT (donor) and AG (acceptor) dinucleotides, sense strand of the 422 chr1 genes of the
 # kit.
 SPLICE_BASE_RATES = {"acceptor": 0.00312, "donor": 0.00403}
+
+WINDOW, TSS = 70, 34  # of GUE core windows
 
 COMMON = {
     "alphabet": "ACGT",
@@ -133,49 +134,65 @@ PROMOTER_TRAINING = {
 
 
 def promoter(report):
-    int8 = report["figures"]["int8"]
-    figures = {f"gue_core_{k}_mcc": int8["mcc_dev"][k] for k in ("all", "notata", "tata")}
-    figures["false_calls_per_mb_and_strand_held_out_genes"] = int8["genes_calls_per_mb_strand"][
-        "test"
-    ]
-    calls = int8["chr9"]["calls_per_mb_strand"]
-    for where in (
-        "beyond_1kb_of_gene_starts",
-        "beyond_1kb_of_transcript_starts",
-        "outside_genes_and_1kb",
+    """Of the report of promoter_second.py, which holds that of the first network."""
+    first = report["first"]
+    figures = {
+        "cascade_share_looked_at_twice": report["share"],
+        "cascade_calls_kept": report["kept"],
+    }
+    for tier, found, calls in (
+        (
+            "fast",
+            first["figures"]["int8"],
+            first["figures"]["int8"]["genes_calls_per_mb_strand"],
+        ),
+        ("accurate", report["figures"], report["figures"]["calls_per_mb_strand"]),
     ):
-        figures[f"false_calls_per_mb_and_strand_chr9_{where}"] = calls[where]
-    for reach in (10, 50):
-        figures[f"recall_at_threshold_in_context_within_{reach}"] = int8[
-            f"recall_true_context_within_{reach}"
-        ]
+        for part in ("all", "notata", "tata"):
+            figures[f"{tier}_gue_core_{part}_mcc"] = found["mcc_dev"][part]
+        figures[f"{tier}_false_calls_per_mb_and_strand_held_out_genes"] = calls["test"]
+        for by in (10, 50):
+            figures[f"{tier}_recall_at_threshold_in_context_within_{by}"] = found[
+                f"recall_true_context_within_{by}"
+            ]
+    output = {
+        "name": "promoter",
+        "kind": "promoter",
+        "meaning": "probability that transcription starts at the base",
+        "link": "logit",
+        "separation": first["merge_nt"],
+        "base_rate": 1e-5,
+    }
     return {
-        "name": "promoter-core",
-        "version": "1.1.0",
+        "name": "promoter",
+        "version": "2.0.0",
         "task": "promoter",
         "description": (
-            "Transcription start sites, every base, from core promoter and what lies upstream"
+            "Transcription start sites, every base, from core promoter and what lies upstream; the"
+            " second tier reads 1,935 nt to either side"
         ),
         "context": report["receptive_field"],
-        "tile": 8192,
-        "training": PROMOTER_TRAINING | {"split": report["split"]},
+        "cascade": {
+            "columns": 1,
+            "context": first["receptive_field"],
+            "survive": [report["survive"]],
+        },
+        "tile": 16384,
+        "training": {
+            "data": PROMOTER_TRAINING["data"] + "; starts of the genes with what follows them",
+            "recipe": "models/train/promoter.py, models/train/promoter_second.py",
+            "split": first["split"],
+        },
         "outputs": [
-            {
-                "name": "promoter",
-                "kind": "promoter",
-                "meaning": "probability that transcription starts at the base",
-                "link": "logit",
-                "threshold": report["threshold"],
-                "separation": report["merge_nt"],
-                "base_rate": 1e-5,
-                "calibration": report["calibration"]["knots"],
-            }
+            output
+            | {"threshold": first["threshold"], "calibration": first["calibration"]["knots"]},
+            output | {"threshold": report["threshold"], "calibration": report["knots"]},
         ],
         # A GUE core window has its start site at index 34; half of the windows are promoters.
         "whole": {
-            "length": 70,
-            "index": [34],
-            "calibration": report["window_calibration"]["knots"],
+            "length": WINDOW,
+            "index": [TSS, TSS],
+            "calibration": first["window_calibration"]["knots"],
         },
         "figures": figures,
     }

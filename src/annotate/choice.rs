@@ -235,11 +235,11 @@ mod tests {
             let annotator = request(words).unwrap();
             annotator.models().iter().map(|m| m.name.clone()).collect()
         };
-        assert_eq!(names(&[]), ["splice-auto", "promoter-core"]);
+        assert_eq!(names(&[]), ["splice-auto", "promoter-auto"]);
         assert_eq!(names(&[("clade", "plant")]), ["splice-plant-auto"]);
         assert_eq!(names(&[("molecule", "rna")]).len(), 1);
         let both = [("tasks", "splice, promoter"), ("tier", "fast")];
-        assert_eq!(names(&both), ["splice-fast", "promoter-core"]);
+        assert_eq!(names(&both), ["splice-fast", "promoter-fast"]);
         // Five factors, which are looked for around promoters.
         assert_eq!(names(&[("tasks", "tf")]).len(), 6);
         assert_eq!(names(&[("tasks", "tf"), ("everywhere", "true")]).len(), 5);

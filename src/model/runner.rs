@@ -352,7 +352,7 @@ impl Runner {
         let (count, tile) = (values.len(), self.tile);
         ensure!(count <= tile, "{count} positions in a tile of {tile}");
         ensure!(
-            count >= self.shortest,
+            self.shortest == 1 || count >= self.shortest,
             "{count} tokens, of which the network needs {}",
             self.shortest
         );
