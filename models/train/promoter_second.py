@@ -128,7 +128,7 @@ def near_rows(net, codes, inside):
 
 
 class Second(nn.Module):
-    def __init__(self, channels=16, dropout=0.0):
+    def __init__(self, channels=8, dropout=0.0):
         super().__init__()
         self.near = Promoter(NEAR_FRONT, NEAR_TAIL, outputs=1)
         wide = NEAR_TAIL[-1][0]
@@ -180,6 +180,19 @@ class Second(nn.Module):
         convolutions = [m for m in self.modules() if isinstance(m, nn.Conv1d)]
         own = sum(m.weight.numel() for m in convolutions)
         return own - self.near.head.conv.weight.numel()  # which nothing reads
+
+
+@torch.no_grad()
+def widened(model, channels=16):
+    """The same network, its far layers filled up with channels of zeros. The runtime computes
+    narrower ones several rows at a time, and does not keep such rows of a growing read."""
+    wide = Second(channels)
+    values = wide.state_dict()
+    for name, own in model.state_dict().items():
+        values[name].fill_(1.0 if name.endswith("running_var") else 0.0)
+        values[name][tuple(slice(n) for n in own.shape)] = own
+    wide.load_state_dict(values)
+    return set_mode(wide, "int8").eval()
 
 
 def first_of(folder):
@@ -407,7 +420,7 @@ def train(a, model, first, teachers, windows, genes, state):
                 set_mode(net, "int8")
             mean.load_state_dict(model.state_dict())
         model.train()
-        if step >= 0.05 * a.steps:
+        if step >= 0.1 * a.steps:
             freeze(model)
         core, y, _, _ = windows.balanced(balanced, rng)
         y = torch.as_tensor(y)
@@ -545,6 +558,7 @@ def export(first, second, path, sequence):
 
 def finish(a, second, first, windows, report, minutes):
     """What survives, calibration, threshold, figures, export."""
+    second = widened(second)
     genes = read_genes(a.data)
     scans = {
         part: [scan(second, first, g) for g in genes[part]] for part in ("calibration", "test")
