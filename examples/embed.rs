@@ -21,7 +21,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{start} {strand} {kind} {score:.4}");
     }
 
-    assert_eq!(calls.len(), 14);
+    assert_eq!(calls.len(), 15);
     assert!(
         calls
             .iter()

@@ -88,13 +88,14 @@ pub const NOT_RUN: &[(&str, &str)] = &[
     ("miniprot ", "an aligner"),
     ("python -m venv", "Python packages from a registry"),
     ("venv/bin/python promoter.py", DATA),
+    ("venv/bin/python promoter_second.py", DATA),
     (
         "venv/bin/python manifest.py",
         "the report that a recipe would have written",
     ),
     ("cd models/train", "the commands that follow it are not run"),
     (
-        "strandline pack OUT/promoter.onnx",
+        "strandline pack OUT/second/promoter.onnx",
         "the network that a recipe would have trained",
     ),
     (
