@@ -5,9 +5,9 @@
 
 `COUNT` is `examples/count.rs` built for aarch64. Each figure is the difference between two lengths
 of the sample reads, splice and promoter, both strands, so that starting up does not count; and of
-other models, alone and everywhere. Each run is made twice. Prints a table; with `--check` it is
-compared with that in a file: a figure may not be more than 5 % above it, and a live base may cost
-at most 1.35 whole ones.
+other models, alone and everywhere. Each run is made twice, or three times. Prints a table; with
+`--check` it is compared with that in a file: a figure may not be more than 5 % above it, and a live
+base may cost at most 1.35 whole ones.
 
 Needs `qemu-aarch64` with plugins (Debian: qemu-user), `cc`, and aarch64's C library.
 """
@@ -47,11 +47,15 @@ def instructions(emulator: list[str], program: list[str], stdin: bytes) -> int:
 
 
 def count(emulator: list[str], program: list[str], stdin: bytes) -> int:
-    """The lower of two runs, which may not differ by more than a thousandth."""
-    low, high = sorted(instructions(emulator, program, stdin) for _ in range(2))
-    if high > low * NOISE:
-        sys.exit(f"{program}: {low} instructions, then {high}")
-    return low
+    """The lower of two runs that differ by no more than a thousandth: of three, where the first two
+    do, since a table with random seeds can be unlucky once."""
+    runs = sorted(instructions(emulator, program, stdin) for _ in range(2))
+    if runs[1] > runs[0] * NOISE:
+        runs = sorted([*runs, instructions(emulator, program, stdin)])
+    for low, high in zip(runs, runs[1:]):
+        if high <= low * NOISE:
+            return low
+    sys.exit(f"{program}: {runs} instructions")
 
 
 def frames(program: str, bases: int) -> bytes:
