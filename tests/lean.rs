@@ -16,7 +16,8 @@ use strandline::model::manifest::LayerRecord;
 
 /// A packed file whose graph is NNEF text, since `operator` is tract's own.
 fn with_foreign_operator(path: &Path, operator: &str) {
-    let bytes = builtin_bytes(Task::Promoter, |manifest| {
+    let bytes = builtin_bytes(Task::Promoter300, |manifest| {
+        manifest.task = Task::Promoter.to_string();
         let record = LayerRecord {
             name: "last".to_string(),
             operator: operator.to_string(),
