@@ -120,7 +120,7 @@ impl Operator for AttentionSpec {
             let of = |value, kind| projection(attributes, value, kind, (&own, channels));
             let attention = Attention {
                 tokens,
-                queries: if attributes.first && run.sequences == 1 {
+                queries: if attributes.first {
                     tokens.min(1)
                 } else {
                     tokens

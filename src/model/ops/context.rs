@@ -14,6 +14,8 @@ pub(crate) struct Context {
     /// Layers near the output compute what these need and leave the rest as it was.
     pub(crate) wanted: Option<Vec<Range<usize>>>,
     pub(crate) sequences: Sequences,
+    /// The first row of each of them.
+    pub(super) firsts: Vec<Range<usize>>,
 }
 
 /// Sequences of one length that a run computes side by side: their rows follow one another, and

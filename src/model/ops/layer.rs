@@ -137,9 +137,21 @@ impl Layer {
             },
             _ => self.extent(inputs)?,
         };
-        if self.attributes.first && context.sequences.count == 1 && self.spec.is_by_row() {
-            extent.rows_in = extent.rows_in.min(1);
-            extent.rows_out = extent.rows_out.min(1);
+        let (mut wanted, mut spread) = (context.wanted.as_deref(), self.attributes.spread);
+        if self.attributes.first && self.spec.is_by_row() {
+            let count = context.sequences.count;
+            if count == 1 {
+                extent.rows_in = extent.rows_in.min(1);
+                extent.rows_out = extent.rows_out.min(1);
+            } else {
+                // Most of the arithmetic is that of operators which heed this; the others' rows of
+                // what was not computed are never read.
+                let each = (extent.rows_out / count).max(1);
+                let firsts = (0..extent.rows_out).step_by(each).map(|row| row..row + 1);
+                context.firsts.clear();
+                context.firsts.extend(firsts);
+                (wanted, spread) = (Some(context.firsts.as_slice()), Some(0));
+            }
         }
         self.spec.operator().run(Run {
             attributes: &self.attributes,
@@ -147,7 +159,8 @@ impl Layer {
             inputs,
             output,
             scratch: &mut context.scratch,
-            wanted: context.wanted.as_deref(),
+            wanted,
+            spread,
             sequences: context.sequences.count,
         })?;
         self.clear_halo(extent.rows_out, output, &mut buffer.cleared);

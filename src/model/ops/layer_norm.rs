@@ -3,6 +3,7 @@
 use super::form::{RowKind, Written};
 use super::int8_rows::int8_rows;
 use super::operator::{Need, Operand, Operator, Run, floats};
+use super::wanted::each_range;
 use crate::kernels::Real;
 use crate::kernels::norm::{Input, LayerNorm};
 use crate::model::manifest::Precision;
@@ -70,17 +71,21 @@ impl Operator for LayerNormSpec {
         };
         attributes.rows_of(&run.inputs[0], self.channels, rows)?;
         let data = attributes.data(rows, self.channels);
-        let input = Input::Plain(&floats(&run.inputs[0])?[data.clone()]);
+        let input = &floats(&run.inputs[0])?[data.clone()];
         let mut memory = run.output.try_as_plain_ram_mut()?;
-        if self.output == Written::Rows {
-            let target = &mut memory.as_slice_mut::<f32>()?[data];
-            norm.run(attributes.isa, input, Some(target), None);
-            return Ok(());
-        }
-        let target = memory.as_slice_mut::<u8>()?;
         let form = (self.output, self.scale.get());
-        let target = int8_rows(attributes, target, form, (&(0..rows), self.channels))?;
-        norm.run(attributes.isa, input, None, Some(target));
-        Ok(())
+        each_range(run.wanted, run.spread, rows, 1, |own| {
+            let values = own.start * self.channels..own.end * self.channels;
+            let input = Input::Plain(&input[values.clone()]);
+            if self.output == Written::Rows {
+                let target = &mut memory.as_slice_mut::<f32>()?[data.clone()][values];
+                norm.run(attributes.isa, input, Some(target), None);
+                return Ok(());
+            }
+            let target = memory.as_slice_mut::<u8>()?;
+            let target = int8_rows(attributes, target, form, (&own, self.channels))?;
+            norm.run(attributes.isa, input, None, Some(target));
+            Ok(())
+        })
     }
 }

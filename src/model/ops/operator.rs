@@ -234,6 +234,8 @@ pub(crate) struct Run<'a> {
     pub scratch: &'a mut Scratch,
     /// Rows of the graph's output that are asked for; `None`: every row.
     pub wanted: Option<&'a [Range<usize>]>,
+    /// How far from these the rows of this layer are needed; `None`: all of them.
+    pub spread: Option<usize>,
     /// How many sequences the rows are of, all of one length.
     pub sequences: usize,
 }

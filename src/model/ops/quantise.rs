@@ -3,6 +3,7 @@
 use super::form::{RowKind, Written};
 use super::int8_rows::int8_rows;
 use super::operator::{Operand, Operator, Run, floats};
+use super::wanted::each_range;
 use crate::kernels::Real;
 use crate::kernels::norm;
 use crate::model::manifest::Precision;
@@ -65,8 +66,11 @@ impl Operator for QuantiseSpec {
         let mut memory = run.output.try_as_plain_ram_mut()?;
         let target = memory.as_slice_mut::<u8>()?;
         let form = (self.output, self.scale.get());
-        let target = int8_rows(attributes, target, form, (&(0..rows), self.channels))?;
-        norm::quantise(attributes.isa, input, self.channels, target);
-        Ok(())
+        each_range(run.wanted, run.spread, rows, 1, |own| {
+            let input = &input[own.start * self.channels..own.end * self.channels];
+            let target = int8_rows(attributes, target, form, (&own, self.channels))?;
+            norm::quantise(attributes.isa, input, self.channels, target);
+            Ok(())
+        })
     }
 }

@@ -167,6 +167,7 @@ impl Operator for ConvSpec {
             output,
             scratch,
             wanted,
+            spread,
             ..
         } = run;
         let Scratch {
@@ -198,7 +199,7 @@ impl Operator for ConvSpec {
                 kernels,
             };
             let count = extent.rows_out;
-            return each_range(wanted, attributes.spread, count, self.step, |rows| {
+            return each_range(wanted, spread, count, self.step, |rows| {
                 conv.run(rows, input)
             });
         }
