@@ -3,7 +3,7 @@ which becomes the tier `fast` as it is.
 
 What: the logit of the same question, for the few places that the first look does not rule out.
   - near: a wider copy of the first network, from 228 nt upstream to 48 nt downstream;
-  - far: 1,936 nt to either side at low resolution. A convolution of width 11 reads words, sums of
+  - far: 1,935 nt to either side at low resolution. A convolution of width 11 reads words, sums of
     them over 13 and over 117 bases follow, and one over 33 of those. CpG islands, base composition
     and the first exon's donor are what it can see;
   - join: the first network's last rows are added, then the head. All are convolutions at stride 1,
@@ -62,6 +62,7 @@ from promoter import (
     read_genes,
     threshold_for,
 )
+from promoter import scan as scan_first
 from quantize_aware import ConvBlock, Head, _BatchNorm, round_weight, set_mode
 from sequences import bucket, encode, read_sequences, reverse_complement
 from training import (
@@ -231,17 +232,6 @@ def scan(model, first, codes, piece=65536):
         lo, hi = max(0, a - FAR), min(len(codes), b + FAR)
         for row, found in zip(out, model.scan(first, codes[lo:hi])):
             row[a:b] = found[a - lo : b - lo].numpy()
-    return out
-
-
-@torch.no_grad()
-def scan_first(first, codes, piece=65536):
-    out = np.empty(len(codes), np.float32)
-    for a in range(0, len(codes), piece):
-        b = min(len(codes), a + piece)
-        lo, hi = max(0, a - LEFT), min(len(codes), b + RIGHT)
-        found = first(one_hot_2d(codes[None, lo:hi]))[0, SCAN, 0]
-        out[a:b] = found[a - lo : b - lo].numpy()
     return out
 
 

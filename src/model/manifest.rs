@@ -266,8 +266,7 @@ pub struct Manifest {
     /// Lengths must be a multiple of this, where the network has strides.
     #[serde(default = "one")]
     pub multiple: usize,
-    /// Tokens of the shortest sequence that the network takes, found while it is packed: one that
-    /// leaves the special tokens out, say, needs three.
+    /// Tokens of the shortest sequence that the network takes, found while it is packed.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub shortest: usize,
     /// Positions that are computed at once: bounds the memory of a worker.
@@ -485,11 +484,9 @@ impl Manifest {
                 self.tile, self.multiple
             ));
         }
-        if self.shortest == 0 || self.shortest > self.tile {
-            return Err(format!(
-                "shortest {}: 1 to the tile, {}",
-                self.shortest, self.tile
-            ));
+        let (shortest, tile) = (self.shortest, self.tile);
+        if !(1..=tile).contains(&shortest) {
+            return Err(format!("shortest {shortest}: 1 to the tile, {tile}"));
         }
         if self.stride != 1 {
             return Err(format!("stride {}: only 1", self.stride));
