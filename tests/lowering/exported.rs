@@ -454,6 +454,32 @@ fn bytes_of_a_table_are_no_values() {
     lowered_whole(d, &out, &TOKENS);
 }
 
+/// As ONNX Runtime's optimiser saves a dynamically quantised file: the scale of the table times that
+/// of the weights is one constant, and another reader of the same rows has the table's own.
+#[test]
+fn scales_that_an_optimiser_multiplied() {
+    for second_reader in [false, true] {
+        let mut d = Draft::ids(3, false);
+        let table: Vec<u8> = (0..9 * 8).map(|i| (i * 37 % 256) as u8).collect();
+        let table = d.store(UINT8, &[9, 8], table);
+        let weight: Vec<u8> = (0..8 * 3).map(|i| (i * 53 % 251) as u8).collect();
+        let weight = d.store(INT8, &[8, 3], weight);
+        let [small, both] = [0.004, 0.00004].map(|scale| d.scalar(scale));
+        let middle = d.store(UINT8, &[], vec![128]);
+        let zero = d.store(INT8, &[], vec![0]);
+        let rows = d.op("Gather", &[&table, "ids"], &[]);
+        let product = d.op("MatMulInteger", &[&rows, &weight, &middle, &zero], &[]);
+        let product = d.op("Cast", &[&product], &[attribute("to", 1)]);
+        let mut out = d.op("Mul", &[&product, &both], &[]);
+        if second_reader {
+            let rows = d.op("DequantizeLinear", &[&rows, &small, &middle], &[]);
+            let rows = d.linear(&rows, 8, 3);
+            out = d.op("Add", &[&out, &rows], &[]);
+        }
+        lowered_whole(d, &out, &TOKENS);
+    }
+}
+
 #[test]
 fn weights_of_four_bits_are_read() {
     let mut d = Draft::ids(3, false);

@@ -10,7 +10,7 @@
 //! | a file from beginning to end, and what comes out | `import`, `imported` |
 //! | what a file must be, what its inputs mean, why it is refused | `inputs`, `meaning`, `fault` |
 //! | the graph, its nodes, its constants | `net`, `node`, `tensor` |
-//! | quantised files back to float, half precision widened | `qdq`, `nbits`, `half` |
+//! | quantised files back to float, half precision widened | `qdq`, `dynamic`, `integers`, `nbits`, `half` |
 //! | operators that an optimiser has merged, taken apart | `standard` |
 //! | shapes and small integers in terms of the length T | `dim`, `shape`, `axes`, `window` |
 //! | constants folded, pieces of the graph tried out | `tidy`, `probe` |
@@ -30,6 +30,7 @@ mod conv;
 mod crop;
 mod dilate;
 mod dim;
+mod dynamic;
 mod elementwise;
 mod embed;
 mod fault;
@@ -39,6 +40,7 @@ mod half;
 mod import;
 mod imported;
 mod inputs;
+mod integers;
 mod layer_norm;
 mod linear;
 mod mask;

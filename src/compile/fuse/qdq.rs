@@ -6,44 +6,18 @@
 //! (DynamicQuantizeLinear, MatMulInteger, ConvInteger). Integer tensors become the floats that they
 //! stand for. The ranges that the file states are kept as hints for calibration.
 
-use super::axes;
+use super::dynamic;
 use super::fault::Fault;
+use super::integers::{floats, lost, moved_constant, output, scalar};
 use super::nbits;
 use super::net::Net;
 use super::node::{self, label, node};
-use super::tensor;
 use std::collections::HashMap;
+use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{NodeProto, TensorProto};
 
 /// Lowest and highest value that a quantised file gives a tensor.
 pub type Ranges = HashMap<String, (f32, f32)>;
-
-/// Operators that move elements and keep their values, so that they mean the same on integers and
-/// on floats.
-const MOVES: [&str; 14] = [
-    "Reshape",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Gather",
-    "Slice",
-    "Split",
-    "Concat",
-    "MaxPool",
-    "Resize",
-    "Expand",
-    "Identity",
-    "Pad",
-];
-
-fn lost(node: &NodeProto, reason: impl Into<String>) -> Fault {
-    Fault {
-        node: format!("{} ({})", label(node), node.op_type),
-        reason: reason.into(),
-    }
-}
 
 /// True for an operator that rounds, or reads what was rounded.
 pub fn is_quantised(n: &NodeProto) -> bool {
@@ -139,7 +113,7 @@ fn rewrite(
             moved_constant(net, op, &x, &input(1)?, op.input.get(2))?;
             vec![node("Identity", label(op), &[&x], &[&out])]
         }
-        "Mul" => return dynamic(net, op),
+        "Mul" => return dynamic::rewrite(net, op),
         "MatMulNBits" => nbits::rewrite(net, op)?,
         "QLinearConv" => {
             let bias = op.input.get(8).filter(|b| !b.is_empty()).cloned();
@@ -200,18 +174,6 @@ fn rewrite(
     }))
 }
 
-fn output(op: &NodeProto) -> Result<String, Fault> {
-    op.output
-        .first()
-        .cloned()
-        .ok_or_else(|| lost(op, "it has no output"))
-}
-
-fn scalar(net: &Net, op: &NodeProto, name: &str) -> Result<f32, Fault> {
-    let scalar = net.scalar(name);
-    scalar.ok_or_else(|| lost(op, format!("{name} is no constant of one value")))
-}
-
 /// The float tensor behind the integer operand at `slot`, whose scale and zero point follow it.
 fn operand(net: &mut Net, op: &NodeProto, slot: usize, axis: i64) -> Result<String, Fault> {
     let name = op.input.get(slot).cloned().unwrap_or_default();
@@ -225,65 +187,6 @@ fn operand(net: &mut Net, op: &NodeProto, slot: usize, axis: i64) -> Result<Stri
     let tensor = floats(net, op, &name, &scale, zero.as_ref(), axis, out.clone())?;
     net.constants.insert(out.clone(), tensor);
     Ok(out)
-}
-
-/// `(integer - zero point) · scale`, with one scale for all or one along an axis.
-fn floats(
-    net: &Net,
-    op: &NodeProto,
-    name: &str,
-    scale: &str,
-    zero: Option<&String>,
-    axis: i64,
-    out: String,
-) -> Result<TensorProto, Fault> {
-    let tensor = net
-        .constants
-        .get(name)
-        .ok_or_else(|| lost(op, format!("{name} is no constant")))?;
-    let values = tensor::integers(tensor).map_err(|e| lost(op, format!("{e:#}")))?;
-    let constant = |name: &str| {
-        net.floats(name)
-            .ok_or_else(|| lost(op, format!("{name} is no constant")))
-    };
-    let scales = constant(scale)?;
-    let zeros = match zero.filter(|z| !z.is_empty()) {
-        Some(zero) => constant(zero)?,
-        None => vec![0.0],
-    };
-    let rank = tensor.dims.len();
-    let dims: Vec<usize> = tensor.dims.iter().map(|&d| d as usize).collect();
-    let (count, inner) = match scales.len() {
-        1 => (1, values.len().max(1)),
-        n => {
-            let axis = axes::axis(axis, rank).filter(|&a| dims[a] == n);
-            let axis =
-                axis.ok_or_else(|| lost(op, format!("{n} scales for {name} of {dims:?}")))?;
-            (n, dims[axis + 1..].iter().product())
-        }
-    };
-    if scales.is_empty() || (zeros.len() != 1 && zeros.len() != count) {
-        return Err(lost(
-            op,
-            format!("{} zero points for {} scales", zeros.len(), scales.len()),
-        ));
-    }
-    let one = |(i, &v): (usize, &i64)| {
-        let at = i / inner % count;
-        (v as f64 - f64::from(zeros[at % zeros.len()])) as f32 * scales[at]
-    };
-    let floats = values
-        .iter()
-        .enumerate()
-        .flat_map(|v| one(v).to_le_bytes())
-        .collect();
-    Ok(TensorProto {
-        name: out,
-        dims: tensor.dims.clone(),
-        data_type: DataType::Float as i32,
-        raw_data: floats,
-        ..TensorProto::default()
-    })
 }
 
 /// A bias in steps of input scale times weight scale.
@@ -452,105 +355,4 @@ fn is_nonnegative(net: &Net, name: &str, depth: usize) -> bool {
         }
         _ => false,
     }
-}
-
-/// A constant that is moved (rows of a table gathered) while still in integers.
-fn moved_constant(
-    net: &mut Net,
-    op: &NodeProto,
-    x: &str,
-    scale: &str,
-    zero: Option<&String>,
-) -> Result<(), Fault> {
-    let mut name = x.to_string();
-    loop {
-        let Some(at) = net.nodes.iter().position(|n| n.output.contains(&name)) else {
-            return Ok(());
-        };
-        let source = net.nodes[at].clone();
-        if !MOVES.contains(&source.op_type.as_str()) {
-            return Ok(());
-        }
-        let Some(input) = source.input.first() else {
-            return Ok(());
-        };
-        if !net.constants.contains_key(input) {
-            name = input.clone();
-            continue;
-        }
-        let float = net.constants[input].data_type == DataType::Float as i32;
-        if float {
-            return Ok(());
-        }
-        scalar(net, op, scale)?;
-        let out = format!("{input}.float");
-        let tensor = floats(net, op, input, scale, zero, 0, out.clone())?;
-        net.constants.insert(out.clone(), tensor);
-        net.nodes[at].input[0] = out;
-        return Ok(());
-    }
-}
-
-/// `Cast(MatMulInteger(x, w)) · (scale of x · scale of w)`, at the product, and the same of a
-/// convolution.
-fn dynamic(net: &mut Net, op: &NodeProto) -> Result<Option<Vec<NodeProto>>, Fault> {
-    for (sum, scales) in [(0, 1), (1, 0)] {
-        let cast = op.input.get(sum).and_then(|i| net.producer_of(i, "Cast"));
-        let Some(product) = cast.and_then(|c| net.producer(c.input.first()?)) else {
-            continue;
-        };
-        let operator = match product.op_type.as_str() {
-            "MatMulInteger" => "MatMul",
-            "ConvInteger" => "Conv",
-            _ => continue,
-        };
-        let product = product.clone();
-        // By its zero point: its integers may have been transposed or reshaped on the way.
-        let quantise = product
-            .input
-            .get(2)
-            .and_then(|i| net.producer_of(i, "DynamicQuantizeLinear"));
-        let quantise = quantise.cloned();
-        let both = net
-            .producer_of(&op.input[scales], "Mul")
-            .ok_or_else(|| lost(op, "its scales are no product"))?;
-        let stated = quantise.and_then(|q| q.output.get(1).cloned());
-        let fixed = |name: &String| net.constants.contains_key(name);
-        let (scale, weight_scale) = match (both.input.as_slice(), stated) {
-            ([a, b], Some(stated)) if *a == stated => (a.clone(), b.clone()),
-            ([a, b], Some(stated)) if *b == stated => (b.clone(), a.clone()),
-            ([a, b], None) if fixed(a) && fixed(b) && net.scalar(a).is_some() => {
-                (a.clone(), b.clone())
-            }
-            _ => return Err(lost(op, "its scales are not those of its operands")),
-        };
-        // Rows of a table in integers go straight into the product.
-        if let (true, Some(zero)) = (fixed(&scale), product.input.get(2)) {
-            moved_constant(net, &product, &product.input[0], &scale, Some(zero))?;
-        }
-        let (weight, zero) = match product.input.get(1) {
-            Some(weight) => (weight.clone(), product.input.get(3).cloned()),
-            None => return Err(lost(&product, "it has no weights")),
-        };
-        let name = format!("{weight}.float");
-        let axis = if operator == "Conv" { 0 } else { -1 };
-        // A scale a channel may come in the shape that broadcasting wants.
-        let tensor = floats(
-            net,
-            &product,
-            &weight,
-            &weight_scale,
-            zero.as_ref(),
-            axis,
-            name.clone(),
-        )?;
-        net.constants.insert(name.clone(), tensor);
-        let mut made = product;
-        made.op_type = operator.to_string();
-        made.input[1] = name;
-        made.input.truncate(2);
-        made.output = vec![output(op)?];
-        return Ok(Some(vec![made]));
-    }
-    Ok(None)
 }
