@@ -316,6 +316,81 @@ fn attention_of_opset_23() {
     lowered_whole(d, &out, &TOKENS);
 }
 
+/// What `Attention` of opset 23 is given to hide tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Hides {
+    /// Truth values `[1, 1, 1, T]` of the input `attention_mask`.
+    Padding,
+    /// The same as a term.
+    PaddingByTerm,
+    /// Truth values `[1, 1, T, T]`: a real token asks, a real token answers.
+    Pairs,
+    /// Truth values that follow from the tokens.
+    Token,
+    /// A term that falls with the distance.
+    Distance,
+}
+
+#[test]
+fn attention_of_opset_23_with_a_mask() {
+    use Hides::*;
+    for hides in [Padding, PaddingByTerm, Pairs, Token, Distance] {
+        let from_input = matches!(hides, Padding | PaddingByTerm | Pairs);
+        let mut d = Draft::ids(3, from_input).opset(23);
+        let x = d.embedding(8, None);
+        let (one, axes) = (d.scalar_index(1), d.integers(&[2], &[1, 2]));
+        let real = match hides {
+            Distance => count_up(&mut d),
+            Token => {
+                let is = d.op("Equal", &["ids", &one], &[]);
+                d.op("Not", &[&is], &[])
+            }
+            _ => d.op("Equal", &["attention_mask", &one], &[]),
+        };
+        let mut mask = match hides {
+            Distance => d.op("Cast", &[&real], &[attribute("to", 1)]),
+            _ => d.op("Unsqueeze", &[&real, &axes], &[]),
+        };
+        if hides == PaddingByTerm {
+            let (none, low) = (d.scalar(0.0), d.scalar(f32::NEG_INFINITY));
+            mask = d.op("Where", &[&mask, &none, &low], &[]);
+        }
+        if hides == Pairs {
+            let axes = d.integers(&[2], &[1, 3]);
+            let queries = d.op("Unsqueeze", &[&real, &axes], &[]);
+            mask = d.op("And", &[&queries, &mask], &[]);
+        }
+        if hides == Distance {
+            let [across, down] = [0, 1].map(|axis| {
+                let axis = d.integers(&[1], &[axis]);
+                d.op("Unsqueeze", &[&mask, &axis], &[])
+            });
+            let (apart, rate) = (d.op("Sub", &[&across, &down], &[]), d.scalar(-0.25));
+            let apart = d.op("Abs", &[&apart], &[]);
+            mask = d.op("Mul", &[&apart, &rate], &[]);
+        }
+        let heads = [attribute("q_num_heads", 2), attribute("kv_num_heads", 2)];
+        let y = d.op("Attention", &[&x, &x, &x, &mask], &heads);
+        let out = d.linear(&y, 8, 3);
+        let plain = agrees(d, &out, &TOKENS, true);
+        assert_eq!(plain.is_empty(), from_input, "{hides:?}: {plain:?}");
+    }
+}
+
+/// A packed file takes tokens alone: what stays tract's own reads ones in the place of a mask.
+#[test]
+fn a_mask_that_no_layer_reads() {
+    let mut d = Draft::ids(3, true);
+    let x = d.embedding(8, None);
+    let axis = d.integers(&[1], &[2]);
+    let real = d.op("Unsqueeze", &["attention_mask", &axis], &[]);
+    let real = d.op("Cast", &[&real], &[attribute("to", 1)]);
+    let odd = d.op("Sin", &[&x], &[]);
+    let x = d.op("Mul", &[&odd, &real], &[]);
+    let out = d.linear(&x, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+}
+
 #[test]
 fn what_tract_alone_runs_is_written_or_named() {
     let mut d = Draft::ids(3, false).opset(23);

@@ -7,7 +7,9 @@ use super::meaning::Input;
 use super::net::Net;
 use super::node::{self, label};
 use super::qdq::Ranges;
-use super::{axes, crop, dilate, half, inputs, qdq, rules, shape, standard, tidy, window};
+use super::{
+    axes, crop, dilate, half, inputs, qdq, rules, shape, standard, tidy, unpadded, window,
+};
 use crate::compile::reference;
 use crate::model::error::ModelError;
 use std::collections::{BTreeMap, HashSet};
@@ -142,6 +144,8 @@ pub fn import(mut proto: ModelProto, folder: Option<&str>, name: &str) -> Result
     tidy::constants(&mut net, false);
     notes.extend(written_lengths(&net));
     rules::fuse(&mut net, &mut notes)?;
+    unpadded::give(&mut net);
+    net.infer();
     tidy::settle_shapes(&mut net);
     tidy::drop_views(&mut net);
     net.drop_dead();

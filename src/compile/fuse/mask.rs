@@ -58,21 +58,24 @@ fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<T
     if !net.is_free_of(name, &Meaning::CONTENT) {
         return Err(format!("{name} depends on the bases or tokens"));
     }
-    let read = |feeds: &[(String, Tensor)]| -> Result<Vec<bool>, String> {
+    // One answer a token, whatever the query; nobody asks what padding reads.
+    let read = |feeds: &[(String, Tensor)], padded: bool| -> Result<Vec<bool>, String> {
         let (shape, values) =
             probe::floats(net, name, feeds).map_err(|e| format!("{name}: {e:#}"))?;
         let rows = shape.last().copied().unwrap_or(1);
         let all: Option<Vec<bool>> = values.iter().map(|&x| real(x)).collect();
         let all = all.ok_or_else(|| format!("{name} is no mask"))?;
-        // One answer a token, whatever the query.
-        if rows > 0 && all.chunks(rows).any(|c| c != &all[..rows]) {
+        let by_query = rows > 0 && shape.len() > 1 && shape[shape.len() - 2] == rows;
+        let asks = |query: &usize| !(padded && by_query && query % rows == PADDED);
+        let mut queries = all.chunks(rows.max(1)).enumerate();
+        if queries.any(|(query, tokens)| asks(&query) && tokens != &all[..rows]) {
             return Err(format!("{name} masks by position"));
         }
-        Ok(all)
+        Ok(all[..rows].to_vec())
     };
     // A table of positions may end before the longest.
     for rows in LONG {
-        match read(&net.feeds(rows)) {
+        match read(&net.feeds(rows), false) {
             Ok(all) if all.iter().all(|&r| r) => {}
             Ok(_) => return Err(format!("{name} hides tokens of a sequence of {rows}")),
             Err(reason) if reason.contains("masks by position") => return Err(reason),
@@ -81,7 +84,7 @@ fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<T
     }
     let mask = inputs.iter().find(|i| meaning(i) == Some(Meaning::Mask));
     let Some(mask) = mask else {
-        let plain = read(&net.feeds(ROWS))?;
+        let plain = read(&net.feeds(ROWS), false)?;
         return if plain.iter().all(|&r| r) {
             Ok(Tokens::All)
         } else {
@@ -99,20 +102,21 @@ fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<T
             }
             Ok(feeds)
         };
-        let run = |values: &[i64]| read(&feeds(values).map_err(|e| e.to_string())?);
-        let Ok(whole) = run(&values) else { continue };
-        values[PADDED] = 1 - value;
-        let Ok(part) = run(&values) else { continue };
-        let expected = |rows: &[bool]| {
-            rows.iter()
-                .enumerate()
-                .all(|(t, &r)| r == (t % ROWS != PADDED))
+        let run =
+            |values: &[i64], padded: bool| read(&feeds(values).map_err(|e| e.to_string())?, padded);
+        let Ok(whole) = run(&values, false) else {
+            continue;
         };
+        values[PADDED] = 1 - value;
+        let Ok(part) = run(&values, true) else {
+            continue;
+        };
+        let expected = |rows: &[bool]| rows.iter().enumerate().all(|(t, &r)| r == (t != PADDED));
         // Calibrated without padding, a quantised file may have lost its mask.
         if whole.iter().all(|&r| r) && part.iter().all(|&r| r) {
             return Ok(Tokens::All);
         }
-        if whole.iter().all(|&r| r) && part.len() >= ROWS && expected(&part) {
+        if whole.iter().all(|&r| r) && part.len() == ROWS && expected(&part) {
             return Ok(Tokens::Mask {
                 input: mask.clone(),
                 real: value,

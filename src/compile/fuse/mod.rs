@@ -20,6 +20,7 @@
 //! | functions of single elements | `function`, `gelu`, `elementwise` |
 //! | attention, rotation by position, masks | `attention`, `rotary`, `mask` |
 //! | tokens, positions, token types | `embed` |
+//! | masks and token types where no padding is | `unpadded` |
 //! | convolutions without padding, and outputs that are cut | `crop` |
 //! | dilated convolutions, written as space-to-batch | `dilate` |
 //! | convolutions in two dimensions, channels last, upsampling | `conv` |
@@ -62,6 +63,7 @@ mod tensor;
 mod tests;
 mod tidy;
 mod trace;
+mod unpadded;
 mod view;
 mod window;
 

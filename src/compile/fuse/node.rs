@@ -109,8 +109,16 @@ pub fn with(mut node: NodeProto, name: &str, value: Value) -> NodeProto {
 
 /// The element type that a graph input states.
 pub fn element_type(input: &ValueInfoProto) -> Option<DatumType> {
-    let Some(type_proto::Value::TensorType(tensor)) = &input.r#type.as_ref()?.value else {
-        return None;
-    };
-    DataType::try_from(tensor.elem_type).ok()?.try_into().ok()
+    DataType::try_from(element_kind(input)?)
+        .ok()?
+        .try_into()
+        .ok()
+}
+
+/// The same as the file has it.
+pub fn element_kind(input: &ValueInfoProto) -> Option<i32> {
+    match &input.r#type.as_ref()?.value {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor.elem_type),
+        _ => None,
+    }
 }

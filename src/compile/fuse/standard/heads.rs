@@ -3,6 +3,7 @@
 use super::parts::{DOMAIN, Parts};
 use crate::compile::fuse::net::Net;
 use crate::compile::fuse::node::{self, Value, given};
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 /// Why a network that generates is refused.
@@ -10,6 +11,9 @@ pub const CACHE: &str = "it is causal or has a cache: a network that generates i
 
 /// What hides a token, where nothing is stated.
 const HIDDEN: f32 = -10_000.0;
+
+/// Operators that are followed to find out whether a tensor is a condition.
+const DEEPEST: usize = 32;
 
 fn refuse_others(op: &NodeProto, cache: std::ops::Range<usize>) -> Result<(), String> {
     let flag = |name: &str| node::int(op, name).unwrap_or(0) != 0;
@@ -186,6 +190,99 @@ fn token_mask(graph: &GraphProto, name: &str) -> Result<Option<String>, String> 
             Ok(Some(of))
         }
         _ => Ok(Some(name.to_string())),
+    }
+}
+
+/// True for `Attention` of ONNX that has a mask and nothing else that is written otherwise: tract
+/// 0.23 takes masks of one shape and type alone.
+pub fn is_masked(op: &NodeProto) -> bool {
+    let default = ["", "ai.onnx"].contains(&op.domain.as_str());
+    if op.op_type != "Attention" || !default || given(op, 3).is_none() {
+        return false;
+    }
+    let more = |names: &[String], from: usize| names.iter().skip(from).any(|n| !n.is_empty());
+    let causal = node::int(op, "is_causal").unwrap_or(0) != 0;
+    let capped = node::float(op, "softcap").unwrap_or(0.0) != 0.0;
+    !causal && !capped && !more(&op.input, 4) && !more(&op.output, 1)
+}
+
+/// What [`is_masked`] finds, on rows `[1, T, D]` or on heads `[1, h, T, d]`; as it is where heads
+/// share keys, or sizes are not known.
+pub fn masked(net: &Net, op: &NodeProto, parts: &mut Parts) -> String {
+    let count = |name: &str| usize::try_from(node::int(op, name).unwrap_or(0)).ok();
+    let sizes = |at: usize, name: &str| -> Option<(usize, usize)> {
+        let shape = net.shape(op.input.get(at)?)?;
+        let last = shape.last()?.size()?;
+        match shape.len() {
+            3 => {
+                let heads = count(name).filter(|&heads| heads > 0 && last % heads == 0)?;
+                Some((heads, last / heads))
+            }
+            4 => Some((shape[1].size()?, last)),
+            _ => None,
+        }
+    };
+    let all = [(0, "q_num_heads"), (1, "kv_num_heads"), (2, "kv_num_heads")];
+    let all = all.map(|(at, name)| sizes(at, name));
+    let (heads, size, last) = match all {
+        [Some((q, size)), Some((k, _)), Some((v, last))] if q == k && k == v => (q, size, last),
+        _ => {
+            let inputs: Vec<&str> = op.input.iter().map(String::as_str).collect();
+            let result = parts.op("Attention", &inputs);
+            parts.attribute(op.attribute.iter().cloned());
+            return result;
+        }
+    };
+    let rows = net.rank(&op.input[0]) == Some(3);
+    let mut apart = |at: usize, size: usize| {
+        if !rows {
+            return op.input[at].clone();
+        }
+        let split = parts.reshape(&op.input[at], &[0, 0, heads as i64, size as i64]);
+        parts.transpose(&split, vec![0, 2, 1, 3])
+    };
+    let (q, k, v) = (apart(0, size), apart(1, size), apart(2, last));
+    let k = parts.transpose(&k, vec![0, 1, 3, 2]);
+    let stated = node::float(op, "scale").filter(|&scale| scale != 0.0);
+    let scores = parts.op("MatMul", &[&q, &k]);
+    let scores = parts.times(&scores, stated.unwrap_or(1.0 / (size as f32).sqrt()));
+    let mask = &op.input[3];
+    let scores = if is_condition(net, mask, DEEPEST) {
+        let hidden = parts.number(f32::NEG_INFINITY);
+        parts.op("Where", &[mask, &scores, &hidden])
+    } else {
+        parts.op("Add", &[&scores, mask])
+    };
+    let shares = parts.op_with("Softmax", &[&scores], &[("axis", Value::Int(-1))]);
+    let result = parts.op("MatMul", &[&shares, &v]);
+    if !rows {
+        return result;
+    }
+    let result = parts.transpose(&result, vec![0, 2, 1, 3]);
+    parts.reshape(&result, &[0, 0, (heads * last) as i64])
+}
+
+/// True for a tensor of truth values.
+fn is_condition(net: &Net, name: &str, depth: usize) -> bool {
+    const BOOL: i32 = DataType::Bool as i32;
+    if let Some(constant) = net.constants.get(name) {
+        return constant.data_type == BOOL;
+    }
+    if let Some(input) = net.inputs.iter().find(|input| input.name == name) {
+        return node::element_kind(input) == Some(BOOL);
+    }
+    let Some(op) = net.producer(name).filter(|_| depth > 0) else {
+        return false;
+    };
+    let same = |at: usize| given(op, at).is_some_and(|name| is_condition(net, name, depth - 1));
+    match op.op_type.as_str() {
+        "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "And" | "Or"
+        | "Xor" | "IsNaN" | "IsInf" => true,
+        "Cast" => node::int(op, "to") == Some(i64::from(BOOL)),
+        "Where" => same(1),
+        "Identity" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten" | "Slice"
+        | "Gather" | "Concat" | "Expand" | "Tile" | "Trilu" => same(0),
+        _ => false,
     }
 }
 

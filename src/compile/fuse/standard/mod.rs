@@ -68,7 +68,7 @@ fn is_merged(node: &NodeProto) -> bool {
     let name = node.op_type.as_str();
     match node.domain.as_str() {
         DOMAIN => MERGED.contains(&name) || has_channels_last(node),
-        "" | "ai.onnx" => NEWER.contains(&name),
+        "" | "ai.onnx" => NEWER.contains(&name) || heads::is_masked(node),
         _ => false,
     }
 }
@@ -81,8 +81,11 @@ fn has_channels_last(node: &NodeProto) -> bool {
 /// True where tract cannot run a graph as it is, or would take one operator for another of its
 /// name.
 pub fn is_needed(graph: &GraphProto) -> bool {
-    let mut merged = graph.node.iter().filter(|n| is_merged(n));
-    merged.any(|n| n.domain == DOMAIN && !KNOWN.contains(&n.op_type.as_str()))
+    let unknown = |n: &NodeProto| match n.domain.as_str() {
+        DOMAIN => !KNOWN.contains(&n.op_type.as_str()),
+        _ => heads::is_masked(n),
+    };
+    graph.node.iter().any(|n| is_merged(n) && unknown(n))
 }
 
 /// Takes the merged operators of a graph apart; `folder` is where its external data lies.
@@ -207,7 +210,8 @@ fn write(net: &Net, graph: &GraphProto, op: &NodeProto, parts: &mut Parts) -> Re
         "QEmbedLayerNormalization" => bytes::embeddings(op, parts)?,
         "DynamicQuantizeMatMul" | "MatMulIntegerToFloat" => bytes::product(op, parts)?,
         _ if has_channels_last(op) => channels_first(net, op, parts)?,
-        "Attention" => heads::attention(net, graph, op, parts)?,
+        "Attention" if op.domain == DOMAIN => heads::attention(net, graph, op, parts)?,
+        "Attention" => heads::masked(net, op, parts),
         "QAttention" => bytes::attention(net, graph, op, parts)?,
         "MultiHeadAttention" => heads::multi_head(net, graph, op, parts)?,
         _ => heads::rotation(net, op, parts)?,
