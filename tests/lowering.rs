@@ -7,6 +7,8 @@ mod draft;
 mod exported;
 #[path = "lowering/stated.rs"]
 mod stated;
+#[path = "lowering/table.rs"]
+mod table;
 #[path = "lowering/tiers.rs"]
 mod tiers;
 
