@@ -2,7 +2,7 @@
 //!
 //! For a row of D values, in the lane order of `lanes`: `mean = Σx / D`; `variance = Σ(x - mean)² /
 //! D`, accumulated by fused multiply-add; `y = fma((x - mean) · (1 / √(variance + ε)), gamma,
-//! beta)`.
+//! beta)`. A norm that is not centred (root mean square) takes 0 for the mean.
 //!
 //! A quantised row is `round(y · (1 / scale))` clamped to [-127, 127], ties to even. A dynamic
 //! scale is `max|y| / 127` with `1 / scale` taken as `127 / max|y|`; it follows the row as four
@@ -71,6 +71,8 @@ pub struct LayerNorm<'a> {
     pub beta: &'a [f32],
     /// Added to the variance; positive.
     pub epsilon: f32,
+    /// True where the mean is subtracted.
+    pub centred: bool,
 }
 
 impl LayerNorm<'_> {
@@ -277,11 +279,14 @@ fn row<S: Lanes, X: Groups<S>>(
     bytes: &mut Option<Int8Rows>,
 ) {
     let width = norm.gamma.len();
-    let mut sum = s.splat(0.0);
-    for at in (0..width).step_by(LANES) {
-        sum = s.add(sum, x.group(s, at));
+    let mut mean = s.splat(0.0);
+    if norm.centred {
+        let mut sum = s.splat(0.0);
+        for at in (0..width).step_by(LANES) {
+            sum = s.add(sum, x.group(s, at));
+        }
+        mean = s.splat(s.sum(sum) / width as f32);
     }
-    let mean = s.splat(s.sum(sum) / width as f32);
     let mut squares = s.splat(0.0);
     for at in (0..width).step_by(LANES) {
         let centred = only(s, s.sub(x.group(s, at), mean), width - at);

@@ -4,6 +4,7 @@ use super::error::ModelError;
 use super::graph::Model;
 use super::layers::{self, INPUT};
 use super::manifest::Precision;
+use super::ops::layer_norm::LayerNormSpec;
 use super::ops::spec::Spec;
 use safetensors::tensor::Dtype;
 use tract_core::internal::*;
@@ -84,7 +85,7 @@ impl Model {
                 next.label
             );
             for row in values.chunks_exact_mut(width) {
-                normalise(row, gamma, beta, f64::from(spec.epsilon.get()));
+                normalise(row, gamma, beta, spec);
             }
         }
         Ok(TokenVectors { width, values })
@@ -92,9 +93,11 @@ impl Model {
 }
 
 /// Layer norm of a row, in f64, each value rounded once.
-fn normalise(row: &mut [f32], gamma: &[f32], beta: &[f32], epsilon: f64) {
+fn normalise(row: &mut [f32], gamma: &[f32], beta: &[f32], spec: &LayerNormSpec) {
     let count = row.len() as f64;
-    let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let epsilon = f64::from(spec.epsilon.get());
+    let sum = row.iter().map(|x| f64::from(*x)).sum::<f64>();
+    let mean = if spec.centred { sum / count } else { 0.0 };
     let squares = row.iter().map(|x| (f64::from(*x) - mean).powi(2));
     let deviation = (squares.sum::<f64>() / count + epsilon).sqrt();
     for ((x, gamma), beta) in row.iter_mut().zip(gamma).zip(beta) {

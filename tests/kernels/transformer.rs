@@ -57,13 +57,19 @@ proptest! {
     }
 
     #[test]
-    fn norms(rows in 0usize..5, width in 1usize..150, range in 0.01f32..100.0, seed: u64) {
+    fn norms(
+        rows in 0usize..5,
+        width in 1usize..150,
+        range in 0.01f32..100.0,
+        centred: bool,
+        seed: u64,
+    ) {
         let mut bytes = Bytes(seed | 1);
         let x = floats(&mut bytes, rows * width, range);
         let residual = floats(&mut bytes, rows * width, range);
         let gamma = floats(&mut bytes, width, 3.0);
         let beta = floats(&mut bytes, width, 3.0);
-        let norm = LayerNorm { gamma: &gamma, beta: &beta, epsilon: 1e-5 };
+        let norm = LayerNorm { gamma: &gamma, beta: &beta, epsilon: 1e-5, centred };
         let plain = same_everywhere(|isa| {
             let mut y = vec![0.0; x.len()];
             norm.run(isa, Input::Plain(&x), Some(&mut y), None);
@@ -71,6 +77,7 @@ proptest! {
         });
         for (row, y) in x.chunks(width).zip(plain.chunks(width)) {
             let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
+            let mean = if centred { mean } else { 0.0 };
             let squares = row.iter().map(|x| (f64::from(*x) - mean).powi(2));
             let variance = squares.sum::<f64>() / width as f64;
             for (i, (x, y)) in row.iter().zip(y).enumerate() {

@@ -36,6 +36,7 @@ fn rows_stay_inside() {
                 gamma: &gamma,
                 beta: &beta,
                 epsilon: 1e-5,
+                centred: true,
             };
             let rows = Int8Rows::Static {
                 bytes: &mut bytes,

@@ -316,6 +316,30 @@ fn attention_of_opset_23() {
     lowered_whole(d, &out, &TOKENS);
 }
 
+#[test]
+fn a_root_mean_square_norm_is_a_layer() {
+    for parts in [false, true] {
+        let mut d = Draft::ids(3, false).opset(23);
+        let x = d.embedding(8, None);
+        let gamma = d.around(1.0, 8);
+        let y = if parts {
+            // As PyTorch writes it.
+            let (two, axis, epsilon) = (d.scalar(2.0), d.integers(&[1], &[-1]), d.scalar(1e-6));
+            let square = d.op("Pow", &[&x, &two], &[]);
+            let mean = d.op("ReduceMean", &[&square, &axis], &[]);
+            let sum = d.op("Add", &[&mean, &epsilon], &[]);
+            let root = d.op("Sqrt", &[&sum], &[]);
+            let factor = d.op("Reciprocal", &[&root], &[]);
+            let y = d.op("Mul", &[&x, &factor], &[]);
+            d.op("Mul", &[&y, &gamma], &[])
+        } else {
+            d.op("RMSNormalization", &[&x, &gamma], &[])
+        };
+        let out = d.linear(&y, 8, 3);
+        lowered_whole(d, &out, &TOKENS);
+    }
+}
+
 /// What `Attention` of opset 23 is given to hide tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Hides {

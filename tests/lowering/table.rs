@@ -238,14 +238,14 @@ fn rows() -> Vec<Row> {
 /// The layers that a row becomes, or why it is refused.
 fn becomes(row: &Row) -> String {
     let terms = &row.terms;
-    let mut d = match terms.ids {
-        true => Draft::ids(7, false).opset(23),
-        false => Draft::bases(7).opset(22),
-    };
-    let x = match terms.ids {
-        true => d.embedding(16, None),
-        false => d.conv("x", 4, 8, THREE, 1, 1),
-    };
+    let (mut d, x);
+    if terms.ids {
+        d = Draft::ids(7, false).opset(23);
+        x = d.embedding(16, None);
+    } else {
+        d = Draft::bases(7).opset(22);
+        x = d.conv("x", 4, 8, THREE, 1, 1);
+    }
     let y = (row.write)(&mut d, &x);
     let ends = row.what.contains("at the end") || row.what.contains("`Gemm`");
     let out = match (ends, terms.ids) {

@@ -83,7 +83,7 @@ proptest! {
     ) {
         let x = vec![1.0; lens[0]];
         let constants = vec![1.0; other];
-        let norm = LayerNorm { gamma: &constants, beta: &constants, epsilon: 1e-5 };
+        let norm = LayerNorm { gamma: &constants, beta: &constants, epsilon: 1e-5, centred: true };
         let affine = || Affine {
             factor: &constants,
             term: &constants,

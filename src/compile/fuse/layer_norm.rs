@@ -1,4 +1,5 @@
-//! Layer norm of rows, as one operator or written out, and of a vector, as one operator.
+//! Layer norm of rows, as one operator or written out, and of a vector, as one operator; and the
+//! root mean square norm, which is one without the mean.
 
 use super::axes;
 use super::dim::Dim;
@@ -20,11 +21,12 @@ pub fn layer_norm(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let gamma = op.input.get(1)?.clone();
     let beta = op.input.get(2).filter(|b| !b.is_empty()).cloned();
     let epsilon = node::float(&op, "epsilon").unwrap_or(1e-5);
-    write(net, &op, &op.input[0].clone(), Some(gamma), beta, epsilon)
+    let x = op.input[0].clone();
+    write(net, &op, (&x, true), (Some(gamma), beta), epsilon)
 }
 
-/// `(x - mean) / sqrt(variance + epsilon)`, as a quotient or as a product with the reciprocal;
-/// gamma and beta are absorbed later.
+/// `(x - mean) / sqrt(variance + epsilon)`, as a quotient or as a product with the reciprocal, or
+/// the same without the mean; gamma and beta are absorbed later.
 pub fn written_out(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     let op = net.nodes[at].clone();
     let (centred, root) = match op.op_type.as_str() {
@@ -78,23 +80,27 @@ pub fn written_out(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
         let same = mean.input.first()? == difference.input.first()?;
         same.then(|| difference.input[0].clone())
     };
-    let (x, y) = (centre(centred)?, centre(squared)?);
-    if x != y {
-        return None;
-    }
-    write(net, &op, &x, None, None, epsilon)
+    let x = match (centre(centred), centre(squared)) {
+        (Some(x), Some(y)) if x == y => (x, true),
+        _ if centred == squared => (centred.clone(), false),
+        _ => return None,
+    };
+    write(net, &op, (&x.0, x.1), (None, None), epsilon)
 }
 
 fn write(
     net: &mut Net,
     op: &NodeProto,
-    x: &str,
-    gamma: Option<String>,
-    beta: Option<String>,
+    (x, centred): (&str, bool),
+    (gamma, beta): (Option<String>, Option<String>),
     epsilon: f32,
 ) -> Option<Vec<NodeProto>> {
     let mut nodes = vec![];
     let out = &op.output[0];
+    let stated = |made: NodeProto| {
+        let made = with(made, "epsilon", Value::Float(epsilon));
+        with(made, "centred", Value::Int(i64::from(centred)))
+    };
     if let Some([Dim::ONE, width]) = net.shape(x).as_deref()
         && let Some(width) = width.size()
     {
@@ -107,7 +113,7 @@ fn write(
             &[x, &gamma, &beta],
             &[out],
         );
-        return Some(vec![with(made, "epsilon", Value::Float(epsilon))]);
+        return Some(vec![stated(made)]);
     }
     let from = rows(net, x, &mut nodes)?;
     let gamma = gamma.unwrap_or_else(|| {
@@ -131,7 +137,6 @@ fn write(
         &[&from.name, &gamma, &beta],
         &[],
     );
-    let made = with(made, "epsilon", Value::Float(epsilon));
-    nodes.extend(finish(net, made, &from, from.width, out)?);
+    nodes.extend(finish(net, stated(made), &from, from.width, out)?);
     Some(nodes)
 }

@@ -26,7 +26,7 @@ impl Finder<'_> {
         };
         let input = node.inputs[0];
         let step = match fused {
-            Fused::LayerNorm { epsilon } => {
+            Fused::LayerNorm { epsilon, centred } => {
                 let (Some(gamma), Some(beta)) = (constant(1), constant(2)) else {
                     return Ok(None);
                 };
@@ -36,6 +36,7 @@ impl Finder<'_> {
                     gamma,
                     beta,
                     epsilon: f32::from_bits(*epsilon),
+                    centred: *centred,
                     vector: self.model.outlet_fact(output)?.rank() == 2,
                     output,
                 })

@@ -85,6 +85,8 @@ pub struct LayerNormStep {
     pub beta: Vec<f32>,
     /// Added to the variance.
     pub epsilon: f32,
+    /// False where the mean is not subtracted.
+    pub centred: bool,
     /// True where it is of one vector.
     pub vector: bool,
     /// The normalised rows.

@@ -95,6 +95,7 @@ impl Emitter<'_> {
         let spec = Spec::from(VectorNormSpec {
             channels: step.gamma.len(),
             epsilon: real(step.epsilon)?,
+            centred: step.centred,
         });
         let operator = spec.name();
         let outlet = self.wire(&label, spec, &[vector])?;
@@ -132,6 +133,7 @@ impl Emitter<'_> {
         let spec = Spec::from(LayerNormSpec {
             channels,
             epsilon: real(step.epsilon)?,
+            centred: step.centred,
             scale: real(scale)?,
             output: written,
         });

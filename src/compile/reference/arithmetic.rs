@@ -2,9 +2,20 @@
 
 use crate::kernels::{Activation, Real};
 
-pub fn layer_norm(row: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, out: &mut [f32]) {
+pub fn layer_norm(
+    row: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    epsilon: f32,
+    centred: bool,
+    out: &mut [f32],
+) {
     let count = row.len() as f32;
-    let mean = row.iter().sum::<f32>() / count;
+    let mean = if centred {
+        row.iter().sum::<f32>() / count
+    } else {
+        0.0
+    };
     let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / count;
     let factor = 1.0 / (variance + epsilon).sqrt();
     for (i, out) in out.iter_mut().enumerate() {

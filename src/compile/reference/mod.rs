@@ -29,6 +29,8 @@ pub enum Fused {
     LayerNorm {
         /// Bits of epsilon.
         epsilon: u32,
+        /// False where 0 is taken for the mean.
+        centred: bool,
     },
     /// Input: any x. `x · Φ(x)`, or its approximation by a tanh.
     Gelu {
@@ -288,7 +290,7 @@ impl Fused {
     fn compute(&self, inputs: &[TValue], out: &mut [f32]) -> TractResult<()> {
         let shape = inputs[0].shape();
         match self {
-            Fused::LayerNorm { epsilon } => {
+            Fused::LayerNorm { epsilon, centred } => {
                 let (x, gamma, beta) = (
                     floats(&inputs[0])?,
                     floats(&inputs[1])?,
@@ -296,7 +298,7 @@ impl Fused {
                 );
                 let width = gamma.len().max(1);
                 for (row, out) in x.chunks(width).zip(out.chunks_mut(width)) {
-                    layer_norm(row, gamma, beta, f32::from_bits(*epsilon), out);
+                    layer_norm(row, gamma, beta, f32::from_bits(*epsilon), *centred, out);
                 }
             }
             Fused::Gelu { tanh } => {
@@ -504,6 +506,7 @@ fn read(
     let fused = match node.op_type.as_str() {
         "strandline.LayerNorm" => Fused::LayerNorm {
             epsilon: node.get_attr::<f32>("epsilon")?.to_bits(),
+            centred: node.get_attr_opt::<i64>("centred")? != Some(0),
         },
         "strandline.Gelu" => Fused::Gelu {
             tanh: node.get_attr_opt::<&str>("approximate")? == Some("tanh"),

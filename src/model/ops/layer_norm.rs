@@ -10,7 +10,8 @@ use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;
 
-/// Layer norm of float rows. Inputs: rows and the length. Tensors: `gamma`, `beta`.
+/// Layer norm of float rows, or their root mean square norm. Inputs: rows and the length. Tensors:
+/// `gamma`, `beta`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerNormSpec {
@@ -18,10 +19,18 @@ pub struct LayerNormSpec {
     pub channels: usize,
     /// Added to the variance.
     pub epsilon: Real,
+    /// False where the mean is not subtracted.
+    #[serde(default = "centred", skip_serializing_if = "Clone::clone")]
+    pub centred: bool,
     /// The scale of signed rows.
     pub scale: Real,
     /// What is written: float, signed or dynamic rows.
     pub output: Written,
+}
+
+/// What a file says that does not state it.
+pub(super) fn centred() -> bool {
+    true
 }
 
 impl Operator for LayerNormSpec {
@@ -68,6 +77,7 @@ impl Operator for LayerNormSpec {
             gamma: attributes.floats(0)?,
             beta: attributes.floats(1)?,
             epsilon: self.epsilon.get(),
+            centred: self.centred,
         };
         attributes.rows_of(&run.inputs[0], self.channels, rows)?;
         let data = attributes.data(rows, self.channels);

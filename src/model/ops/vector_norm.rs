@@ -1,6 +1,7 @@
 //! Layer norm of a vector.
 
 use super::form::{Input, Written};
+use super::layer_norm::centred;
 use super::operator::{Need, Operand, Operator, Run, floats};
 use crate::kernels::Real;
 use crate::kernels::norm::{Input as NormInput, LayerNorm};
@@ -16,6 +17,9 @@ pub struct VectorNormSpec {
     pub channels: usize,
     /// Added to the variance.
     pub epsilon: Real,
+    /// False where the mean is not subtracted.
+    #[serde(default = "centred", skip_serializing_if = "Clone::clone")]
+    pub centred: bool,
 }
 
 impl Operator for VectorNormSpec {
@@ -63,6 +67,7 @@ impl Operator for VectorNormSpec {
             gamma: attributes.floats(0)?,
             beta: attributes.floats(1)?,
             epsilon: self.epsilon.get(),
+            centred: self.centred,
         };
         let count = run.sequences * self.channels;
         let input = floats(&run.inputs[0])?;
