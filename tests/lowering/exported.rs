@@ -340,6 +340,46 @@ fn a_root_mean_square_norm_is_a_layer() {
     }
 }
 
+#[test]
+fn a_gate_is_a_product_of_two_layers() {
+    // SwiGLU, its two linear layers in one, as a split or as two slices.
+    for split in [true, false] {
+        let mut d = Draft::ids(3, false);
+        let x = d.embedding(8, None);
+        let both = d.linear(&x, 8, 32);
+        let [a, b] = if split {
+            let parts = d.parts("Split", &[&both], &[attribute("axis", -1)], 2);
+            [parts[0].clone(), parts[1].clone()]
+        } else {
+            [[0, 16], [16, 32]].map(|bounds| {
+                let [from, to] = bounds.map(|at| d.integers(&[1], &[at]));
+                let axis = d.integers(&[1], &[2]);
+                d.op("Slice", &[&both, &from, &to, &axis], &[])
+            })
+        };
+        let open = d.op("Sigmoid", &[&a], &[]);
+        let a = d.op("Mul", &[&a, &open], &[]);
+        let y = d.op("Mul", &[&a, &b], &[]);
+        let y = d.linear(&y, 16, 8);
+        let x = d.op("Add", &[&x, &y], &[]);
+        let out = d.linear(&x, 8, 3);
+        lowered_whole(d, &out, &TOKENS);
+    }
+    // A gated convolution, as of WaveNet.
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 8, THREE, 1, 1);
+    let x = d.op("Relu", &[&x], &[]);
+    let [a, b] = ["Tanh", "Sigmoid"].map(|function| {
+        let y = d.conv(&x, 8, 8, THREE, 1, 1);
+        d.op(function, &[&y], &[])
+    });
+    let y = d.op("Mul", &[&a, &b], &[]);
+    let y = d.conv(&y, 8, 8, THREE, 1, 1);
+    let x = d.op("Add", &[&x, &y], &[]);
+    let out = d.conv(&x, 8, 3, THREE, 1, 1);
+    lowered_whole(d, &out, &BASES);
+}
+
 /// What `Attention` of opset 23 is given to hide tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Hides {

@@ -113,6 +113,13 @@ fn rows() -> Vec<Row> {
             let y = d.conv(x, 8, 8, THREE, 1, 1);
             d.op("Add", &[x, &y], &[])
         }),
+        bases("`Mul` of two layers: a gate", |d, x| {
+            let [a, b] = ["Tanh", "Sigmoid"].map(|function| {
+                let y = d.conv(x, 8, 8, THREE, 1, 1);
+                d.op(function, &[&y], &[])
+            });
+            d.op("Mul", &[&a, &b], &[])
+        }),
         bases("`Relu`", |d, x| d.op("Relu", &[x], &[])),
         bases("`LeakyRelu`", |d, x| {
             d.op("LeakyRelu", &[x], &[attribute("alpha", 0.1)])
@@ -187,6 +194,13 @@ fn rows() -> Vec<Row> {
             d.embedding(16, Some(24))
         }),
         tokens("`MatMul`, `Add`", |d, x| d.linear(x, 16, 16)),
+        tokens("SwiGLU (`Split`, `Sigmoid`, `Mul`)", |d, x| {
+            let both = d.linear(x, 16, 32);
+            let parts = d.parts("Split", &[&both], &[attribute("axis", -1)], 2);
+            let open = d.op("Sigmoid", &[&parts[0]], &[]);
+            let a = d.op("Mul", &[&parts[0], &open], &[]);
+            d.op("Mul", &[&a, &parts[1]], &[])
+        }),
         tokens("`LayerNormalization`", |d, x| d.layer_norm(x, 16)),
         tokens("`RMSNormalization`", |d, x| {
             let scale = d.around(1.0, 16);

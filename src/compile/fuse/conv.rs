@@ -156,15 +156,17 @@ pub fn split(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
     if op.op_type != "Split" || net.rank(op.input.first()?)? != 3 {
         return None;
     }
-    let (1, sizes) = axes::split_sizes(net, &op)? else {
-        return None;
-    };
+    let (axis, sizes) = axes::split_sizes(net, &op)?;
     let source = net.producer(&op.input[0])?;
-    let known = ["Conv", "BatchNormalization"].contains(&source.op_type.as_str());
-    if !known && !elementwise::is_unary(source) || sizes.len() != op.output.len() {
+    let known = match source.op_type.as_str() {
+        "Conv" | "BatchNormalization" => axis == 1,
+        "strandline.Linear" => axis == 2,
+        _ => axis == 1 && elementwise::is_unary(source),
+    };
+    if !known || sizes.len() != op.output.len() {
         return None;
     }
-    let axis = net.add_integers(format!("{}.axis", op.output[0]), &[1]);
+    let axis = net.add_integers(format!("{}.axis", op.output[0]), &[axis as i64]);
     let mut from = 0;
     let mut nodes = vec![];
     for (output, size) in op.output.iter().zip(sizes) {

@@ -1,5 +1,6 @@
 //! Linear layers on rows, and the constants a column behind them and behind layer norms.
 
+use super::axes;
 use super::dim::Dim;
 use super::net::Net;
 use super::node::{self, PREFIX, label, node};
@@ -147,6 +148,38 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     let rows = values.len() / columns.max(1);
     let at = |i: usize| values[i % rows * columns + i / rows];
     (0..values.len()).map(at).collect()
+}
+
+/// A slice of the columns that a linear layer gives is a linear layer with fewer.
+pub fn slice(net: &mut Net, at: usize) -> Option<Vec<NodeProto>> {
+    let op = net.nodes[at].clone();
+    if op.op_type != "Slice" || net.rank(op.input.first()?)? != 3 {
+        return None;
+    }
+    let slices = axes::slices(net, &op)?;
+    let [(2, from, to, 1)] = slices.as_slice() else {
+        return None;
+    };
+    let columns = from.size()?..to.size()?;
+    let mut made = net.producer_of(&op.input[0], "strandline.Linear")?.clone();
+    let &[depth, width] = net.constant_shape(made.input.get(1)?)?.as_slice() else {
+        return None;
+    };
+    if columns.is_empty() || columns.end > width {
+        return None;
+    }
+    let out = op.output.first()?;
+    let values = net.floats(&made.input[1])?;
+    let rows = (0..depth).flat_map(|row| &values[row * width..][columns.clone()]);
+    let values: Vec<f32> = rows.copied().collect();
+    made.input[1] = net.add_floats(format!("{out}.weight"), &[depth, columns.len()], &values);
+    if let Some(bias) = made.input.get(2) {
+        let bias = net.floats(bias)?.get(columns.clone())?.to_vec();
+        made.input[2] = net.add_floats(format!("{out}.bias"), &[columns.len()], &bias);
+    }
+    made.name = label(&op).to_string();
+    made.output = op.output.clone();
+    Some(vec![made])
 }
 
 /// One constant a column, behind a linear layer or a layer norm: its bias, gamma or beta.

@@ -13,6 +13,7 @@ pub fn fuse(net: &mut Net, notes: &mut Vec<String>) -> Result<(), Fault> {
         embed::absorb,
         scalar::scalar,
         linear::linear,
+        linear::slice,
         layer_norm::layer_norm,
         layer_norm::written_out,
         gelu::gelu,

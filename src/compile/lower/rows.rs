@@ -212,13 +212,16 @@ impl Finder<'_> {
         Ok(self.single(id)?.map(|step| (step, vec![id])))
     }
 
-    /// A sum of two rows.
+    /// A sum or a product of two rows.
     fn sum(&self, id: usize) -> TractResult<Option<(Step, Vec<usize>)>> {
         let node = self.model.node(id);
-        let adds = self.binary(node).is_some_and(|op| op.0.is::<Add>());
-        let (true, [a, b]) = (adds, node.inputs.as_slice()) else {
+        let (Some(op), [a, b]) = (self.binary(node), node.inputs.as_slice()) else {
             return Ok(None);
         };
+        let product = op.0.is::<Mul>();
+        if !product && !op.0.is::<Add>() {
+            return Ok(None);
+        }
         let shape =
             |outlet: OutletId| Ok::<_, TractError>(self.model.outlet_fact(outlet)?.shape.clone());
         let same = shape(*a)? == shape(*b)? && self.channels(*a).is_some();
@@ -227,7 +230,7 @@ impl Finder<'_> {
             return Ok(None);
         }
         let (mut nodes, mut output) = (vec![id], OutletId::new(id, 0));
-        let relu = self.relu(output).map(|node| node.id);
+        let relu = self.relu(output).map(|node| node.id).filter(|_| !product);
         if let Some(id) = relu {
             nodes.push(id);
             output = OutletId::new(id, 0);
@@ -236,6 +239,7 @@ impl Finder<'_> {
             name: node.name.clone(),
             inputs: [*a, *b],
             relu: relu.is_some(),
+            product,
             output,
         };
         Ok(Some((sum, nodes)))

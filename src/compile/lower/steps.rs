@@ -192,7 +192,7 @@ pub enum Step {
         /// All channels.
         output: OutletId,
     },
-    /// The sum of two rows that no convolution could take in.
+    /// The sum of two rows that no convolution could take in, or their product.
     Sum {
         /// Name of the node.
         name: String,
@@ -200,6 +200,8 @@ pub enum Step {
         inputs: [OutletId; 2],
         /// True where negative sums become 0.
         relu: bool,
+        /// True for a product.
+        product: bool,
         /// The sums.
         output: OutletId,
     },

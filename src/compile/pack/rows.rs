@@ -143,7 +143,7 @@ impl Emitter<'_> {
         &mut self,
         name: &str,
         inputs: [OutletId; 2],
-        relu: bool,
+        (relu, product): (bool, bool),
         output: OutletId,
     ) -> TractResult<bool> {
         let (Some(a), Some(b)) = (self.any_rows(inputs[0])?, self.any_rows(inputs[1])?) else {
@@ -158,9 +158,13 @@ impl Emitter<'_> {
             channels: self.layout(inputs[0])?.0,
             rows: [in_units(a.1, form.scale)?, in_units(b.1, form.scale)?],
             relu,
+            product,
             rate: a.2,
             output: form.written,
         };
+        if product {
+            spec.rows[1] = b.1;
+        }
         // Float rows cannot be brought to the steps of an integer output: that is made when it is
         // read.
         if [a.1, b.1].contains(&RowKind::Float) && !form.is_float() {

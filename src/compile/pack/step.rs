@@ -48,8 +48,12 @@ impl Emitter<'_> {
                 name,
                 inputs,
                 relu,
+                product,
                 output,
-            } => (self.sum(name, *inputs, *relu, *output)?, *output),
+            } => (
+                self.sum(name, *inputs, (*relu, *product), *output)?,
+                *output,
+            ),
             Step::View { input, output } => (self.view(*input, *output), *output),
             Step::Plain(node) => return self.plain_node(*node),
         };

@@ -1,4 +1,4 @@
-//! The sum of two rows.
+//! The sum or the product of two rows.
 
 use super::form::{RowKind, Written};
 use super::operator::{Operand, Operator, Run};
@@ -6,19 +6,24 @@ use super::scratch::{Scratch, zeros};
 use crate::kernels::Real;
 use crate::model::manifest::Precision;
 use serde::{Deserialize, Serialize};
+use std::ops::Not;
 use tract_core::internal::*;
 
-/// `y = fma(b, scale b, a · scale a)` of the values a and b of two rows, and a ReLU. Inputs: rows,
-/// the length, rows.
+/// `y = fma(b, scale b, a · scale a)` of the values a and b of two rows, and a ReLU; or `y = (a ·
+/// scale a) · (b · scale b)`. Inputs: rows, the length, rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SumSpec {
     /// Channels.
     pub channels: usize,
-    /// What the inputs are; scales in units of the output.
+    /// What the inputs are; scales in units of the output, but those of the second factor of a
+    /// product, which are in units of the value.
     pub rows: [RowKind; 2],
     /// True where negative sums become 0.
     pub relu: bool,
+    /// True for a product.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub product: bool,
     /// Positions of the network's input that one row of these inputs stands for.
     pub rate: usize,
     /// What is written.
@@ -31,6 +36,9 @@ impl Operator for SumSpec {
     }
 
     fn validate(&self, _precision: Precision, _halo: usize) -> Result<(), String> {
+        if self.product && self.relu {
+            return Err("a product has no ReLU".to_string());
+        }
         Ok(())
     }
 
@@ -78,6 +86,10 @@ impl Operator for SumSpec {
             first(row, values);
             second(row, added);
             for (y, x) in values.iter_mut().zip(added.iter()) {
+                if self.product {
+                    *y *= x * scale;
+                    continue;
+                }
                 let sum = x.mul_add(scale, *y);
                 *y = if !self.relu || sum > 0.0 { sum } else { 0.0 };
             }
