@@ -593,8 +593,8 @@ fn bytes_of_a_table_are_no_values() {
     lowered_whole(d, &out, &TOKENS);
 }
 
-/// As ONNX Runtime's optimiser saves a dynamically quantised file: the scale of the table times that
-/// of the weights is one constant, and another reader of the same rows has the table's own.
+/// As ONNX Runtime's optimiser saves a dynamically quantised file: the scale of the table times
+/// that of the weights is one constant, and another reader of the same rows has the table's own.
 #[test]
 fn scales_that_an_optimiser_multiplied() {
     for second_reader in [false, true] {

@@ -74,9 +74,9 @@ fn float_product(
     Ok(made)
 }
 
-/// The product of rows of a table where an optimiser has multiplied the two scales: the weights take
-/// the one that is left, and the rows stay in steps. They are moved anew, since others that read
-/// the table may give it its own scale.
+/// The product of rows of a table where an optimiser has multiplied the two scales: the weights
+/// take the one that is left, and the rows stay in steps. They are moved anew, since others that
+/// read the table may give it its own scale.
 fn folded(
     net: &mut Net,
     op: &NodeProto,

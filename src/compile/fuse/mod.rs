@@ -10,7 +10,8 @@
 //! | a file from beginning to end, and what comes out | `import`, `imported` |
 //! | what a file must be, what its inputs mean, why it is refused | `inputs`, `meaning`, `fault` |
 //! | the graph, its nodes, its constants | `net`, `node`, `tensor` |
-//! | quantised files back to float, half precision widened | `qdq`, `dynamic`, `integers`, `nbits`, `half` |
+//! | quantised files back to float | `qdq`, `dynamic`, `integers`, `nbits` |
+//! | half precision widened | `half` |
 //! | operators that an optimiser has merged, taken apart | `standard` |
 //! | shapes and small integers in terms of the length T | `dim`, `shape`, `axes`, `window` |
 //! | constants folded, pieces of the graph tried out | `tidy`, `probe` |
