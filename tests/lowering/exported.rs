@@ -1,6 +1,6 @@
 //! What exporters write, packed and compared by `pack` itself with tract's run of the very file.
 
-use super::draft::{Draft, Shape, attribute};
+use super::draft::{Draft, Rows, Shape, attribute};
 use super::{Terms, sequence};
 use std::fs;
 use strandline::compile::check::{Check, check};
@@ -378,6 +378,28 @@ fn a_gate_is_a_product_of_two_layers() {
     let x = d.op("Add", &[&x, &y], &[]);
     let out = d.conv(&x, 8, 3, THREE, 1, 1);
     lowered_whole(d, &out, &BASES);
+}
+
+/// A row a token without the first and the last, which are special: the file has all of them.
+#[test]
+fn rows_without_special_tokens() {
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, None);
+    let rows = Rows {
+        width: 8,
+        heads: 2,
+        rotary: false,
+        masked: false,
+    };
+    let x = d.transformer_block(&x, &rows, true, 1);
+    let (from, to, axis) = (
+        d.integers(&[1], &[1]),
+        d.integers(&[1], &[-1]),
+        d.integers(&[1], &[1]),
+    );
+    let x = d.op("Slice", &[&x, &from, &to, &axis], &[]);
+    let out = d.linear(&x, 8, 3);
+    lowered_whole(d, &out, &TOKENS);
 }
 
 /// What `Attention` of opset 23 is given to hide tokens.

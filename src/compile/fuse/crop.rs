@@ -69,6 +69,15 @@ pub fn open(net: &mut Net) -> Result<Option<Crop>, String> {
             _ if first.0 < 0 || first.1 < 0 => {
                 return Err(format!("{name} reads zeros that lie around the rows"));
             }
+            // A matrix multiplies the columns.
+            "MatMul"
+                if op
+                    .input
+                    .get(1)
+                    .is_some_and(|w| net.constants.contains_key(w)) =>
+            {
+                Some(first)
+            }
             row if BY_ROW.contains(&row) || is_unary(op) || first == (0, 0) => Some(first),
             _ => return Err(format!("{name} reads rows without the ends")),
         };
