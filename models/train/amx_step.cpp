@@ -1,6 +1,6 @@
 // Training step of a graph of 1-D convolutions (batch norm, residual add, ReLU) in bfloat16 with
-// AMX tiles, one thread. Rows are positions, 2 bytes a channel; every buffer has H zero rows at
-// both ends, so that taps need no bounds.
+// AMX tiles, or with AVX-512 where there are none, one thread. Rows are positions, 2 bytes a
+// channel; every buffer has H zero rows at both ends, so that taps need no bounds.
 #include <immintrin.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -29,6 +29,7 @@ static inline __m512i pair16(const bf* a, const bf* b) {
       _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)a)),
       _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)b)), 16));
 }
+#ifdef __AMX_BF16__
 struct alignas(64) Config {
   uint8_t palette = 1, start = 0, pad[14] = {};
   uint16_t bytes[16] = {};
@@ -44,6 +45,7 @@ static void tiles_on() {
   for (int i = 0; i < 8; i++) c.bytes[i] = 64, c.rows[i] = 16;
   _tile_loadconfig(&c);
 }
+#endif
 static void* zalloc(size_t n) {  // huge pages: the buffers are streamed through, and TLB misses
                                  // cost as much as the arithmetic
   n = (n + (1 << 21) - 1) >> 21 << 21;
@@ -53,6 +55,7 @@ static void* zalloc(size_t n) {  // huge pages: the buffers are streamed through
   return p;
 }
 
+#ifdef __AMX_BF16__
 // Rows t0..t0+31 of a convolution: chunk i multiplies the 64 bytes at row t + off[i] with
 // w[i][tile][16][32].
 template <int NT, class E>
@@ -89,6 +92,44 @@ static void conv_pass(const bf* x, int row, const std::vector<int>& off, const b
     epilogue(t, n - t < 32 ? n - t : 32, s);
   }
 }
+#else
+// The same without tiles: R rows at a time, a row's pair of elements broadcast.
+template <int NT, int R>
+static inline void conv_rows(const bf* x, int row, const std::vector<int>& off, const bf* w,
+                             int wstride, float* s) {
+  f16 sum[R][NT];
+  for (int r = 0; r < R; r++)
+    for (int j = 0; j < NT; j++) sum[r][j] = _mm512_setzero_ps();
+  const int chunks = off.size();
+  for (int i = 0; i < chunks; i++) {
+    const bf *a = x + off[i], *b = w + (int64_t)i * wstride;
+    for (int k = 0; k < 16; k++) {
+      __m512bh v[NT];
+      for (int j = 0; j < NT; j++) v[j] = (__m512bh)_mm512_loadu_si512(b + 512 * j + 32 * k);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r++) {
+        int pair;
+        memcpy(&pair, a + r * row + 2 * k, 4);
+        const __m512bh u = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 2
+        for (int j = 0; j < NT; j++) sum[r][j] = _mm512_dpbf16_ps(sum[r][j], u, v[j]);
+      }
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int j = 0; j < NT; j++) _mm512_store_ps(s + 16 * NT * r + 16 * j, sum[r][j]);
+}
+template <int NT, class E>
+static void conv_pass(const bf* x, int row, const std::vector<int>& off, const bf* w, int wstride,
+                      int n, E epilogue) {
+  alignas(64) float s[32 * 16 * NT];
+  for (int t = 0; t < n; t += 32) {
+    for (int r = 0; r < 32; r += 8)
+      conv_rows<NT, 8>(x + (int64_t)(t + r) * row, row, off, w, wstride, s + 16 * NT * r);
+    epilogue(t, n - t < 32 ? n - t : 32, s);
+  }
+}
+#endif
 
 struct Layer {
   int ic, oc, k, d, res,
@@ -279,6 +320,7 @@ static void transpose16(__m512i* r) {  // 16 x 16 of 32 bits
 
 // acc[tap or granule...] += sum over t of dY[t][oc] X[t + off][ic]; dyt: [block][octile][16][32],
 // xv pairs.
+#ifdef __AMX_BF16__
 template <int M, int N>
 static void wgrad_tile(const bf* dyt, int astep, const bf* xv, int row2, int gstep, int blocks,
                        float* acc, int accm, int accn) {
@@ -320,6 +362,41 @@ static void wgrad_tile(const bf* dyt, int astep, const bf* xv, int row2, int gst
         _tile_stored(3, p, 64);
     }
 }
+#else
+template <int N>
+static inline void wgrad_rows(const bf* dyt, int astep, const bf* xv, int row2, int gstep,
+                              int blocks, float* acc, int accn) {  // eight rows of a tile
+  f16 sum[8][N];
+  for (int r = 0; r < 8; r++)
+    for (int n = 0; n < N; n++) sum[r][n] = _mm512_loadu_ps(acc + 16 * r + n * accn);
+  for (int b = 0; b < blocks; b++) {
+    for (int k = 0; k < 16; k++) {
+      __m512bh v[N];
+      for (int n = 0; n < N; n++) v[n] = (__m512bh)_mm512_loadu_si512(xv + k * row2 + n * gstep);
+#pragma GCC unroll 8
+      for (int r = 0; r < 8; r++) {
+        int pair;
+        memcpy(&pair, dyt + 32 * r + 2 * k, 4);
+        const __m512bh u = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 2
+        for (int n = 0; n < N; n++) sum[r][n] = _mm512_dpbf16_ps(sum[r][n], u, v[n]);
+      }
+    }
+    dyt += astep;
+    xv += 16 * row2;
+  }
+  for (int r = 0; r < 8; r++)
+    for (int n = 0; n < N; n++) _mm512_storeu_ps(acc + 16 * r + n * accn, sum[r][n]);
+}
+template <int M, int N>
+static void wgrad_tile(const bf* dyt, int astep, const bf* xv, int row2, int gstep, int blocks,
+                       float* acc, int accm, int accn) {
+  for (int m = 0; m < M; m++)
+    for (int half = 0; half < 2; half++)
+      wgrad_rows<N>(dyt + 512 * m + 256 * half, astep, xv, row2, gstep, blocks,
+                    acc + m * accm + 128 * half, accn);
+}
+#endif
 static void wgrad_any(int M, int N, const bf* dyt, int astep, const bf* xv, int row2, int gstep,
                       int blocks, float* acc, int accm, int accn) {
   if (M == 2 && N == 2)
@@ -423,7 +500,9 @@ extern "C" void net_step(Net* N, const uint8_t* codes, const int* length, const 
                          float* running, const uint8_t* labels, float momentum, float* grads,
                          const float* weight /* of each head */,
                          float share /* of head 0's word in the others' labels */, float* losses) {
+#ifdef __AMX_BF16__
   tiles_on();
+#endif
   const int B = N->B, T = N->T, H = N->H;
   const int64_t R = N->rows();
   int64_t total = 0;
@@ -795,5 +874,7 @@ extern "C" void net_step(Net* N, const uint8_t* codes, const int* length, const 
     N->pool.push_back(N->dz[i + 1]);
     N->dz[i + 1] = nullptr;
   }
+#ifdef __AMX_BF16__
   _tile_release();
+#endif
 }

@@ -1,8 +1,8 @@
-"""The training step of `splice.TorchStep` in C++ with AMX tiles (amx_step.cpp), on the same flat
-arrays: the same arithmetic in bfloat16, fused.
+"""The training step of `splice.TorchStep` in C++ (amx_step.cpp), on the same flat arrays: the same
+arithmetic in bfloat16, fused, with AMX tiles or, without AMX, AVX-512.
 
-A C++ compiler and a processor with AMX are needed. `python amx_step.py` compares a step with
-PyTorch's.
+A C++ compiler and a processor with bfloat16 in AVX-512 are needed. `python amx_step.py` compares a
+step with PyTorch's.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ def library(folder):
             [
                 "g++",
                 "-O3",
-                "-march=sapphirerapids",
+                "-march=native",
                 "-mprefer-vector-width=512",
                 "-ffast-math",
                 "-fPIC",
