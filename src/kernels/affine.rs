@@ -95,6 +95,22 @@ impl Kernel for Run<'_, '_> {
         {
             return unsigned(s, values, bytes, affine.factor, affine.term);
         }
+        if let (Source::Float(values), Sink::Signed(bytes)) = (affine.source, &mut sink)
+            && whole == width
+        {
+            let constants = (affine.factor, affine.term);
+            match affine.activation {
+                Activation::Identity => return signed(s, values, bytes, constants, |y| y),
+                Activation::LeakyRelu { slope } => {
+                    let (zero, slope, gain) =
+                        (s.splat(0.0), s.splat(slope.get()), s.splat(affine.gain));
+                    return signed(s, values, bytes, constants, |y| {
+                        s.mul(s.fma(s.min(y, zero), slope, s.max(y, zero)), gain)
+                    });
+                }
+                _ => {}
+            }
+        }
         for row in 0..rows {
             for from in (0..whole).step_by(LANES) {
                 let at = row * width + from;
@@ -174,6 +190,31 @@ fn unsigned<S: Lanes>(s: S, values: &[f32], bytes: &mut [u8], factor: &[f32], te
             // 128 and above as the signed byte of the same bits.
             let value = s.and_i(s.add_i(value, half), s.splat_i(255));
             s.store_bytes(s.add_i(value, low), y);
+        }
+    }
+}
+
+/// Float rows of whole blocks to signed ones.
+#[inline(always)]
+fn signed<S: Lanes>(
+    s: S,
+    values: &[f32],
+    bytes: &mut [u8],
+    (factor, term): (&[f32], &[f32]),
+    function: impl Fn(S::F) -> S::F,
+) {
+    let width = factor.len();
+    let (factor, _) = factor.as_chunks::<LANES>();
+    let (term, _) = term.as_chunks::<LANES>();
+    for (from, to) in values
+        .chunks_exact(width)
+        .zip(bytes.chunks_exact_mut(width))
+    {
+        let (from, _) = from.as_chunks::<LANES>();
+        let (to, _) = to.as_chunks_mut::<LANES>();
+        for (((x, y), factor), term) in from.iter().zip(to).zip(factor).zip(term) {
+            let value = s.fma(s.load(x), s.load(factor), s.load(term));
+            s.store_bytes(s.to_signed_byte(function(value)), y);
         }
     }
 }

@@ -40,6 +40,7 @@ impl Scratch {
     /// The bytes with their sign bit flipped: as unsigned ones those of i8 are larger by 128, and
     /// as those of i8 unsigned ones are smaller by 128.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[inline(always)]
     pub(super) fn flipped(&mut self, bytes: &[u8]) -> &[u8] {
         if self.flipped.len() < bytes.len() {
             self.flipped.resize(bytes.len(), 0);

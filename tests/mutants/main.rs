@@ -2,7 +2,7 @@
 //! the program accepts or refuses each in order, within its budget of time and memory. It never
 //! panics, dies or hangs, and what it has packed it also runs.
 //!
-//! A few of each by default. `STRANDLINE_MUTANTS=20000` tries that many of each from other seeds;
+//! A few of each by default. `STRANDLINE_MUTANTS=50000` tries that many of each from other seeds;
 //! the figures are in `docs/reliability.md`.
 #![cfg(unix)]
 

@@ -60,11 +60,17 @@ unsafe fn conv_int8_vnni(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Outpu
     // SAFETY: the caller's; a copy is as long as the input.
     unsafe {
         if conv.signed_input {
-            vnni::<true>(conv, scratch.flipped(conv.input.data), out);
+            vnni::<true>(conv, flipped(scratch, conv.input.data), out);
         } else {
             vnni::<false>(conv, conv.input.data, out);
         }
     }
+}
+
+/// In registers of this instruction set.
+#[target_feature(enable = "avx,avx2")]
+fn flipped<'a>(scratch: &'a mut Scratch, bytes: &[u8]) -> &'a [u8] {
+    scratch.flipped(bytes)
 }
 
 /// The body of both: `$dot(sum, x, w)` adds four products to each i32, `$shifted` where signed

@@ -45,13 +45,21 @@ pub(super) fn available() -> bool {
 /// [`available`], and [`ConvInt8::run`] has checked the lengths: every pointer below is derived
 /// from them.
 pub(super) unsafe fn conv_int8(conv: &ConvInt8, scratch: &mut Scratch, out: &mut Output) {
-    let input = if conv.signed_input {
-        scratch.flipped(conv.input.data)
-    } else {
-        conv.input.data
-    };
     // SAFETY: the caller's; a copy is as long as the input.
-    unsafe { vnni(conv, input, out) }
+    unsafe {
+        let input = if conv.signed_input {
+            flipped(scratch, conv.input.data)
+        } else {
+            conv.input.data
+        };
+        vnni(conv, input, out)
+    }
+}
+
+/// In registers of this instruction set.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn flipped<'a>(scratch: &'a mut Scratch, bytes: &[u8]) -> &'a [u8] {
+    scratch.flipped(bytes)
 }
 
 /// Positions of the tile that ends the rows where no more are left: sequences of tokens are short.
