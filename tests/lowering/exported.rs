@@ -85,7 +85,7 @@ fn lowered_whole(draft: Draft, output: &str, terms: &Terms) {
 #[test]
 fn a_function_is_one_operator() {
     type Write = fn(&mut Draft, &str) -> String;
-    let all: [(&str, Write); 18] = [
+    let all: [(&str, Write); 19] = [
         ("elu", |d, x| d.op("Elu", &[x], &[attribute("alpha", 0.7)])),
         ("selu", |d, x| d.op("Selu", &[x], &[])),
         ("celu", |d, x| {
@@ -94,6 +94,9 @@ fn a_function_is_one_operator() {
         ("softplus", |d, x| d.op("Softplus", &[x], &[])),
         ("mish", |d, x| d.op("Mish", &[x], &[])),
         ("hard swish", |d, x| d.op("HardSwish", &[x], &[])),
+        ("swish of opset 24", |d, x| {
+            d.op("Swish", &[x], &[attribute("alpha", 0.4)])
+        }),
         ("hard sigmoid", |d, x| {
             d.op("HardSigmoid", &[x], &[attribute("alpha", 0.3)])
         }),

@@ -461,21 +461,35 @@ impl Expansion for Import {
 }
 
 /// tract's ONNX operators, as ONNX defines them: tract 0.23.9 leaves alpha out of the negative
-/// branch of Celu.
+/// branch of Celu, and of Swish (opset 24) altogether.
 pub fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx();
     onnx.op_register.insert("Celu", |_, node| {
-        let alpha = node.get_attr_opt::<f32>("alpha")?.unwrap_or(1.0);
-        let real = |x: f32| Real::try_from(x).map_err(|e| format_err!("{e}"));
-        let function = Activation::Elu {
+        let alpha = alpha(node)?;
+        function(Activation::Elu {
             above: Real::ONE,
             below: real(alpha)?,
             rate: real(1.0 / alpha)?,
-        };
-        Ok((expand(Import(Fused::Function(function))), vec![]))
+        })
+    });
+    onnx.op_register.insert("Swish", |_, node| {
+        let rate = real(alpha(node)?)?;
+        function(Activation::Swish { rate })
     });
     // Shapes stated for the unfused graph may name its symbols otherwise.
     onnx.with_ignore_value_info(true)
+}
+
+fn alpha(node: &NodeProto) -> TractResult<f32> {
+    Ok(node.get_attr_opt::<f32>("alpha")?.unwrap_or(1.0))
+}
+
+fn real(x: f32) -> TractResult<Real> {
+    Real::try_from(x).map_err(|e| format_err!("{e}"))
+}
+
+fn function(function: Activation) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    Ok((expand(Import(Fused::Function(function))), vec![]))
 }
 
 /// The same and the fused ones.
