@@ -26,8 +26,12 @@ pub fn rewrite(net: &mut Net, op: &NodeProto) -> Result<Option<Vec<NodeProto>>, 
             .get(2)
             .and_then(|i| net.producer_of(i, "DynamicQuantizeLinear"));
         let quantise = quantise.cloned();
-        let Some(both) = net.producer_of(&op.input[scales], "Mul") else {
-            return folded(net, op, product, operator, &op.input[scales]).map(Some);
+        let by = op
+            .input
+            .get(scales)
+            .ok_or_else(|| lost(op, "it has no scales"))?;
+        let Some(both) = net.producer_of(by, "Mul") else {
+            return folded(net, op, product, operator, by).map(Some);
         };
         let stated = quantise.and_then(|q| q.output.get(1).cloned());
         let fixed = |name: &String| net.constants.contains_key(name);
@@ -89,7 +93,7 @@ fn folded(
         return Err(unknown());
     }
     let mut moves = Vec::new();
-    let mut rows = product.input[0].clone();
+    let mut rows = product.input.first().cloned().ok_or_else(unknown)?;
     while !net.constants.contains_key(&rows) {
         let source = net
             .producer(&rows)

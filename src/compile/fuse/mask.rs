@@ -71,7 +71,7 @@ fn tokens(net: &Net, name: &str, real: impl Fn(f32) -> Option<bool>) -> Result<T
         if queries.any(|(query, tokens)| asks(&query) && tokens != &all[..rows]) {
             return Err(format!("{name} masks by position"));
         }
-        Ok(all[..rows].to_vec())
+        Ok(all.get(..rows).unwrap_or(&all).to_vec())
     };
     // A table of positions may end before the longest.
     for rows in LONG {
