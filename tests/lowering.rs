@@ -5,6 +5,8 @@
 mod draft;
 #[path = "lowering/exported.rs"]
 mod exported;
+#[path = "lowering/language.rs"]
+mod language;
 #[path = "lowering/stated.rs"]
 mod stated;
 #[path = "lowering/table.rs"]

@@ -131,8 +131,10 @@ def prepare(network, folder, binary):
     quantize(network, folder, Reads(network, texts))
     for precision in ("int8", "fp16", "f32"):
         command = [binary, "pack", network.path, "--calibrate", of("_calibration.txt")]
-        # Made-up ids may mean little to it; how far each contender is off stands in the table.
-        command += ["--precision", precision, "--no-check", "-o", of(f"_{precision}.safetensors")]
+        command += ["--precision", precision, "-o", of(f"_{precision}.safetensors")]
+        if network.encode:
+            # Made-up ids may mean little to it; how far each contender is off stands in the table.
+            command.append("--no-check")
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)}\n{done.stderr.strip()}")

@@ -85,31 +85,32 @@ impl Kernel for Run<'_, '_> {
         };
         let whole = width - width % LANES;
         // What residual networks do most, without a question a value.
-        let clamped = matches!(
-            affine.activation,
-            Activation::Identity | Activation::Relu | Activation::ReluFirst
-        );
-        if let (Source::Float(values), Sink::Unsigned(bytes)) = (affine.source, &mut sink)
-            && clamped
-            && whole == width
-        {
-            return unsigned(s, values, bytes, affine.factor, affine.term);
-        }
-        if let (Source::Float(values), Sink::Signed(bytes)) = (affine.source, &mut sink)
-            && whole == width
-        {
-            let constants = (affine.factor, affine.term);
-            match affine.activation {
-                Activation::Identity => return signed(s, values, bytes, constants, |y| y),
-                Activation::LeakyRelu { slope } => {
-                    let (zero, slope, gain) =
-                        (s.splat(0.0), s.splat(slope.get()), s.splat(affine.gain));
-                    return signed(s, values, bytes, constants, |y| {
-                        s.mul(s.fma(s.min(y, zero), slope, s.max(y, zero)), gain)
-                    });
-                }
-                _ => {}
+        let constants = (affine.factor, affine.term);
+        match (affine.source, &mut sink, affine.activation) {
+            _ if whole < width => {}
+            (
+                Source::Float(values),
+                Sink::Unsigned(bytes),
+                Activation::Identity | Activation::Relu | Activation::ReluFirst,
+            ) => {
+                let (zero, high) = (s.splat(0.0), s.splat(255.0));
+                let (half, low) = (s.splat_i(128), s.splat_i(-128));
+                return blocks(s, values, bytes, constants, |y| {
+                    // 128 and above as the signed byte of the same bits.
+                    let y = s.to_int(s.min(s.max(y, zero), high));
+                    s.add_i(s.and_i(s.add_i(y, half), s.splat_i(255)), low)
+                });
             }
+            (Source::Float(values), Sink::Signed(bytes), Activation::Identity) => {
+                return blocks(s, values, bytes, constants, |y| s.to_signed_byte(y));
+            }
+            (Source::Float(values), Sink::Signed(bytes), Activation::LeakyRelu { slope }) => {
+                let (leaky, gain) = (Activation::LeakyRelu { slope }, s.splat(affine.gain));
+                return blocks(s, values, bytes, constants, |y| {
+                    s.to_signed_byte(s.mul(leaky.lanes(s, y), gain))
+                });
+            }
+            _ => {}
         }
         for row in 0..rows {
             for from in (0..whole).step_by(LANES) {
@@ -170,38 +171,14 @@ impl Affine<'_> {
     }
 }
 
-/// Float rows of whole blocks to unsigned ones.
+/// Float rows of whole blocks to bytes: what `function` gives, as signed ones.
 #[inline(always)]
-fn unsigned<S: Lanes>(s: S, values: &[f32], bytes: &mut [u8], factor: &[f32], term: &[f32]) {
-    let width = factor.len();
-    let (factor, _) = factor.as_chunks::<LANES>();
-    let (term, _) = term.as_chunks::<LANES>();
-    let zero = s.splat(0.0);
-    let (high, half, low) = (s.splat(255.0), s.splat_i(128), s.splat_i(-128));
-    for (from, to) in values
-        .chunks_exact(width)
-        .zip(bytes.chunks_exact_mut(width))
-    {
-        let (from, _) = from.as_chunks::<LANES>();
-        let (to, _) = to.as_chunks_mut::<LANES>();
-        for (((x, y), factor), term) in from.iter().zip(to).zip(factor).zip(term) {
-            let value = s.fma(s.load(x), s.load(factor), s.load(term));
-            let value = s.to_int(s.min(s.max(value, zero), high));
-            // 128 and above as the signed byte of the same bits.
-            let value = s.and_i(s.add_i(value, half), s.splat_i(255));
-            s.store_bytes(s.add_i(value, low), y);
-        }
-    }
-}
-
-/// Float rows of whole blocks to signed ones.
-#[inline(always)]
-fn signed<S: Lanes>(
+fn blocks<S: Lanes>(
     s: S,
     values: &[f32],
     bytes: &mut [u8],
     (factor, term): (&[f32], &[f32]),
-    function: impl Fn(S::F) -> S::F,
+    function: impl Fn(S::F) -> S::I,
 ) {
     let width = factor.len();
     let (factor, _) = factor.as_chunks::<LANES>();
@@ -214,7 +191,7 @@ fn signed<S: Lanes>(
         let (to, _) = to.as_chunks_mut::<LANES>();
         for (((x, y), factor), term) in from.iter().zip(to).zip(factor).zip(term) {
             let value = s.fma(s.load(x), s.load(factor), s.load(term));
-            s.store_bytes(s.to_signed_byte(function(value)), y);
+            s.store_bytes(function(value), y);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every instruction set of this machine: to the bit against the scalar reference, within tolerance
 //! against naive sums in f64, and never outside its buffers.
 
+mod affine;
 mod attention;
 #[cfg(unix)]
 mod bounds;

@@ -3,6 +3,7 @@
 //! After a change: `STRANDLINE_BLESS=1 cargo test --release --features full --test lowering table`.
 
 use super::draft::{Draft, Rows, Shape, attribute};
+use super::exported::{BASES, THREE, TOKENS};
 use super::{Terms, sequence};
 use std::fs;
 use std::path::Path;
@@ -10,32 +11,10 @@ use strandline::compile::check::Check;
 use strandline::compile::pack::pack;
 use strandline::model::manifest::Precision;
 
-const BASES: Terms = Terms {
-    ids: false,
-    columns: 3,
-    context: 40,
-    tile: 160,
-    multiple: 1,
-};
-
-const TOKENS: Terms = Terms {
-    ids: true,
-    columns: 3,
-    context: 0,
-    tile: 24,
-    multiple: 1,
-};
-
 /// One vector a sequence.
 const WHOLE: Terms = Terms {
     context: 0,
     ..BASES
-};
-
-const THREE: Shape = Shape {
-    width: 3,
-    dilation: 1,
-    before: 1,
 };
 
 const ROWS: Rows = Rows {
