@@ -113,10 +113,7 @@ impl Activation {
             Activation::Swish { rate } => s.mul(x, sigmoid(s, s.mul(x, s.splat(rate.get())))),
             Activation::Softplus => softplus(s, x),
             Activation::Mish => mish(s, x),
-            Activation::LeakyRelu { slope } => {
-                let below = s.min(x, s.splat(0.0));
-                s.fma(below, s.splat(slope.get()), s.max(x, s.splat(0.0)))
-            }
+            Activation::LeakyRelu { slope } => leaky_relu(s, x, s.splat(slope.get())),
             Activation::Elu { above, below, rate } => {
                 let e = exp(s, s.mul(s.min(x, s.splat(0.0)), s.splat(rate.get())));
                 let low = s.mul(s.sub(e, s.splat(1.0)), s.splat(below.get()));
@@ -143,6 +140,12 @@ impl Activation {
             _ => matches!(self, Identity | Relu | ReluFirst | Gelu),
         }
     }
+}
+
+/// x, and x · slope below 0.
+#[inline(always)]
+pub(super) fn leaky_relu<S: Lanes>(s: S, x: S::F, slope: S::F) -> S::F {
+    s.fma(s.min(x, s.splat(0.0)), slope, s.max(x, s.splat(0.0)))
 }
 
 struct Apply<'a> {

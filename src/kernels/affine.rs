@@ -5,7 +5,7 @@
 //! of 1); integer outputs are clamped and rounded as those of a convolution. Integer inputs are
 //! multiplied by their scale first, rounded once.
 
-use super::activation::Activation;
+use super::activation::{Activation, leaky_relu};
 use super::lanes::{Kernel, Lanes, dispatch};
 use super::{Isa, LANES};
 
@@ -105,9 +105,10 @@ impl Kernel for Run<'_, '_> {
                 return blocks(s, values, bytes, constants, |y| s.to_signed_byte(y));
             }
             (Source::Float(values), Sink::Signed(bytes), Activation::LeakyRelu { slope }) => {
-                let (leaky, gain) = (Activation::LeakyRelu { slope }, s.splat(affine.gain));
+                // Not `lanes`: what asks which function it is would not become part of the loop.
+                let (slope, gain) = (s.splat(slope.get()), s.splat(affine.gain));
                 return blocks(s, values, bytes, constants, |y| {
-                    s.to_signed_byte(s.mul(leaky.lanes(s, y), gain))
+                    s.to_signed_byte(s.mul(leaky_relu(s, y, slope), gain))
                 });
             }
             _ => {}

@@ -44,13 +44,12 @@ proptest! {
         for activation in [Activation::Identity, Activation::Relu, leaky, Activation::Gelu] {
             for isa in Isa::available() {
                 let found = run(isa, (factor, term), activation, values, signed);
-                for channel in 0..width {
-                    let own: Vec<f32> = values.iter().skip(channel).step_by(width).copied().collect();
-                    let one = (&factor[channel..][..1], &term[channel..][..1]);
+                for at in 0..width {
+                    let own: Vec<f32> = values.iter().skip(at).step_by(width).copied().collect();
+                    let one = (&factor[at..][..1], &term[at..][..1]);
                     let expected = run(Isa::SCALAR, one, activation, &own, signed);
-                    let found: Vec<u8> =
-                        found.iter().skip(channel).step_by(width).copied().collect();
-                    prop_assert_eq!(found, expected, "{}, {:?}, channel {}", isa, activation, channel);
+                    let found: Vec<u8> = found.iter().skip(at).step_by(width).copied().collect();
+                    prop_assert_eq!(found, expected, "{}, {:?}, {}", isa, activation, at);
                 }
             }
         }
