@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use strandline::call::CallKind;
-use strandline::lab::simulate::{SimulationConfig, Simulator, read_genes};
+use strandline::lab::simulate::{Errors, SimulationConfig, Simulator, read_genes};
 use strandline::lab::truth::{GeneSites, ReadSites};
 use strandline::reads::source::Input;
 
@@ -23,6 +23,7 @@ fn the_recorded_command_makes_the_sample_reads() {
     let config = SimulationConfig {
         reads: 150,
         error_rate: 0.02,
+        errors: Errors::Uniform,
         seed: 1,
     };
     let simulator = Simulator::new(genes, &sites, config).unwrap();

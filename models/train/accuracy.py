@@ -2,10 +2,12 @@
 read's end, the strand, and by dinucleotide.
 
 What: a tier of the packed file as the program runs it, on whole held-out genes (md5(symbol) mod 100
-  < 10) with errors as `strandline simulate` makes them, at Q30, Q20, Q15, 5 %, and Q10; the sites
-  are lifted to read coordinates, and a site whose base was deleted is gone. Both strands: the
-  scores of the reverse strand count as so many more bases without a site; that strand's own sites
-  would get the same scores, as the program scores it by the same network on the reverse complement.
+  < 10) with errors as `strandline simulate` makes them, uniform ones at Q30, Q20, Q15, 5 %, and
+  Q10, and those of real nanopore reads at their own rate and at 5 % (the gene in pieces of 5,000
+  nt, each at a rate of its own as reads are); the sites are lifted to read coordinates, and a site
+  whose base was deleted is gone. Both strands: the scores of the reverse strand count as so many
+  more bases without a site; that strand's own sites would get the same scores, as the program
+  scores it by the same network on the reverse complement.
   Reads of 5,000 nt without errors, by the distance of a base from the nearer end, precision and
   recall at the default threshold. Expected calibration error over bases with P >= .05, in 15 bins
   of equal mass, and what a perfectly calibrated model would show with as few.
@@ -20,16 +22,19 @@ How, half a minute a tier on one core:
 
 import argparse
 import csv
+import functools
 import os
 
 import numpy as np
 
 from packed import Packed
-from read_errors import simulate
+from read_errors import Profile, read_profile, simulate, simulate_profile
 from scoring import average_precision, calibration_error, top_k
 from splice_data import KINDS, load_genes
 
 RATES = {"none": 0.0, "Q30": 0.001, "Q20": 0.01, "Q15": 10**-1.5, "5 %": 0.05, "Q10": 0.1}
+# With the errors of real reads: at the rate of those, and at 5 %.
+NANOPORE = {"1.7 %": None, "5 %": 0.05}
 EDGES = (0, 10, 25, 50, 100, 200, 400, 800, 1600, 2500)
 READ = 5000
 
@@ -40,6 +45,17 @@ def lifted(truth, places, count):
         at = places[np.flatnonzero(truth[:, c])]
         out[at[at >= 0], c] = True
     return out
+
+
+def as_nanopore(codes, profile, rng):
+    """A gene as reads of it side by side."""
+    noisy, places, length = [], [], 0
+    for start in range(0, len(codes), READ):
+        piece, at = simulate_profile(codes[start : start + READ], profile, rng)
+        noisy.append(piece)
+        places.append(np.where(at < 0, -1, at + length))
+        length += len(piece)
+    return np.concatenate(noisy), np.concatenate(places)
 
 
 def main():
@@ -70,23 +86,28 @@ def main():
         for figure in ("ece", "ece_if_perfect"):
             add(section, condition, kind, figure, found[figure] or 0, t.sum())
 
-    for name, rate in RATES.items():
+    shape = read_profile()
+    makers = {("errors", name): functools.partial(simulate, rate=r) for name, r in RATES.items()}
+    for name, rate in NANOPORE.items():
+        profile = Profile(shape, rate or shape["rate"])
+        makers["nanopore", name] = functools.partial(as_nanopore, profile=profile)
+    for (section, name), make in makers.items():
         rng = np.random.default_rng(args.seed)
-        noisy = [simulate(b, rate, rng) for b in bases]
+        noisy = [make(b, rng=rng) for b in bases]
         t = np.concatenate([lifted(y, p, len(x)) for y, (x, p) in zip(truths, noisy)])
         sense, anti = (scan([x for x, _ in noisy], strand) for strand in ("forward", "reverse"))
         for c, kind in enumerate(KINDS):
             n = t[:, c].sum()
-            add("errors", name, kind, "top_k", top_k(sense[:, c], t[:, c]), n)
-            add("errors", name, kind, "auprc", average_precision(sense[:, c], t[:, c]), n)
+            add(section, name, kind, "top_k", top_k(sense[:, c], t[:, c]), n)
+            add(section, name, kind, "auprc", average_precision(sense[:, c], t[:, c]), n)
             both, labels = (
                 np.concatenate([sense[:, c], anti[:, c]]),
                 np.concatenate([t[:, c], np.zeros(len(t), bool)]),
             )
-            add("errors", name, kind, "top_k_both_strands", top_k(both, labels), n)
-            add("errors", name, kind, "auprc_both_strands", average_precision(both, labels), n)
-            add_calibration("errors", name, kind, sense[:, c], t[:, c])
-        if not rate:
+            add(section, name, kind, "top_k_both_strands", top_k(both, labels), n)
+            add(section, name, kind, "auprc_both_strands", average_precision(both, labels), n)
+            add_calibration(section, name, kind, sense[:, c], t[:, c])
+        if name == "none":
             clean = sense
     # Tiled ten times, a tenth of a read apart, so that every site is seen at ten distances.
     cuts = [

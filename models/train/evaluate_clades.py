@@ -7,10 +7,11 @@ transcripts. Beyond transcripts every call counts as false.
 """
 
 import copy
+import os
 
 import numpy as np
 
-from clade_data import SHORT, introns, held_strands, stretches
+from clade_data import SHORT, SPECIES, held_strands, introns, stretches
 from packed import TIERS, Packed, calls, scores
 from scoring import average_precision, calibration_error, top_k
 from sequences import letters
@@ -27,6 +28,22 @@ def interval(value, parts, rng):
         return value(*(np.concatenate(column) for column in zip(*some)))
 
     return np.percentile([draw() for _ in range(DRAWS)], [2.5, 97.5])
+
+
+def gc_donors(data, binary, folder, tier):
+    """How many donors before GC each clade's model finds in its held-out transcripts, of how
+    many."""
+    found, every = 0, 0
+    for clade in SPECIES:
+        model = Packed(binary, os.path.join(folder, f"splice-{clade}.safetensors"), tier)
+        least = model.manifest["outputs"][KINDS.index("donor")]["threshold"]
+        strands = held_strands(data, clade)
+        for s, score in zip(strands, model.scan([letters(s.bases) for s in strands])):
+            for at in np.flatnonzero((s.hard[:, KINDS.index("donor")] > 0) & s.inside):
+                if letters(s.bases[at + 1 : at + 3]) == "GC":
+                    every += 1
+                    found += score[at, KINDS.index("donor")] >= least
+    return int(found), every
 
 
 def splice_of(clade):

@@ -4,7 +4,7 @@ use super::arguments::simulate::SimulateArguments;
 use super::error::CliError;
 use super::guard::Files;
 use super::output::{End, Target, is_gz};
-use crate::lab::simulate::{SimulationConfig, Simulator, read_genes};
+use crate::lab::simulate::{Errors, SimulationConfig, Simulator, read_genes};
 use crate::lab::truth::GeneSites;
 use crate::reads::source::Input;
 use flate2::Compression;
@@ -30,12 +30,14 @@ impl SimulatePlan {
             .read([&arguments.genes, &arguments.sites])
             .write([&arguments.output, &arguments.truth])
             .check()?;
+        let errors = Errors::from(arguments.errors);
         Ok(SimulatePlan {
             genes: arguments.genes,
             sites: arguments.sites,
             config: SimulationConfig {
                 reads: arguments.reads,
-                error_rate: arguments.error_rate,
+                error_rate: arguments.error_rate.unwrap_or_else(|| errors.usual_rate()),
+                errors,
                 seed: arguments.seed,
             },
             gzip: is_gz(&arguments.output),

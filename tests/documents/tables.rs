@@ -32,6 +32,7 @@ pub const NOT_RUN: &[(&str, &str)] = &[
         "python models/train/curves.py",
         "Python, which the tests do without",
     ),
+    ("python models/train/error_profile.py", DATA),
     ("python models/train/evaluate.py", DATA),
     (
         "python models/train/gene.py",

@@ -1,7 +1,25 @@
 //! What `simulate` takes.
 
-use clap::Args;
+use crate::lab::simulate::Errors;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ErrorsArgument {
+    /// Single ones anywhere: two in five substitutions, one an insertion, two deletions
+    Uniform,
+    /// As in genomic nanopore reads of 2022: in patches, more of them in homopolymers
+    Nanopore,
+}
+
+impl From<ErrorsArgument> for Errors {
+    fn from(errors: ErrorsArgument) -> Errors {
+        match errors {
+            ErrorsArgument::Uniform => Errors::Uniform,
+            ErrorsArgument::Nanopore => Errors::Nanopore,
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 pub struct SimulateArguments {
@@ -13,9 +31,12 @@ pub struct SimulateArguments {
     /// Number of reads
     #[arg(long, value_name = "N")]
     pub reads: u64,
-    /// Substitutions, insertions and deletions a base
-    #[arg(long, value_name = "E", default_value_t = 0.02)]
-    pub error_rate: f64,
+    /// Wrong bases a base, at most 0.3 [default: 0.02; of nanopore 0.0172]
+    #[arg(long, value_name = "E")]
+    pub error_rate: Option<f64>,
+    /// Where errors fall and what they are
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = ErrorsArgument::Uniform)]
+    pub errors: ErrorsArgument,
     /// Reads depend on this and on nothing else
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,

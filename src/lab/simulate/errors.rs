@@ -1,6 +1,7 @@
-//! Sequencing errors and the qualities that tell them.
+//! Sequencing errors and the qualities that tell them: the uniform ones.
 
-use super::{DELETED, SimulatedRead};
+use super::profile::Profile;
+use super::{DELETED, Errors, SimulatedRead};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 
@@ -10,7 +11,7 @@ const DELETIONS: f64 = 0.4;
 /// A base's own error rate as a multiple of the mean, each as likely; their mean is 1.
 const SPREAD: [f64; 4] = [0.25, 0.5, 1.0, 2.25];
 const LONGEST_RUN: usize = 8;
-const TWO_POW_32: f64 = 4_294_967_296.0;
+pub(super) const TWO_POW_32: f64 = 4_294_967_296.0;
 
 /// The rates of one level of [`SPREAD`], in units of 2⁻³².
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +24,36 @@ struct Level {
 }
 
 #[derive(Debug)]
-pub(super) struct ErrorModel {
-    levels: [Level; 4],
+pub(super) enum ErrorModel {
+    Uniform(Uniform),
+    Profile(Profile),
 }
 
 impl ErrorModel {
-    pub(super) fn new(error_rate: f64) -> ErrorModel {
-        ErrorModel {
+    pub(super) fn new(errors: Errors, error_rate: f64) -> ErrorModel {
+        match errors {
+            Errors::Uniform => ErrorModel::Uniform(Uniform::new(error_rate)),
+            Errors::Nanopore => ErrorModel::Profile(Profile::new(error_rate)),
+        }
+    }
+
+    /// Makes the read's bases, qualities and places from its template.
+    pub(super) fn apply(&self, rng: &mut ChaCha8Rng, read: &mut SimulatedRead) {
+        match self {
+            ErrorModel::Uniform(uniform) => uniform.apply(rng, read),
+            ErrorModel::Profile(profile) => profile.apply(rng, read),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Uniform {
+    levels: [Level; 4],
+}
+
+impl Uniform {
+    fn new(error_rate: f64) -> Uniform {
+        Uniform {
             levels: SPREAD.map(|spread| {
                 let rate = error_rate * spread;
                 Level {
@@ -42,8 +66,7 @@ impl ErrorModel {
         }
     }
 
-    /// Makes the read's bases, qualities and places from its template.
-    pub(super) fn apply(&self, rng: &mut ChaCha8Rng, read: &mut SimulatedRead) {
+    fn apply(&self, rng: &mut ChaCha8Rng, read: &mut SimulatedRead) {
         let SimulatedRead {
             template,
             codes,
@@ -93,12 +116,12 @@ impl ErrorModel {
 }
 
 /// The homopolymers of `codes`, one base long or more.
-fn runs(codes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn runs(codes: &[u8]) -> impl Iterator<Item = &[u8]> {
     codes.chunk_by(|a, b| a == b)
 }
 
 /// The Phred quality nearest to an error probability, 2 to 50.
-fn phred(probability: f64) -> u8 {
+pub(super) fn phred(probability: f64) -> u8 {
     // Upwards from the probability half a step above quality 2, a step at a time.
     const STEP: f64 = 0.794_328_234_724_281_5;
     let mut bound = 0.562_341_325_190_349_1;

@@ -2,12 +2,19 @@
 //!
 //! A read is a piece of a gene or, as often, the reverse complement of one. Where it begins is
 //! uniform over all bases of all genes; its length is log-normal-like with a median of 5 kb (σ =
-//! 0.8), at least 200 nt and at most the gene. Errors are put in base by base at `error_rate` a
-//! base of the gene: 40 % substitutions, 20 % insertions of one random base before the base, 40 %
-//! deletions. Deletions are the commoner the longer the homopolymer, as in nanopore reads: in a run
-//! of n bases, n (at most 8) times as common as elsewhere, with the mean over each read's piece
-//! kept. A base's own error rate is the mean times 1/4, 1/2, 1 or 9/4, and its Phred quality says
-//! which, between 2 and 50.
+//! 0.8), at least 200 nt and at most the gene. Errors are put in at `error_rate` a base of the
+//! gene, in one of two ways ([`Errors`]):
+//!
+//! - Uniform, base by base: 40 % substitutions, 20 % insertions of one random base before the base,
+//!   40 % deletions. Deletions are the commoner the longer the homopolymer: in a run of n bases, n
+//!   (at most 8) times as common as elsewhere, with the mean over each read's piece kept. A base's
+//!   own error rate is the mean times 1/4, 1/2, 1 or 9/4.
+//! - Nanopore: in patches, at a rate of the read's own, with the substitutes, the lengths and the
+//!   homopolymers that real reads show (`nanopore.toml`, `models/train/error_profile.py`). At
+//!   another rate than theirs all rates are scaled alike, but in no patch more than half of the
+//!   bases are wrong.
+//!
+//! A base's Phred quality tells the rate that it had, between 2 and 50.
 //!
 //! The truth of a read are the sites of the gene whose exon-edge base is in the read, substituted
 //! or not; a site whose base was deleted is gone. On a reversed read the sites lie on its `-`
@@ -20,6 +27,7 @@
 
 mod errors;
 mod genes;
+mod profile;
 
 pub use genes::{GenesError, read_genes};
 
@@ -40,13 +48,35 @@ const MIN_LENGTH: u64 = 200;
 /// The greatest error rate that makes sense of a read.
 pub const MAX_ERROR_RATE: f64 = 0.3;
 
+/// Where errors fall and what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Errors {
+    /// On any base alike, single, of the same shares.
+    #[default]
+    Uniform,
+    /// As in genomic nanopore reads of 2022 (`nanopore.toml`).
+    Nanopore,
+}
+
+impl Errors {
+    /// Errors a base where no rate is given: 0.02, or that of the reads that were measured.
+    pub fn usual_rate(self) -> f64 {
+        match self {
+            Errors::Uniform => 0.02,
+            Errors::Nanopore => profile::measured_rate(),
+        }
+    }
+}
+
 /// What to simulate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimulationConfig {
     /// Number of reads.
     pub reads: u64,
-    /// Errors a base of the gene, 0 to [`MAX_ERROR_RATE`].
+    /// Errors a base of the gene, 0 to [`MAX_ERROR_RATE`]; of a profile, wrong bases.
     pub error_rate: f64,
+    /// Which they are.
+    pub errors: Errors,
     /// Chooses the reads.
     pub seed: u64,
 }
@@ -204,7 +234,7 @@ impl Simulator {
         Ok(Simulator {
             genes: kept,
             config,
-            errors: ErrorModel::new(config.error_rate),
+            errors: ErrorModel::new(config.errors, config.error_rate),
         })
     }
 

@@ -24,6 +24,7 @@ fn simulator(error_rate: f64) -> Simulator {
     let config = SimulationConfig {
         reads: 60,
         error_rate,
+        errors: Errors::Uniform,
         seed: 3,
     };
     Simulator::new(genes, &sites, config).unwrap()
@@ -254,6 +255,7 @@ fn deletions_prefer_homopolymers() {
     let config = SimulationConfig {
         reads: 1,
         error_rate: 0.05,
+        errors: Errors::Uniform,
         seed: 1,
     };
     let genes = [("g".to_owned(), codes)];
@@ -338,6 +340,7 @@ fn bad_configurations_are_refused() {
     let config = SimulationConfig {
         reads: 1,
         error_rate: 0.5,
+        errors: Errors::Uniform,
         seed: 0,
     };
     let new = |genes, config| {
@@ -351,6 +354,7 @@ fn bad_configurations_are_refused() {
     );
     let config = SimulationConfig {
         error_rate: 0.0,
+        errors: Errors::Uniform,
         ..config
     };
     assert_eq!(
