@@ -59,7 +59,44 @@ pub fn code(letter: u8) -> u8 {
 /// Appends the codes of `letters` to `out`. Bytes that are no nucleotide letter become [`N`];
 /// parsers reject them earlier.
 pub fn encode(letters: &[u8], out: &mut Vec<u8>) {
-    out.extend(letters.iter().map(|&l| code(l).min(N)));
+    out.extend(letters.iter().map(|&letter| base_or_n(letter)));
+}
+
+/// The same up to the first byte that is no nucleotide letter, and the place of that.
+pub fn encode_checked(letters: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    let before = out.len();
+    encode(letters, out);
+    let codes = &out[before..];
+    // Nearly all bases are known, and only the others need a look at the table.
+    let bad = position(codes, N)
+        .and_then(|first| (first..codes.len()).find(|&at| code(letters[at]) == NOT_A_BASE));
+    out.truncate(before + bad.unwrap_or(letters.len()));
+    bad
+}
+
+/// Without a table, so that it is computed for a whole register of letters.
+#[inline]
+fn base_or_n(letter: u8) -> u8 {
+    let upper = letter & !0x20;
+    let mut code = N;
+    for (base, letter) in [(A, b'A'), (C, b'C'), (G, b'G'), (T, b'T'), (T, b'U')] {
+        code = if upper == letter { base } else { code };
+    }
+    code
+}
+
+/// Where `byte` stands first, by whole registers.
+pub(crate) fn position(bytes: &[u8], byte: u8) -> Option<usize> {
+    const STEP: usize = 16;
+    let blocks = bytes.chunks_exact(STEP);
+    let rest = blocks.remainder();
+    for (n, block) in blocks.enumerate() {
+        if block.iter().fold(false, |found, &b| found | (b == byte)) {
+            return Some(n * STEP + block.iter().position(|&b| b == byte)?);
+        }
+    }
+    let at = bytes.len() - rest.len();
+    rest.iter().position(|&b| b == byte).map(|n| at + n)
 }
 
 /// The code of the complementary base; N stays N.
@@ -93,6 +130,29 @@ mod tests {
         assert_eq!(out, [0, 1, 2, 3, 3, 0, 1, 2, 3, 3, 4, 4, 4, 4]);
         assert_eq!(code(b'-'), NOT_A_BASE);
         assert_eq!(code(b'E'), NOT_A_BASE);
+    }
+
+    #[test]
+    fn all_bytes_are_encoded_as_the_table_says() {
+        for byte in 0..=u8::MAX {
+            let mut out = vec![];
+            encode(&[byte], &mut out);
+            assert_eq!(out, [code(byte).min(N)], "{byte}");
+            for place in [0, 1, 63, 64, 200] {
+                let mut letters = b"ACGTNacgtuRx".repeat(20);
+                letters[place] = byte;
+                let (mut checked, mut plain) = (vec![7], vec![7]);
+                let bad = encode_checked(&letters, &mut checked);
+                assert_eq!(bad, (code(byte) == NOT_A_BASE).then_some(place));
+                encode(&letters[..bad.unwrap_or(letters.len())], &mut plain);
+                assert_eq!(checked, plain);
+                assert_eq!(
+                    position(&letters, byte),
+                    letters.iter().position(|&b| b == byte)
+                );
+            }
+        }
+        assert_eq!(position(&[], 0), None);
     }
 
     #[test]

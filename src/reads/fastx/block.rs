@@ -2,6 +2,7 @@
 
 use super::MAX_HEADER;
 use super::reject::{RejectReason, shown};
+use crate::reads::nucleotide;
 use crate::reads::source::{InputError, Stream};
 use std::time::Instant;
 
@@ -345,7 +346,7 @@ impl Blocks {
             }
             let offset = self.offset();
             let rest = &self.buffer[self.at..self.len];
-            let newline = rest.iter().position(|&b| b == b'\n');
+            let newline = nucleotide::position(rest, b'\n');
             let line = &rest[..newline.unwrap_or(rest.len())];
             let end = line
                 .iter()

@@ -3,7 +3,7 @@
 use super::block::{Blocks, Header, LineEnd};
 use super::reject::RejectReason;
 use super::{Chunk, Ids, Limits, RecordEnd, Step};
-use crate::reads::nucleotide::{NOT_A_BASE, code};
+use crate::reads::nucleotide::{N, NOT_A_BASE, code, encode, position};
 
 pub(super) struct Fasta {
     header: Header,
@@ -15,6 +15,32 @@ pub(super) struct Fasta {
     line_start: bool,
     /// The first of the blanks before, which only the line's end may follow.
     blank: Option<(u8, u64)>,
+    ahead: Ahead,
+}
+
+/// Codes of the bytes from some place of the input on, [`N`] for what is no known base. Lines are
+/// short, so several are encoded at once.
+#[derive(Default)]
+struct Ahead {
+    start: u64,
+    codes: Vec<u8>,
+}
+
+impl Ahead {
+    /// Of the first of `letters`, or more, which stand at `offset`.
+    fn codes(&mut self, offset: u64, letters: &[u8]) -> &[u8] {
+        const MOST: usize = 4096;
+        let passed = offset.checked_sub(self.start);
+        let passed = passed.filter(|&passed| passed < self.codes.len() as u64);
+        let passed = passed.unwrap_or_else(|| {
+            self.codes.clear();
+            encode(&letters[..letters.len().min(MOST)], &mut self.codes);
+            self.start = offset;
+            0
+        });
+        let codes = &self.codes[passed as usize..];
+        &codes[..codes.len().min(letters.len())]
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +69,7 @@ impl Fasta {
             given: 0,
             line_start: true,
             blank: None,
+            ahead: Ahead::default(),
         }
     }
 
@@ -144,11 +171,14 @@ impl Fasta {
                     let rest = blocks.rest();
                     let run = &rest[..rest.len().min(room)];
                     let before = codes.len();
-                    codes.extend(
-                        run.iter()
-                            .map(|&letter| code(letter))
-                            .take_while(|&c| c != NOT_A_BASE),
-                    );
+                    if code(byte) == N {
+                        let letters = run.iter().map(|&letter| code(letter));
+                        codes.extend(letters.take_while(|&code| code == N));
+                    } else {
+                        let known = self.ahead.codes(blocks.offset(), run);
+                        let end = position(known, N).unwrap_or(known.len());
+                        codes.extend_from_slice(&known[..end]);
+                    }
                     blocks.consume(codes.len() - before);
                 }
             }

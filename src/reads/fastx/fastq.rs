@@ -7,7 +7,7 @@
 use super::block::{Blocks, Header, LineEnd};
 use super::reject::{Reject, RejectReason};
 use super::{Chunk, Ids, Limits, MAX_HEADER, Step, Whole};
-use crate::reads::nucleotide::{NOT_A_BASE, code};
+use crate::reads::nucleotide::{NOT_A_BASE, code, encode_checked};
 
 pub(super) struct Fastq {
     limits: Limits,
@@ -175,10 +175,10 @@ impl Fastq {
                 if sequence.bad.is_some() {
                     return;
                 }
-                let before = codes.len();
                 reserve(codes, part.len(), limit);
-                codes.extend(part.iter().map(|&letter| code(letter)));
-                if let Some(i) = codes[before..].iter().position(|&c| c == NOT_A_BASE) {
+                if let Some(i) = encode_checked(part, codes) {
+                    // Not a sequence, so nothing of it is kept.
+                    codes.clear();
                     sequence.bad = Some((part[i], at + i as u64));
                 }
             });
@@ -221,8 +221,11 @@ impl Fastq {
             }
             let end = blocks.line(|piece, at| {
                 qualities.count += piece.len() as u64;
+                let is_bad = |&b: &u8| !(33..=126).contains(&b);
+                // All of them at once, since hardly ever one is bad.
                 if qualities.bad.is_none()
-                    && let Some(i) = piece.iter().position(|b| !(33..=126).contains(b))
+                    && piece.iter().fold(false, |bad, b| bad | is_bad(b))
+                    && let Some(i) = piece.iter().position(is_bad)
                 {
                     qualities.bad = Some((piece[i], at + i as u64));
                 }
@@ -309,8 +312,7 @@ impl Fastq {
 
     /// What there is of a sequence that the input cut off.
     fn partial_sequence(&self) -> Option<bool> {
-        let codes = &self.whole.codes;
-        Some(!codes.is_empty() && !codes.contains(&NOT_A_BASE))
+        Some(!self.whole.codes.is_empty())
     }
 
     /// The input ended inside the record in `header`. Lost, an `@` line without `plausible` bases

@@ -395,6 +395,24 @@ fn sequences_and_qualities_may_be_wrapped() {
 }
 
 #[test]
+fn behind_a_lost_record_only_bases_make_a_cut_off_one() {
+    let first = "record 1 (a) at byte 0: 4 bases but 2 quality values";
+    // The last line may as well be one of qualities that begins with '@'.
+    for last in ["AZ", "Z", "ACZ\nAC"] {
+        let bytes = format!("@a\nACGT\n+\nII\n@II\n{last}");
+        expect(bytes.as_bytes(), &[], &[first], None);
+    }
+    let second = "record 2 (II) at byte 13: cut off: the input ends inside the record";
+    let failure = "cut off: the last record, 2 (II) at byte 13, has no end";
+    expect(
+        b"@a\nACGT\n+\nII\n@II\nAC",
+        &[],
+        &[first, second],
+        Some(failure),
+    );
+}
+
+#[test]
 fn reads_above_the_limit_are_never_held() {
     let long = "A".repeat(1_000_000);
     let fastq = format!(
