@@ -52,7 +52,7 @@ impl Kernel for Int8<'_> {
         if let Some(rotary) = self
             .attention
             .rotary
-            .filter(|_| rotate::serves(self.attention))
+            .filter(|_| rotate::serves::<S>(self.attention))
         {
             rotate::turns(rotary, tokens, self.scratch);
         }
@@ -78,7 +78,7 @@ struct Head {
 impl Int8<'_> {
     #[inline(always)]
     fn head<S: Lanes>(&mut self, s: S, head: usize) {
-        let by_lane = rotate::serves(self.attention);
+        let by_lane = rotate::serves::<S>(self.attention);
         if by_lane {
             rotate::queries(s, self.attention, head, self.scratch);
         }

@@ -17,8 +17,13 @@ const QUADS: usize = EIGHT / 4;
 /// Cosines and sines of sixteen tokens, by pair of channels.
 pub(super) type Turns = [[[f32; LANES]; PAIRS]; 2];
 
-/// True where heads are packed here.
-pub(super) fn serves(attention: &Attention) -> bool {
+/// True where heads are packed here: not with AVX2, whose registers do not hold eight channels of
+/// sixteen tokens.
+pub(super) fn serves<S: Lanes>(attention: &Attention) -> bool {
+    (S::WIDE || cfg!(target_arch = "aarch64")) && fits(attention)
+}
+
+fn fits(attention: &Attention) -> bool {
     attention.rotary.is_some() && attention.width == EIGHT && attention.mask.is_none()
 }
 
@@ -316,7 +321,7 @@ mod tests {
                         sin: &sin,
                     }),
                 };
-                assert!(serves(&attention));
+                assert!(fits(&attention));
                 for isa in Isa::available() {
                     for head in 0..HEADS {
                         let own = dispatch(isa, Pack(&attention, head, true));
