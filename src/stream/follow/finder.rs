@@ -1,12 +1,12 @@
 //! Finds the next file with something new in it.
 
 use super::folder::Folder;
-use super::identify::{Found, identify};
+use super::identify::{Found, Identified, identify};
 use super::progress::{Known, Pass, Progress, Stamp};
 use super::tick::Tick;
 use crate::reads::growing::{Growing, Reached};
 use crate::reads::source::InputError;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,10 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A look costs at most about one part in so many of the time, however long files get that grow.
 const SHARE: u32 = 8;
 
+/// A file that begins as one that is gone may be a copy of it on its way, unless it has not changed
+/// for so long.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// The files of a folder, each as often as something new is in it. Waits for the next one.
 pub(super) struct Finder {
     folder: Folder,
@@ -28,6 +32,10 @@ pub(super) struct Finder {
     found: VecDeque<PathBuf>,
     pause: Option<Duration>,
     until_idle: Option<Duration>,
+    /// Copies of files that are there, which was logged.
+    copies: BTreeSet<PathBuf>,
+    /// Files that may be copies of others that are gone, and since when they are as they are.
+    held: BTreeMap<PathBuf, (Stamp, Instant)>,
     /// Nothing new comes: what is there is all.
     closing: bool,
     /// The folder was missing at the last look.
@@ -50,6 +58,8 @@ impl Finder {
             found: VecDeque::new(),
             pause: None,
             until_idle,
+            copies: BTreeSet::new(),
+            held: BTreeMap::new(),
             closing: false,
             missing: false,
             progress,
@@ -60,7 +70,7 @@ impl Finder {
 
     /// Begins a pass over a file, from where the last one was committed. `None` where there is
     /// nothing to begin with.
-    fn begin(&self, path: PathBuf) -> Option<Growing> {
+    fn begin(&mut self, path: PathBuf) -> Option<Growing> {
         // Renamed since it was listed, it will be listed by its other name.
         let stamp = Stamp::of(&fs::metadata(&path).ok()?);
         let expected = self.expected(&path, &stamp);
@@ -73,12 +83,22 @@ impl Finder {
             return None;
         }
         let position = expected.as_ref().map(|known| &known.position);
-        let found = identify(&path, position, &self.progress.lock().journal, &self.tick);
+        let found = identify(&path, position, &self.progress.lock(), &self.tick);
         match found {
-            Ok(found) => {
-                let found = found?;
+            Ok(Identified::Shorter(_)) if !self.has_settled(&path, stamp) => None,
+            Ok(Identified::Ready(found) | Identified::Shorter(found)) => {
+                self.held.remove(&path);
                 self.say(&path, &found, expected.is_some());
-                Some(self.pass(path, stamp, found))
+                Some(self.pass(path, stamp, *found))
+            }
+            Ok(Identified::Early) => None,
+            Ok(Identified::Copy(original)) => {
+                let (copy, original) = (path.display(), original.display());
+                if !self.copies.contains(&path) {
+                    log::info!("{copy}: so far what {original} begins with; more is waited for");
+                    self.copies.insert(path);
+                }
+                None
             }
             Err(InputError::Missing { .. }) => None,
             Err(error) => {
@@ -87,6 +107,16 @@ impl Finder {
                 None
             }
         }
+    }
+
+    /// True where a file that may be a copy on its way has not changed for long enough to be none.
+    fn has_settled(&mut self, path: &Path, stamp: Stamp) -> bool {
+        let now = (stamp, Instant::now());
+        let held = self.held.entry(path.to_owned()).or_insert(now);
+        if held.0 != stamp {
+            *held = now;
+        }
+        self.closing || held.1.elapsed() >= SETTLED
     }
 
     /// What is known of a file by its name, or of one that has been renamed.
@@ -124,6 +154,7 @@ impl Finder {
             stamp,
             from: found.from.clone(),
             head: found.head,
+            start: found.start,
             reached: reached.clone(),
         });
         Growing {
@@ -146,7 +177,16 @@ impl Finder {
     fn look(&mut self) -> bool {
         match self.folder.changed() {
             Ok(found) => {
-                self.found = found.into();
+                let settled = |(_, since): &(Stamp, Instant)| since.elapsed() >= SETTLED;
+                let held = self.held.iter().filter(|(_, held)| settled(held));
+                let again = held
+                    .map(|(path, _)| path.clone())
+                    .filter(|p| !found.contains(p));
+                let mut all: Vec<PathBuf> = found.iter().cloned().chain(again).collect();
+                // What was annotated before, so that copies of it are known.
+                let journal = &self.progress.lock().journal;
+                all.sort_by_key(|path| !journal.knows_path(path));
+                self.found = all.into();
                 self.missing = false;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -200,7 +240,8 @@ impl Iterator for Finder {
                 self.closing = true;
                 let state = self.progress.lock();
                 let left = state.known.iter().filter(|(_, known)| known.left > 0);
-                self.found = left.map(|(path, _)| path.clone()).collect();
+                let left = left.map(|(path, _)| path.clone());
+                self.found = left.chain(self.held.keys().cloned()).collect();
                 continue;
             }
             if let Some(pause) = &mut self.pause {

@@ -469,6 +469,7 @@ impl Output for Committer {
             stamp,
             from,
             head,
+            start,
             reached,
         } = pass;
         let (position, left) = reached.take().unwrap_or((from.clone(), 0));
@@ -499,6 +500,7 @@ impl Output for Committer {
             stamp,
             position: entry,
             left,
+            start,
         };
         state.known.insert(path, known);
         drop(state);

@@ -63,6 +63,8 @@ pub(super) struct Known {
     pub(super) position: Entry,
     /// Bytes behind the last record that has its end.
     pub(super) left: u64,
+    /// What it begins with.
+    pub(super) start: Vec<u8>,
 }
 
 /// What is there of one file, on its way to the output.
@@ -71,6 +73,7 @@ pub(super) struct Pass {
     pub(super) stamp: Stamp,
     pub(super) from: Position,
     pub(super) head: Head,
+    pub(super) start: Vec<u8>,
     pub(super) reached: Reached,
 }
 

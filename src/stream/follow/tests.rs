@@ -353,10 +353,82 @@ fn a_file_is_known_by_its_bytes() {
 }
 
 #[test]
+fn a_copy_on_its_way_is_held_back() {
+    let reads = |names: std::ops::Range<u32>| -> String {
+        let record = |n| {
+            format!(
+                "@{n} some-run\n{}\n+\n{}\n",
+                "ACGT".repeat(9),
+                "I".repeat(36)
+            )
+        };
+        names.map(record).collect()
+    };
+    let all = reads(0..200);
+    let packed = gzip(all.as_bytes());
+    for part in [0, 3, 60, 3000, 9000, all.len() - 1] {
+        let scratch = Scratch::new();
+        scratch.write("x.fastq", &all);
+        assert_eq!(scratch.run(), (200, 0, vec![]));
+        // Before and behind the original in order of name, and a restart in between.
+        for name in ["a.fastq", "z.fastq"] {
+            scratch.write(name, &all[..part]);
+        }
+        scratch.write("x.fastq.gz", &packed[..packed.len() * part / all.len()]);
+        assert_eq!(scratch.run(), (0, 0, vec![]), "{part}");
+        scratch.write("a.fastq", &all);
+        scratch.write("x.fastq.gz", &packed);
+        fs::remove_file(scratch.file("x.fastq")).unwrap();
+        assert_eq!(scratch.run(), (0, 0, vec![]), "{part}");
+        // One that goes on otherwise is another file.
+        scratch.write("z.fastq", all[..part].to_string() + "\n" + &reads(300..310));
+        let (annotated, ..) = scratch.run();
+        assert!(annotated >= 10, "{part}: {annotated}");
+    }
+}
+
+#[test]
+fn a_copy_that_grows_beside_its_original_is_not_annotated() {
+    let record = |n| {
+        format!(
+            "@{n} some-run\n{}\n+\n{}\n",
+            "ACGT".repeat(99),
+            "I".repeat(396)
+        )
+    };
+    let all: String = (0..100).map(record).collect();
+    let scratch = Scratch::new();
+    scratch.write("x.fastq", &all);
+    let output = scratch.root.path().join("calls.tsv");
+    let metrics = Arc::new(Metrics::new());
+    let mut config = config(&scratch.root.path().join("run"), &output, 1);
+    config.until_idle = None;
+    let stop = Arc::new(AtomicBool::new(false));
+    let follower = Follower::open(config).unwrap();
+    std::thread::scope(|scope| {
+        let ran = scope.spawn(|| follower.run(&Counting::default(), &metrics, &stop));
+        while metrics.summary().reads_out < 100 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let packed = gzip(all.as_bytes());
+        for tenth in 0..=10 {
+            scratch.write("copy.fastq", &all[..all.len() * tenth / 10]);
+            scratch.write("x.fastq.gz", &packed[..packed.len() * tenth / 10]);
+            std::thread::sleep(Duration::from_millis(120));
+        }
+        fs::remove_file(scratch.file("x.fastq")).unwrap();
+        std::thread::sleep(Duration::from_millis(600));
+        stop.store(true, SeqCst);
+        ran.join().unwrap().unwrap();
+    });
+    assert_eq!(metrics.summary().reads_out, 100);
+}
+
+#[test]
 fn a_last_record_without_its_line_end_counts_when_the_run_ends() {
     let scratch = Scratch::new();
     scratch.write("x.fastq", "@a\nACGT\n+\nIIII");
-    scratch.write("y.fastq", "@a\nACGT\n+\nII");
+    scratch.write("y.fastq", "@d\nACGT\n+\nII");
     scratch.write("z.fastq.gz", &gzip(b"@b\nACG\n+\nIII\n@c\nA\n+\nI\n")[..25]);
     let (good, bad, incomplete) = scratch.run();
     assert_eq!((good, bad), (2, 2));
