@@ -249,9 +249,11 @@ fn joint(manifest: &Manifest, length: usize) -> Option<(Range<usize>, Range<usiz
         [manifest.context.left, manifest.context.right].map(|side| side.next_multiple_of(multiple));
     let step = manifest.tile.checked_sub(left + right)? / multiple * multiple;
     let around = JOINT * multiple;
-    let rows = step.saturating_sub(around)..(step + around).min(length);
-    let part = rows.start.saturating_sub(left)..(rows.end + right).min(length);
-    (2 * part.len() < length).then_some((part, rows))
+    // A network may leave out the rows at the ends of what it reads.
+    let first = step.saturating_sub(around).max(left);
+    let rows = first..(step + around).min(length.checked_sub(right)?);
+    let part = rows.start - left..rows.end + right;
+    (!rows.is_empty() && 2 * part.len() < length).then_some((part, rows))
 }
 
 /// The cosine and the largest difference, in standard deviations, of two float runs of one network.

@@ -111,10 +111,9 @@ pub fn measure(
         let outlets: Vec<OutletId> = wanted.iter().map(|(outlet, _)| *outlet).collect();
         model.select_output_outlets(&outlets)?;
         let plan = SimplePlan::new(model.into_optimized()?)?;
-        let mut state = plan.spawn()?;
         let mut largest = vec![0f32; wanted.len()];
         for (at, piece) in pieces.iter().enumerate() {
-            for (large, value) in largest.iter_mut().zip(state.run(network.feed(piece)?)?) {
+            for (large, value) in largest.iter_mut().zip(plan.run(network.feed(piece)?)?) {
                 for x in value.try_as_plain_ram()?.as_slice::<f32>()? {
                     *large = large.max(x.abs());
                 }
@@ -123,7 +122,7 @@ pub fn measure(
         }
         let mut sums: Vec<Sums> = wanted.iter().map(|(_, c)| Sums::new(*c)).collect();
         for (at, piece) in pieces.iter().enumerate() {
-            let values = state.run(network.feed(piece)?)?;
+            let values = plan.run(network.feed(piece)?)?;
             for (((sums, large), value), (outlet, channels)) in
                 sums.iter_mut().zip(&largest).zip(values).zip(&wanted)
             {
