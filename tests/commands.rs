@@ -209,6 +209,26 @@ fn simulate_makes_the_sample_reads_again() {
 }
 
 #[test]
+fn simulate_needs_sites_of_its_genes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [sites, reads, truth] = ["s.tsv", "r.fq", "t.tsv"].map(|name| folder.path().join(name));
+    let head = "gene_idx\tgene\tchrom\tstrand\tpos0\tkind\n";
+    fs::write(&sites, format!("{head}elsewhere\tG\tchr1\t+\t5\tdonor\n")).unwrap();
+    let genes = text(&data("genes.fa.gz"));
+    let (sites, reads, truth) = (text(&sites), text(&reads), text(&truth));
+    let words = [
+        "simulate", &genes, "--sites", &sites, "--reads", "1", "-o", &reads,
+    ];
+    let ran = run([&words[..], &["--truth", &truth, "--errors", "nanopore"]].concat()).exit(1);
+    assert!(
+        ran.err.contains("sites of none of the genes"),
+        "{}",
+        ran.err
+    );
+    assert!(!Path::new(&reads).exists());
+}
+
+#[test]
 fn eval_prints_figures_by_read_length() {
     let reads = text(&data("reads.fastq.gz"));
     let truth = text(&data("reads_truth.tsv"));

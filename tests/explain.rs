@@ -260,6 +260,15 @@ fn donors_have_a_motif_and_shuffled_sequences_none() {
     let (none, said) = run("s.fa", "o.fa", &["--strand", "forward"]);
     assert_eq!(none.matches("MOTIF").count(), 0, "{none}");
     assert!(said.contains("0 motifs"), "{said}");
+    fs::write(folder.path().join("e.fa"), "").unwrap();
+    for (words, file) in [
+        (["motifs", "p.fa", "e.fa"], "e.fa"),
+        (["motifs", "e.fa", "n.fa"], "e.fa"),
+    ] {
+        let run = strandline(folder.path(), &[&words[..], &["--task", "splice"]].concat());
+        assert_eq!(run.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&run.stderr).contains(file));
+    }
     // A folder that holds pictures is left alone.
     let words = [
         "motifs", "p.fa", "n.fa", "--task", "splice", "--logos", "logos",

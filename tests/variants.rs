@@ -274,10 +274,11 @@ fn every_record_comes_out_with_scores_or_a_reason() {
         line(300, &at(300), &format!("{},<NON_REF>", other(300))),
         line(900_000, "A", "C"),
         line(0, "N", "<DEL>"),
-        "8\t5\t.\tA\tC\t.\t.\t.".into(),
-        "MT\t1\t.\tA\tC\t.\t.\tSTRANDLINE=old".into(),
-        "7\tx\t.\tA\tC\t.\t.\t.".into(),
+        "8\t5\t.\tA\tC\t.\t.\t.\tGT\t0/1".into(),
+        "MT\t1\t.\tA\tC\t.\t.\tSTRANDLINE=old\tGT\t0/1".into(),
+        "7\tx\t.\tA\tC\t.\t.\t.\tGT\t0/1".into(),
         "7\t12".into(),
+        line(300, &at(300), other(300)) + "\t0/1",
     ];
     files(folder.path(), &records);
     let run = strandline(
@@ -289,7 +290,7 @@ fn every_record_comes_out_with_scores_or_a_reason() {
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(run.status.success(), "{said}");
     assert!(
-        said.contains("16 records in: 14 written, 2 left out; 4 alleles scored, 12 not"),
+        said.contains("17 records in: 14 written, 3 left out; 4 alleles scored, 12 not"),
         "{said}"
     );
     for expected in [
@@ -297,6 +298,7 @@ fn every_record_comes_out_with_scores_or_a_reason() {
         "POS at byte 2 is no position",
         "in.vcf: line 19, byte",
         "ends before ID",
+        "11 columns, and the header names 10",
         "7:300",
         "REF is not what stands in the reference",
     ] {

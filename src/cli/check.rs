@@ -5,6 +5,7 @@ use super::arguments::annotate::AnnotateArguments;
 use super::arguments::values::OutputFormat;
 use super::error::CliError;
 use super::output::is_gz;
+use crate::annotate::Task;
 use crate::call::CallKind;
 use crate::model::Model;
 use crate::model::manifest::Tier;
@@ -125,6 +126,16 @@ pub(super) fn options(arguments: &AnnotateArguments) -> Result<(), CliError> {
         (
             arguments.until_idle.is_some() && !follow,
             "--until-idle needs --follow",
+        ),
+        (
+            arguments.journal.is_some() && !follow,
+            "--journal needs --follow",
+        ),
+        (
+            arguments.everywhere
+                && arguments.models.is_empty()
+                && !arguments.tasks.contains(&Task::Tf),
+            "--everywhere is for transcription factors: it needs --tasks tf",
         ),
         (
             follow && live,

@@ -144,6 +144,11 @@ mod tests {
                 &["--to", "run", "--bursts", "9"],
                 "breaks streams",
             ),
+            (
+                &["replay", "r.fa"],
+                &["--to", "tcp://127.0.0.1:1", "--bursts", "9"],
+                "not the frames of a link",
+            ),
             (&["replay", "r.fa"], &["--channels", "0"], "--channels"),
             (&["bench-model"], &[], "the name of a built-in model"),
             (&bench, &["--strand", "both"], "one thread and one strand"),

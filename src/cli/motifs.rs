@@ -48,6 +48,15 @@ pub(super) fn run(arguments: MotifsArguments, quiet: bool) -> Result<(), CliErro
         negatives.push(letters(codes));
         Ok(())
     })?;
+    for (path, none) in [
+        (&arguments.positives, scored.is_empty()),
+        (&arguments.negatives, negatives.is_empty()),
+    ] {
+        if none {
+            let message = format!("{}: no sequences to compare", path.display());
+            return Err(CliError::Input(message));
+        }
+    }
     let positives: Vec<Scored<'_>> = scored
         .iter()
         .map(|(sequence, scores)| Scored { sequence, scores })

@@ -7,10 +7,11 @@ use super::guard::Files;
 use super::interrupt::Interrupt;
 use super::report::note;
 use crate::lab::replay::{
-    Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, OverLink, Target, load, play,
+    Bursts, FastqStream, FlowCell, FlowCellConfig, Folder, OverLink, ReadData, Target, load, play,
 };
 use crate::reads::source::Input;
 use crate::stream::link::{Sender, SenderError};
+use firmware_bridge::MAX_NAME;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
@@ -45,6 +46,10 @@ impl ReplayPlan {
         Files::default().read([&arguments.reads]).check()?;
         let to = arguments.to;
         let form = if let Some(url) = to.to_str().filter(|_| is_link(&to)) {
+            if arguments.bursts.is_some() {
+                let message = "--bursts breaks FASTQ on standard output, not the frames of a link";
+                return Err(CliError::usage(message));
+            }
             Form::Link(url.to_string())
         } else if to.as_os_str() == "-" {
             Form::Stream {
@@ -74,6 +79,13 @@ pub(super) fn run(arguments: ReplayArguments, quiet: bool) -> Result<(), CliErro
     if reads.is_empty() {
         let message = format!("{}: no reads", plan.reads.display());
         return Err(CliError::Input(message));
+    }
+    if matches!(plan.form, Form::Link(_)) {
+        let is_long = |read: &&ReadData| read.name.len() > MAX_NAME;
+        let long = reads.iter().filter(is_long).count();
+        if long > 0 {
+            log::warn!("{long} reads have names of over {MAX_NAME} bytes: a link carries no more");
+        }
     }
     let seed = plan.cell.seed;
     let cell = FlowCell::new(reads.into(), plan.cell);

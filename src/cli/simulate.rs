@@ -53,6 +53,13 @@ pub(super) fn run(arguments: SimulateArguments) -> Result<(), CliError> {
     let sites = File::open(&plan.sites).map_err(CliError::io(&plan.sites))?;
     let sites = GeneSites::read(BufReader::new(sites), &plan.sites.display().to_string())
         .map_err(CliError::input)?;
+    if !sites.is_empty() && !genes.iter().any(|(id, _)| sites.get(id).is_some()) {
+        return Err(CliError::Input(format!(
+            "{}: has sites of none of the genes of {}, whose ids are the first words of headers",
+            plan.sites.display(),
+            plan.genes.display()
+        )));
+    }
     let simulator = Simulator::new(genes, &sites, plan.config).map_err(CliError::input)?;
     let (reads_target, truth_target) = (Target::File(plan.reads), Target::File(plan.truth));
     let reads_failed = |source| reads_target.failed(source);

@@ -166,10 +166,11 @@ pub(super) fn run(arguments: VariantsArguments, quiet: bool) -> Result<(), CliEr
     let mut out = plan.target.open_text()?;
     let interrupt = Interrupt::new();
     let mut counts = Counts::default();
-    let result = header(&mut lines, &plan, &sets[0], &mut out).and_then(|()| {
+    let result = header(&mut lines, &plan, &sets[0], &mut out).and_then(|columns| {
         let mut run = Run {
             plan: &plan,
             lines: &mut lines,
+            columns,
             reference: &mut reference,
             genes: genes.as_ref(),
             counts: &mut counts,
@@ -207,13 +208,13 @@ fn wrong(error: StudyError) -> CliError {
     }
 }
 
-/// Copies the header with lines of ours.
+/// Copies the header with lines of ours; how many columns it names.
 fn header(
     lines: &mut Lines,
     plan: &VariantsPlan,
     comparisons: &[Comparison],
     out: &mut Writer,
-) -> Result<(), CliError> {
+) -> Result<usize, CliError> {
     let file = lines.file().to_string();
     let failed = |source| plan.target.failed(source);
     let (mut line, mut begun) = (vec![], false);
@@ -240,6 +241,7 @@ fn header(
                 out.write_all(&line).map_err(failed)?;
             }
         } else if line.starts_with(b"#CHROM") {
+            let columns = vcf::columns(&line);
             if is_vcf {
                 let own = header_lines(comparisons, plan.distance);
                 line.push(b'\n');
@@ -248,7 +250,7 @@ fn header(
             } else {
                 writeln!(out, "{TSV_HEADER}").map_err(failed)?;
             }
-            return Ok(());
+            return Ok(columns);
         } else {
             let message = format!("{file}: line {}: a record before #CHROM", place.number);
             return Err(CliError::Input(message));
@@ -260,6 +262,8 @@ fn header(
 struct Run<'a> {
     plan: &'a VariantsPlan,
     lines: &'a mut Lines,
+    /// What the header names.
+    columns: usize,
     reference: &'a mut Reference,
     genes: Option<&'a Genes>,
     counts: &'a mut Counts,
@@ -304,6 +308,13 @@ impl Run<'_> {
                 Err(Failed::Line("is empty".into()))
             } else if place.cut {
                 Err(Failed::Line("is too long".into()))
+            } else if vcf::columns(&line) >= vcf::FIXED && vcf::columns(&line) != self.columns {
+                // Cut off among its samples, say; what would be written is no VCF.
+                Err(Failed::Line(format!(
+                    "{} columns, and the header names {}",
+                    vcf::columns(&line),
+                    self.columns
+                )))
             } else {
                 Prepared::new(line, self.reference, self.genes, reach)
             };

@@ -144,6 +144,11 @@ impl GeneSites {
         Ok(table)
     }
 
+    /// True where no gene has a site.
+    pub fn is_empty(&self) -> bool {
+        self.genes.is_empty()
+    }
+
     /// The symbol of gene `id` and its sites in order of position, where the table has the gene.
     pub fn get(&self, id: &str) -> Option<(&str, &[GeneSite])> {
         let (symbol, sites) = self.genes.get(id)?;

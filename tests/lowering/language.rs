@@ -60,6 +60,25 @@ fn a_mask_of_attention_that_depends_on_tokens_stays() {
     assert!(!agrees(d, &out, &TOKENS, true).is_empty());
 }
 
+#[test]
+fn a_recurrent_layer_starts_anew_with_each_sequence() {
+    for (operator, gates) in [("GRU", 3), ("LSTM", 4)] {
+        let mut d = Draft::ids(3, false);
+        let x = d.embedding(8, None);
+        let x = d.op("Transpose", &[&x], &[attribute("perm", vec![1, 0, 2])]);
+        let (w, r) = (
+            d.weights(&[1, gates * 8, 8], 2),
+            d.weights(&[1, gates * 8, 8], 2),
+        );
+        let y = d.op(operator, &[&x, &w, &r], &[attribute("hidden_size", 8)]);
+        let axis = d.integers(&[1], &[1]);
+        let y = d.op("Squeeze", &[&y, &axis], &[]);
+        let y = d.op("Transpose", &[&y], &[attribute("perm", vec![1, 0, 2])]);
+        let out = d.linear(&y, 8, 3);
+        assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+    }
+}
+
 /// 0, 1, 2 and so on, i64 `[T]`.
 fn count_up(d: &mut Draft) -> String {
     let (zero, one, length) = (d.scalar_index(0), d.scalar_index(1), d.length());

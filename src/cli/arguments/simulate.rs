@@ -29,7 +29,7 @@ pub struct SimulateArguments {
     #[arg(long, value_name = "SITES")]
     pub sites: PathBuf,
     /// Number of reads
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub reads: u64,
     /// Wrong bases a base, at most 0.3 [default: 0.02; of nanopore 0.0172]
     #[arg(long, value_name = "E")]

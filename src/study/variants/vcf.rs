@@ -7,7 +7,12 @@ use std::ops::Range;
 pub const PREFIX: &str = "STRANDLINE";
 
 /// Columns before those of samples.
-const FIXED: usize = 8;
+pub const FIXED: usize = 8;
+
+/// Columns of a line.
+pub fn columns(line: &[u8]) -> usize {
+    1 + line.iter().filter(|&&byte| byte == b'\t').count()
+}
 
 /// One record, in its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
