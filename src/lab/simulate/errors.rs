@@ -26,14 +26,14 @@ struct Level {
 #[derive(Debug)]
 pub(super) enum ErrorModel {
     Uniform(Uniform),
-    Profile(Profile),
+    Profile(Box<Profile>),
 }
 
 impl ErrorModel {
     pub(super) fn new(errors: Errors, error_rate: f64) -> ErrorModel {
         match errors {
             Errors::Uniform => ErrorModel::Uniform(Uniform::new(error_rate)),
-            Errors::Nanopore => ErrorModel::Profile(Profile::new(error_rate)),
+            Errors::Nanopore => ErrorModel::Profile(Box::new(Profile::new(error_rate))),
         }
     }
 
