@@ -139,7 +139,10 @@ fn columns(network: &Network) -> TractResult<Vec<(String, bool)>> {
             2 => 1,
             3 if network.channels_last(*outlet)? => 2,
             3 => 1,
-            rank => bail!("an output of {rank} axes"),
+            rank => bail!(
+                "an output of {rank} axes: where it is one number a sequence, a manifest with \
+                 [sequence] says so and how long sequences are"
+            ),
         };
         for _ in 0..shape[axis].to_usize()? {
             all.push((format!("c{}", all.len()), rows));

@@ -167,9 +167,17 @@ fn plain_tensors(file: &ModelFile) -> TractResult<HashMap<Identifier, Arc<Tensor
             Dtype::F32 => f32::datum_type(),
             Dtype::F16 => f16::datum_type(),
             Dtype::I64 => i64::datum_type(),
+            Dtype::I32 => i32::datum_type(),
+            Dtype::BOOL => bool::datum_type(),
             _ => bail!("tensor {name} of {dtype:?}"),
         };
         let region = file.tensor(&name, dtype).map_err(|e| format_err!("{e}"))?;
+        // Any other byte is no `bool`.
+        let is_bit = |&byte: &u8| byte <= 1;
+        ensure!(
+            dtype != Dtype::BOOL || region.bytes().iter().all(is_bit),
+            "tensor {name} of booleans that are neither 0 nor 1"
+        );
         let mut tensor = Tensor::zero_dt(dt, &shape)?;
         tensor.as_bytes_mut().copy_from_slice(region.bytes());
         tensors.insert(Identifier(label.to_string()), Arc::new(tensor));

@@ -79,6 +79,23 @@ fn a_recurrent_layer_starts_anew_with_each_sequence() {
     }
 }
 
+#[test]
+fn constants_of_booleans_are_kept_for_operators_of_tract() {
+    let mut d = Draft::ids(3, false);
+    let x = d.embedding(8, None);
+    let (one, scale) = (d.scalar_index(1), d.scalar(0.5));
+    let known = d.op("Greater", &["ids", &one], &[]);
+    // Of type 9, as ONNX numbers them.
+    let columns = d.store(9, &[8], vec![1, 0, 1, 1, 0, 0, 1, 1]);
+    let axis = d.integers(&[1], &[2]);
+    let known = d.op("Unsqueeze", &[&known, &axis], &[]);
+    let both = d.op("And", &[&known, &columns], &[]);
+    let less = d.op("Mul", &[&x, &scale], &[]);
+    let y = d.op("Where", &[&both, &x, &less], &[]);
+    let out = d.linear(&y, 8, 3);
+    assert!(!agrees(d, &out, &TOKENS, true).is_empty());
+}
+
 /// 0, 1, 2 and so on, i64 `[T]`.
 fn count_up(d: &mut Draft) -> String {
     let (zero, one, length) = (d.scalar_index(0), d.scalar_index(1), d.length());

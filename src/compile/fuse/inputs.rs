@@ -7,6 +7,7 @@ use super::net::Net;
 use super::{node, tensor};
 use crate::model::layers::TILE;
 use std::collections::HashSet;
+use tract_nnef::internal::DatumType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{
     GraphProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto,
@@ -24,6 +25,13 @@ pub fn check(graph: &GraphProto) -> Result<(), Fault> {
     known.extend(graph.input.iter().map(|i| i.name.as_str()));
     if !graph.sparse_initializer.is_empty() {
         return Err(Fault::new("the graph", "sparse constants"));
+    }
+    let mut inputs = graph.input.iter();
+    if let Some(input) = inputs.find(|input| node::element_type(input) == Some(DatumType::F64)) {
+        return Err(Fault::new(
+            &input.name,
+            "numbers of 64 bits: export the network in float32",
+        ));
     }
     let attributes = graph
         .node

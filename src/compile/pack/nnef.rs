@@ -28,6 +28,8 @@ pub(super) fn write(
             DatumType::F32 => Dtype::F32,
             DatumType::F16 => Dtype::F16,
             DatumType::I64 => Dtype::I64,
+            DatumType::I32 => Dtype::I32,
+            DatumType::Bool => Dtype::BOOL,
             other => bail!("constant {} of {other:?}", name.0),
         };
         tensors.push(TensorData {

@@ -345,9 +345,10 @@ impl Fused {
                 let (count, width) = (inputs[1].shape()[0], inputs[1].shape()[1].max(1));
                 let table = floats(&inputs[1])?;
                 for (t, (&id, out)) in ids.iter().zip(out.chunks_mut(width)).enumerate() {
-                    let id = usize::try_from(id).ok().filter(|&i| i < count);
-                    let id = id
-                        .with_context(|| format!("token {t} is beyond the {count} of the table"))?;
+                    let row = usize::try_from(id).ok().filter(|&i| i < count);
+                    let id = row.with_context(|| {
+                        format!("token {id}, at {t}, is beyond the {count} of the table")
+                    })?;
                     out.copy_from_slice(&table[id * width..(id + 1) * width]);
                     if let Some(positions) = inputs.get(2) {
                         let row = floats(positions)?.chunks(width).nth(t);
