@@ -227,6 +227,17 @@ fn outputs_that_are_cut_and_convolutions_without_padding() {
     let x = d.conv("x", 4, 3, THREE, 1, 1);
     let out = cut(&mut d, &x, 20, -19);
     lowered_whole(d, &out, &BASES);
+    // Sequences of little more than a tile: the first two tiles meet near what is cut.
+    let terms = Terms {
+        context: 6,
+        tile: 256,
+        ..BASES
+    };
+    let mut d = Draft::bases(3);
+    let x = d.conv("x", 4, 3, THREE, 1, 1);
+    let out = cut(&mut d, &x, 5, -5);
+    let sequences: Vec<Vec<u32>> = (0..4).map(|seed| sequence(seed, 300, 5)).collect();
+    packed(&d.finish(&out), &terms, Precision::F32, &sequences).unwrap();
     // A residual that is cut as the convolutions beside it shorten theirs.
     let mut d = Draft::bases(3);
     let x = d.conv("x", 4, 8, THREE, 1, 1);
