@@ -363,6 +363,15 @@ impl WholeScorer {
         }
     }
 
+    /// Bases of the shortest sequence that it scores.
+    pub fn shortest(&self) -> usize {
+        match &self.kind {
+            WholeKind::Scan(_) => 1,
+            WholeKind::Sequence { intake, .. } => intake.sequence().shortest,
+            WholeKind::Windows(windows, _) => windows.intake().sequence().shortest,
+        }
+    }
+
     /// One score an output. `None` where the sequence is too short for the model. Where it is too
     /// long: of a 5'UTR the last bases count; of a model whose tokens are made of letters this is
     /// the mean over [windows](WindowScorer).

@@ -35,7 +35,15 @@ pub(super) fn within(
     std::panic::set_hook(Box::new(|panic| log::debug!("{panic}")));
     let clock = Clock::start(budget.time, file)?;
     limit_memory(budget.memory)?;
-    work(&clock)
+    work(&clock)?;
+    // The watch may not have looked in time.
+    match time_left(budget.time, clock.started, &clock.last) {
+        Some(_) => Ok(()),
+        None => Err(CliError::Input(too_slow(
+            budget.time,
+            &file.display().to_string(),
+        ))),
+    }
 }
 
 fn in_child(budget: &Budget, file: &Path) -> Result<(), CliError> {
@@ -124,7 +132,7 @@ fn limit_memory(_: u64) -> Result<(), CliError> {
 /// Ends the process where a step takes too long.
 pub(super) struct Clock {
     started: Instant,
-    /// Milliseconds from the start to the end of the last step, or [`NEVER`].
+    /// Microseconds from the start to the end of the last step, or [`NEVER`].
     last: Arc<AtomicU64>,
 }
 
@@ -133,6 +141,21 @@ const LEAST: Duration = Duration::from_millis(1);
 
 /// Before the first step, and while the clock is stopped: no time runs.
 const NEVER: u64 = u64::MAX;
+
+/// What a step has left of `time`; all of it where none runs.
+fn time_left(time: Duration, started: Instant, last: &AtomicU64) -> Option<Duration> {
+    match last.load(Ordering::Relaxed) {
+        NEVER => Some(time),
+        last => (Duration::from_micros(last) + time).checked_sub(started.elapsed()),
+    }
+}
+
+fn too_slow(time: Duration, file: &str) -> String {
+    format!(
+        "{file}: nothing came of it in {} s; --budget sets what it may take",
+        time.as_secs_f64()
+    )
+}
 
 impl Clock {
     fn start(time: Duration, file: &Path) -> Result<Clock, CliError> {
@@ -143,22 +166,10 @@ impl Clock {
         };
         let file = file.display().to_string();
         let watch = move || {
-            loop {
-                let left = match last.load(Ordering::Relaxed) {
-                    NEVER => time,
-                    last => {
-                        match (Duration::from_millis(last) + time).checked_sub(started.elapsed()) {
-                            Some(left) => left,
-                            None => break,
-                        }
-                    }
-                };
+            while let Some(left) = time_left(time, started, &last) {
                 thread::sleep(left.max(LEAST));
             }
-            note(format_args!(
-                "error: {file}: nothing came of it in {} s; --budget sets what it may take",
-                time.as_secs_f64()
-            ));
+            note(format_args!("error: {}", too_slow(time, &file)));
             process::exit(1)
         };
         let watcher = thread::Builder::new().name("budget".to_string());
@@ -168,7 +179,7 @@ impl Clock {
 
     /// Ends a step and begins another.
     pub(super) fn step(&self) {
-        let now = self.started.elapsed().as_millis();
+        let now = self.started.elapsed().as_micros();
         let now = u64::try_from(now).unwrap_or(NEVER - 1);
         self.last.store(now, Ordering::Relaxed);
     }

@@ -180,7 +180,7 @@ impl Bases {
             Ok::<(), AnnotateError>(())
         })?;
         if scores.is_empty() {
-            log::warn!("{name}: {} nt are too few for this model", codes.len());
+            too_few(name, codes, scorer.intake().sequence().shortest);
             scores.resize(columns, f32::NAN);
             return (0..codes.len()).try_for_each(|_| write(&scores));
         }
@@ -257,12 +257,17 @@ fn windows(
             writeln!(out).map_err(failed)
         })?;
         if count == 0 {
-            log::warn!("{name}: {} nt are too few for this model", codes.len());
+            too_few(&name, codes, scorer.intake().sequence().shortest);
         }
         Ok(())
     });
     out.end(end_of(&result)).map_err(failed)?;
     result
+}
+
+fn too_few(name: &str, codes: &[u8], shortest: usize) {
+    let there = codes.len();
+    log::warn!("{name}: {there} nt are too few for this model, which takes {shortest} or more");
 }
 
 /// The names of a model's outputs, with tabs between.
@@ -288,7 +293,7 @@ fn whole(plan: &ScorePlan, model: Model, strand: Strand, target: &Target) -> Res
                 }
             }
             None => {
-                log::warn!("{name}: {} nt are too few for this model", codes.len());
+                too_few(&name, codes, scorer.shortest());
                 for _ in 0..columns {
                     write!(out, "\tNA").map_err(failed)?;
                 }
