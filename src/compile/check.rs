@@ -142,10 +142,17 @@ pub fn check(
     if check == Check::Precision && precision == Precision::Int8 && found.close {
         return Ok(Some(found));
     }
+    let source = if found.quantised {
+        "; the network itself rounds, and clips what its calibration had not: the one in float \
+         that it was made of is packed with less loss"
+    } else {
+        ""
+    };
     Err(ModelError::Pack(format!(
         "the packed file would give other numbers than the network: a cosine of {:.5}, not \
          {least}, largest difference {:.3e} of {:.3e}, in {} sequences. --precision fp16 or f32 \
-         keeps more, --calibrate takes other sequences, --allow-difference {:.2} takes it as it is",
+         keeps more, --calibrate takes other sequences, --allow-difference {:.2} takes it as it is\
+         {source}",
         found.cosine,
         found.largest,
         found.magnitude,

@@ -245,13 +245,7 @@ impl FloatModel {
             }
             model.into_typed()?
         };
-        // tract draws a soft-max between bytes into them, and gives other numbers than the file.
-        let as_written = original && self.quantised;
-        SimplePlan::new(if as_written {
-            model
-        } else {
-            model.into_optimized()?
-        })
+        SimplePlan::new(model.into_optimized()?)
     }
 
     fn input(&self, name: &str) -> TractResult<&Input> {

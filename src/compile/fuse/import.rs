@@ -8,7 +8,7 @@ use super::net::Net;
 use super::node::{self, label};
 use super::qdq::Ranges;
 use super::{
-    axes, crop, dilate, half, inputs, qdq, rules, shape, standard, tidy, unpadded, window,
+    axes, crop, dilate, half, inputs, qdq, rounded, rules, shape, standard, tidy, unpadded, window,
 };
 use crate::compile::reference;
 use crate::model::error::ModelError;
@@ -84,13 +84,13 @@ pub fn standardised(path: &Path) -> Result<ModelProto, ModelError> {
     let Some(graph) = proto.graph.as_mut() else {
         return Ok(proto);
     };
-    if !half::is_needed(graph) && !standard::is_needed(graph) {
-        return Ok(proto);
+    if half::is_needed(graph) || standard::is_needed(graph) {
+        let standard = inputs::check(graph)
+            .and_then(|()| half::widen(graph, folder))
+            .and_then(|()| standard::take_apart(graph, opset, folder));
+        standard.map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))?;
     }
-    let standard = inputs::check(graph)
-        .and_then(|()| half::widen(graph, folder))
-        .and_then(|()| standard::take_apart(graph, opset, folder));
-    standard.map_err(|fault| failed(format!("{}: {}", fault.node, fault.reason)))?;
+    rounded::in_float(graph, opset);
     Ok(proto)
 }
 

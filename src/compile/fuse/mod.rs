@@ -11,6 +11,7 @@
 //! | what a file must be, what its inputs mean, why it is refused | `inputs`, `meaning`, `fault` |
 //! | the graph, its nodes, its constants | `net`, `node`, `tensor` |
 //! | quantised files back to float | `qdq`, `dynamic`, `integers`, `nbits` |
+//! | the same, rounding as the file says, to be compared with | `rounded` |
 //! | half precision widened | `half` |
 //! | operators that an optimiser has merged, taken apart | `standard` |
 //! | shapes and small integers in terms of the length T | `dim`, `shape`, `axes`, `window` |
@@ -54,6 +55,7 @@ mod pool;
 mod probe;
 mod qdq;
 mod rotary;
+mod rounded;
 mod rows;
 mod rules;
 mod scalar;
