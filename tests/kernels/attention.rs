@@ -240,7 +240,7 @@ proptest! {
         let channels = heads * width;
         for (i, y) in float.iter().enumerate() {
             // Values reach 2.54; a weight is off by 0.4 % of the largest, a requantised score by
-            // some hundredths. One run in hundreds draws a case that is off by .18.
+            // some hundredths. Rare draws are off by .18.
             prop_assert!((f64::from(*y) - expected[i]).abs() < 0.25, "{} {}", y, expected[i]);
             let step = y * (1.0 / SCALE);
             prop_assert!((f32::from(one[i] as i8) - step.clamp(-127.0, 127.0)).abs() <= 0.501);
