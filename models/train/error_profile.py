@@ -17,13 +17,14 @@ How, half a minute on one core:
      python models/train/error_profile.py DIR/reads/ont_ecoli_modbases.bam
   prints `src/lab/simulate/nanopore.toml`. With --simulated it prints a markdown table of real reads
   beside reads with the profile instead.
-Needs pysam 0.24.1, mappy 2.31 and scipy.
 """
 
 import argparse
 import re
 
+import mappy
 import numpy as np
+import pysam
 from scipy.optimize import minimize
 
 from read_errors import Profile, read_profile, run_lengths, simulate_profile
@@ -51,8 +52,6 @@ def reverse_complement(text):
 
 def from_bam(path):
     """(reference, read, operations) of each alignment, in the direction of the read."""
-    import pysam
-
     for record in pysam.AlignmentFile(path, check_sq=False):
         unusable = record.is_unmapped or record.is_secondary or record.is_supplementary
         if unusable or record.mapping_quality < 60:
@@ -69,8 +68,6 @@ def from_bam(path):
 def made_of(references, shape, rate):
     """The same of reads with a profile's errors, cut from the references of the real ones and
     aligned to where they were cut."""
-    import mappy
-
     rng = np.random.default_rng(1)
     profile = Profile(shape, rate)
     for reference in references:
@@ -78,8 +75,9 @@ def made_of(references, shape, rate):
             piece = reference[start : start + LENGTH]
             noisy, _ = simulate_profile(encode(piece), profile, rng)
             text = letters(noisy)
-            hits = [hit for hit in mappy.Aligner(seq=piece, preset="map-ont").map(text)]
-            if hits and hits[0].strand > 0:
+            aligner = mappy.Aligner(seq=piece, preset="map-ont")
+            hits = [hit for hit in aligner.map(text) if hit.strand > 0]
+            if hits:
                 hit = max(hits, key=lambda hit: hit.mlen)
                 operations = [(o, n) for n, o in hit.cigar]
                 yield piece[hit.r_st : hit.r_en], text[hit.q_st : hit.q_en], operations

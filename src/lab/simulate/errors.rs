@@ -39,6 +39,9 @@ impl ErrorModel {
 
     /// Makes the read's bases, qualities and places from its template.
     pub(super) fn apply(&self, rng: &mut ChaCha8Rng, read: &mut SimulatedRead) {
+        read.codes.clear();
+        read.qualities.clear();
+        read.places.clear();
         match self {
             ErrorModel::Uniform(uniform) => uniform.apply(rng, read),
             ErrorModel::Profile(profile) => profile.apply(rng, read),
@@ -74,10 +77,6 @@ impl Uniform {
             places,
             ..
         } = read;
-        codes.clear();
-        qualities.clear();
-        places.clear();
-
         let weights: usize = runs(template)
             .map(|r| r.len() * r.len().min(LONGEST_RUN))
             .sum();

@@ -118,7 +118,7 @@ impl Profile {
         }
     }
 
-    /// Makes the read's bases, qualities and places from its template.
+    /// Adds the read's bases, qualities and places, made from its template.
     pub(super) fn apply(&self, rng: &mut ChaCha8Rng, read: &mut SimulatedRead) {
         let SimulatedRead {
             template,
@@ -127,10 +127,6 @@ impl Profile {
             places,
             ..
         } = read;
-        codes.clear();
-        qualities.clear();
-        places.clear();
-
         let bases = template.len().max(1) as f64;
         let of_run =
             |run: &[u8]| self.deletions_by_run[run.len().min(self.deletions_by_run.len()) - 1];
@@ -380,6 +376,11 @@ mod tests {
             let [single, six] = seen.begun.map(|[begun, bases]| begun / bases);
             close(six / single, shape.deletions_by_run[5], 0.2);
         }
+    }
+
+    #[test]
+    fn the_usual_rate_is_what_the_help_says() {
+        assert_eq!(measured_rate(), 0.0172);
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Of the first of `letters`, or more, which stand at `offset`.
+    /// Codes of `letters`, which stand at `offset`: of the first one at least.
     fn codes(&mut self, offset: u64, letters: &[u8]) -> &[u8] {
         const MOST: usize = 4096;
         let passed = offset.checked_sub(self.start);

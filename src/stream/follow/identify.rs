@@ -118,6 +118,10 @@ pub(super) fn identify(
 /// A file that is there, was annotated beyond `offset`, and begins with all that there is of the
 /// file at hand.
 fn original(path: &Path, start: &[u8], offset: u64, state: &State, tick: &Tick) -> Option<PathBuf> {
+    // Of a file that has just been made there is nothing to compare, and nothing to annotate.
+    if start.is_empty() {
+        return None;
+    }
     let candidates = state.known.iter().filter(|(other, known)| {
         let alike = start.iter().zip(&known.start).all(|(a, b)| a == b);
         other.as_path() != path && known.position.offset > offset && alike
