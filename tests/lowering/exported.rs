@@ -213,6 +213,22 @@ fn what_tract_alone_runs_is_written_or_named() {
 }
 
 #[test]
+fn a_soft_max_between_rounded_values_is_compared_as_the_file_says() {
+    let mut d = Draft::bases(3);
+    let mut y = d.conv("x", 4, 3, THREE, 1, 1);
+    // Of type 2, bytes without a sign, as ONNX numbers them.
+    for (step, zero, softmax) in [(0.05, 128, true), (1.0 / 256.0, 0, false)] {
+        let (step, zero) = (d.scalar(step), d.store(2, &[], vec![zero]));
+        let rounded = d.op("QuantizeLinear", &[&y, &step, &zero], &[]);
+        y = d.op("DequantizeLinear", &[&rounded, &step, &zero], &[]);
+        if softmax {
+            y = d.op("Softmax", &[&y], &[attribute("axis", 1)]);
+        }
+    }
+    lowered_whole(d, &y, &BASES);
+}
+
+#[test]
 fn outputs_that_are_cut_and_convolutions_without_padding() {
     let open = |d: &mut Draft, x: &str, pads: [i64; 2], width: usize| {
         let weight = d.weights(&[8, 8, width], 8 * width);
